@@ -1,0 +1,61 @@
+// What an architecture is: how its Hugging Face config reads, which tensors it has, and its forward pass.
+// It knows nothing of LoRA, packing, caches or losses: those come in as the functions of `Layers`.
+import type { Tensor } from '@tensorflow/tfjs';
+
+/** A projection that an adapter may target. `weight` is its tensor in the safetensors files. */
+export interface LinearLayer {
+  /** Module path as PEFT spells it, without `.weight`: `model.layers.0.self_attn.q_proj`. */
+  readonly name: string;
+  readonly weight: string;
+  readonly bias: string | null;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  /** True where the file holds [in, out] (GPT-2's Conv1D) instead of [out, in]. PEFT: `fan_in_fan_out`. */
+  readonly transposed: boolean;
+}
+
+export interface Attention {
+  readonly layer: number;
+  /** query [rows, heads, length, headDim]; key and value [rows, kvHeads, length, headDim], rotary already applied. */
+  readonly query: Tensor;
+  readonly key: Tensor;
+  readonly value: Tensor;
+  readonly scale: number;
+  /** How many positions back a token sees, itself included; null: all. */
+  readonly window: number | null;
+}
+
+/** What a forward pass is run with. Training, prefill and decoding differ only here. */
+export interface Layers {
+  weight(name: string): Tensor;
+  /** x [..., in] -> [..., out], bias and adapter included. */
+  linear(name: string, x: Tensor): Tensor;
+  /** -> [rows, heads, length, headDim]; who sees whom is the caller's to decide. */
+  attend(attention: Attention): Tensor;
+}
+
+export interface ModelShape {
+  readonly layers: number;
+  readonly hiddenSize: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly vocabSize: number;
+  readonly maxPositions: number;
+}
+
+export interface Architecture<Config = unknown> {
+  readonly name: string;
+  /** `config.json`'s `architectures` entries that this file serves, e.g. `LlamaForCausalLM`. */
+  readonly serves: readonly string[];
+  /** Throws ModelError naming the field when the config asks for something that is not served. */
+  readConfig(json: Record<string, unknown>): Config;
+  shape(config: Config): ModelShape;
+  /** Every tensor that must be in the files, with its shape. */
+  tensors(config: Config): Record<string, readonly number[]>;
+  linearLayers(config: Config): LinearLayer[];
+  /** tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize]. */
+  hidden(config: Config, tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
+  /** Name of the output projection's weight [vocab, hidden] (the embedding where tied). */
+  outputWeight(config: Config): string;
+}

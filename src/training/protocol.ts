@@ -1,0 +1,121 @@
+// What the worker and the trainer process say to each other. The trainer knows folders and numbers only:
+// no database, no object store, no HTTP. One JSON spec goes in, events come out, commands may interrupt.
+
+export interface RequestedHyperparameters {
+  n_epochs?: number | 'auto';
+  batch_size?: number | 'auto';
+  learning_rate_multiplier?: number | 'auto';
+  // Anneal's own, all optional
+  adapter?: 'lora' | 'full';
+  rank?: number;
+  alpha?: number;
+  dropout?: number;
+  target_modules?: string[] | 'all-linear';
+  learning_rate?: number;
+  weight_decay?: number;
+  warmup_ratio?: number;
+  schedule?: 'cosine' | 'linear' | 'constant';
+  max_grad_norm?: number;
+  max_length?: number;
+}
+
+/** What a run is: everything that decides its numbers. Written as `spec.json` in the work directory. */
+export interface TrainSpec {
+  jobId: string;
+  /** Hugging Face folder of the base model. */
+  modelDirectory: string;
+  /** PEFT folder to go on from, when the job fine-tunes a fine-tuned adapter; null otherwise. */
+  adapterDirectory: string | null;
+  trainingFile: string;
+  validationFile: string | null;
+  /** The trainer's own folder; survives until the worker removes it. */
+  workDirectory: string;
+  /** Folder of a `resume` checkpoint, or null for a fresh start. */
+  resumeDirectory: string | null;
+  method: 'supervised';
+  hyperparameters: RequestedHyperparameters;
+  seed: number;
+  engine: 'onnx' | 'tensorflow';
+  device: 'auto' | 'cpu' | 'cuda' | 'webgpu';
+  threads: number;
+  /** Seconds between checkpoints made only for resuming. */
+  checkpointSeconds: number;
+  memoryBudgetBytes: number | null;
+}
+
+/** Every hyperparameter with its final number. Goes onto the job and into the manifest. */
+export interface ResolvedHyperparameters {
+  n_epochs: number;
+  batch_size: number;
+  learning_rate_multiplier: number;
+  adapter: 'lora' | 'full';
+  rank: number;
+  alpha: number;
+  dropout: number;
+  target_modules: string[];
+  learning_rate: number;
+  weight_decay: number;
+  warmup_ratio: number;
+  schedule: 'cosine' | 'linear' | 'constant';
+  max_grad_norm: number;
+  max_length: number;
+}
+
+export interface StepMetrics {
+  step: number;
+  train_loss: number;
+  train_mean_token_accuracy: number;
+  valid_loss?: number;
+  valid_mean_token_accuracy?: number;
+  full_valid_loss?: number;
+  full_valid_mean_token_accuracy?: number;
+}
+
+export type TrainerEvent =
+  | {
+      type: 'prepared';
+      hyperparameters: ResolvedHyperparameters;
+      totalSteps: number;
+      examples: number;
+      validationExamples: number;
+      truncatedExamples: number;
+      /** Tokens with a loss, all epochs. */
+      trainedTokens: number;
+      /** How the run was laid out (micro-batch, row lengths, threads); kept so that a resumed run is laid out alike. */
+      layout: Record<string, number | number[] | string>;
+    }
+  | {
+      type: 'step';
+      metrics: StepMetrics;
+      totalSteps: number;
+      epoch: number;
+      learningRate: number;
+      gradientNorm: number;
+      /** Tokens with a loss so far. */
+      trainedTokens: number;
+      seconds: number;
+      remainingSeconds: number;
+    }
+  | {
+      /** `directory` is complete and will not change. `model` directories hold an adapter (PEFT) or a model (Hugging Face). */
+      type: 'checkpoint';
+      kind: 'resume' | 'model';
+      step: number;
+      epoch: number;
+      directory: string;
+      metrics: StepMetrics;
+    }
+  | { type: 'progress'; message: string }
+  | { type: 'evaluation'; report: Record<string, unknown> }
+  | {
+      type: 'finished';
+      /** The step whose `model` checkpoint is the result (best by validation loss, the last without a validation file). */
+      bestStep: number;
+      trainedTokens: number;
+      manifest: Record<string, unknown>;
+    }
+  | { type: 'stopped'; reason: 'cancel' | 'pause'; step: number }
+  | { type: 'failed'; code: string; param: string | null; message: string };
+
+/** Worker to trainer. After `pause` the trainer writes a `resume` checkpoint, says `stopped` and ends; after `cancel` it says `stopped` and ends. */
+export type TrainerCommand = { type: 'pause' } | { type: 'cancel' };
