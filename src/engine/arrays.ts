@@ -1,0 +1,40 @@
+// Host arrays against the specs of a program: checks and allocation. It knows no backend.
+import type { DType, HostArray, HostArrays, TensorSpec } from './program.ts';
+
+/** Something given to an engine does not fit the program. A bug of the caller, not of a user. */
+export class ProgramError extends Error {
+  override readonly name = 'ProgramError';
+}
+
+const ARRAYS = {
+  float32: Float32Array,
+  int32: Int32Array,
+  bool: Uint8Array,
+} satisfies Record<DType, new (length: number) => HostArray>;
+
+export const sizeOf = (shape: readonly number[]): number => shape.reduce((size, length) => size * length, 1);
+
+export const allocate = (spec: TensorSpec): HostArray => new ARRAYS[spec.dtype](sizeOf(spec.shape));
+
+/** Throws unless `array` has the type and the length that `spec` asks for. */
+export function checkArray(what: string, spec: TensorSpec, array: HostArray | undefined): asserts array {
+  if (array === undefined) throw new ProgramError(`${what} is missing`);
+  if (!(array instanceof ARRAYS[spec.dtype]))
+    throw new ProgramError(`${what} must be a ${ARRAYS[spec.dtype].name}, got ${array.constructor.name}`);
+  const size = sizeOf(spec.shape);
+  if (array.length !== size)
+    throw new ProgramError(`${what} must hold ${size} numbers ([${spec.shape}]), got ${array.length}`);
+}
+
+/** Throws unless `arrays` holds exactly the arrays that `specs` names (`partial`: some of them). */
+export function checkArrays(
+  what: string,
+  specs: Readonly<Record<string, TensorSpec>>,
+  arrays: HostArrays,
+  { partial = false } = {},
+): void {
+  for (const name of Object.keys(arrays))
+    if (!Object.hasOwn(specs, name)) throw new ProgramError(`${what} has no '${name}'`);
+  for (const [name, spec] of Object.entries(specs))
+    if (!partial || arrays[name] !== undefined) checkArray(`${what} '${name}'`, spec, arrays[name]);
+}

@@ -1,0 +1,247 @@
+// The safetensors format: reads headers and tensors, streams files out. It knows no model and no adapter.
+// https://github.com/huggingface/safetensors#format
+import { createReadStream } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
+import { access, open, readFile, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { StoredTensor } from '../engine/program.ts';
+
+export type StoredDType = StoredTensor['dtype'];
+
+/** A file that is not what it says. `message` names the file and what is wrong. */
+export class SafetensorsError extends Error {
+  override readonly name = 'SafetensorsError';
+}
+
+export interface SafetensorsFile {
+  readonly tensors: Record<string, StoredTensor>;
+  readonly metadata: Record<string, string>;
+}
+
+interface HeaderEntry {
+  dtype: string;
+  shape: number[];
+  data_offsets: [number, number];
+}
+
+const MAX_HEADER_BYTES = 100_000_000;
+const BYTES = { F32: 4, F16: 2, BF16: 2 } satisfies Record<StoredDType, number>;
+const CHUNK_NUMBERS = 1 << 20;
+
+const product = (shape: readonly number[]) => shape.reduce((size, length) => size * length, 1);
+
+async function readFully(
+  handle: FileHandle,
+  buffer: Uint8Array,
+  position: number,
+  file: string,
+): Promise<void> {
+  for (let done = 0; done < buffer.length; ) {
+    const { bytesRead } = await handle.read(buffer, done, buffer.length - done, position + done);
+    if (bytesRead === 0) throw new SafetensorsError(`${file}: ends at byte ${position + done}, too early`);
+    done += bytesRead;
+  }
+}
+
+function parseHeader(file: string, text: string): Record<string, HeaderEntry> {
+  try {
+    const header: unknown = JSON.parse(text);
+    if (typeof header === 'object' && header !== null && !Array.isArray(header))
+      return header as Record<string, HeaderEntry>;
+  } catch (cause) {
+    throw new SafetensorsError(`${file}: the header is not JSON`, { cause });
+  }
+  throw new SafetensorsError(`${file}: the header is not a JSON object`);
+}
+
+function toStored(
+  file: string,
+  name: string,
+  entry: HeaderEntry,
+  start: number,
+  end: number,
+): StoredTensor | null {
+  const { dtype, shape, data_offsets: offsets } = entry;
+  if (
+    !Array.isArray(shape) ||
+    !Array.isArray(offsets) ||
+    !shape.every(n => Number.isSafeInteger(n) && n >= 0)
+  )
+    throw new SafetensorsError(`${file}: tensor '${name}' has no valid shape or data_offsets`);
+  if (!Object.hasOwn(BYTES, dtype)) return null;
+  const sizeBytes = offsets[1] - offsets[0];
+  if (sizeBytes !== product(shape) * BYTES[dtype as StoredDType])
+    throw new SafetensorsError(
+      `${file}: tensor '${name}' [${shape}] ${dtype} cannot take ${sizeBytes} bytes`,
+    );
+  if (!(offsets[0] >= 0) || start + offsets[1] > end)
+    throw new SafetensorsError(`${file}: tensor '${name}' lies outside the file`);
+  return { file, offset: start + offsets[0], sizeBytes, shape, dtype: dtype as StoredDType };
+}
+
+/** Where every tensor of one file lies. Tensors of types other than F32, F16 and BF16 (masks, counters) are left out. */
+export async function readHeader(file: string): Promise<SafetensorsFile> {
+  const handle = await open(file);
+  try {
+    const { size } = await handle.stat();
+    const prefix = Buffer.alloc(8);
+    await readFully(handle, prefix, 0, file);
+    const headerBytes = Number(prefix.readBigUInt64LE());
+    if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size)
+      throw new SafetensorsError(`${file}: not a safetensors file (header of ${headerBytes} bytes)`);
+    const buffer = Buffer.alloc(headerBytes);
+    await readFully(handle, buffer, 8, file);
+    const { __metadata__: metadata = {}, ...entries } = parseHeader(file, buffer.toString('utf8'));
+    const tensors: Record<string, StoredTensor> = {};
+    for (const [name, entry] of Object.entries(entries)) {
+      const stored = toStored(file, name, entry, 8 + headerBytes, size);
+      if (stored) tensors[name] = stored;
+    }
+    return { tensors, metadata: metadata as unknown as Record<string, string> };
+  } finally {
+    await handle.close();
+  }
+}
+
+const exists = (file: string) =>
+  access(file).then(
+    () => true,
+    () => false,
+  );
+
+/** Every tensor of a Hugging Face folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names. */
+export async function readModelHeaders(directory: string): Promise<SafetensorsFile> {
+  const indexFile = join(directory, 'model.safetensors.index.json');
+  if (!(await exists(indexFile))) return readHeader(join(directory, 'model.safetensors'));
+  const { weight_map: map } = JSON.parse(await readFile(indexFile, 'utf8')) as {
+    weight_map: Record<string, string>;
+  };
+  const tensors: Record<string, StoredTensor> = {};
+  const metadata: Record<string, string> = {};
+  for (const shard of new Set(Object.values(map))) {
+    if (shard.includes('/') || shard.includes('\\'))
+      throw new SafetensorsError(`${indexFile}: '${shard}' is not a plain file name`);
+    const read = await readHeader(join(directory, shard));
+    Object.assign(tensors, read.tensors);
+    Object.assign(metadata, read.metadata);
+  }
+  for (const name of Object.keys(map))
+    if (!tensors[name]) throw new SafetensorsError(`${indexFile}: '${name}' is not in ${map[name]}`);
+  return { tensors, metadata };
+}
+
+/** BF16 is the upper half of a float32. */
+function widenBf16(bytes: Uint8Array, into: Float32Array): void {
+  const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, into.length);
+  const words = new Uint32Array(into.buffer, into.byteOffset, into.length);
+  for (let i = 0; i < halves.length; i++) words[i] = halves[i]! << 16;
+}
+
+const READERS = {
+  F32: (bytes, into) => new Uint8Array(into.buffer, into.byteOffset, into.byteLength).set(bytes),
+  F16: (bytes, into) => into.set(new Float16Array(bytes.buffer, bytes.byteOffset, into.length)),
+  BF16: widenBf16,
+} satisfies Record<StoredDType, (bytes: Uint8Array, into: Float32Array) => void>;
+
+/** A whole tensor as float32, converted piece by piece. */
+export async function readTensor(stored: StoredTensor): Promise<Float32Array> {
+  const values = new Float32Array(product(stored.shape));
+  const width = BYTES[stored.dtype];
+  const handle = await open(stored.file);
+  try {
+    for (let at = 0; at < values.length; at += CHUNK_NUMBERS) {
+      const part = values.subarray(at, Math.min(at + CHUNK_NUMBERS, values.length));
+      const bytes = new Uint8Array(part.length * width);
+      await readFully(handle, bytes, stored.offset + at * width, stored.file);
+      READERS[stored.dtype](bytes, part);
+    }
+  } finally {
+    await handle.close();
+  }
+  return values;
+}
+
+/** Rounds to the nearest, ties to even, as torch does. */
+function narrowBf16(values: Float32Array): Uint8Array {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const halves = new Uint16Array(values.length);
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!;
+    const notANumber = (word & 0x7fffffff) > 0x7f800000;
+    halves[i] = notANumber ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+  }
+  return new Uint8Array(halves.buffer);
+}
+
+const WRITERS = {
+  F32: values => new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+  F16: values => new Uint8Array(new Float16Array(values).buffer),
+  BF16: narrowBf16,
+} satisfies Record<StoredDType, (values: Float32Array) => Uint8Array>;
+
+/** A tensor to write: its numbers, or where they are stored already (copied, converted where the types differ). */
+export interface TensorToWrite {
+  readonly dtype: StoredDType;
+  readonly shape: readonly number[];
+  readonly data: Float32Array | StoredTensor;
+}
+
+async function writeNumbers(handle: FileHandle, dtype: StoredDType, values: Float32Array): Promise<void> {
+  for (let at = 0; at < values.length; at += CHUNK_NUMBERS)
+    await handle.writeFile(WRITERS[dtype](values.subarray(at, at + CHUNK_NUMBERS)));
+}
+
+async function copyStored(handle: FileHandle, stored: StoredTensor): Promise<void> {
+  if (stored.sizeBytes === 0) return;
+  await handle.writeFile(
+    createReadStream(stored.file, { start: stored.offset, end: stored.offset + stored.sizeBytes - 1 }),
+  );
+}
+
+function layout(
+  file: string,
+  tensors: Record<string, TensorToWrite>,
+  metadata: Record<string, string>,
+): Buffer {
+  const header: Record<string, unknown> = { __metadata__: metadata };
+  let offset = 0;
+  for (const [name, { dtype, shape, data }] of Object.entries(tensors)) {
+    const count = product(shape);
+    const given = data instanceof Float32Array ? data.length : product(data.shape);
+    if (given !== count)
+      throw new SafetensorsError(
+        `${file}: tensor '${name}' [${shape}] was given ${given} numbers, not ${count}`,
+      );
+    header[name] = { dtype, shape, data_offsets: [offset, offset + count * BYTES[dtype]] };
+    offset += count * BYTES[dtype];
+  }
+  const json = Buffer.from(JSON.stringify(header), 'utf8');
+  // Padded with spaces so that the data starts at a multiple of 8.
+  const padded = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ');
+  padded.writeBigUInt64LE(BigInt(padded.length - 8));
+  json.copy(padded, 8);
+  return padded;
+}
+
+/** Writes tensor by tensor in the order given; the file appears under its name only when it is complete and on disk. */
+export async function writeSafetensors(
+  file: string,
+  tensors: Record<string, TensorToWrite>,
+  metadata: Record<string, string> = { format: 'pt' },
+): Promise<void> {
+  const header = layout(file, tensors, metadata);
+  const partial = `${file}.partial`;
+  const handle = await open(partial, 'w');
+  try {
+    await handle.writeFile(header);
+    for (const { dtype, data } of Object.values(tensors)) {
+      if (data instanceof Float32Array) await writeNumbers(handle, dtype, data);
+      else if (data.dtype === dtype) await copyStored(handle, data);
+      else await writeNumbers(handle, dtype, await readTensor(data));
+    }
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(partial, file);
+}
