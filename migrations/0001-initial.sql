@@ -78,7 +78,10 @@ create table jobs (
   -- the lease: only the runner whose attempt equals `attempt` may write to a running job
   runner_id text,
   lease_until timestamptz,
-  attempt int not null default 0
+  attempt int not null default 0,
+  -- what went wrong since the last checkpoint; a checkpoint sets both back, too many fail the job
+  crashes int not null default 0,            -- the trainer died
+  lost_leases int not null default 0         -- the worker was not heard of again
 );
 create index jobs_by_project on jobs (project_id, created_at desc, id desc);
 create index jobs_by_metadata on jobs using gin (metadata jsonb_path_ops);
