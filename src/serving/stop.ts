@@ -1,0 +1,60 @@
+// Finds stop strings in text that arrives in pieces. Text that could still become a stop string is held back. It knows no tokens.
+
+export interface StopScan {
+  /** Text that is certain to come before any stop string. */
+  text: string;
+  stopped: boolean;
+}
+
+export interface StopScanner {
+  push(piece: string): StopScan;
+  /** What was held back, once no more text comes. */
+  flush(): string;
+}
+
+/** Length of the longest end of `text` that is a beginning of one of `stops`. */
+function heldLength(text: string, stops: readonly string[]): number {
+  let held = 0;
+  for (const stop of stops)
+    for (let length = Math.min(stop.length - 1, text.length); length > held; length--)
+      if (text.endsWith(stop.slice(0, length))) held = length;
+  return held;
+}
+
+/** Where the stop string begins that is complete first (the longest of those that end together), or -1. */
+function firstStop(text: string, stops: readonly string[]): number {
+  let begin = -1;
+  let end = Infinity;
+  for (const stop of stops) {
+    const at = text.indexOf(stop);
+    const completed = at + stop.length;
+    if (at < 0 || completed > end || (completed === end && at > begin)) continue;
+    begin = at;
+    end = completed;
+  }
+  return begin;
+}
+
+/** Empty stop strings are ignored. */
+export function createStopScanner(stopStrings: readonly string[]): StopScanner {
+  const stops = stopStrings.filter(stop => stop !== '');
+  let held = '';
+  return {
+    push(piece) {
+      const text = held + piece;
+      const index = firstStop(text, stops);
+      if (index >= 0) {
+        held = '';
+        return { text: text.slice(0, index), stopped: true };
+      }
+      const free = text.length - heldLength(text, stops);
+      held = text.slice(free);
+      return { text: text.slice(0, free), stopped: false };
+    },
+    flush() {
+      const text = held;
+      held = '';
+      return text;
+    },
+  };
+}
