@@ -30,7 +30,7 @@ export interface Layers {
   weight(name: string): Tensor;
   /** x [..., in] -> [..., out], bias and adapter included. */
   linear(name: string, x: Tensor): Tensor;
-  /** -> [rows, heads, length, headDim]; who sees whom is the caller's to decide. */
+  /** Once a layer -> [rows, heads, length, headDim]; who sees whom is the caller's to decide. */
   attend(attention: Attention): Tensor;
 }
 
@@ -48,11 +48,13 @@ export interface Architecture<Config = unknown> {
   readonly name: string;
   /** `config.json`'s `architectures` entries that this file serves, e.g. `LlamaForCausalLM`. */
   readonly serves: readonly string[];
-  /** Throws ModelError naming the field when the config asks for something that is not served. */
-  readConfig(json: Record<string, unknown>): Config;
+  /** `served` is the entry of `serves`. Throws ModelError naming the field when the config asks for something that is not served. */
+  readConfig(json: Readonly<Record<string, unknown>>, served: string): Config;
   shape(config: Config): ModelShape;
   /** Every tensor that must be in the files, with its shape. */
   tensors(config: Config): Record<string, readonly number[]>;
+  /** A name as files spell it -> as `tensors` does; null for harmless surplus (buffers, a tied output projection). */
+  canonicalName(config: Config, name: string): string | null;
   linearLayers(config: Config): LinearLayer[];
   /** tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize]. */
   hidden(config: Config, tokens: Tensor, positions: Tensor, layers: Layers): Tensor;

@@ -1,0 +1,61 @@
+// Reads single fields of a Hugging Face `config.json` with their defaults. Which fields there are is each architecture's matter.
+import { ModelError } from './model-error.ts';
+
+export type ConfigJson = Readonly<Record<string, unknown>>;
+
+/** A field's value; `fallback` where it is absent or null. Without a fallback its absence is an error. */
+function field<Value>(
+  json: ConfigJson,
+  name: string,
+  fallback: Value | undefined,
+  expected: string,
+  fits: (value: unknown) => boolean,
+): Value {
+  const value = json[name] ?? fallback;
+  if (value === undefined) throw new ModelError(`config.json lacks ${name}`);
+  if (!fits(value)) {
+    throw new ModelError(`config.json: ${name} must be ${expected}, not ${JSON.stringify(value)}`);
+  }
+  return value as Value;
+}
+
+export function readCount(json: ConfigJson, name: string, fallback?: number): number {
+  return field(json, name, fallback, 'a positive integer', v => Number.isInteger(v) && (v as number) > 0);
+}
+
+export function readPositive(json: ConfigJson, name: string, fallback?: number): number {
+  return field(json, name, fallback, 'a positive number', v => Number.isFinite(v) && (v as number) > 0);
+}
+
+export function readFlag(json: ConfigJson, name: string, fallback: boolean): boolean {
+  return field(json, name, fallback, 'true or false', v => typeof v === 'boolean');
+}
+
+/** A word out of those served. */
+export function readChoice<Choice extends string>(
+  json: ConfigJson,
+  name: string,
+  choices: readonly Choice[],
+  fallback: Choice,
+): Choice {
+  const expected = `one of ${choices.join(', ')}`;
+  return field(json, name, fallback, expected, v => (choices as readonly unknown[]).includes(v));
+}
+
+/** A nested object, or null. */
+export function readObject(json: ConfigJson, name: string): ConfigJson | null {
+  return field<ConfigJson | null>(
+    { [name]: json[name] ?? null },
+    name,
+    null,
+    'an object',
+    v => v === null || (typeof v === 'object' && !Array.isArray(v)),
+  );
+}
+
+/** Refuses a field that asks for something no architecture here does. */
+export function refuse(json: ConfigJson, name: string, served: unknown): void {
+  const value = json[name];
+  if (value === undefined || value === null || value === served) return;
+  throw new ModelError(`config.json: ${name} ${JSON.stringify(value)} is not served`);
+}

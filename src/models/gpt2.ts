@@ -1,0 +1,152 @@
+// GPT-2: learned positions, layer norms, fused query-key-value projections, weights stored [in, out].
+import type { Tensor } from '@tensorflow/tfjs';
+import { gelu, layerNorm } from '../engine/ops.ts';
+import { tf } from '../engine/tf.ts';
+import type { Architecture, Layers, LinearLayer } from './architecture.ts';
+import { type ConfigJson, readChoice, readCount, readFlag, readPositive, refuse } from './config-fields.ts';
+import { ModelError } from './model-error.ts';
+
+interface Gpt2Config {
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly innerSize: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly maxPositions: number;
+  readonly normEpsilon: number;
+  readonly tied: boolean;
+  readonly scaleByHeadDim: boolean;
+  readonly scaleByLayer: boolean;
+}
+
+function readConfig(json: ConfigJson): Gpt2Config {
+  readChoice(json, 'activation_function', ['gelu_new', 'gelu_pytorch_tanh'], 'gelu_new');
+  refuse(json, 'add_cross_attention', false);
+  const hiddenSize = readCount(json, 'n_embd', 768);
+  const heads = readCount(json, 'n_head', 12);
+  if (hiddenSize % heads !== 0) {
+    throw new ModelError(`config.json: n_embd ${hiddenSize} is no multiple of n_head ${heads}`);
+  }
+  return {
+    vocabSize: readCount(json, 'vocab_size', 50_257),
+    hiddenSize,
+    innerSize: readCount(json, 'n_inner', 4 * hiddenSize),
+    layers: readCount(json, 'n_layer', 12),
+    heads,
+    maxPositions: readCount(json, 'n_positions', 1024),
+    normEpsilon: readPositive(json, 'layer_norm_epsilon', 1e-5),
+    tied: readFlag(json, 'tie_word_embeddings', true),
+    scaleByHeadDim: readFlag(json, 'scale_attn_weights', true),
+    scaleByLayer: readFlag(json, 'scale_attn_by_inverse_layer_idx', false),
+  };
+}
+
+const layerPath = (index: number): string => `transformer.h.${index}`;
+
+function linearLayers(c: Gpt2Config): LinearLayer[] {
+  const linear = (name: string, inFeatures: number, outFeatures: number): LinearLayer => ({
+    name,
+    weight: `${name}.weight`,
+    bias: `${name}.bias`,
+    inFeatures,
+    outFeatures,
+    transposed: true,
+  });
+  return Array.from({ length: c.layers }, (_, index) => [
+    linear(`${layerPath(index)}.attn.c_attn`, c.hiddenSize, 3 * c.hiddenSize),
+    linear(`${layerPath(index)}.attn.c_proj`, c.hiddenSize, c.hiddenSize),
+    linear(`${layerPath(index)}.mlp.c_fc`, c.hiddenSize, c.innerSize),
+    linear(`${layerPath(index)}.mlp.c_proj`, c.innerSize, c.hiddenSize),
+  ]).flat();
+}
+
+function normPaths(c: Gpt2Config): string[] {
+  const perLayer = Array.from({ length: c.layers }, (_, i) => [
+    `${layerPath(i)}.ln_1`,
+    `${layerPath(i)}.ln_2`,
+  ]);
+  return [...perLayer.flat(), 'transformer.ln_f'];
+}
+
+function tensors(c: Gpt2Config): Record<string, readonly number[]> {
+  return Object.fromEntries([
+    ['transformer.wte.weight', [c.vocabSize, c.hiddenSize]],
+    ['transformer.wpe.weight', [c.maxPositions, c.hiddenSize]],
+    ...(c.tied ? [] : [['lm_head.weight', [c.vocabSize, c.hiddenSize]]]),
+    ...linearLayers(c).flatMap(l => [
+      [l.weight, [l.inFeatures, l.outFeatures]],
+      [l.bias, [l.outFeatures]],
+    ]),
+    ...normPaths(c).flatMap(path => [
+      [`${path}.weight`, [c.hiddenSize]],
+      [`${path}.bias`, [c.hiddenSize]],
+    ]),
+  ]);
+}
+
+/** The published `gpt2` files leave the prefix out and carry the causal mask as buffers. */
+function canonicalName(c: Gpt2Config, name: string): string | null {
+  if (/\.attn\.(bias|masked_bias)$/.test(name)) return null;
+  if (name === 'lm_head.weight') return c.tied ? null : name;
+  return name.startsWith('transformer.') ? name : `transformer.${name}`;
+}
+
+function norm(c: Gpt2Config, path: string, x: Tensor, layers: Layers): Tensor {
+  return layerNorm(x, layers.weight(`${path}.weight`), layers.weight(`${path}.bias`), c.normEpsilon);
+}
+
+/** x [rows, length, hidden] -> [rows, length, hidden] */
+function attention(c: Gpt2Config, index: number, x: Tensor, layers: Layers): Tensor {
+  const path = `${layerPath(index)}.attn`;
+  const [rows, length] = x.shape as [number, number, number];
+  const headDim = c.hiddenSize / c.heads;
+  const heads = tf
+    .split(layers.linear(`${path}.c_attn`, x), 3, -1)
+    .map(part => tf.transpose(tf.reshape(part, [rows, length, c.heads, headDim]), [0, 2, 1, 3]));
+  const attended = layers.attend({
+    layer: index,
+    query: heads[0]!,
+    key: heads[1]!,
+    value: heads[2]!,
+    scale: (c.scaleByHeadDim ? headDim ** -0.5 : 1) / (c.scaleByLayer ? index + 1 : 1),
+    window: null,
+  });
+  const merged = tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), [rows, length, c.hiddenSize]);
+  return layers.linear(`${path}.c_proj`, merged);
+}
+
+function block(c: Gpt2Config, index: number, x: Tensor, layers: Layers): Tensor {
+  const path = layerPath(index);
+  const attended = tf.add(x, attention(c, index, norm(c, `${path}.ln_1`, x, layers), layers));
+  const inner = layers.linear(`${path}.mlp.c_fc`, norm(c, `${path}.ln_2`, attended, layers));
+  return tf.add(attended, layers.linear(`${path}.mlp.c_proj`, gelu(inner)));
+}
+
+function hidden(c: Gpt2Config, tokens: Tensor, positions: Tensor, layers: Layers): Tensor {
+  let x: Tensor = tf.add(
+    tf.gather(layers.weight('transformer.wte.weight'), tokens),
+    tf.gather(layers.weight('transformer.wpe.weight'), positions),
+  );
+  for (let index = 0; index < c.layers; index++) x = block(c, index, x, layers);
+  return norm(c, 'transformer.ln_f', x, layers);
+}
+
+export const gpt2: Architecture<Gpt2Config> = {
+  name: 'gpt2',
+  serves: ['GPT2LMHeadModel'],
+  readConfig,
+  shape: c => ({
+    layers: c.layers,
+    hiddenSize: c.hiddenSize,
+    heads: c.heads,
+    kvHeads: c.heads,
+    headDim: c.hiddenSize / c.heads,
+    vocabSize: c.vocabSize,
+    maxPositions: c.maxPositions,
+  }),
+  tensors,
+  canonicalName,
+  linearLayers,
+  hidden,
+  outputWeight: c => (c.tied ? 'transformer.wte.weight' : 'lm_head.weight'),
+};

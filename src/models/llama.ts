@@ -1,0 +1,247 @@
+// The Llama family: Llama 2 and 3, Mistral, Qwen2 and Qwen3. They differ in biases, head size, query-key norms and windows,
+// all of which is config; the forward pass is one.
+import type { Tensor } from '@tensorflow/tfjs';
+import { rmsNorm, rotary, silu } from '../engine/ops.ts';
+import { tf } from '../engine/tf.ts';
+import type { Architecture, Layers, LinearLayer } from './architecture.ts';
+import { type ConfigJson, readChoice, readCount, readFlag, readPositive } from './config-fields.ts';
+import { ModelError } from './model-error.ts';
+import { type Angles, readFrequencies, rotaryAngles } from './rope.ts';
+
+interface LlamaConfig {
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly maxPositions: number;
+  readonly normEpsilon: number;
+  readonly tied: boolean;
+  readonly frequencies: Float32Array;
+  readonly queryKeyNorm: boolean;
+  readonly bias: { readonly queryKeyValue: boolean; readonly output: boolean; readonly mlp: boolean };
+  /** One entry per layer: how many positions back it sees; null: all. */
+  readonly windows: readonly (number | null)[];
+}
+
+/** What sets the members of the family apart, in their own configs' words and defaults. */
+interface Variant {
+  bias(json: ConfigJson): LlamaConfig['bias'];
+  windows(json: ConfigJson, layers: number): (number | null)[];
+  readonly queryKeyNorm: boolean;
+  /** null: hidden size over heads. */
+  readonly headDim: number | null;
+  readonly maxPositions: number;
+}
+
+const NO_BIAS = { queryKeyValue: false, output: false, mlp: false };
+
+const VARIANTS = {
+  LlamaForCausalLM: {
+    bias: json => {
+      const attention = readFlag(json, 'attention_bias', false);
+      return { queryKeyValue: attention, output: attention, mlp: readFlag(json, 'mlp_bias', false) };
+    },
+    windows: (_, layers) => Array(layers).fill(null),
+    queryKeyNorm: false,
+    headDim: null,
+    maxPositions: 2048,
+  },
+  MistralForCausalLM: {
+    bias: () => NO_BIAS,
+    windows: (json, layers) => Array(layers).fill(mistralWindow(json)),
+    queryKeyNorm: false,
+    headDim: null,
+    maxPositions: 131_072,
+  },
+  Qwen2ForCausalLM: {
+    bias: () => ({ ...NO_BIAS, queryKeyValue: true }),
+    windows: qwenWindows,
+    queryKeyNorm: false,
+    headDim: null,
+    maxPositions: 32_768,
+  },
+  Qwen3ForCausalLM: {
+    bias: json => {
+      const attention = readFlag(json, 'attention_bias', false);
+      return { queryKeyValue: attention, output: attention, mlp: false };
+    },
+    windows: qwenWindows,
+    queryKeyNorm: true,
+    headDim: 128,
+    maxPositions: 32_768,
+  },
+} satisfies Record<string, Variant>;
+
+/** null switches it off; absent is transformers' 4096. */
+function mistralWindow(json: ConfigJson): number | null {
+  return json.sliding_window === null ? null : readCount(json, 'sliding_window', 4096);
+}
+
+/** Off unless `use_sliding_window`; then `layer_types` says where, or every layer from `max_window_layers` on. */
+function qwenWindows(json: ConfigJson, layers: number): (number | null)[] {
+  if (!readFlag(json, 'use_sliding_window', false)) return Array(layers).fill(null);
+  const window = mistralWindow(json);
+  const types = json.layer_types ?? defaultLayerTypes(json, layers);
+  if (!Array.isArray(types) || types.length !== layers) {
+    throw new ModelError(`config.json: layer_types must have ${layers} entries`);
+  }
+  return types.map(type => (type === 'sliding_attention' ? window : null));
+}
+
+function defaultLayerTypes(json: ConfigJson, layers: number): string[] {
+  const first = json.max_window_layers === 0 ? 0 : readCount(json, 'max_window_layers', 28);
+  return Array.from({ length: layers }, (_, i) => (i >= first ? 'sliding_attention' : 'full_attention'));
+}
+
+function readConfig(json: ConfigJson, served: string): LlamaConfig {
+  const variant: Variant = VARIANTS[served as keyof typeof VARIANTS];
+  readChoice(json, 'hidden_act', ['silu', 'swish'], 'silu');
+  const hiddenSize = readCount(json, 'hidden_size');
+  const heads = readCount(json, 'num_attention_heads');
+  const kvHeads = readCount(json, 'num_key_value_heads', heads);
+  const headDim = readCount(json, 'head_dim', variant.headDim ?? hiddenSize / heads);
+  if (heads % kvHeads !== 0) {
+    throw new ModelError(
+      `config.json: num_attention_heads ${heads} is no multiple of num_key_value_heads ${kvHeads}`,
+    );
+  }
+  if (headDim % 2 !== 0) throw new ModelError(`config.json: head_dim ${headDim} is odd`);
+  return {
+    vocabSize: readCount(json, 'vocab_size'),
+    hiddenSize,
+    intermediateSize: readCount(json, 'intermediate_size'),
+    heads,
+    kvHeads,
+    headDim,
+    maxPositions: readCount(json, 'max_position_embeddings', variant.maxPositions),
+    normEpsilon: readPositive(json, 'rms_norm_eps', 1e-6),
+    tied: readFlag(json, 'tie_word_embeddings', false),
+    frequencies: readFrequencies(json, headDim),
+    queryKeyNorm: variant.queryKeyNorm,
+    bias: variant.bias(json),
+    windows: variant.windows(json, readCount(json, 'num_hidden_layers')),
+  };
+}
+
+const layerPath = (index: number): string => `model.layers.${index}`;
+
+function layerLinears(c: LlamaConfig, index: number): LinearLayer[] {
+  const queries = c.heads * c.headDim;
+  const keys = c.kvHeads * c.headDim;
+  const linear = (path: string, inFeatures: number, outFeatures: number, bias: boolean): LinearLayer => {
+    const name = `${layerPath(index)}.${path}`;
+    return {
+      name,
+      weight: `${name}.weight`,
+      bias: bias ? `${name}.bias` : null,
+      inFeatures,
+      outFeatures,
+      transposed: false,
+    };
+  };
+  return [
+    linear('self_attn.q_proj', c.hiddenSize, queries, c.bias.queryKeyValue),
+    linear('self_attn.k_proj', c.hiddenSize, keys, c.bias.queryKeyValue),
+    linear('self_attn.v_proj', c.hiddenSize, keys, c.bias.queryKeyValue),
+    linear('self_attn.o_proj', queries, c.hiddenSize, c.bias.output),
+    linear('mlp.gate_proj', c.hiddenSize, c.intermediateSize, c.bias.mlp),
+    linear('mlp.up_proj', c.hiddenSize, c.intermediateSize, c.bias.mlp),
+    linear('mlp.down_proj', c.intermediateSize, c.hiddenSize, c.bias.mlp),
+  ];
+}
+
+const linearLayers = (c: LlamaConfig): LinearLayer[] =>
+  c.windows.flatMap((_, index) => layerLinears(c, index));
+
+function norms(c: LlamaConfig): [string, number[]][] {
+  const perLayer = c.windows.flatMap((_, index): [string, number[]][] => [
+    [`${layerPath(index)}.input_layernorm.weight`, [c.hiddenSize]],
+    [`${layerPath(index)}.post_attention_layernorm.weight`, [c.hiddenSize]],
+    ...(c.queryKeyNorm ? queryKeyNorms(c, index) : []),
+  ]);
+  return [...perLayer, ['model.norm.weight', [c.hiddenSize]]];
+}
+
+const queryKeyNorms = (c: LlamaConfig, index: number): [string, number[]][] => [
+  [`${layerPath(index)}.self_attn.q_norm.weight`, [c.headDim]],
+  [`${layerPath(index)}.self_attn.k_norm.weight`, [c.headDim]],
+];
+
+function tensors(c: LlamaConfig): Record<string, readonly number[]> {
+  const table = [c.vocabSize, c.hiddenSize];
+  return Object.fromEntries([
+    ['model.embed_tokens.weight', table],
+    ...(c.tied ? [] : [['lm_head.weight', table]]),
+    ...linearLayers(c).map(l => [l.weight, [l.outFeatures, l.inFeatures]]),
+    ...linearLayers(c).flatMap(l => (l.bias ? [[l.bias, [l.outFeatures]]] : [])),
+    ...norms(c),
+  ]);
+}
+
+/** x [rows, length, hidden] -> [rows, length, hidden] */
+function attention(c: LlamaConfig, index: number, x: Tensor, angles: Angles, layers: Layers): Tensor {
+  const path = `${layerPath(index)}.self_attn`;
+  const [rows, length] = x.shape as [number, number, number];
+  const project = (kind: 'q' | 'k' | 'v', count: number, normed: boolean): Tensor => {
+    const split = tf.reshape(layers.linear(`${path}.${kind}_proj`, x), [rows, length, count, c.headDim]);
+    const scaled = normed
+      ? rmsNorm(split, layers.weight(`${path}.${kind}_norm.weight`), c.normEpsilon)
+      : split;
+    return tf.transpose(scaled, [0, 2, 1, 3]); // [rows, count, length, headDim]
+  };
+  const attended = layers.attend({
+    layer: index,
+    query: rotary(project('q', c.heads, c.queryKeyNorm), angles.cos, angles.sin),
+    key: rotary(project('k', c.kvHeads, c.queryKeyNorm), angles.cos, angles.sin),
+    value: project('v', c.kvHeads, false),
+    scale: c.headDim ** -0.5,
+    window: c.windows[index]!,
+  });
+  const merged = tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), [rows, length, c.heads * c.headDim]);
+  return layers.linear(`${path}.o_proj`, merged);
+}
+
+/** SwiGLU. */
+function mlp(index: number, x: Tensor, layers: Layers): Tensor {
+  const path = `${layerPath(index)}.mlp`;
+  const gate = silu(layers.linear(`${path}.gate_proj`, x));
+  return layers.linear(`${path}.down_proj`, tf.mul(gate, layers.linear(`${path}.up_proj`, x)));
+}
+
+function block(c: LlamaConfig, index: number, x: Tensor, angles: Angles, layers: Layers): Tensor {
+  const norm = (input: Tensor, name: string): Tensor =>
+    rmsNorm(input, layers.weight(`${layerPath(index)}.${name}.weight`), c.normEpsilon);
+  const attended = tf.add(x, attention(c, index, norm(x, 'input_layernorm'), angles, layers));
+  return tf.add(attended, mlp(index, norm(attended, 'post_attention_layernorm'), layers));
+}
+
+function hidden(c: LlamaConfig, tokens: Tensor, positions: Tensor, layers: Layers): Tensor {
+  const angles = rotaryAngles(positions, c.frequencies);
+  const embedded: Tensor = tf.gather(layers.weight('model.embed_tokens.weight'), tokens);
+  const last = c.windows.reduce((x, _, index) => block(c, index, x, angles, layers), embedded);
+  return rmsNorm(last, layers.weight('model.norm.weight'), c.normEpsilon);
+}
+
+export const llama: Architecture<LlamaConfig> = {
+  name: 'llama',
+  serves: Object.keys(VARIANTS),
+  readConfig,
+  shape: c => ({
+    layers: c.windows.length,
+    hiddenSize: c.hiddenSize,
+    heads: c.heads,
+    kvHeads: c.kvHeads,
+    headDim: c.headDim,
+    vocabSize: c.vocabSize,
+    maxPositions: c.maxPositions,
+  }),
+  tensors,
+  /** Old files carry the rotary frequencies as buffers; tied models sometimes carry the head all the same. */
+  canonicalName: (c, name) =>
+    name.endsWith('.rotary_emb.inv_freq') || (c.tied && name === 'lm_head.weight') ? null : name,
+  linearLayers,
+  hidden,
+  outputWeight: c => (c.tied ? 'model.embed_tokens.weight' : 'lm_head.weight'),
+};

@@ -1,0 +1,144 @@
+// Opens a Hugging Face folder as a model: finds its architecture and checks every tensor. It reads no weights and runs nothing.
+import { access, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Tensor } from '@tensorflow/tfjs';
+import type { StoredTensor } from '../engine/program.ts';
+import { readModelHeaders } from '../formats/safetensors.ts';
+import type { Architecture, Layers, LinearLayer, ModelShape } from './architecture.ts';
+import { type ConfigJson, readFlag, refuse } from './config-fields.ts';
+import { gpt2 } from './gpt2.ts';
+import { llama } from './llama.ts';
+import { listNames, ModelError } from './model-error.ts';
+
+const ARCHITECTURES: readonly Architecture[] = [llama, gpt2];
+
+/** A folder whose tensors are all there and all fit. Names of tensors and layers are `transformers`' own. */
+export interface Model {
+  readonly directory: string;
+  /** `llama` or `gpt2`. */
+  readonly architecture: string;
+  readonly shape: ModelShape;
+  /** `config.json` as it is. */
+  readonly config: ConfigJson;
+  /** `generation_config.json` as it is; empty without one. */
+  readonly generationConfig: ConfigJson;
+  /** Exactly the tensors that the architecture has, in its order. */
+  readonly weights: Readonly<Record<string, StoredTensor>>;
+  readonly parameters: number;
+  /** What an adapter may target; the output projection is not among them. */
+  readonly linearLayers: readonly LinearLayer[];
+  /** Name of the output projection's weight [vocab, hidden] (the embedding where tied). */
+  readonly outputWeight: string;
+  /** tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize]. */
+  hidden(tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
+}
+
+/** Throws ModelError saying what is wrong with the folder and what would be right. */
+export async function openModel(directory: string): Promise<Model> {
+  const config = await readJson(directory, 'config.json');
+  if (!config) throw new ModelError(`${directory} has no config.json: not a Hugging Face model folder`);
+  refuseQuantized(config);
+  const { architecture, served } = findArchitecture(config);
+  await requireSafetensors(directory);
+  const read = (await readModelHeaders(directory)).tensors;
+  const settings = architecture.readConfig(config, served);
+  const weights = fitWeights(directory, architecture, settings, read);
+  return {
+    directory,
+    architecture: architecture.name,
+    shape: architecture.shape(settings),
+    config,
+    generationConfig: (await readJson(directory, 'generation_config.json')) ?? {},
+    weights,
+    parameters: Object.values(weights).reduce((sum, { shape }) => sum + sizeOf(shape), 0),
+    linearLayers: architecture.linearLayers(settings),
+    outputWeight: architecture.outputWeight(settings),
+    hidden: (tokens, positions, layers) => architecture.hidden(settings, tokens, positions, layers),
+  };
+}
+
+async function readJson(directory: string, name: string): Promise<ConfigJson | null> {
+  const file = join(directory, name);
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null;
+    throw error;
+  });
+  if (text === null) return null;
+  const value = parseJson(file, text);
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as ConfigJson;
+  throw new ModelError(`${file} is not a JSON object`);
+}
+
+function parseJson(file: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new ModelError(`${file} is not JSON`, { cause });
+  }
+}
+
+/** Quantised folders hold integers under the same names; as float they would only look right. */
+function refuseQuantized(config: ConfigJson): void {
+  refuse(config, 'quantization_config', null);
+  if (readFlag(config, 'is_encoder_decoder', false)) {
+    throw new ModelError('config.json: is_encoder_decoder true is not served');
+  }
+}
+
+function findArchitecture(config: ConfigJson): { architecture: Architecture; served: string } {
+  const known = ARCHITECTURES.flatMap(architecture => architecture.serves);
+  const asked = Array.isArray(config.architectures) ? config.architectures.map(String) : [];
+  const served = asked.find(name => known.includes(name));
+  const architecture = ARCHITECTURES.find(({ serves }) => served !== undefined && serves.includes(served));
+  if (served !== undefined && architecture) return { architecture, served };
+  const given =
+    asked.length > 0 ? asked.join(', ') : `none (model_type ${JSON.stringify(config.model_type)})`;
+  throw new ModelError(`config.json: architectures ${given}; known are ${known.join(', ')}`);
+}
+
+async function requireSafetensors(directory: string): Promise<void> {
+  const names = ['model.safetensors', 'model.safetensors.index.json'];
+  const found = await Promise.allSettled(names.map(name => access(join(directory, name))));
+  if (found.some(({ status }) => status === 'fulfilled')) return;
+  throw new ModelError(
+    `${directory} has neither ${names.join(' nor ')}; save the model with save_pretrained(safe_serialization=True)`,
+  );
+}
+
+const sizeOf = (shape: readonly number[]): number => shape.reduce((size, length) => size * length, 1);
+
+/** Renames to the architecture's own names, and refuses what is missing, surplus or of another shape. */
+function fitWeights<Config>(
+  directory: string,
+  architecture: Architecture<Config>,
+  settings: Config,
+  read: Record<string, StoredTensor>,
+): Record<string, StoredTensor> {
+  const expected = architecture.tensors(settings);
+  const found = Object.fromEntries(
+    Object.entries(read).flatMap(([name, stored]) => {
+      const canonical = architecture.canonicalName(settings, name);
+      return canonical === null ? [] : [[canonical, stored]];
+    }),
+  );
+  refuseNames(directory, 'lacks', difference(expected, found), 'as F32, F16 or BF16');
+  refuseNames(directory, 'has', difference(found, expected), `which ${architecture.name} does not know`);
+  const wrong = Object.entries(expected).filter(([name, shape]) => !sameShape(shape, found[name]!.shape));
+  refuseNames(
+    directory,
+    'disagrees with its config.json in',
+    wrong.map(([name, shape]) => `${name} [${found[name]!.shape}] instead of [${shape}]`),
+  );
+  return Object.fromEntries(Object.keys(expected).map(name => [name, found[name]!]));
+}
+
+const difference = (of: object, without: object): string[] =>
+  Object.keys(of).filter(name => !Object.hasOwn(without, name));
+
+const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
+  a.length === b.length && a.every((length, i) => length === b[i]);
+
+function refuseNames(directory: string, verb: string, names: readonly string[], more = ''): void {
+  if (names.length === 0) return;
+  throw new ModelError(`${directory} ${verb} ${listNames(names)}${more && ` ${more}`}`);
+}
