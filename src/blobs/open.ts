@@ -1,0 +1,23 @@
+// Which object store the configuration names.
+import { join } from 'node:path';
+import type { Config } from '../config.ts';
+import type { Blobs } from './blobs.ts';
+import { openFolder } from './folder.ts';
+import { openS3 } from './s3.ts';
+
+type BlobConfig = Pick<
+  Config,
+  'dataDirectory' | 's3Bucket' | 's3Endpoint' | 's3Region' | 'awsAccessKeyId' | 'awsSecretAccessKey'
+>;
+
+/** The store is not asked yet; `check()` says whether it answers. */
+export async function openBlobs(config: BlobConfig): Promise<Blobs> {
+  if (!config.s3Bucket) return openFolder(join(config.dataDirectory, 'objects'));
+  const { awsAccessKeyId: accessKeyId, awsSecretAccessKey: secretAccessKey } = config;
+  return openS3({
+    bucket: config.s3Bucket,
+    endpoint: config.s3Endpoint,
+    region: config.s3Region,
+    credentials: accessKeyId && secretAccessKey ? { accessKeyId, secretAccessKey } : null,
+  });
+}

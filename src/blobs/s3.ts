@@ -1,0 +1,157 @@
+// Object storage in an S3 bucket, of AWS or of any server that speaks its protocol.
+import { Readable } from 'node:stream';
+import {
+  CreateBucketCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadBucketCommand,
+  HeadObjectCommand,
+  paginateListObjectsV2,
+  S3Client,
+  type S3ClientConfig,
+} from '@aws-sdk/client-s3';
+import { Upload } from '@aws-sdk/lib-storage';
+import { type BlobInfo, BlobNotFound, type Blobs, type PutOptions } from './blobs.ts';
+import { measure } from './measured.ts';
+
+export interface S3Settings {
+  readonly bucket: string;
+  /** null: AWS itself. */
+  readonly endpoint: string | null;
+  readonly region: string;
+  /** null: the AWS default chain. */
+  readonly credentials: { accessKeyId: string; secretAccessKey: string } | null;
+}
+
+/** Held in memory while on their way. S3 takes at most 10,000 parts, so an object may have 160 GB. */
+const PART_BYTES = 16 * 2 ** 20;
+const PARTS_AT_ONCE = 2;
+const MAX_ATTEMPTS = 5;
+const CONNECT_TIMEOUT_MS = 5_000;
+/** Without a byte moving. */
+const IDLE_TIMEOUT_MS = 60_000;
+
+export function openS3(settings: S3Settings): Blobs {
+  const client = new S3Client(clientConfig(settings));
+  const Bucket = settings.bucket;
+  const ready = untilDone(() => ensureBucket(client, settings));
+  return {
+    async put(key, body, options = {}) {
+      await ready();
+      return upload(client, Bucket, key, body, options);
+    },
+    async get(key, range) {
+      if (range && range.end <= range.start) return Readable.from([]);
+      const Range = range && `bytes=${range.start}-${range.end - 1}`;
+      const found = await orMissing(client.send(new GetObjectCommand({ Bucket, Key: key, Range })));
+      if (!found) throw new BlobNotFound(key);
+      return found.Body as Readable;
+    },
+    async size(key) {
+      const found = await orMissing(client.send(new HeadObjectCommand({ Bucket, Key: key })));
+      return found?.ContentLength ?? null;
+    },
+    async delete(key) {
+      await orMissing(client.send(new DeleteObjectCommand({ Bucket, Key: key })));
+    },
+    async *list(prefix) {
+      await ready();
+      for await (const page of paginateListObjectsV2({ client }, { Bucket, Prefix: prefix })) {
+        for (const object of page.Contents ?? []) yield object.Key!;
+      }
+    },
+    localPath: () => null,
+    check: () => ensureBucket(client, settings),
+  };
+}
+
+/** Some servers store the checksum trailers that the SDK sends by default as content, so they are sent to AWS alone. */
+function clientConfig({ endpoint, region, credentials }: S3Settings): S3ClientConfig {
+  const custom: S3ClientConfig = endpoint
+    ? {
+        endpoint,
+        forcePathStyle: true,
+        requestChecksumCalculation: 'WHEN_REQUIRED',
+        responseChecksumValidation: 'WHEN_REQUIRED',
+      }
+    : {};
+  return {
+    ...custom,
+    region,
+    ...(credentials && { credentials }),
+    maxAttempts: MAX_ATTEMPTS,
+    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: IDLE_TIMEOUT_MS },
+  };
+}
+
+async function upload(
+  client: S3Client,
+  Bucket: string,
+  key: string,
+  body: Readable | Uint8Array,
+  options: PutOptions,
+): Promise<BlobInfo> {
+  const measured = measure(key, body, options);
+  const task = new Upload({
+    client,
+    params: { Bucket, Key: key, Body: Readable.from(measured.chunks, { objectMode: false }) },
+    partSize: PART_BYTES,
+    queueSize: PARTS_AT_ONCE,
+    leavePartsOnError: false,
+  });
+  await task.done();
+  return measured.info();
+}
+
+async function ensureBucket(client: S3Client, { bucket, endpoint, region }: S3Settings): Promise<void> {
+  try {
+    const found = await orMissing(client.send(new HeadBucketCommand({ Bucket: bucket })));
+    if (!found)
+      await createBucket(client, bucket, endpoint === null && region !== 'us-east-1' ? region : null);
+  } catch (cause) {
+    throw new Error(`S3 bucket ${bucket} at ${endpoint ?? 'AWS'} cannot be used: ${reason(cause)}`, {
+      cause,
+    });
+  }
+}
+
+async function createBucket(client: S3Client, bucket: string, region: string | null): Promise<void> {
+  const CreateBucketConfiguration = region ? { LocationConstraint: region as 'eu-west-1' } : undefined;
+  try {
+    await client.send(new CreateBucketCommand({ Bucket: bucket, CreateBucketConfiguration }));
+  } catch (error) {
+    if ((error as Error).name !== 'BucketAlreadyOwnedByYou') throw error; // another process was first
+  }
+}
+
+/** null for the server's answer that there is no such thing. */
+async function orMissing<T>(request: Promise<T>): Promise<T | null> {
+  try {
+    return await request;
+  } catch (error) {
+    if (statusOf(error) === 404) return null;
+    throw error;
+  }
+}
+
+function statusOf(error: unknown): number | undefined {
+  return (error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode;
+}
+
+/** A connection that fails on every address is an AggregateError without a message. */
+function reason(error: unknown): string {
+  const { name, message, errors } = error as AggregateError;
+  return message || errors?.map(inner => inner.message).join('; ') || name;
+}
+
+/** Runs `work` until it has succeeded once; calls at the same time share a run. */
+function untilDone(work: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | null = null;
+  return () => {
+    running ??= work().catch(error => {
+      running = null;
+      throw error;
+    });
+    return running;
+  };
+}

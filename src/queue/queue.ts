@@ -1,0 +1,120 @@
+// The queue: pg-boss messages that say "look at this job". What a job is and who holds it stands in its row (store/leases.ts).
+import { type Db, PgBoss, type Queue as QueueOptions } from 'pg-boss';
+import type { Queryable } from '../store/database.ts';
+
+/** A message names a job row; `expire-files` carries nothing. */
+export const queueNames = ['validate-files', 'train', 'expire-files'] as const;
+export type QueueName = (typeof queueNames)[number];
+
+export interface SendOptions {
+  /** A client in a transaction of the caller's: the message is there when that commits. */
+  client?: Queryable;
+}
+
+export interface Queue {
+  /** A second message for a job that has one waiting is not stored. */
+  enqueueValidation(jobId: string, options?: SendOptions): Promise<void>;
+  enqueueTraining(jobId: string, options?: SendOptions): Promise<void>;
+  /** Throws with the reason when the queue does not answer. */
+  check(): Promise<void>;
+  close(): Promise<void>;
+  /** For the worker: taking messages, schedules. */
+  readonly boss: PgBoss;
+}
+
+/** Workers are woken by this channel; they also look by themselves every few seconds. */
+export const queueChannel = 'anneal_queue';
+
+/** One waiting message for each job; a message that a dead worker held is given out again after a minute. */
+const jobQueue = {
+  policy: 'exclusive',
+  expireInSeconds: 60,
+  retryLimit: 1000,
+  retentionSeconds: 365 * 86400,
+  deleteAfterSeconds: 3600,
+} satisfies Omit<QueueOptions, 'name'>;
+
+const settings = {
+  'validate-files': jobQueue,
+  train: jobQueue,
+  'expire-files': { policy: 'exclusive', expireInSeconds: 600, retryLimit: 0, deleteAfterSeconds: 3600 },
+} satisfies Record<QueueName, Omit<QueueOptions, 'name'>>;
+
+/** pg-boss' own tables and our queues in them. Its version is pinned; several may run at once. */
+export async function migrateQueue(databaseUrl: string): Promise<void> {
+  const boss = new PgBoss({ connectionString: databaseUrl, max: 2, supervise: false, schedule: false });
+  let failure: Error | undefined;
+  boss.on('error', error => {
+    failure ??= error;
+  });
+  await boss.start();
+  try {
+    for (const name of queueNames) await createQueue(boss, name);
+    await boss.schedule('expire-files', '* * * * *');
+    if (failure) throw failure;
+  } finally {
+    await boss.stop({ graceful: false });
+  }
+}
+
+async function createQueue(boss: PgBoss, name: QueueName): Promise<void> {
+  const { policy: _, ...changeable } = settings[name];
+  await boss.createQueue(name, settings[name]);
+  await boss.updateQueue(name, changeable);
+}
+
+export interface QueueSettings {
+  /** Called when pg-boss' own work in the background fails; it goes on by itself. */
+  onError?(error: Error): void;
+  /** True in a worker: it also keeps pg-boss' house (expired messages, schedules). */
+  supervise?: boolean;
+}
+
+/** Throws when `migrate` has not run. */
+export async function openQueue(databaseUrl: string, options: QueueSettings = {}): Promise<Queue> {
+  const supervise = options.supervise ?? false;
+  const boss = new PgBoss({
+    connectionString: databaseUrl,
+    application_name: 'anneal queue',
+    max: 3,
+    migrate: false,
+    createSchema: false,
+    registerInstance: false,
+    supervise,
+    schedule: supervise,
+    superviseIntervalSeconds: 15,
+    monitorIntervalSeconds: 15,
+    openTelemetry: { enabled: false },
+  });
+  boss.on('error', error => options.onError?.(error));
+  await start(boss);
+  return {
+    boss,
+    enqueueValidation: (jobId, { client } = {}) => send(boss, 'validate-files', jobId, client),
+    enqueueTraining: (jobId, { client } = {}) => send(boss, 'train', jobId, client),
+    async check() {
+      if (!(await boss.getQueue('train'))) throw new Error('the queue is not set up: run `migrate`');
+    },
+    close: () => boss.stop({ graceful: false }),
+  };
+}
+
+async function start(boss: PgBoss): Promise<void> {
+  try {
+    await boss.start();
+  } catch (cause) {
+    await boss.stop({ graceful: false }).catch(() => undefined);
+    throw new Error(`the queue does not start: ${(cause as Error).message}`, { cause });
+  }
+}
+
+async function send(boss: PgBoss, name: QueueName, jobId: string, client?: Queryable): Promise<void> {
+  const db = client ? dbOf(client) : boss.getDb();
+  await boss.send(name, { jobId }, { singletonKey: jobId, db });
+  await db.executeSql('select pg_notify($1, $2)', [queueChannel, name]);
+}
+
+/** A transaction of the caller's, as pg-boss takes it. */
+export function dbOf(client: Queryable): Db {
+  return { executeSql: (text, values) => client.query(text, values as unknown[]) };
+}
