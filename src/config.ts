@@ -1,0 +1,255 @@
+// The environment as one frozen Config: the only reader of process.env. `.env.example` lists the same variables.
+import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+
+interface Variable<T> {
+  readonly name: string;
+  /** As it would be written in the environment; '' where unset means something of its own. */
+  readonly default: string;
+  readonly description: string;
+  /** Throws an Error that says what is wrong with the text. */
+  readonly parse: (text: string) => T;
+}
+
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+const GIB = 2 ** 30;
+
+export const variables = {
+  databaseUrl: variable(
+    'DATABASE_URL',
+    '',
+    'Postgres 14 or newer. Empty: `start` runs a Postgres of its own in the data folder.',
+    optional(databaseUrl),
+  ),
+
+  s3Bucket: variable(
+    'S3_BUCKET',
+    '',
+    'Bucket for files and models. Empty: they lie in the data folder.',
+    optional(text),
+  ),
+  s3Endpoint: variable(
+    'S3_ENDPOINT',
+    '',
+    'Address of an S3-compatible server. Empty: AWS.',
+    optional(httpUrl),
+  ),
+  s3Region: variable('S3_REGION', 'us-east-1', 'Region of the bucket.', text),
+  awsAccessKeyId: variable(
+    'AWS_ACCESS_KEY_ID',
+    '',
+    'Key of the S3 server. Empty: the AWS default chain (profile, instance role).',
+    optional(text),
+  ),
+  awsSecretAccessKey: variable('AWS_SECRET_ACCESS_KEY', '', 'Secret to that key.', optional(text)),
+
+  host: variable('HOST', '127.0.0.1', 'Address that the api listens on; 0.0.0.0 for all.', text),
+  port: variable('PORT', '8787', 'Port that the api listens on; 0 for any free one.', integer(0, 65535)),
+  apiKey: variable(
+    'ANNEAL_API_KEY',
+    '',
+    'An API key to create at the start, if it is not there yet. Empty: the first start makes one and prints it.',
+    optional(apiKey),
+  ),
+  organization: variable(
+    'ANNEAL_ORGANIZATION',
+    'personal',
+    'Name that stands in the names of fine-tuned models: ft:{model}:{organization}:{suffix}:{id}.',
+    organizationName,
+  ),
+
+  dataDirectory: variable(
+    'ANNEAL_DATA_DIR',
+    './.anneal',
+    'Folder for work files and caches, and for the database and objects where no other store is named.',
+    path,
+  ),
+  modelsDirectory: variable(
+    'ANNEAL_MODELS_DIR',
+    './models',
+    'Folder whose subfolders are base models in Hugging Face form.',
+    path,
+  ),
+
+  fileLimitBytes: variable(
+    'ANNEAL_FILE_LIMIT_MB',
+    '512',
+    'Largest file that may be uploaded, in MiB.',
+    mebibytes,
+  ),
+  engine: variable(
+    'ANNEAL_ENGINE',
+    'onnx',
+    'What runs the programs: onnx | tensorflow (after `npm run setup:tensorflow`).',
+    oneOf('onnx', 'tensorflow'),
+  ),
+  device: variable(
+    'ANNEAL_DEVICE',
+    'auto',
+    'Where they run: auto | cpu | cuda | webgpu.',
+    oneOf('auto', 'cpu', 'cuda', 'webgpu'),
+  ),
+  threads: variable(
+    'ANNEAL_THREADS',
+    '',
+    'Threads that training may use. Empty: one for every core.',
+    threads,
+  ),
+  memoryBudgetBytes: variable(
+    'ANNEAL_MEMORY_GB',
+    '',
+    'Memory that training may use, in GiB. Empty: what the machine has free.',
+    optional(gibibytes),
+  ),
+  workers: variable(
+    'ANNEAL_WORKERS',
+    '1',
+    'Worker processes that `start` runs; each trains one job at a time.',
+    integer(0, 64),
+  ),
+  checkpointSeconds: variable(
+    'ANNEAL_CHECKPOINT_SECONDS',
+    '300',
+    'Seconds between the checkpoints that a killed job goes on from.',
+    integer(1, 86400),
+  ),
+  leaseSeconds: variable(
+    'ANNEAL_LEASE_SECONDS',
+    '60',
+    'Seconds after which the job of a worker that fell silent goes to another.',
+    integer(2, 3600),
+  ),
+
+  logLevel: variable(
+    'ANNEAL_LOG_LEVEL',
+    'info',
+    `How much is logged: ${LOG_LEVELS.join(' | ')}.`,
+    oneOf(...LOG_LEVELS),
+  ),
+} satisfies Record<string, Variable<unknown>>;
+
+export type Config = Readonly<{
+  [Key in keyof typeof variables]: ReturnType<(typeof variables)[Key]['parse']>;
+}>;
+
+export class ConfigError extends Error {}
+
+/** Reads the process's environment, and `.env` in the current folder for what is not set there. */
+export function loadConfig(): Config {
+  if (existsSync('.env')) process.loadEnvFile('.env');
+  return readConfig(process.env);
+}
+
+/** Throws ConfigError with a line for every wrong variable. */
+export function readConfig(environment: Record<string, string | undefined>): Config {
+  const wrong: string[] = [];
+  const config: Record<string, unknown> = {};
+  for (const [key, { name, default: fallback, parse }] of Object.entries<Variable<unknown>>(variables)) {
+    const given = environment[name]?.trim() || fallback;
+    try {
+      config[key] = parse(given);
+    } catch (error) {
+      wrong.push(`${name}="${isSecret(name) ? '...' : given}": ${(error as Error).message}`);
+    }
+  }
+  wrong.push(...contradictions(config as Config));
+  if (wrong.length > 0) throw new ConfigError(wrong.join('\n'));
+  return Object.freeze(config as Config);
+}
+
+function contradictions(config: Config): string[] {
+  const found: string[] = [];
+  if (config.s3Endpoint && !config.s3Bucket)
+    found.push('S3_ENDPOINT is set without S3_BUCKET: name the bucket');
+  if (!config.awsAccessKeyId !== !config.awsSecretAccessKey) {
+    found.push('AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: one of them is empty');
+  }
+  return found;
+}
+
+function isSecret(name: string): boolean {
+  return /KEY|DATABASE_URL/.test(name);
+}
+
+// ---- how a text is read
+
+function variable<T>(
+  name: string,
+  fallback: string,
+  description: string,
+  parse: (text: string) => T,
+): Variable<T> {
+  return { name, default: fallback, description, parse };
+}
+
+function optional<T>(parse: (text: string) => T): (text: string) => T | null {
+  return value => (value === '' ? null : parse(value));
+}
+
+function text(value: string): string {
+  if (value === '') throw new Error('must not be empty');
+  return value;
+}
+
+function path(value: string): string {
+  return resolve(text(value));
+}
+
+function integer(minimum: number, maximum: number): (text: string) => number {
+  return value => {
+    const number = Number(value);
+    if (!/^\d+$/.test(value) || number < minimum || number > maximum) {
+      throw new Error(`must be a whole number from ${minimum} to ${maximum}`);
+    }
+    return number;
+  };
+}
+
+function threads(value: string): number {
+  return value === '' ? availableParallelism() : integer(1, 1024)(value);
+}
+
+function gibibytes(value: string): number {
+  const number = Number(value);
+  if (!(number > 0) || number > 65536) throw new Error('must be a number of GiB greater than 0');
+  return Math.floor(number * GIB);
+}
+
+function mebibytes(value: string): number {
+  return integer(1, 2 ** 20)(value) * 2 ** 20;
+}
+
+function oneOf<const Choice extends string>(...choices: Choice[]): (text: string) => Choice {
+  return value => {
+    const found = choices.find(choice => choice === value);
+    if (found === undefined) throw new Error(`must be one of ${choices.join(', ')}`);
+    return found;
+  };
+}
+
+function databaseUrl(value: string): string {
+  if (!/^postgres(ql)?:\/\//.test(value) || !URL.canParse(value)) {
+    throw new Error('must look like postgresql://user:password@host:5432/database');
+  }
+  return value;
+}
+
+function httpUrl(value: string): string {
+  if (!/^https?:\/\//.test(value) || !URL.canParse(value))
+    throw new Error('must look like https://host:port');
+  return value.replace(/\/+$/, '');
+}
+
+function apiKey(value: string): string {
+  if (!/^[\x21-\x7e]{8,200}$/.test(value))
+    throw new Error('must be 8 to 200 printable characters without spaces');
+  return value;
+}
+
+function organizationName(value: string): string {
+  if (!/^[a-z0-9][a-z0-9-]{0,38}$/.test(value)) {
+    throw new Error('must be 1 to 39 of a-z, 0-9 and -, beginning with a letter or digit');
+  }
+  return value;
+}

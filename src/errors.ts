@@ -1,0 +1,60 @@
+// Every error that a client may be told of: one table, code -> status, type. Messages are written where the error is found.
+
+const rules = {
+  invalid_api_key: { status: 401, type: 'invalid_request_error' },
+  missing_api_key: { status: 401, type: 'invalid_request_error', code: null },
+  invalid_request: { status: 400, type: 'invalid_request_error', code: null },
+  invalid_value: { status: 400, type: 'invalid_request_error' },
+  missing_required_parameter: { status: 400, type: 'invalid_request_error' },
+  unknown_parameter: { status: 400, type: 'invalid_request_error' },
+  unsupported_value: { status: 400, type: 'invalid_request_error' },
+  invalid_file: { status: 400, type: 'invalid_request_error' },
+  file_too_large: { status: 413, type: 'invalid_request_error' },
+  context_length_exceeded: { status: 400, type: 'invalid_request_error' },
+  model_not_available: { status: 400, type: 'invalid_request_error' },
+  not_found: { status: 404, type: 'invalid_request_error', code: null },
+  model_not_found: { status: 404, type: 'invalid_request_error' },
+  unknown_url: { status: 404, type: 'invalid_request_error' },
+  method_not_allowed: { status: 405, type: 'invalid_request_error', code: null },
+  request_too_large: { status: 413, type: 'invalid_request_error', code: null },
+  unsupported_media_type: { status: 415, type: 'invalid_request_error', code: null },
+  rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },
+  server_error: { status: 500, type: 'server_error', code: null },
+  storage_unavailable: { status: 503, type: 'server_error' },
+  server_is_overloaded: { status: 503, type: 'service_unavailable_error' },
+} satisfies Record<string, { status: number; type: string; code?: null }>;
+
+export type ErrorKind = keyof typeof rules;
+
+/** A mistake of the caller's, or a trouble they should know of. Thrown where it is found, answered by the app. */
+export class ApiError extends Error {
+  readonly kind: ErrorKind;
+  readonly param: string | null;
+  /** Seconds after which trying again makes sense. */
+  readonly retryAfterSeconds: number | null;
+
+  constructor(
+    kind: ErrorKind,
+    message: string,
+    options: { param?: string | null; retryAfterSeconds?: number; cause?: unknown } = {},
+  ) {
+    super(message, { cause: options.cause });
+    this.kind = kind;
+    this.param = options.param ?? null;
+    this.retryAfterSeconds = options.retryAfterSeconds ?? null;
+  }
+
+  get status(): number {
+    return rules[this.kind].status;
+  }
+}
+
+export interface WireError {
+  error: { message: string; type: string; param: string | null; code: string | null };
+}
+
+export function toWire(error: ApiError): WireError {
+  const rule: { type: string; code?: null } = rules[error.kind];
+  const code = rule.code === null ? null : error.kind;
+  return { error: { message: error.message, type: rule.type, param: error.param, code } };
+}

@@ -1,0 +1,46 @@
+// The names of things: a prefix that says what it is, and letters and digits drawn at random.
+import { randomBytes } from 'node:crypto';
+
+const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
+/** The largest multiple of 62 in a byte: larger draws are thrown away, so that every character is equally likely. */
+const BYTES_KEPT = 248;
+
+const prefixes = {
+  file: 'file-',
+  job: 'ftjob-',
+  event: 'ftevent-',
+  checkpoint: 'ftckpt_',
+  project: 'proj_',
+  organization: 'org-',
+  apiKey: 'key_',
+  request: 'req_',
+} as const;
+
+export function newId(kind: keyof typeof prefixes): string {
+  return prefixes[kind] + randomText(24);
+}
+
+/** A key as the user holds it; 192 bits and more, so its plain sha256 is safe to store. */
+export function newSecretKey(): string {
+  return `sk-anneal-${randomText(40)}`;
+}
+
+/** `ft:{base}:{organization}:{suffix}:{8}`. */
+export function newModelId(base: string, organization: string, suffix: string | null): string {
+  return `ft:${base}:${organization}:${suffix ?? ''}:${randomText(8)}`;
+}
+
+/** The name under which a checkpoint of a fine-tuned model is served. */
+export function checkpointModelId(model: string, step: number): string {
+  return `${model}:ckpt-step-${step}`;
+}
+
+export function randomText(length: number): string {
+  let result = '';
+  while (result.length < length) {
+    for (const byte of randomBytes(2 * length)) {
+      if (byte < BYTES_KEPT && result.length < length) result += ALPHABET[byte % ALPHABET.length];
+    }
+  }
+  return result;
+}

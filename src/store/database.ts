@@ -1,0 +1,55 @@
+// The connection to Postgres: the pool that everything shares, and transactions on it. No statement about a table is here.
+
+import pg from 'pg';
+import type { Logger } from 'pino';
+
+/** What a store function runs on: the pool, or the client of a transaction. */
+export type Queryable = pg.Pool | pg.PoolClient | pg.Client;
+
+const INT8 = 20;
+
+/** bigint columns come as numbers: no count here passes 2^53, and one that did would throw. */
+export const columnTypes: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
+    oid === INT8
+      ? parseInt8
+      : pg.types.getTypeParser(oid, format as 'text')) as pg.CustomTypesConfig['getTypeParser'],
+};
+
+function parseInt8(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value)) throw new RangeError(`bigint ${text} does not fit a number`);
+  return value;
+}
+
+/** Sessions that are lost while idle are replaced at the next query; that is only logged. */
+export function openPool(databaseUrl: string, log: Logger, options: { max?: number } = {}): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: databaseUrl,
+    max: options.max ?? 10,
+    connectionTimeoutMillis: 10_000,
+    types: columnTypes,
+    application_name: 'anneal',
+  });
+  pool.on('error', error => log.warn({ error: error.message }, 'a database session was lost'));
+  return pool;
+}
+
+/** Runs `work` in one transaction: committed when it returns, rolled back when it throws. */
+export async function inTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect();
+  let broken: Error | undefined;
+  try {
+    await client.query('begin');
+    const result = await work(client);
+    await client.query('commit');
+    return result;
+  } catch (error) {
+    await client.query('rollback').catch(cause => {
+      broken = cause;
+    });
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}

@@ -1,0 +1,153 @@
+// Fine-tuning jobs as rows, seen from the API: made, read, listed, cancelled, paused, resumed. SQL only.
+// What a runner writes while it holds the lease is elsewhere (src/store/leases.ts).
+import { newId } from '../ids.ts';
+import type { RequestedHyperparameters, ResolvedHyperparameters } from '../training/protocol.ts';
+import type { Queryable } from './database.ts';
+import { type Page, type PageRequest, toPage } from './pages.ts';
+
+/** Runners listen on it; the payload is the id of a job whose status changed. Only a hint: the row is what counts. */
+export const CONTROL_CHANNEL = 'anneal_control';
+
+export type JobStatus =
+  | 'validating_files'
+  | 'queued'
+  | 'running'
+  | 'paused'
+  | 'succeeded'
+  | 'failed'
+  | 'cancelled';
+
+export const TERMINAL_STATUSES: readonly JobStatus[] = ['succeeded', 'failed', 'cancelled'];
+
+export interface JobMethod {
+  type: 'supervised';
+  supervised: { hyperparameters: RequestedHyperparameters };
+}
+
+export interface JobError {
+  code: string;
+  message: string;
+  param: string | null;
+}
+
+export interface Job {
+  id: string;
+  projectId: string;
+  organizationId: string;
+  createdAt: Date;
+  startedAt: Date | null;
+  finishedAt: Date | null;
+  status: JobStatus;
+  model: string;
+  trainingFile: string;
+  validationFile: string | null;
+  suffix: string | null;
+  seed: number;
+  metadata: Record<string, string> | null;
+  method: JobMethod;
+  hyperparameters: ResolvedHyperparameters | null;
+  fineTunedModel: string | null;
+  trainedTokens: number | null;
+  resultFiles: string[];
+  error: JobError | null;
+  estimatedFinish: Date | null;
+}
+
+export const jobColumns = `jobs.id, jobs.project_id as "projectId",
+  (select organization_id from projects where projects.id = jobs.project_id) as "organizationId",
+  jobs.created_at as "createdAt", jobs.started_at as "startedAt", jobs.finished_at as "finishedAt", jobs.status,
+  jobs.model, jobs.training_file as "trainingFile", jobs.validation_file as "validationFile", jobs.suffix, jobs.seed,
+  jobs.metadata, jobs.method, jobs.hyperparameters, jobs.fine_tuned_model as "fineTunedModel",
+  jobs.trained_tokens as "trainedTokens", jobs.result_files as "resultFiles", jobs.error,
+  jobs.estimated_finish as "estimatedFinish"`;
+
+export interface NewJob {
+  projectId: string;
+  model: string;
+  trainingFile: string;
+  validationFile: string | null;
+  suffix: string | null;
+  seed: number;
+  metadata: Record<string, string> | null;
+  method: JobMethod;
+}
+
+export async function insertJob(db: Queryable, job: NewJob): Promise<Job> {
+  const { rows } = await db.query<Job>(
+    `insert into jobs (id, project_id, status, model, training_file, validation_file, suffix, seed, metadata, method)
+     values ($1, $2, 'validating_files', $3, $4, $5, $6, $7, $8, $9)
+     returning ${jobColumns}`,
+    [
+      newId('job'),
+      job.projectId,
+      job.model,
+      job.trainingFile,
+      job.validationFile,
+      job.suffix,
+      job.seed,
+      job.metadata,
+      job.method,
+    ],
+  );
+  return rows[0]!;
+}
+
+export async function findJob(db: Queryable, projectId: string, id: string): Promise<Job | null> {
+  const { rows } = await db.query<Job>(`select ${jobColumns} from jobs where id = $1 and project_id = $2`, [
+    id,
+    projectId,
+  ]);
+  return rows[0] ?? null;
+}
+
+export interface JobFilter extends PageRequest {
+  projectId: string;
+  /** All of these pairs; null: jobs without metadata. */
+  metadata?: Record<string, string> | null | undefined;
+}
+
+/** Newest first. A page after a job that is not there is empty. */
+export async function listJobs(db: Queryable, filter: JobFilter): Promise<Page<Job>> {
+  const { rows } = await db.query<Job>(
+    `select ${jobColumns} from jobs
+     where project_id = $1
+       and ($2::jsonb is null or metadata @> $2)
+       and (not $3 or metadata is null or metadata = '{}')
+       and ($4::text is null or (created_at, id) < (select created_at, id from jobs where id = $4 and project_id = $1))
+     order by created_at desc, id desc
+     limit $5`,
+    [
+      filter.projectId,
+      filter.metadata ?? null,
+      filter.metadata === null,
+      filter.after ?? null,
+      filter.limit + 1,
+    ],
+  );
+  return toPage(rows, filter.limit);
+}
+
+/** Which status a request may find a job in, and which it leaves it in. */
+export const transitions = {
+  cancel: { from: ['validating_files', 'queued', 'running', 'paused'], to: 'cancelled' },
+  pause: { from: ['queued', 'running'], to: 'paused' },
+  resume: { from: ['paused'], to: 'queued' },
+} as const satisfies Record<string, { from: readonly JobStatus[]; to: JobStatus }>;
+
+/** Null when the job is not there or in a status that the transition does not start from. Tells the runners. */
+export async function changeJobStatus(
+  db: Queryable,
+  projectId: string,
+  id: string,
+  transition: keyof typeof transitions,
+): Promise<Job | null> {
+  const { from, to } = transitions[transition];
+  const { rows } = await db.query<Job>(
+    `update jobs set status = $4, estimated_finish = null,
+       finished_at = case when $4 = any($5::text[]) then now() end
+     where id = $1 and project_id = $2 and status = any($3)
+     returning ${jobColumns}, pg_notify($6, id)`,
+    [id, projectId, from, to, TERMINAL_STATUSES, CONTROL_CHANNEL],
+  );
+  return rows[0] ?? null;
+}

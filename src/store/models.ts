@@ -1,0 +1,115 @@
+// Models as rows: base models, seen by every project, and fine-tuned ones, seen by their own. SQL only.
+import type { Queryable } from './database.ts';
+
+export interface StoredFile {
+  /** Relative to the model's folder. */
+  path: string;
+  /** Of the object that holds it. */
+  key: string;
+  bytes: number;
+  sha256: string;
+}
+
+export interface ModelRow {
+  id: string;
+  projectId: string | null;
+  kind: 'base' | 'adapter' | 'full';
+  architecture: string;
+  /** The base that an adapter sits on, or a full model was trained from; null for a base model. */
+  baseModel: string | null;
+  jobId: string | null;
+  step: number | null;
+  ownedBy: string;
+  files: StoredFile[];
+  createdAt: Date;
+}
+
+export type NewModel = Omit<ModelRow, 'createdAt'>;
+
+const columns = `id, project_id as "projectId", kind, architecture, base_model as "baseModel", job_id as "jobId", step,
+  owned_by as "ownedBy", files, created_at as "createdAt"`;
+
+const visible = 'deleted_at is null and (project_id is null or project_id = $1)';
+
+export async function insertModel(db: Queryable, model: NewModel): Promise<void> {
+  await db.query(
+    `insert into models (id, project_id, kind, architecture, base_model, job_id, step, owned_by, files)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+    [
+      model.id,
+      model.projectId,
+      model.kind,
+      model.architecture,
+      model.baseModel,
+      model.jobId,
+      model.step,
+      model.ownedBy,
+      JSON.stringify(model.files),
+    ],
+  );
+}
+
+/** Registers a base model, or gives one that is there its new files. */
+export async function upsertBaseModel(
+  db: Queryable,
+  model: Pick<NewModel, 'id' | 'architecture' | 'ownedBy' | 'files'>,
+): Promise<void> {
+  await db.query(
+    `insert into models (id, kind, architecture, owned_by, files) values ($1, 'base', $2, $3, $4)
+     on conflict (id) do update
+       set architecture = excluded.architecture, files = excluded.files, deleted_at = null
+       where models.kind = 'base'`,
+    [model.id, model.architecture, model.ownedBy, JSON.stringify(model.files)],
+  );
+}
+
+/** A model that the project may use; null when there is none of that name, or it is another project's. */
+export async function findModel(db: Queryable, projectId: string, id: string): Promise<ModelRow | null> {
+  const { rows } = await db.query<ModelRow>(`select ${columns} from models where id = $2 and ${visible}`, [
+    projectId,
+    id,
+  ]);
+  return rows[0] ?? null;
+}
+
+/** By name alone, whoever it belongs to, deleted or not: for a job that has been allowed to use it. */
+export async function readModel(db: Queryable, id: string): Promise<ModelRow | null> {
+  const { rows } = await db.query<ModelRow>(`select ${columns} from models where id = $1`, [id]);
+  return rows[0] ?? null;
+}
+
+/** Base models first, then by time of creation. */
+export async function listModels(db: Queryable, projectId: string): Promise<ModelRow[]> {
+  const { rows } = await db.query<ModelRow>(
+    `select ${columns} from models where ${visible} order by kind <> 'base', created_at, id`,
+    [projectId],
+  );
+  return rows;
+}
+
+/** First step of a deletion; its objects go next. The row stays, because jobs name it. Null: not there, or not the project's own. */
+export async function markModelDeleted(
+  db: Queryable,
+  projectId: string,
+  id: string,
+): Promise<ModelRow | null> {
+  const { rows } = await db.query<ModelRow>(
+    `update models set deleted_at = now() where id = $2 and project_id = $1 and deleted_at is null returning ${columns}`,
+    [projectId, id],
+  );
+  return rows[0] ?? null;
+}
+
+/** Keys of a deleted model's objects that no model which is still there uses. */
+export async function unusedModelKeys(
+  db: Queryable,
+  model: Pick<ModelRow, 'id' | 'files'>,
+): Promise<string[]> {
+  const { rows } = await db.query<{ key: string }>(
+    `select key from unnest($1::text[]) as key
+     where not exists (
+       select 1 from models where deleted_at is null and id <> $2 and files @> jsonb_build_array(jsonb_build_object('key', key)))`,
+    [model.files.map(file => file.key), model.id],
+  );
+  return rows.map(row => row.key);
+}
