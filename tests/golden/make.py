@@ -1,21 +1,30 @@
 """Makes every fixture below this folder with PyTorch, transformers and PEFT: tiny random models and what they compute.
 
-Run: python tests/golden/make.py [name ...]. Seeds are fixed; the results are committed, so tests need no Python.
-`models.py` says which models there are; `compute.py` what is computed with them.
+Run: python tests/golden/make.py [name ...]. Seeds are fixed; the results are committed, so the tests need no Python.
+`chat_models.py` and `variants.py` say which models there are, `compute.py` what is computed with them.
+Made with torch 2.13, transformers 5.23, peft 0.21.
 """
 import sys
 from pathlib import Path
 
 import chat_models
+import torch
+from compute import compute
+from variants import VARIANTS
 
 HERE = Path(__file__).parent
 
 
 def main(wanted):
+    torch.set_num_threads(1)
     for name, make in chat_models.MODELS.items():
         if not wanted or name in wanted:
             make(HERE / name)
-            print(name)
+    for seed, (name, make) in enumerate(VARIANTS.items(), start=10):
+        if not wanted or name in wanted:
+            compute(HERE / name, make, seed)
+    for path in HERE.glob("**/*.safetensors"):
+        path.chmod(0o644)
 
 
 main(sys.argv[1:])

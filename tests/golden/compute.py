@@ -1,0 +1,198 @@
+"""What transformers and PEFT compute with a model: logits, loss, gradients, and whole short trainings.
+
+Everything runs in float64 as far as transformers lets it, and every example of a packed row runs alone, in a batch of one:
+so the numbers say nothing about packing, masking or accumulation, which is what they are there to check.
+"""
+import json
+import math
+import random
+import shutil
+
+import peft
+import torch
+import transformers
+from chat_models import write_json
+from safetensors.torch import save_file
+from variants import VOCAB
+
+LENGTH = 24
+# Lengths of the examples in each row of a micro-batch; what is left of a row is padding.
+LAYOUTS = [[[10, 8, 6], [20]], [[24], [5, 13]]]
+RANK, ALPHA = 4, 8
+FULL = {"llama2", "llama3", "gpt2"}
+TRAJECTORIES = {"llama3", "gpt2"}
+STEPS, WARMUP, CLIP, DECAY = 20, 3, 1.5, 0.1
+LEARNING_RATE = {"lora": 2e-2, "full": 1e-2}
+
+
+def micro_batch(layout, rng):
+    """tokens, positions, segments, targets: rows of LENGTH; targets -1 where nothing is to be learnt."""
+    batch = {"tokens": [], "positions": [], "segments": [], "targets": []}
+    for lengths in layout:
+        row = {key: [] for key in batch}
+        for segment, length in enumerate(lengths):
+            tokens = [rng.randrange(VOCAB) for _ in range(length)]
+            prompt = rng.randrange(length // 2)
+            row["tokens"] += tokens
+            row["positions"] += range(length)
+            row["segments"] += [segment] * length
+            row["targets"] += [t if i + 1 > prompt else -1 for i, t in enumerate(tokens[1:])] + [-1]
+        padding = LENGTH - len(row["tokens"])
+        row["tokens"] += [0] * padding
+        row["positions"] += [0] * padding
+        row["segments"] += [-1] * padding
+        row["targets"] += [-1] * padding
+        for key in batch:
+            batch[key].append(row[key])
+    return batch
+
+
+def examples(batch):
+    """(row, start, end) of every example in a micro-batch."""
+    for row, segments in enumerate(batch["segments"]):
+        for segment in sorted(set(segments) - {-1}):
+            places = [i for i, s in enumerate(segments) if s == segment]
+            yield row, places[0], places[-1] + 1
+
+
+def logits_of(model, batch):
+    """[rows, LENGTH, vocab]; zeros where a row is padded."""
+    out = torch.zeros(len(batch["tokens"]), LENGTH, VOCAB, dtype=torch.float64)
+    for row, start, end in examples(batch):
+        out[row, start:end] = model(torch.tensor([batch["tokens"][row][start:end]])).logits[0]
+    return out
+
+
+def loss_sum(logits, batch):
+    targets = torch.tensor(batch["targets"]).flatten()
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, ignore_index=-1, reduction="sum")
+
+
+def count(batch):
+    return sum(target >= 0 for row in batch["targets"] for target in row)
+
+
+def backward(model, batches):
+    """Mean loss over the trained tokens of all micro-batches together, its gradients left in the parameters."""
+    model.zero_grad()
+    total = sum(count(batch) for batch in batches)
+    losses = [loss_sum(logits_of(model, batch), batch) / total for batch in batches]
+    for loss in losses:
+        loss.backward()
+    return sum(loss.item() for loss in losses)
+
+
+def write_numbers(path, value):
+    path.write_text(json.dumps(value) + "\n")
+
+
+def load(folder):
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+    return model.eval()
+
+
+def load_lora(folder):
+    return peft.PeftModel.from_pretrained(load(folder), folder / "adapter", is_trainable=True).double().eval()
+
+
+def write_adapter(folder, seed):
+    """An adapter of PEFT's own, with both halves away from zero."""
+    wrapped = peft.get_peft_model(load(folder), peft.LoraConfig(
+        r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM",
+        fan_in_fan_out=folder.name.startswith("gpt2"),
+    ))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    wrapped.float().save_pretrained(folder / "adapter")
+    (folder / "adapter" / "README.md").unlink()
+    path = folder / "adapter" / "adapter_config.json"
+    config = json.loads(path.read_text())
+    config["target_modules"].sort()
+    write_json(path, {**config, "base_model_name_or_path": folder.name})
+
+
+def adapter_name(name):
+    """`base_model.model.x.lora_A.default.weight` -> as it is in adapter_model.safetensors."""
+    return name.replace(".default.weight", ".weight")
+
+
+def trained(model):
+    return {adapter_name(name): p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def float32(tensors):
+    return {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
+
+
+def write_single(folder, batch):
+    """One micro-batch: logits and loss plain and with the adapter, gradients of the adapter, and of everything in FULL."""
+    plain, lora = load(folder), load_lora(folder)
+    tensors = {"logits": logits_of(plain, batch), "lora_logits": logits_of(lora, batch)}
+    numbers = {"loss": backward(plain, [batch]), "lora_loss": backward(lora, [batch])}
+    tensors |= {f"lora_gradient.{name}": p.grad for name, p in trained(lora).items()}
+    if folder.name in FULL:
+        tensors |= {f"gradient.{name}": p.grad for name, p in trained(plain).items()}
+    save_file(float32(tensors), folder / "golden.safetensors")
+    write_numbers(folder / "golden.json", {"batch": batch, **numbers})
+
+
+def schedule(step):
+    """transformers' get_cosine_schedule_with_warmup, but warm-up ends at its last step and does not begin at zero."""
+    if step < WARMUP:
+        return (step + 1) / WARMUP
+    return 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / (STEPS - WARMUP)))
+
+
+def optimizer(model, learning_rate):
+    parameters = list(trained(model).values())
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": DECAY},
+        {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
+
+
+def without_gradient(model):
+    """A bias of all keys changes no attention. Its gradient is exactly zero, and Adam makes steps out of rounding errors there."""
+    return [
+        {"tensor": name, "from": p.shape[0] // 3, "to": 2 * p.shape[0] // 3}
+        for name, p in trained(model).items() if name.endswith("c_attn.bias")
+    ]
+
+
+def write_trajectory(folder, kind, batches):
+    """STEPS steps over `batches` in turn, each step all micro-batches of one batch. Final weights of what was trained."""
+    model = load_lora(folder) if kind == "lora" else load(folder)
+    adamw = optimizer(model, LEARNING_RATE[kind])
+    steps = []
+    for step in range(STEPS):
+        for group in adamw.param_groups:
+            group["lr"] = LEARNING_RATE[kind] * schedule(step)
+        loss = backward(model, batches[step % len(batches)])
+        norm = torch.nn.utils.clip_grad_norm_(trained(model).values(), CLIP).item()
+        adamw.step()
+        steps.append({"loss": loss, "gradient_norm": norm, "learning_rate": LEARNING_RATE[kind] * schedule(step)})
+    save_file(float32(trained(model)), folder / f"trajectory-{kind}.safetensors")
+    write_numbers(folder / f"trajectory-{kind}.json", {
+        "optimizer": {"name": "adamw", "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": DECAY,
+                      "decayed": "tensors with more than one axis", "max_grad_norm": CLIP},
+        "schedule": {"name": "cosine", "peak": LEARNING_RATE[kind], "warmup_steps": WARMUP, "steps": STEPS},
+        "without_gradient": without_gradient(model),
+        "batches": batches,
+        "steps": steps,
+    })
+
+
+def compute(folder, make, seed):
+    shutil.rmtree(folder, ignore_errors=True)
+    make(folder, seed)
+    write_adapter(folder, seed + 1000)
+    rng = random.Random(seed)
+    write_single(folder, micro_batch(LAYOUTS[0], rng))
+    if folder.name in TRAJECTORIES:
+        batches = [[micro_batch(layout, rng) for layout in LAYOUTS] for _ in range(4)]
+        for kind in ("lora", "full"):
+            write_trajectory(folder, kind, batches)
