@@ -1,0 +1,244 @@
+// A training file as tokens: made once per file, tokenizer and length, kept in a binary cache, read by index.
+// Memory stays constant in the size of the file but for 12 bytes an example. It does not validate, shuffle or pack.
+//
+// A cache entry is a folder, complete or not there: `tokens.bin` holds a uint32 per token (the top bit: it is trained),
+// `index.bin` a uint32 per example (its length), `meta.json` the counts. Numbers are little-endian.
+import { createHash, randomUUID } from 'node:crypto';
+import { closeSync, createReadStream, openSync, readSync } from 'node:fs';
+import { type FileHandle, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TemplateError } from './chat-template.ts';
+import type { TrainingLine } from './conversation.ts';
+import { countTrained, type Example, makeExamples, truncateExample } from './examples.ts';
+import { readLines } from './jsonl.ts';
+import type { Tokenizer } from './tokenizer.ts';
+
+const FORMAT = 'anneal-dataset-1';
+const TRAINED = 0x80000000;
+
+export interface TokenizeProgress {
+  bytes: number;
+  totalBytes: number;
+  examples: number;
+}
+
+export interface TokenizeFileOptions {
+  /** A JSONL file that validation has accepted. */
+  file: string;
+  tokenizer: Tokenizer;
+  /** Longer examples are cut from the end. */
+  maxLength: number;
+  cacheDirectory: string;
+  /** Called about once a megabyte. */
+  onProgress?: (progress: TokenizeProgress) => void;
+  signal?: AbortSignal;
+}
+
+export interface DatasetCounts {
+  /** Examples with something to learn; what `read` gives. */
+  count: number;
+  /** Lines that hold an example. */
+  lines: number;
+  tokens: number;
+  /** Tokens with a loss, in one pass over the file. */
+  trainedTokens: number;
+  /** Examples cut at `maxLength`. */
+  truncated: number;
+  /** Examples of which the cut left nothing to learn; they are not in `count`. */
+  dropped: number;
+}
+
+export interface Dataset extends DatasetCounts {
+  /** sha256 of the JSONL file. */
+  readonly sha256: string;
+  readonly maxLength: number;
+  /** Tokens of each example. */
+  readonly lengths: Uint32Array;
+  read(index: number): Example;
+  close(): void;
+}
+
+/** A line that cannot be made into tokens: not what validation lets through, or refused by the chat template. */
+export class DatasetError extends Error {
+  override name = 'DatasetError';
+  readonly line: number;
+  constructor(line: number, reason: string, options?: ErrorOptions) {
+    super(`Line ${line}: ${reason}`, options);
+    this.line = line;
+  }
+}
+
+/** Opens the cached dataset, tokenizing the file first when there is none. Throws DatasetError. */
+export async function tokenizeFile(options: TokenizeFileOptions): Promise<Dataset> {
+  const sha256 = await hashFile(options.file, options.signal);
+  const directory = join(options.cacheDirectory, cacheKey(sha256, options));
+  if (!(await exists(join(directory, 'meta.json')))) await buildCache(directory, options);
+  return openDataset(directory, sha256, options.maxLength);
+}
+
+function cacheKey(sha256: string, { tokenizer, maxLength }: TokenizeFileOptions): string {
+  return createHash('sha256')
+    .update(`${FORMAT}\n${sha256}\n${tokenizer.identity}\n${maxLength}`)
+    .digest('hex')
+    .slice(0, 32);
+}
+
+async function hashFile(file: string, signal?: AbortSignal): Promise<string> {
+  const digest = createHash('sha256');
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20, signal })) digest.update(chunk);
+  return digest.digest('hex');
+}
+
+async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null)) !== null;
+}
+
+/** Written beside its place and moved there whole; of two that build the same one, the first stays. */
+async function buildCache(directory: string, options: TokenizeFileOptions): Promise<void> {
+  const building = `${directory}.${randomUUID()}.partial`;
+  await mkdir(building, { recursive: true });
+  try {
+    const counts = await writeExamples(building, options);
+    await writeFile(join(building, 'meta.json'), JSON.stringify(counts), { flush: true });
+    await rename(building, directory).catch(async error => {
+      if (!(await exists(join(directory, 'meta.json')))) throw error;
+    });
+  } finally {
+    await rm(building, { recursive: true, force: true });
+  }
+}
+
+async function writeExamples(directory: string, options: TokenizeFileOptions): Promise<DatasetCounts> {
+  const { tokenizer, maxLength, signal } = options;
+  const counts: DatasetCounts = { count: 0, lines: 0, tokens: 0, trainedTokens: 0, truncated: 0, dropped: 0 };
+  const tokens = await openNumbers(join(directory, 'tokens.bin'));
+  const index = await openNumbers(join(directory, 'index.bin'));
+  try {
+    for await (const { number, line } of parsedLines(options, counts)) {
+      signal?.throwIfAborted();
+      counts.lines += 1;
+      for (const whole of examplesOf(line, number, tokenizer)) {
+        const example = truncateExample(whole, maxLength);
+        if (example !== whole) counts.truncated += 1;
+        const trained = countTrained(example);
+        if (trained === 0) {
+          counts.dropped += 1;
+          continue;
+        }
+        counts.count += 1;
+        counts.tokens += example.tokens.length;
+        counts.trainedTokens += trained;
+        await tokens.add(
+          example.tokens.length,
+          at => (example.tokens[at]! | (example.trained[at]! << 31)) >>> 0,
+        );
+        await index.add(1, () => example.tokens.length);
+      }
+    }
+  } finally {
+    await tokens.close();
+    await index.close();
+  }
+  return counts;
+}
+
+function examplesOf(line: TrainingLine, number: number, tokenizer: Tokenizer): Example[] {
+  try {
+    return makeExamples(line, tokenizer);
+  } catch (cause) {
+    if (!(cause instanceof TemplateError)) throw cause;
+    throw new DatasetError(number, `the model's chat template refuses it: ${cause.message}`, { cause });
+  }
+}
+
+async function* parsedLines(options: TokenizeFileOptions, counts: DatasetCounts) {
+  const { file, onProgress, signal } = options;
+  const totalBytes = (await stat(file)).size;
+  let bytes = 0;
+  async function* chunks() {
+    for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20, signal })) {
+      yield chunk as Buffer;
+      bytes += chunk.length;
+      onProgress?.({ bytes, totalBytes, examples: counts.count });
+    }
+  }
+  for await (const line of readLines(chunks())) {
+    if ('problem' in line) throw new DatasetError(line.number, line.message);
+    yield { number: line.number, line: parseLine(line.text, line.number) };
+  }
+}
+
+function parseLine(text: string, number: number): TrainingLine {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new DatasetError(number, 'line contains invalid json', { cause });
+  }
+}
+
+interface NumberFile {
+  add(count: number, value: (i: number) => number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A file of uint32, written a megabyte at a time. */
+async function openNumbers(path: string): Promise<NumberFile> {
+  const file: FileHandle = await open(path, 'wx');
+  const buffer = Buffer.alloc(1 << 20);
+  let used = 0;
+  const flush = async () => {
+    for (let done = 0; done < used; ) done += (await file.write(buffer, done, used - done)).bytesWritten;
+    used = 0;
+  };
+  return {
+    add: async (count, value) => {
+      for (let i = 0; i < count; i++) {
+        if (used === buffer.length) await flush();
+        buffer.writeUInt32LE(value(i), used);
+        used += 4;
+      }
+    },
+    close: async () => {
+      await flush();
+      await file.sync();
+      await file.close();
+    },
+  };
+}
+
+async function openDataset(directory: string, sha256: string, maxLength: number): Promise<Dataset> {
+  const counts: DatasetCounts = JSON.parse(await readFile(join(directory, 'meta.json'), 'utf8'));
+  const lengths = uint32s(await readFile(join(directory, 'index.bin')));
+  const starts = new Float64Array(lengths.length);
+  for (let i = 1; i < lengths.length; i++) starts[i] = starts[i - 1]! + lengths[i - 1]!;
+  const descriptor = openSync(join(directory, 'tokens.bin'), 'r');
+  return {
+    ...counts,
+    sha256,
+    maxLength,
+    lengths,
+    read: index => {
+      const length = lengths[index];
+      if (length === undefined) throw new RangeError(`No example ${index}; there are ${lengths.length}`);
+      const words = new Uint32Array(length);
+      const bytes = readSync(descriptor, words, 0, length * 4, starts[index]! * 4);
+      if (bytes !== length * 4) throw new Error(`Dataset cache ${directory} is cut short`);
+      return unpackWords(words);
+    },
+    close: () => closeSync(descriptor),
+  };
+}
+
+function uint32s(bytes: Buffer): Uint32Array {
+  return new Uint32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+}
+
+function unpackWords(words: Uint32Array): Example {
+  const tokens = new Int32Array(words.length);
+  const trained = new Uint8Array(words.length);
+  for (let i = 0; i < words.length; i++) {
+    tokens[i] = words[i]! & ~TRAINED;
+    trained[i] = words[i]! >>> 31;
+  }
+  return { tokens, trained };
+}

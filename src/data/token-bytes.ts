@@ -1,0 +1,76 @@
+// Token id -> the bytes it stands for, and decoding built on that: whole, and as a stream that never cuts a character.
+import type { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import { BYTE_CHARACTERS } from './plain-text.ts';
+
+export interface StreamDecoder {
+  /** Text that is complete with this token; may be empty while a character is still open. */
+  push(id: number): string;
+  /** What is left, an unfinished character as U+FFFD. */
+  end(): string;
+}
+
+export interface TokenBytes {
+  bytes(id: number): Uint8Array;
+  /** A text's first space belongs to the vocabulary (SentencePiece's word mark), not to the text. */
+  readonly stripsFirstSpace: boolean;
+}
+
+type BytesOfToken = (token: string) => Uint8Array;
+
+const EMPTY = new Uint8Array(0);
+
+export function tokenBytes(library: HuggingFaceTokenizer, decoderConfig: unknown): TokenBytes {
+  const config = JSON.stringify(decoderConfig ?? {});
+  const byteLevel = config.includes('"ByteLevel"');
+  const bytesOfToken = byteLevel ? byteLevelBytes() : wordMarkBytes(config.includes('"ByteFallback"'));
+  const added = library.get_added_tokens_decoder();
+  const known = new Map<number, Uint8Array>();
+  return {
+    stripsFirstSpace: !byteLevel && /"Metaspace"|"Strip"/.test(config),
+    bytes: id => {
+      const cached = known.get(id);
+      if (cached !== undefined) return cached;
+      const token = library.id_to_token(id);
+      const bytes =
+        token === undefined ? EMPTY : added.has(id) ? Buffer.from(token, 'utf8') : bytesOfToken(token);
+      known.set(id, bytes);
+      return bytes;
+    },
+  };
+}
+
+export function decodeTokens(vocabulary: TokenBytes, ids: Iterable<number>): string {
+  const text = Buffer.concat([...ids].map(id => vocabulary.bytes(id))).toString('utf8');
+  return vocabulary.stripsFirstSpace && text.startsWith(' ') ? text.slice(1) : text;
+}
+
+export function streamDecoder(vocabulary: TokenBytes): StreamDecoder {
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  let started = !vocabulary.stripsFirstSpace;
+  const strip = (text: string): string => {
+    if (started || text.length === 0) return text;
+    started = true;
+    return text.startsWith(' ') ? text.slice(1) : text;
+  };
+  return {
+    push: id => strip(decoder.decode(vocabulary.bytes(id), { stream: true })),
+    end: () => strip(decoder.decode()),
+  };
+}
+
+function byteLevelBytes(): BytesOfToken {
+  const byteOf = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
+  return token => {
+    const bytes = [...token].map(character => byteOf.get(character));
+    return bytes.every(byte => byte !== undefined) ? Uint8Array.from(bytes) : Buffer.from(token, 'utf8');
+  };
+}
+
+function wordMarkBytes(byteFallback: boolean): BytesOfToken {
+  return token => {
+    const byte = byteFallback ? /^<0x([0-9A-Fa-f]{2})>$/.exec(token)?.[1] : undefined;
+    return byte === undefined
+      ? Buffer.from(token.replaceAll('\u2581', ' '), 'utf8')
+      : Uint8Array.of(Number.parseInt(byte, 16));
+  };
+}
