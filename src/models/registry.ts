@@ -1,5 +1,5 @@
 // Opens a Hugging Face folder as a model: finds its architecture and checks every tensor. It reads no weights and runs nothing.
-import { access, readFile } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
 import type { StoredTensor } from '../engine/program.ts';
@@ -7,6 +7,7 @@ import { readModelHeaders } from '../formats/safetensors.ts';
 import type { Architecture, Layers, LinearLayer, ModelShape } from './architecture.ts';
 import { type ConfigJson, readFlag, refuse } from './config-fields.ts';
 import { gpt2 } from './gpt2.ts';
+import { readJsonFile } from './json-file.ts';
 import { llama } from './llama.ts';
 import { listNames, ModelError } from './model-error.ts';
 
@@ -35,7 +36,7 @@ export interface Model {
 
 /** Throws ModelError saying what is wrong with the folder and what would be right. */
 export async function openModel(directory: string): Promise<Model> {
-  const config = await readJson(directory, 'config.json');
+  const config = await readJsonFile(join(directory, 'config.json'));
   if (!config) throw new ModelError(`${directory} has no config.json: not a Hugging Face model folder`);
   refuseQuantized(config);
   const { architecture, served } = findArchitecture(config);
@@ -48,33 +49,13 @@ export async function openModel(directory: string): Promise<Model> {
     architecture: architecture.name,
     shape: architecture.shape(settings),
     config,
-    generationConfig: (await readJson(directory, 'generation_config.json')) ?? {},
+    generationConfig: (await readJsonFile(join(directory, 'generation_config.json'))) ?? {},
     weights,
     parameters: Object.values(weights).reduce((sum, { shape }) => sum + sizeOf(shape), 0),
     linearLayers: architecture.linearLayers(settings),
     outputWeight: architecture.outputWeight(settings),
     hidden: (tokens, positions, layers) => architecture.hidden(settings, tokens, positions, layers),
   };
-}
-
-async function readJson(directory: string, name: string): Promise<ConfigJson | null> {
-  const file = join(directory, name);
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null;
-    throw error;
-  });
-  if (text === null) return null;
-  const value = parseJson(file, text);
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as ConfigJson;
-  throw new ModelError(`${file} is not a JSON object`);
-}
-
-function parseJson(file: string, text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new ModelError(`${file} is not JSON`, { cause });
-  }
 }
 
 /** Quantised folders hold integers under the same names; as float they would only look right. */

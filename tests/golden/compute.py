@@ -140,9 +140,9 @@ def write_single(folder, batch):
 
 
 def schedule(step):
-    """transformers' get_cosine_schedule_with_warmup, but warm-up ends at its last step and does not begin at zero."""
+    """transformers' get_cosine_schedule_with_warmup, but that the first step is not at rate zero. Steps count from 0."""
     if step < WARMUP:
-        return (step + 1) / WARMUP
+        return (step + 1) / (WARMUP + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / (STEPS - WARMUP)))
 
 
@@ -179,7 +179,7 @@ def write_trajectory(folder, kind, batches):
     write_numbers(folder / f"trajectory-{kind}.json", {
         "optimizer": {"name": "adamw", "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": DECAY,
                       "decayed": "tensors with more than one axis", "max_grad_norm": CLIP},
-        "schedule": {"name": "cosine", "peak": LEARNING_RATE[kind], "warmup_steps": WARMUP, "steps": STEPS},
+        "schedule": {"name": "cosine", "peak": LEARNING_RATE[kind], "warmup_ratio": WARMUP / STEPS, "warmup_steps": WARMUP, "steps": STEPS},
         "without_gradient": without_gradient(model),
         "batches": batches,
         "steps": steps,

@@ -1,0 +1,219 @@
+// Adapters in PEFT's own form: `adapter_config.json` and `adapter_model.safetensors`. LoRA on linear layers, nothing else of PEFT.
+// https://github.com/huggingface/peft/blob/main/src/peft/tuners/lora/config.py
+import { access, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { StoredTensor } from '../engine/program.ts';
+import type { LinearLayer } from '../models/architecture.ts';
+import { readJsonFile } from '../models/json-file.ts';
+import { loraShapes, moduleNames, selectLayers } from '../models/lora.ts';
+import { listNames, ModelError } from '../models/model-error.ts';
+import { readHeader, readTensor, type TensorToWrite, writeSafetensors } from './safetensors.ts';
+
+/** a [rank, in] and b [out, rank], row-major. */
+export interface LoraArrays {
+  readonly a: Float32Array;
+  readonly b: Float32Array;
+}
+
+export interface Adapter {
+  readonly rank: number;
+  readonly alpha: number;
+  /** What a b x is multiplied with: alpha / rank (alpha / sqrt(rank) for rank-stabilised adapters). */
+  readonly scale: number;
+  readonly dropout: number;
+  /** What the adapter says it was trained on: a Hugging Face name or a path. */
+  readonly baseModel: string | null;
+  /** By layer name, in the model's order. */
+  readonly layers: Readonly<Record<string, LoraArrays>>;
+}
+
+export interface AdapterToWrite {
+  readonly rank: number;
+  readonly alpha: number;
+  readonly dropout: number;
+  readonly baseModel: string;
+  /** All that the model has; those with an entry in `layers` are adapted. */
+  readonly linearLayers: readonly LinearLayer[];
+  readonly layers: Readonly<Record<string, LoraArrays>>;
+}
+
+const CONFIG_FILE = 'adapter_config.json';
+const WEIGHTS_FILE = 'adapter_model.safetensors';
+
+const tensorNames = (layer: LinearLayer): { a: string; b: string } => ({
+  a: `base_model.model.${layer.name}.lora_A.weight`,
+  b: `base_model.model.${layer.name}.lora_B.weight`,
+});
+
+/** Writes the folder; PEFT, vLLM and llama.cpp load it. Adapters are stored as float32: they are small and exact. */
+export async function writeAdapter(directory: string, adapter: AdapterToWrite): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  const adapted = adapter.linearLayers.filter(({ name }) => adapter.layers[name]);
+  const tensors = adapted.flatMap(layer => {
+    const names = tensorNames(layer);
+    const shapes = loraShapes(layer, adapter.rank);
+    const { a, b } = adapter.layers[layer.name]!;
+    return [
+      [names.a, { dtype: 'F32', shape: shapes.a, data: a }],
+      [names.b, { dtype: 'F32', shape: shapes.b, data: b }],
+    ] satisfies [string, TensorToWrite][];
+  });
+  await writeSafetensors(join(directory, WEIGHTS_FILE), Object.fromEntries(tensors));
+  await writeFile(join(directory, CONFIG_FILE), `${JSON.stringify(toConfig(adapter, adapted), null, 2)}\n`);
+}
+
+/** Module names where they say exactly which layers are adapted, full paths otherwise. */
+function targetModules(linearLayers: readonly LinearLayer[], adapted: readonly LinearLayer[]): string[] {
+  const names = moduleNames(adapted);
+  const exact = selectLayers(linearLayers, names).length === adapted.length;
+  return exact ? names : adapted.map(({ name }) => name);
+}
+
+const toConfig = (
+  { rank, alpha, dropout, baseModel, linearLayers }: AdapterToWrite,
+  adapted: readonly LinearLayer[],
+) => ({
+  base_model_name_or_path: baseModel,
+  bias: 'none',
+  fan_in_fan_out: adapted.some(layer => layer.transposed),
+  inference_mode: true,
+  init_lora_weights: true,
+  lora_alpha: alpha,
+  lora_dropout: dropout,
+  modules_to_save: null,
+  peft_type: 'LORA',
+  r: rank,
+  rank_pattern: {},
+  alpha_pattern: {},
+  revision: null,
+  target_modules: targetModules(linearLayers, adapted),
+  task_type: 'CAUSAL_LM',
+  use_dora: false,
+  use_rslora: false,
+});
+
+/** Fields that change what an adapter computes, each with the values that change nothing. */
+const UNSERVED: Record<string, (value: unknown) => boolean> = {
+  bias: value => value === 'none',
+  rank_pattern: isEmpty,
+  alpha_pattern: isEmpty,
+  modules_to_save: isEmpty,
+  layer_replication: isEmpty,
+  target_parameters: isEmpty,
+  trainable_token_indices: isEmpty,
+  alora_invocation_tokens: isEmpty,
+  use_dora: value => value === false,
+  use_qalora: value => value === false,
+  use_bdlora: value => value === false,
+  lora_bias: value => value === false,
+  arrow_config: isEmpty,
+  kasa_config: isEmpty,
+  monteclora_config: isEmpty,
+  velora_config: isEmpty,
+};
+
+function isEmpty(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+}
+
+/**
+ * Reads a folder for a model with these linear layers.
+ * Throws ModelError when it is no LoRA adapter, asks for something not served, or does not fit the model.
+ */
+export async function readAdapter(directory: string, linearLayers: readonly LinearLayer[]): Promise<Adapter> {
+  const config = await readConfig(directory);
+  const rank = readNumber(config, 'r', value => Number.isInteger(value) && value > 0);
+  const alpha = readNumber(config, 'lora_alpha', value => value > 0);
+  const file = join(directory, WEIGHTS_FILE);
+  await requireFile(file);
+  const stored = (await readHeader(file)).tensors;
+  return {
+    rank,
+    alpha,
+    scale: config.use_rslora === true ? alpha / Math.sqrt(rank) : alpha / rank,
+    dropout: typeof config.lora_dropout === 'number' ? config.lora_dropout : 0,
+    baseModel: typeof config.base_model_name_or_path === 'string' ? config.base_model_name_or_path : null,
+    layers: await readLayers(stored, fitLayers(file, stored, linearLayers, rank)),
+  };
+}
+
+async function readConfig(directory: string): Promise<Readonly<Record<string, unknown>>> {
+  const file = join(directory, CONFIG_FILE);
+  const config = await readJsonFile(file);
+  if (!config) throw new ModelError(`${file} is missing: not a PEFT adapter`);
+  if (config.peft_type !== 'LORA') {
+    throw new ModelError(`${file}: peft_type ${JSON.stringify(config.peft_type)}; only "LORA" is served`);
+  }
+  for (const [field, changesNothing] of Object.entries(UNSERVED)) {
+    const value = config[field] ?? null;
+    if (value !== null && !changesNothing(value)) {
+      throw new ModelError(`${file}: ${field} ${JSON.stringify(value)} is not served`);
+    }
+  }
+  return config;
+}
+
+async function requireFile(file: string): Promise<void> {
+  await access(file).catch(cause => {
+    throw new ModelError(`${file} is missing; save the adapter in safetensors form`, { cause });
+  });
+}
+
+function readNumber(
+  config: Record<string, unknown>,
+  field: string,
+  fits: (value: number) => boolean,
+): number {
+  const value = config[field];
+  if (typeof value === 'number' && Number.isFinite(value) && fits(value)) return value;
+  throw new ModelError(`${CONFIG_FILE}: ${field} must be a positive number, not ${JSON.stringify(value)}`);
+}
+
+/** The layers that the file adapts. What is in the file decides, not `target_modules`: that may also be a pattern. */
+function fitLayers(
+  file: string,
+  stored: Record<string, StoredTensor>,
+  linearLayers: readonly LinearLayer[],
+  rank: number,
+): LinearLayer[] {
+  const known = new Set(linearLayers.flatMap(layer => Object.values(tensorNames(layer))));
+  const surplus = Object.keys(stored).filter(name => !known.has(name));
+  if (surplus.length > 0) {
+    const modules = moduleNames(linearLayers).join(', ');
+    throw new ModelError(
+      `${file} has ${listNames(surplus, 4)}, which the model has no place for; adapters may target ${modules}`,
+    );
+  }
+  const adapted = linearLayers.filter(layer => Object.values(tensorNames(layer)).some(name => stored[name]));
+  if (adapted.length === 0) throw new ModelError(`${file} adapts no layer`);
+  for (const layer of adapted) checkShapes(file, stored, layer, rank);
+  return adapted;
+}
+
+function checkShapes(
+  file: string,
+  stored: Record<string, StoredTensor>,
+  layer: LinearLayer,
+  rank: number,
+): void {
+  const shapes = loraShapes(layer, rank);
+  for (const [half, name] of Object.entries(tensorNames(layer)) as ['a' | 'b', string][]) {
+    const found = stored[name];
+    if (!found) throw new ModelError(`${file} lacks ${name}`);
+    if (String(found.shape) !== String(shapes[half])) {
+      throw new ModelError(`${file}: ${name} is [${found.shape}] instead of [${shapes[half]}]`);
+    }
+  }
+}
+
+async function readLayers(
+  stored: Record<string, StoredTensor>,
+  adapted: readonly LinearLayer[],
+): Promise<Record<string, LoraArrays>> {
+  const layers: Record<string, LoraArrays> = {};
+  for (const layer of adapted) {
+    const names = tensorNames(layer);
+    layers[layer.name] = { a: await readTensor(stored[names.a]!), b: await readTensor(stored[names.b]!) };
+  }
+  return layers;
+}

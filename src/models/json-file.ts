@@ -1,0 +1,25 @@
+// Reads the JSON files of model and adapter folders. What they mean is the caller's matter.
+import { readFile } from 'node:fs/promises';
+import { ModelError } from './model-error.ts';
+
+/** The object in the file; null where there is no such file. Throws ModelError for anything but a JSON object. */
+export async function readJsonFile(file: string): Promise<Readonly<Record<string, unknown>> | null> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null;
+    throw error;
+  });
+  if (text === null) return null;
+  const value = parse(file, text);
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    return value as Record<string, unknown>;
+  }
+  throw new ModelError(`${file} is not a JSON object`);
+}
+
+function parse(file: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new ModelError(`${file} is not JSON`, { cause });
+  }
+}
