@@ -1,0 +1,179 @@
+// Requested hyperparameters against their limits, and every 'auto' turned into a number. Nothing else decides a default.
+import { moduleNames, selectLayers } from '../models/lora.ts';
+import { ModelError } from '../models/model-error.ts';
+import type { Model } from '../models/registry.ts';
+import { TrainingFailure } from './failure.ts';
+import type { RequestedHyperparameters, ResolvedHyperparameters } from './protocol.ts';
+
+interface Limit {
+  readonly minimum: number;
+  readonly maximum: number;
+  /** The minimum itself is not allowed. */
+  readonly above?: boolean;
+  readonly integer?: boolean;
+}
+
+/** Ranges of the numbers. The first three are OpenAI's. */
+export const hyperparameterLimits = {
+  n_epochs: { minimum: 1, maximum: 50, integer: true },
+  batch_size: { minimum: 1, maximum: 256, integer: true },
+  learning_rate_multiplier: { minimum: 0, maximum: 1000, above: true },
+  rank: { minimum: 1, maximum: 256, integer: true },
+  alpha: { minimum: 0, maximum: 4096, above: true },
+  dropout: { minimum: 0, maximum: 0.9 },
+  learning_rate: { minimum: 0, maximum: 1, above: true },
+  weight_decay: { minimum: 0, maximum: 1 },
+  warmup_ratio: { minimum: 0, maximum: 1 },
+  max_grad_norm: { minimum: 0, maximum: 1000, above: true },
+  max_length: { minimum: 8, maximum: 1_048_576, integer: true },
+} as const satisfies Partial<Record<keyof ResolvedHyperparameters, Limit>>;
+
+/** An adapter that the run goes on from; its shape cannot be changed. */
+export interface StartingAdapter {
+  readonly rank: number;
+  readonly alpha: number;
+  readonly targetModules: readonly string[];
+}
+
+export interface Circumstances {
+  readonly model: Pick<Model, 'shape' | 'linearLayers'>;
+  /** Examples of the training file. */
+  readonly examples: number;
+  readonly start: StartingAdapter | null;
+}
+
+const MAX_LENGTH = 4096;
+const RANK = 16;
+const WEIGHT_DECAY = 0.01;
+const WARMUP_RATIO = 0.05;
+const MAX_GRAD_NORM = 1;
+
+const PARAM = 'method.supervised.hyperparameters';
+const invalid = (name: string, message: string) =>
+  new TrainingFailure('invalid_hyperparameters', `${PARAM}.${name}`, message);
+
+function checkNumber(name: string, value: unknown, limit: Limit): void {
+  const { minimum, maximum, above, integer } = limit;
+  const fits =
+    typeof value === 'number' &&
+    (above ? value > minimum : value >= minimum) &&
+    value <= maximum &&
+    (!integer || Number.isInteger(value));
+  if (fits) return;
+  const kind = integer ? 'an integer' : 'a number';
+  const range = above ? `above ${minimum} and at most ${maximum}` : `from ${minimum} to ${maximum}`;
+  throw invalid(name, `${name} must be ${kind} ${range}; it is ${JSON.stringify(value)}`);
+}
+
+/** The number asked for, or undefined for 'auto' and nothing. */
+function asked(
+  requested: RequestedHyperparameters,
+  name: keyof typeof hyperparameterLimits,
+): number | undefined {
+  const value = requested[name];
+  if (value === undefined || value === null || value === 'auto') return undefined;
+  checkNumber(name, value, hyperparameterLimits[name]);
+  return value;
+}
+
+/** OpenAI's rule: three passes, more over few examples, fewer over very many. */
+export function automaticEpochs(examples: number): number {
+  if (examples * 3 < 100) return Math.min(25, Math.max(1, Math.floor(100 / Math.max(1, examples))));
+  if (examples * 3 > 25_000) return Math.max(1, Math.floor(25_000 / examples));
+  return 3;
+}
+
+/** 0.2% of the examples as OpenAI's, but from 4 on where a pass still makes some 25 steps: steadier, and faster on CPUs. */
+export function automaticBatchSize(examples: number): number {
+  const small = Math.min(4, Math.max(1, Math.floor(examples / 25)));
+  return Math.min(256, Math.max(small, Math.round(examples * 0.002)));
+}
+
+/**
+ * The rate that the multiplier multiplies. It falls with the width, as maximal update parametrization has it for Adam
+ * (https://arxiv.org/abs/2203.03466), within what fine-tuning uses; full fine-tuning takes a tenth of LoRA's
+ * (https://thinkingmachines.ai/blog/lora/).
+ */
+export function baseLearningRate(adapter: 'lora' | 'full', hiddenSize: number): number {
+  const lora = Math.min(2e-3, Math.max(2e-4, (2e-4 * 4096) / hiddenSize));
+  return adapter === 'lora' ? lora : lora / 10;
+}
+
+const roundTo = (value: number, digits: number) => Number(value.toPrecision(digits));
+
+function resolveRate(requested: RequestedHyperparameters, base: number) {
+  const rate = asked(requested, 'learning_rate');
+  const multiplier = asked(requested, 'learning_rate_multiplier');
+  if (rate !== undefined && multiplier !== undefined)
+    throw invalid('learning_rate', 'learning_rate and learning_rate_multiplier exclude each other: give one');
+  if (rate !== undefined) return { rate, multiplier: roundTo(rate / base, 6) };
+  return { rate: base * (multiplier ?? 1), multiplier: multiplier ?? 1 };
+}
+
+function resolveTargets(requested: RequestedHyperparameters, { model, start }: Circumstances): string[] {
+  const wanted = requested.target_modules;
+  if (start && (wanted === undefined || wanted === null)) return [...start.targetModules];
+  const targets = wanted === undefined || wanted === null ? 'all-linear' : wanted;
+  try {
+    const layers = selectLayers(model.linearLayers, targets);
+    return targets === 'all-linear' ? moduleNames(layers) : [...new Set(targets)];
+  } catch (error) {
+    if (error instanceof ModelError) throw invalid('target_modules', error.message);
+    throw error;
+  }
+}
+
+function refuseReshaping(resolved: ResolvedHyperparameters, start: StartingAdapter): void {
+  const how = 'a fine-tuned adapter is trained on as it is; leave the field out';
+  if (resolved.adapter === 'full')
+    throw invalid('adapter', `adapter 'full' cannot go on from an adapter: ${how}`);
+  if (resolved.rank !== start.rank)
+    throw invalid('rank', `rank is ${resolved.rank}, the adapter's is ${start.rank}: ${how}`);
+  if (resolved.alpha !== start.alpha)
+    throw invalid('alpha', `alpha is ${resolved.alpha}, the adapter's is ${start.alpha}: ${how}`);
+  const same = [...resolved.target_modules].sort().join() === [...start.targetModules].sort().join();
+  if (!same)
+    throw invalid('target_modules', `the adapter's target_modules are ${start.targetModules}: ${how}`);
+}
+
+function refuseTooLong(maxLength: number, { model }: Circumstances): void {
+  if (maxLength <= model.shape.maxPositions) return;
+  const message = `max_length is ${maxLength}, but the model has ${model.shape.maxPositions} positions`;
+  throw invalid('max_length', message);
+}
+
+function choose<T extends string>(name: string, value: T | undefined, allowed: readonly T[]): T {
+  const chosen = value ?? allowed[0]!;
+  if (allowed.includes(chosen)) return chosen;
+  throw invalid(name, `${name} must be one of ${allowed.join(', ')}; it is ${JSON.stringify(value)}`);
+}
+
+/** Throws TrainingFailure naming the parameter and its limit. */
+export function resolveHyperparameters(
+  requested: RequestedHyperparameters,
+  circumstances: Circumstances,
+): ResolvedHyperparameters {
+  const { model, examples, start } = circumstances;
+  const adapter = choose('adapter', requested.adapter, ['lora', 'full']);
+  const { rate, multiplier } = resolveRate(requested, baseLearningRate(adapter, model.shape.hiddenSize));
+  const rank = asked(requested, 'rank') ?? start?.rank ?? RANK;
+  const resolved: ResolvedHyperparameters = {
+    n_epochs: asked(requested, 'n_epochs') ?? automaticEpochs(examples),
+    batch_size: Math.min(asked(requested, 'batch_size') ?? automaticBatchSize(examples), examples),
+    learning_rate_multiplier: multiplier,
+    adapter,
+    rank,
+    alpha: asked(requested, 'alpha') ?? start?.alpha ?? 2 * rank,
+    dropout: asked(requested, 'dropout') ?? 0,
+    target_modules: resolveTargets(requested, circumstances),
+    learning_rate: rate,
+    weight_decay: asked(requested, 'weight_decay') ?? WEIGHT_DECAY,
+    warmup_ratio: asked(requested, 'warmup_ratio') ?? WARMUP_RATIO,
+    schedule: choose('schedule', requested.schedule, ['cosine', 'linear', 'constant']),
+    max_grad_norm: asked(requested, 'max_grad_norm') ?? MAX_GRAD_NORM,
+    max_length: asked(requested, 'max_length') ?? Math.min(model.shape.maxPositions, MAX_LENGTH),
+  };
+  refuseTooLong(resolved.max_length, circumstances);
+  if (start) refuseReshaping(resolved, start);
+  return resolved;
+}

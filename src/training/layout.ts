@@ -1,0 +1,150 @@
+// How a run is laid out: the few shapes of micro-batch that its programs are compiled for, and which shapes a batch is
+// cut into. It works on lengths alone; the numbers of a run depend on it only by rounding, so it is kept with the run.
+import { planRows } from '../data/pack.ts';
+import type { MicroBatchShape } from './programs.ts';
+
+export interface Layout {
+  readonly shapes: readonly MicroBatchShape[];
+  readonly engine: string;
+  readonly device: string;
+  readonly threads: number;
+}
+
+/** One micro-batch: its shape, and the batch's examples (by their place in the batch) row by row. Rows may be missing: padding. */
+export interface MicroBatchPlan {
+  readonly shape: MicroBatchShape;
+  readonly rows: readonly (readonly number[])[];
+}
+
+/** What decides the cost of a token besides the model's size. */
+export interface CostModel {
+  readonly hiddenSize: number;
+}
+
+const LARGEST_ROWS = 16;
+const MOST_SHAPES = 3;
+/** Another shape must save this much to be worth compiling. */
+const WORTHWHILE = 0.93;
+/** A run of a program costs about as much as this many tokens, on top. */
+const RUN_OVERHEAD_TOKENS = 16;
+
+/** Row lengths that are compiled for: powers of two and the steps halfway between. */
+export function lengthBuckets(longest: number): number[] {
+  const buckets = [];
+  for (let power = 16; power <= longest * 2; power *= 2) buckets.push(power, power * 1.5);
+  const enough = buckets.findIndex(bucket => bucket >= longest);
+  return buckets.slice(0, enough + 1);
+}
+
+/** The smallest bucket that holds `length`, but not more than the model has positions. */
+export const bucketFor = (length: number, maxPositions: number): number =>
+  Math.min(lengthBuckets(length).at(-1)!, Math.max(length, maxPositions));
+
+/** Attention adds length / (6 width) to the cost of a token's matrix products, with 12 width^2 weights a layer. */
+const costOf = ({ rows, length }: MicroBatchShape, { hiddenSize }: CostModel) =>
+  rows * length * (1 + length / (6 * hiddenSize)) + RUN_OVERHEAD_TOKENS;
+
+/** How many rows each micro-batch of one length takes: the largest that are filled, then the smallest that holds the rest. */
+function splitRows(count: number, available: readonly number[]): number[] {
+  const parts: number[] = [];
+  for (let left = count; left > 0; left -= parts.at(-1)!) {
+    const filled = available.filter(rows => rows <= left);
+    parts.push(filled.length > 0 ? Math.max(...filled) : Math.min(...available));
+  }
+  return parts;
+}
+
+function planWithLength(
+  lengths: readonly number[],
+  length: number,
+  shapes: readonly MicroBatchShape[],
+): MicroBatchPlan[] {
+  const available = shapes.filter(shape => shape.length === length).map(({ rows }) => rows);
+  const filled = planRows(lengths, length);
+  let next = 0;
+  return splitRows(filled.length, available).map(rows => {
+    const plan = { shape: { rows, length }, rows: filled.slice(next, next + rows) };
+    next += rows;
+    return plan;
+  });
+}
+
+const totalCost = (plans: readonly MicroBatchPlan[], model: CostModel) =>
+  plans.reduce((total, { shape }) => total + costOf(shape, model), 0);
+
+/** Cuts a batch, given by its examples' lengths, into micro-batches of the cheapest row length. */
+export function planBatch(
+  lengths: readonly number[],
+  shapes: readonly MicroBatchShape[],
+  model: CostModel,
+): MicroBatchPlan[] {
+  const longest = Math.max(...lengths);
+  const usable = [...new Set(shapes.map(({ length }) => length))].filter(length => length >= longest);
+  if (usable.length === 0) throw new Error(`no shape holds ${longest} tokens`);
+  const plans = usable.map(length => planWithLength(lengths, length, shapes));
+  return plans.reduce((best, plan) => (totalCost(plan, model) < totalCost(best, model) ? plan : best));
+}
+
+export interface ShapeOptions {
+  /** Lengths of the examples of some batches that are like the run's. */
+  readonly batches: readonly (readonly number[])[];
+  /** The longest example of the run. */
+  readonly longest: number;
+  readonly maxPositions: number;
+  /** Tokens that a micro-batch may hold; a single row of the longest example always may. */
+  readonly maxTokens: number;
+}
+
+/** Every shape worth a thought, those that hold the longest example included. */
+function candidates({ batches, longest, maxPositions, maxTokens }: ShapeOptions): MicroBatchShape[] {
+  const whole = Math.max(longest, ...batches.map(lengths => lengths.reduce((sum, n) => sum + n, 0)));
+  const longestRow = Math.max(longest, Math.min(whole, maxTokens, maxPositions));
+  const top = bucketFor(longestRow, maxPositions);
+  const lengths = [...new Set([...lengthBuckets(top), bucketFor(longest, maxPositions), top])].filter(
+    length => length <= maxPositions || length === top,
+  );
+  const found: MicroBatchShape[] = [];
+  for (const length of lengths)
+    for (let rows = 1; rows <= LARGEST_ROWS && (rows === 1 || rows * length <= maxTokens); rows *= 2)
+      if (rows * length <= Math.max(maxTokens, bucketFor(longest, maxPositions))) found.push({ rows, length });
+  return found;
+}
+
+/** At most three shapes: the best one that holds everything, then those that save most. The same for the same lengths. */
+export function chooseShapes(options: ShapeOptions, model: CostModel): MicroBatchShape[] {
+  const all = candidates(options);
+  const cost = (shapes: readonly MicroBatchShape[]) =>
+    options.batches.reduce((total, lengths) => total + totalCost(planBatch(lengths, shapes, model), model), 0);
+  const bestOf = (choices: readonly MicroBatchShape[][]) =>
+    choices
+      .map(shapes => ({ shapes, cost: cost(shapes) }))
+      .reduce((best, one) => (one.cost < best.cost ? one : best));
+  const holding = all.filter(({ length }) => length >= options.longest);
+  let best = bestOf(holding.map(shape => [shape]));
+  while (best.shapes.length < MOST_SHAPES) {
+    const next = bestOf(all.map(shape => [...best.shapes, shape]));
+    if (next.cost > best.cost * WORTHWHILE) break;
+    best = next;
+  }
+  return best.shapes;
+}
+
+/** As the protocol and the database keep it. */
+export const layoutToRecord = ({ shapes, engine, device, threads }: Layout) => ({
+  engine,
+  device,
+  threads,
+  micro_batch_rows: shapes.map(({ rows }) => rows),
+  row_lengths: shapes.map(({ length }) => length),
+});
+
+export function layoutFromRecord(record: Readonly<Record<string, unknown>>): Layout {
+  const rows = record.micro_batch_rows as number[];
+  const lengths = record.row_lengths as number[];
+  return {
+    shapes: rows.map((count, i) => ({ rows: count, length: lengths[i]! })),
+    engine: String(record.engine),
+    device: String(record.device),
+    threads: Number(record.threads),
+  };
+}

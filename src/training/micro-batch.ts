@@ -1,0 +1,61 @@
+// What one run of a program is fed with besides the parameters: packed rows, and dropout's masks.
+import type { Example } from '../data/examples.ts';
+import { emptyRow, fillRow, type PackedRow } from '../data/pack.ts';
+import type { HostArrays } from '../engine/program.ts';
+import type { MicroBatchPlan } from './layout.ts';
+import { KEPT, type MicroBatchShape } from './programs.ts';
+import { fillKept } from './random.ts';
+import type { Tuning } from './trainable.ts';
+
+/** tokens, targets, positions, segments, each [rows * length]. `examples` is the batch that the plan cuts. */
+export function packMicroBatch({ shape, rows }: MicroBatchPlan, examples: readonly Example[]): HostArrays {
+  const packed = Array.from({ length: shape.rows }, (_, index): PackedRow => {
+    const places = rows[index];
+    return places
+      ? fillRow(
+          places.map(place => examples[place]!),
+          shape.length,
+        )
+      : emptyRow(shape.length);
+  });
+  return joinRows(packed, shape.length);
+}
+
+function joinRows(rows: readonly PackedRow[], length: number): HostArrays {
+  const join = (pick: (row: PackedRow) => Int32Array) => {
+    const whole = new Int32Array(rows.length * length);
+    rows.forEach((row, index) => {
+      whole.set(pick(row), index * length);
+    });
+    return whole;
+  };
+  return {
+    tokens: join(row => row.tokens),
+    targets: join(row => row.targets),
+    positions: join(row => row.positions),
+    segments: join(row => row.segments),
+  };
+}
+
+export interface DropoutPlace {
+  readonly seed: number;
+  readonly step: number;
+  /** Place of the micro-batch in its step. */
+  readonly index: number;
+}
+
+/** A mask for the input of every adapted layer; nothing without dropout. */
+export function dropoutMasks(
+  tuning: Tuning,
+  { rows, length }: MicroBatchShape,
+  { seed, step, index }: DropoutPlace,
+): HostArrays {
+  if (tuning.kind === 'full' || tuning.dropout === 0) return {};
+  return Object.fromEntries(
+    tuning.layers.map(({ name, inFeatures }, layerIndex) => {
+      const mask = new Uint8Array(rows * length * inFeatures);
+      const at = [step, index, layerIndex] as const;
+      return [KEPT + name, fillKept(mask, tuning.dropout, { seed, purpose: 'dropout', at })];
+    }),
+  );
+}

@@ -1,0 +1,59 @@
+// The trainable numbers of a run as one flat array: where each parameter lies in it, in chunks of one size, first the
+// parameters that decay, then those that do not. Gradients and optimizer moments lie alike. It holds no values.
+
+export interface Parameter {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Whether weight decay applies: matrices yes; biases and norms no. */
+  readonly decays: boolean;
+}
+
+export interface Slot extends Parameter {
+  readonly offset: number;
+  readonly size: number;
+}
+
+export interface StateLayout {
+  readonly slots: readonly Slot[];
+  /** Numbers in the flat array, padding (always zero) included: a multiple of `chunk`. */
+  readonly size: number;
+  readonly chunk: number;
+  /** Chunks before this offset decay. A multiple of `chunk`. */
+  readonly decayEnd: number;
+}
+
+const SMALLEST_CHUNK = 1 << 12;
+const LARGEST_CHUNK = 1 << 22;
+
+const product = (shape: readonly number[]) => shape.reduce((size, length) => size * length, 1);
+const roundUp = (size: number, to: number) => Math.ceil(size / to) * to;
+
+/** About eight chunks: little padding for small states, few calls for large ones. */
+function chunkFor(total: number): number {
+  let chunk = SMALLEST_CHUNK;
+  while (chunk < LARGEST_CHUNK && chunk * 8 < total) chunk *= 2;
+  return chunk;
+}
+
+export function layOutState(parameters: readonly Parameter[]): StateLayout {
+  const chunk = chunkFor(parameters.reduce((total, { shape }) => total + product(shape), 0));
+  const slots: Slot[] = [];
+  let offset = 0;
+  const place = (parameter: Parameter) => {
+    const size = product(parameter.shape);
+    slots.push({ ...parameter, offset, size });
+    offset += size;
+  };
+  parameters.filter(({ decays }) => decays).forEach(place);
+  offset = roundUp(offset, chunk);
+  const decayEnd = offset;
+  parameters.filter(({ decays }) => !decays).forEach(place);
+  return { slots, size: roundUp(offset, chunk), chunk, decayEnd };
+}
+
+/** The parameters' parts of a flat array, by name with an optional prefix; they share its memory. */
+export function viewsOf(flat: Float32Array, layout: StateLayout, prefix = ''): Record<string, Float32Array> {
+  return Object.fromEntries(
+    layout.slots.map(({ name, offset, size }) => [prefix + name, flat.subarray(offset, offset + size)]),
+  );
+}

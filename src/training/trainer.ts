@@ -1,0 +1,180 @@
+// The arithmetic of a run: compiled programs, the trained numbers and their optimizer. It takes steps and measures losses;
+// which examples, when to stop and what to save are the loop's.
+import type { Example } from '../data/examples.ts';
+import type { Engine, Executable, HostArrays } from '../engine/program.ts';
+import { type CostModel, type MicroBatchPlan, planBatch } from './layout.ts';
+import { measurePeakBytes } from './memory.ts';
+import { dropoutMasks, packMicroBatch } from './micro-batch.ts';
+import { type Optimizer, type OptimizerState, openAdamW } from './optimizer.ts';
+import {
+  AFTER,
+  BEFORE,
+  gradientProgram,
+  lossProgram,
+  type MicroBatchShape,
+  PARAMETER,
+  type TrainedModel,
+} from './programs.ts';
+import { viewsOf } from './state.ts';
+
+export interface LossSums {
+  readonly loss: number;
+  readonly correct: number;
+  readonly tokens: number;
+}
+
+export interface StepOptions {
+  /** Counts from 1. */
+  readonly step: number;
+  readonly learningRate: number;
+  readonly weightDecay: number;
+  readonly maxGradNorm: number;
+  /** Of dropout. */
+  readonly seed: number;
+}
+
+export interface StepResult extends LossSums {
+  readonly gradientNorm: number;
+}
+
+/** Awaited before every run of a program; throws to stop. */
+export type Between = () => Promise<void>;
+
+export interface Trainer {
+  readonly trained: TrainedModel;
+  /** Changed by every step. */
+  readonly state: OptimizerState;
+  /** A whole optimizer step over a batch. When it throws, the state is as before. */
+  takeStep(
+    plan: readonly MicroBatchPlan[],
+    examples: readonly Example[],
+    options: StepOptions,
+  ): Promise<StepResult>;
+  /** Sums over examples, without training on them. */
+  measureLoss(examples: readonly Example[], parameters?: Float32Array): Promise<LossSums>;
+  /** Bytes that a micro-batch of this shape takes at its peak. */
+  measureMemory(shape: MicroBatchShape): Promise<number>;
+  close(): Promise<void>;
+}
+
+export interface TrainerOptions {
+  readonly engine: Engine;
+  readonly trained: TrainedModel;
+  readonly state: OptimizerState;
+  readonly costs: CostModel;
+  /** May change until the first step: measuring memory comes before choosing. */
+  shapes(): readonly MicroBatchShape[];
+  readonly between: Between;
+}
+
+export const NO_LOSS: LossSums = { loss: 0, correct: 0, tokens: 0 };
+
+export const addSums = (a: LossSums, b: LossSums): LossSums => ({
+  loss: a.loss + b.loss,
+  correct: a.correct + b.correct,
+  tokens: a.tokens + b.tokens,
+});
+
+const sumsOf = (outputs: HostArrays): LossSums => ({
+  loss: outputs.lossSum![0]!,
+  correct: outputs.correct![0]!,
+  tokens: outputs.count![0]!,
+});
+
+/** Programs by shape, compiled when first asked for. */
+function openPrograms(engine: Engine, program: (shape: MicroBatchShape) => Parameters<Engine['compile']>[0]) {
+  const compiled = new Map<string, Promise<Executable>>();
+  const keyOf = ({ rows, length }: MicroBatchShape) => `${rows}x${length}`;
+  return {
+    get(shape: MicroBatchShape): Promise<Executable> {
+      const found = compiled.get(keyOf(shape)) ?? engine.compile(program(shape));
+      compiled.set(keyOf(shape), found);
+      return found;
+    },
+    async close(shape?: MicroBatchShape) {
+      const keys = shape ? [keyOf(shape)] : [...compiled.keys()];
+      for (const key of keys) {
+        await (await compiled.get(key))?.close();
+        compiled.delete(key);
+      }
+    },
+  };
+}
+
+export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
+  const { engine, trained, state, between } = options;
+  const gradientPrograms = openPrograms(engine, shape => gradientProgram(trained, shape));
+  const lossPrograms = openPrograms(engine, shape => lossProgram(trained, shape));
+  const optimizer: Optimizer = await openAdamW(engine, trained.state);
+  const parameters = viewsOf(state.parameters, trained.state, PARAMETER);
+  // Gradient sums go back and forth between two arrays: a program's outputs must not overlap its inputs.
+  const sums = [new Float32Array(trained.state.size), new Float32Array(trained.state.size)] as const;
+  const before = sums.map(flat => viewsOf(flat, trained.state, BEFORE));
+  const after = sums.map(flat => viewsOf(flat, trained.state, AFTER));
+
+  async function accumulate(shape: MicroBatchShape, fed: HostArrays, from: 0 | 1): Promise<LossSums> {
+    const program = await gradientPrograms.get(shape);
+    return sumsOf(await program.run({ ...fed, ...parameters, ...before[from]! }, after[1 - from]!));
+  }
+
+  return {
+    trained,
+    state,
+
+    async takeStep(plan, examples, { step, seed, ...optimization }) {
+      let total = NO_LOSS;
+      let side: 0 | 1 = 0;
+      sums[0].fill(0);
+      for (const [index, part] of plan.entries()) {
+        await between();
+        const fed = {
+          ...packMicroBatch(part, examples),
+          ...dropoutMasks(trained.tuning, part.shape, { seed, step, index }),
+        };
+        total = addSums(total, await accumulate(part.shape, fed, side));
+        side = side === 0 ? 1 : 0;
+      }
+      await between();
+      const gradientNorm = await optimizer.update(state, sums[side], {
+        step,
+        tokens: total.tokens,
+        ...optimization,
+      });
+      return { ...total, gradientNorm };
+    },
+
+    async measureLoss(examples, other) {
+      const plan = planBatch(
+        examples.map(({ tokens }) => tokens.length),
+        options.shapes(),
+        options.costs,
+      );
+      const views = other ? viewsOf(other, trained.state, PARAMETER) : parameters;
+      let total = NO_LOSS;
+      for (const part of plan) {
+        await between();
+        const program = await lossPrograms.get(part.shape);
+        total = addSums(total, sumsOf(await program.run({ ...packMicroBatch(part, examples), ...views })));
+      }
+      return total;
+    },
+
+    async measureMemory(shape) {
+      const peak = await measurePeakBytes(async () => {
+        const fed = {
+          ...packMicroBatch({ shape, rows: [] }, []),
+          ...dropoutMasks(trained.tuning, shape, { seed: 0, step: 0, index: 0 }),
+        };
+        await accumulate(shape, fed, 0);
+      });
+      await gradientPrograms.close(shape);
+      return peak;
+    },
+
+    async close() {
+      await gradientPrograms.close();
+      await lossPrograms.close();
+      await optimizer.close();
+    },
+  };
+}

@@ -1,0 +1,82 @@
+// Golden trainings as this trainer takes them: examples taken apart from the fixtures' packed rows, and a trainer on them.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Example } from '../../src/data/examples.ts';
+import { type EngineName, openEngine } from '../../src/engine/engine.ts';
+import { readAdapter } from '../../src/formats/peft.ts';
+import { openModel } from '../../src/models/registry.ts';
+import type { MicroBatchShape } from '../../src/training/programs.ts';
+import { stateLayoutOf, startFromAdapter, firstValues, type Tuning } from '../../src/training/trainable.ts';
+import { openTrainer } from '../../src/training/trainer.ts';
+
+export const golden = (name: string) => join(import.meta.dirname, '../golden', name);
+
+interface PackedBatch {
+  tokens: number[][];
+  targets: number[][];
+  segments: number[][];
+}
+
+export interface Trajectory {
+  optimizer: { weight_decay: number; max_grad_norm: number };
+  batches: PackedBatch[][];
+  steps: { loss: number; gradient_norm: number; learning_rate: number }[];
+  without_gradient: { tensor: string; from: number; to: number }[];
+}
+
+export const readTrajectory = (model: string, kind: string): Trajectory =>
+  JSON.parse(readFileSync(join(golden(model), `trajectory-${kind}.json`), 'utf8'));
+
+/** Every example of a batch's micro-batches, alone. */
+export const unpack = (batches: readonly PackedBatch[]): Example[] =>
+  batches.flatMap(batch => batch.tokens.flatMap((_, row) => unpackRow(batch, row)));
+
+function unpackRow({ tokens, targets, segments }: PackedBatch, row: number): Example[] {
+  const numbers = [...new Set(segments[row]!.filter(segment => segment >= 0))];
+  return numbers.map(segment => {
+    const places = segments[row]!.flatMap((found, place) => (found === segment ? [place] : []));
+    const trained = places.map((_, i) => (i > 0 && targets[row]![places[i - 1]!]! >= 0 ? 1 : 0));
+    return {
+      tokens: Int32Array.from(places, place => tokens[row]![place]!),
+      trained: Uint8Array.from(trained),
+    };
+  });
+}
+
+export interface GoldenRun {
+  readonly model: string;
+  readonly kind: 'lora' | 'full';
+  readonly engine: EngineName;
+  readonly shapes: readonly MicroBatchShape[];
+  readonly dropout?: number;
+}
+
+export async function openGolden({ model: name, kind, engine: engineName, shapes, dropout = 0 }: GoldenRun) {
+  const model = await openModel(golden(name));
+  const adapter = await readAdapter(join(golden(name), 'adapter'), model.linearLayers);
+  const tuning: Tuning =
+    kind === 'full'
+      ? { kind }
+      : {
+          kind,
+          layers: model.linearLayers.filter(layer => adapter.layers[layer.name]),
+          rank: adapter.rank,
+          alpha: adapter.scale * adapter.rank,
+          dropout,
+        };
+  const layout = stateLayoutOf(model, tuning);
+  const parameters =
+    tuning.kind === 'lora'
+      ? startFromAdapter(adapter, tuning, layout)
+      : await firstValues(model, tuning, layout, 0);
+  const state = { parameters, m: new Float32Array(layout.size), v: new Float32Array(layout.size) };
+  const engine = await openEngine({ engine: engineName, device: 'cpu', threads: 1 });
+  return openTrainer({
+    engine,
+    trained: { model, tuning, state: layout },
+    state,
+    costs: { hiddenSize: model.shape.hiddenSize },
+    shapes: () => shapes,
+    between: async () => {},
+  });
+}

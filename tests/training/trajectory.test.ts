@@ -1,0 +1,68 @@
+// Twenty AdamW steps against PyTorch's: losses, gradient norms and the trained numbers at the end.
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
+import { planBatch } from '../../src/training/layout.ts';
+import { viewsOf } from '../../src/training/state.ts';
+import { golden, openGolden, readTrajectory, unpack } from './golden-run.ts';
+
+const SHAPES = [
+  { rows: 2, length: 24 },
+  { rows: 1, length: 32 },
+];
+
+const engines = ['cpu', 'onnx'] as const;
+const runs = ['llama3', 'gpt2'].flatMap(model =>
+  (['lora', 'full'] as const).flatMap(kind => engines.map(engine => ({ model, kind, engine }))),
+);
+
+/** PEFT's and transformers' names -> ours. */
+const ourName = (name: string) =>
+  name.replace(/^base_model\.model\./, '').replace(/\.(lora_[AB])\.weight$/, '.$1');
+
+function relativeDistance(actual: Float32Array, expected: Float32Array): number {
+  let distance = 0;
+  let size = 0;
+  for (let i = 0; i < expected.length; i++) {
+    distance += (actual[i]! - expected[i]!) ** 2;
+    size += expected[i]! ** 2;
+  }
+  return Math.sqrt(distance / size);
+}
+
+describe.each(runs)('$kind training of $model on $engine', ({ model, kind, engine }) => {
+  it('takes the same twenty steps as torch.optim.AdamW, to 1e-4', async () => {
+    const { optimizer, batches, steps, without_gradient: blind } = readTrajectory(model, kind);
+    const trainer = await openGolden({ model, kind, engine, shapes: SHAPES });
+    const costs = { hiddenSize: trainer.trained.model.shape.hiddenSize };
+    for (const [index, expected] of steps.entries()) {
+      const examples = unpack(batches[index % batches.length]!);
+      const plan = planBatch(
+        examples.map(({ tokens }) => tokens.length),
+        SHAPES,
+        costs,
+      );
+      const result = await trainer.takeStep(plan, examples, {
+        step: index + 1,
+        learningRate: expected.learning_rate,
+        weightDecay: optimizer.weight_decay,
+        maxGradNorm: optimizer.max_grad_norm,
+        seed: 0,
+      });
+      expect(Math.abs(result.loss / result.tokens / expected.loss - 1), `loss ${index + 1}`).toBeLessThan(1e-4);
+      expect(
+        Math.abs(result.gradientNorm / expected.gradient_norm - 1),
+        `gradient norm ${index + 1}`,
+      ).toBeLessThan(1e-4);
+    }
+    const { tensors } = await readHeader(join(golden(model), `trajectory-${kind}.safetensors`));
+    const views = viewsOf(trainer.state.parameters, trainer.trained.state);
+    for (const [name, stored] of Object.entries(tensors)) {
+      const expected = await readTensor(stored);
+      const actual = views[ourName(name)]!;
+      for (const { tensor, from, to } of blind) if (tensor === name) actual.set(expected.subarray(from, to), from);
+      expect(relativeDistance(actual, expected), name).toBeLessThan(1e-4);
+    }
+    await trainer.close();
+  });
+});
