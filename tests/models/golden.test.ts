@@ -1,0 +1,81 @@
+// Every served architecture against transformers and PEFT: logits, loss and gradients, packed, on every engine.
+import { describe, expect, test } from 'vitest';
+import { readAdapter } from '../../src/formats/peft.ts';
+import { openModel } from '../../src/models/registry.ts';
+import {
+  goldenDirectory,
+  largestDifference,
+  readGolden,
+  relativeDifference,
+  runGradients,
+  runLogits,
+} from './golden.ts';
+
+const ENGINES = ['cpu', 'onnx'] as const;
+
+const MODELS = [
+  'llama2',
+  'llama3',
+  'llama-linear',
+  'llama-bias',
+  'llama-bf16-sharded',
+  'llama-f16',
+  'mistral',
+  'qwen2',
+  'qwen3',
+  'gpt2',
+  'gpt2-scaled',
+];
+
+const load = async (name: string) => {
+  const directory = goldenDirectory(name);
+  const model = await openModel(directory);
+  const adapter = await readAdapter(`${directory}/adapter`, model.linearLayers);
+  return { model, adapter, golden: await readGolden(name) };
+};
+
+describe.each(ENGINES)('on %s', engine => {
+  describe.each(MODELS)('%s', name => {
+    test('logits', async () => {
+      const { model, golden } = await load(name);
+      const logits = await runLogits(engine, model, golden.batch);
+      expect(largestDifference(golden.batch, logits, golden.tensors.logits!)).toBeLessThan(1e-4);
+    });
+
+    test('logits with an adapter that PEFT wrote', async () => {
+      const { model, adapter, golden } = await load(name);
+      const logits = await runLogits(engine, model, golden.batch, adapter);
+      expect(largestDifference(golden.batch, logits, golden.tensors.lora_logits!)).toBeLessThan(1e-4);
+      expect(largestDifference(golden.batch, logits, golden.tensors.logits!)).toBeGreaterThan(0.1);
+    });
+
+    test('loss and gradients of the adapter', async () => {
+      const { model, adapter, golden } = await load(name);
+      const { loss, gradients } = await runGradients(engine, model, golden.batch, adapter);
+      expect(Math.abs(loss - golden.loraLoss)).toBeLessThan(1e-5);
+      expectGradients(gradients, golden.tensors, 'lora_gradient.');
+    });
+  });
+
+  test.each(['llama2', 'llama3', 'gpt2'])('%s: loss and gradients of every tensor', async name => {
+    const { model, golden } = await load(name);
+    const { loss, gradients } = await runGradients(engine, model, golden.batch);
+    expect(Math.abs(loss - golden.loss)).toBeLessThan(1e-5);
+    expectGradients(gradients, golden.tensors, 'gradient.');
+  });
+});
+
+/** Each tensor within 1e-4 of its own norm, and no tensor missing on either side. */
+function expectGradients(
+  ours: Record<string, Float32Array>,
+  tensors: Record<string, Float32Array>,
+  prefix: string,
+): void {
+  const theirs = Object.entries(tensors).filter(([name]) => name.startsWith(prefix));
+  expect(Object.keys(ours).sort()).toEqual(theirs.map(([name]) => name.slice(prefix.length)).sort());
+  const differences = theirs.map(([name, gradient]) => [
+    name,
+    relativeDifference(ours[name.slice(prefix.length)]!, gradient),
+  ]);
+  expect(differences.filter(([, difference]) => (difference as number) > 1e-4)).toEqual([]);
+}

@@ -1,0 +1,187 @@
+// Reads tests/golden and runs its micro-batches through our forward pass. The assertions are the tests' own.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Tensor } from '@tensorflow/tfjs';
+import type { EngineName } from '../../src/engine/engine.ts';
+import { openEngine } from '../../src/engine/engine.ts';
+import { crossEntropySums } from '../../src/engine/ops.ts';
+import type { HostArrays, Program, TensorSpec, Tensors } from '../../src/engine/program.ts';
+import { tf } from '../../src/engine/tf.ts';
+import type { Adapter } from '../../src/formats/peft.ts';
+import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
+import { loraShapes } from '../../src/models/lora.ts';
+import { type PackedAdapter, packedLayers } from '../../src/models/packed.ts';
+import type { Model } from '../../src/models/registry.ts';
+
+export const goldenDirectory = (name: string): string => join(import.meta.dirname, '../golden', name);
+
+/** Rows of one micro-batch: [rows][length]. */
+export interface Batch {
+  readonly tokens: number[][];
+  readonly positions: number[][];
+  readonly segments: number[][];
+  readonly targets: number[][];
+}
+
+export interface Golden {
+  readonly batch: Batch;
+  readonly loss: number;
+  readonly loraLoss: number;
+  readonly tensors: Record<string, Float32Array>;
+}
+
+export async function readGolden(name: string): Promise<Golden> {
+  const directory = goldenDirectory(name);
+  const json = JSON.parse(readFileSync(join(directory, 'golden.json'), 'utf8'));
+  const tensors = await readTensors(join(directory, 'golden.safetensors'));
+  return { batch: json.batch, loss: json.loss, loraLoss: json.lora_loss, tensors };
+}
+
+export async function readTensors(file: string): Promise<Record<string, Float32Array>> {
+  const stored = Object.entries((await readHeader(file)).tensors);
+  const read = stored.map(async ([name, tensor]) => [name, await readTensor(tensor)] as const);
+  return Object.fromEntries(await Promise.all(read));
+}
+
+const batchArrays = (batch: Batch): HostArrays =>
+  Object.fromEntries(Object.entries(batch).map(([name, rows]) => [name, Int32Array.from(rows.flat())]));
+
+function batchSpecs(batch: Batch): Record<string, TensorSpec> {
+  const spec: TensorSpec = { shape: [batch.tokens.length, batch.tokens[0]!.length], dtype: 'int32' };
+  return { tokens: spec, positions: spec, segments: spec, targets: spec };
+}
+
+/** Every A and B by PEFT's name, as inputs of a program. */
+function adapterInputs(model: Model, adapter: Adapter) {
+  const specs: Record<string, TensorSpec> = {};
+  const arrays: HostArrays = {};
+  for (const layer of model.linearLayers.filter(({ name }) => adapter.layers[name])) {
+    const shapes = loraShapes(layer, adapter.rank);
+    for (const half of ['a', 'b'] as const) {
+      const name = `base_model.model.${layer.name}.lora_${half.toUpperCase()}.weight`;
+      specs[name] = { shape: shapes[half], dtype: 'float32' };
+      arrays[name] = adapter.layers[layer.name]![half];
+    }
+  }
+  return { specs, arrays };
+}
+
+function packedAdapter(model: Model, scale: number, tensors: Tensors): PackedAdapter {
+  const pair = (name: string) => ({
+    a: tensors[`base_model.model.${name}.lora_A.weight`]!,
+    b: tensors[`base_model.model.${name}.lora_B.weight`]!,
+  });
+  return { scale, pairs: Object.fromEntries(model.linearLayers.map(({ name }) => [name, pair(name)])) };
+}
+
+const hiddenStates = (
+  model: Model,
+  inputs: Tensors,
+  weights: Tensors,
+  adapter: PackedAdapter | null,
+): Tensor => {
+  const layers = packedLayers({
+    linearLayers: model.linearLayers,
+    weights,
+    segments: inputs.segments!,
+    adapter,
+  });
+  const hidden = model.hidden(inputs.tokens!, inputs.positions!, layers);
+  return tf.reshape(hidden, [-1, model.shape.hiddenSize]);
+};
+
+async function runOnce(engineName: EngineName, program: Program, arrays: HostArrays): Promise<HostArrays> {
+  const engine = await openEngine({ engine: engineName, device: 'cpu', threads: 1 });
+  const executable = await engine.compile(program);
+  const outputs = await executable.run(arrays);
+  await executable.close();
+  return outputs;
+}
+
+/** -> [rows * length * vocab] */
+export async function runLogits(
+  engine: EngineName,
+  model: Model,
+  batch: Batch,
+  adapter: Adapter | null = null,
+): Promise<Float32Array> {
+  const given = adapter ? adapterInputs(model, adapter) : { specs: {}, arrays: {} };
+  const program: Program = {
+    name: 'logits',
+    inputs: { ...batchSpecs(batch), ...given.specs },
+    weights: model.weights,
+    run(inputs, weights) {
+      const packed = adapter ? packedAdapter(model, adapter.scale, inputs) : null;
+      const hidden = hiddenStates(model, inputs, weights, packed);
+      return { logits: tf.matMul(hidden as never, weights[model.outputWeight] as never, false, true) };
+    },
+  };
+  const outputs = await runOnce(engine, program, { ...batchArrays(batch), ...given.arrays });
+  return outputs.logits as Float32Array;
+}
+
+export interface LossAndGradients {
+  /** Mean over the tokens that have a target; the gradients are of the mean too. */
+  readonly loss: number;
+  readonly gradients: Record<string, Float32Array>;
+}
+
+/** With an adapter: gradients of its tensors, by PEFT's names. Without: of every tensor of the model. */
+export async function runGradients(
+  engine: EngineName,
+  model: Model,
+  batch: Batch,
+  adapter: Adapter | null = null,
+): Promise<LossAndGradients> {
+  const trained = adapter ? adapterInputs(model, adapter) : await weightInputs(model);
+  const names = Object.keys(trained.specs);
+  const program: Program = {
+    name: 'gradients',
+    inputs: { ...batchSpecs(batch), ...trained.specs },
+    weights: adapter ? model.weights : {},
+    run(inputs, frozen) {
+      const lossSum = (...values: Tensor[]): Tensor => {
+        const given = Object.fromEntries(names.map((name, i) => [name, values[i]!]));
+        const weights = adapter ? frozen : given;
+        const packed = adapter ? packedAdapter(model, adapter.scale, given) : null;
+        const hidden = hiddenStates(model, inputs, weights, packed);
+        return crossEntropySums(hidden, weights[model.outputWeight]!, tf.reshape(inputs.targets!, [-1]))
+          .lossSum;
+      };
+      const { value, grads } = tf.valueAndGrads(lossSum as never)(names.map(name => inputs[name]!));
+      return { lossSum: value, ...Object.fromEntries(names.map((name, i) => [name, grads[i]!])) };
+    },
+  };
+  const { lossSum, ...sums } = await runOnce(engine, program, { ...batchArrays(batch), ...trained.arrays });
+  const count = batch.targets.flat().filter(target => target >= 0).length;
+  const gradients = Object.fromEntries(
+    Object.entries(sums).map(([name, sum]) => [name, (sum as Float32Array).map(value => value / count)]),
+  );
+  return { loss: lossSum![0]! / count, gradients };
+}
+
+async function weightInputs(model: Model) {
+  const specs: Record<string, TensorSpec> = {};
+  const arrays: HostArrays = {};
+  for (const [name, stored] of Object.entries(model.weights)) {
+    specs[name] = { shape: stored.shape, dtype: 'float32' };
+    arrays[name] = await readTensor(stored);
+  }
+  return { specs, arrays };
+}
+
+/** The largest difference at places where the row is not padding. */
+export function largestDifference(batch: Batch, ours: Float32Array, theirs: Float32Array): number {
+  const segments = batch.segments.flat();
+  const width = ours.length / segments.length;
+  return ours.reduce((largest, value, i) => {
+    const padded = segments[Math.floor(i / width)]! < 0;
+    return padded ? largest : Math.max(largest, Math.abs(value - theirs[i]!));
+  }, 0);
+}
+
+/** |ours - theirs| / |theirs|, as vectors. */
+export function relativeDifference(ours: Float32Array, theirs: Float32Array): number {
+  const norm = (values: Float32Array) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
+  return norm(ours.map((value, i) => value - theirs[i]!)) / norm(theirs);
+}
