@@ -1,0 +1,76 @@
+// Keys and values of a batch of sequences in host memory, laid out as the programs read them. It runs nothing.
+import type { HostArrays } from '../engine/program.ts';
+import type { ModelShape } from '../models/architecture.ts';
+
+/** Each array is [rows, kvHeads, length, headDim], so that a row, or the first rows, are one piece of memory. */
+export interface KeyValueCache {
+  readonly rows: number;
+  readonly length: number;
+  readonly arrays: Readonly<Record<string, Float32Array>>;
+}
+
+/** Bytes that one token of one row takes. */
+export const bytesPerToken = ({ layers, kvHeads, headDim }: ModelShape): number =>
+  layers * 2 * kvHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
+
+export function createCache(shape: ModelShape, rows: number, length: number): KeyValueCache {
+  const size = rows * shape.kvHeads * length * shape.headDim;
+  const arrays: Record<string, Float32Array> = {};
+  for (let layer = 0; layer < shape.layers; layer++)
+    for (const kind of ['key', 'value']) arrays[`${kind}.${layer}`] = new Float32Array(size);
+  return { rows, length, arrays };
+}
+
+/** `rows` rows from `start` on, as inputs of a program: views, not copies. */
+export function viewRows(cache: KeyValueCache, start: number, rows: number): HostArrays {
+  const views: HostArrays = {};
+  for (const [name, array] of Object.entries(cache.arrays)) {
+    const rowSize = array.length / cache.rows;
+    views[name] = array.subarray(start * rowSize, (start + rows) * rowSize);
+  }
+  return views;
+}
+
+/** Copies `count` tokens' keys and values out of a program's outputs [rows, kvHeads, length, headDim] into a row of the cache. */
+export function writeTokens(
+  cache: KeyValueCache,
+  { kvHeads, headDim }: ModelShape,
+  to: { row: number; position: number },
+  produced: HostArrays,
+  from: { row: number; length: number; count: number },
+): void {
+  for (const [name, array] of Object.entries(cache.arrays)) {
+    const source = produced[name] as Float32Array;
+    for (let head = 0; head < kvHeads; head++) {
+      const start = (from.row * kvHeads + head) * from.length * headDim;
+      const target = ((to.row * kvHeads + head) * cache.length + to.position) * headDim;
+      array.set(source.subarray(start, start + from.count * headDim), target);
+    }
+  }
+}
+
+export function moveRow(cache: KeyValueCache, from: number, to: number): void {
+  for (const array of Object.values(cache.arrays)) {
+    const rowSize = array.length / cache.rows;
+    array.copyWithin(to * rowSize, from * rowSize, (from + 1) * rowSize);
+  }
+}
+
+/** A cache of another size with the first `usedRows` rows of this one, as much of them as fits. */
+export function resizeCache(
+  cache: KeyValueCache,
+  shape: ModelShape,
+  size: { rows: number; length: number },
+  usedRows: number,
+): KeyValueCache {
+  const resized = createCache(shape, size.rows, size.length);
+  const kept = Math.min(cache.length, size.length) * shape.headDim;
+  for (const [name, array] of Object.entries(cache.arrays)) {
+    const target = resized.arrays[name]!;
+    for (let head = 0; head < usedRows * shape.kvHeads; head++) {
+      const start = head * cache.length * shape.headDim;
+      target.set(array.subarray(start, start + kept), head * size.length * shape.headDim);
+    }
+  }
+  return resized;
+}

@@ -1,0 +1,61 @@
+// Log-probabilities of a text's own tokens, read piece by piece through a cache of its own. It generates nothing.
+import type { Executable } from '../engine/program.ts';
+import type { Model } from '../models/registry.ts';
+import { type LoadedAdapter, stackAdapters } from './adapter-stack.ts';
+import { cacheBucket, MAX_PIECE, pieceBucket, stepInputs } from './batch.ts';
+import { createCache, viewRows, writeTokens } from './key-value-cache.ts';
+import { type TokenLogprob, tokenLogprob } from './logprobs.ts';
+import type { Programs } from './programs.ts';
+import type { StepShape } from './step.ts';
+
+/** `[i]` is of token i + 1: nothing foretells the first. */
+export type PromptScore = TokenLogprob[];
+
+interface Scored {
+  tokens: ArrayLike<number>;
+  adapter: LoadedAdapter | null;
+  topLogprobs: number;
+}
+
+/** Logits of one piece take no more than this. */
+const MAX_LOGITS_BYTES = 64 * 2 ** 20;
+
+const pieceLength = (vocabSize: number): number =>
+  Math.max(1, Math.min(MAX_PIECE, Math.floor(MAX_LOGITS_BYTES / (4 * vocabSize))));
+
+/** Pauses after every piece, so that others can be served between. */
+export async function* scorePrompt(
+  model: Model,
+  programs: Programs,
+  { tokens, adapter, topLogprobs }: Scored,
+): AsyncGenerator<void, PromptScore> {
+  const { shape } = model;
+  const stack = stackAdapters(model, null, new Set(adapter ? [adapter] : []));
+  const cache = createCache(shape, 1, cacheBucket(tokens.length, shape.maxPositions));
+  const row = { adapter, tokens: Array.from(tokens), filled: 0 };
+  const scores: PromptScore = [];
+  while (row.filled < row.tokens.length) {
+    if (row.filled > 0) yield;
+    const count = Math.min(row.tokens.length - row.filled, pieceLength(shape.vocabSize));
+    const step: StepShape = {
+      rows: 1,
+      length: Math.min(pieceBucket(count), pieceLength(shape.vocabSize)),
+      cache: row.filled === 0 ? 0 : cache.length,
+      stack: stack?.shape ?? null,
+      logits: 'all',
+    };
+    const executable: Executable = await programs.get(step);
+    const cached = row.filled === 0 ? {} : viewRows(cache, 0, 1);
+    const produced = await executable.run({ ...stepInputs(step, [row], stack), ...cached });
+    const from = { row: 0, length: step.length, count };
+    writeTokens(cache, shape, { row: 0, position: row.filled }, produced, from);
+    const logits = produced.logits as Float32Array;
+    for (let i = 0; i < count && row.filled + i + 1 < row.tokens.length; i++) {
+      const next = row.tokens[row.filled + i + 1]!;
+      const after = logits.subarray(i * shape.vocabSize, (i + 1) * shape.vocabSize);
+      scores.push(tokenLogprob(after, next, topLogprobs));
+    }
+    row.filled += count;
+  }
+  return scores;
+}
