@@ -9,15 +9,23 @@ export interface Measured {
   readonly chunks: AsyncIterable<Uint8Array>;
   /** Valid once `chunks` has been read to its end. */
   info(): BlobInfo;
+  /** Why `chunks` threw. */
+  failure(): unknown;
+}
+
+interface Passed {
+  hash: Hash;
+  bytes: number;
+  failure: unknown;
 }
 
 export function measure(key: string, body: Readable | Uint8Array, options: PutOptions = {}): Measured {
-  const hash = createHash('sha256');
-  const count = { bytes: 0 };
+  const passed: Passed = { hash: createHash('sha256'), bytes: 0, failure: undefined };
   const source = body instanceof Uint8Array ? [body] : readSource(body, options.signal);
   return {
-    chunks: pass(key, source, hash, count, options),
-    info: () => ({ key, sizeBytes: count.bytes, sha256: hash.digest('hex') }),
+    chunks: pass(key, source, passed, options),
+    info: () => ({ key, sizeBytes: passed.bytes, sha256: passed.hash.digest('hex') }),
+    failure: () => passed.failure,
   };
 }
 
@@ -29,16 +37,20 @@ function readSource(body: Readable, signal: AbortSignal | undefined): AsyncItera
 async function* pass(
   key: string,
   source: Iterable<Uint8Array> | AsyncIterable<Uint8Array | string>,
-  hash: Hash,
-  count: { bytes: number },
+  passed: Passed,
   { limitBytes = Number.POSITIVE_INFINITY, signal }: PutOptions,
 ): AsyncGenerator<Uint8Array> {
-  signal?.throwIfAborted();
-  for await (const piece of source) {
-    const chunk = typeof piece === 'string' ? Buffer.from(piece) : piece;
-    count.bytes += chunk.byteLength;
-    if (count.bytes > limitBytes) throw new BlobTooLarge(key, limitBytes);
-    hash.update(chunk);
-    yield chunk;
+  try {
+    signal?.throwIfAborted();
+    for await (const piece of source) {
+      const chunk = typeof piece === 'string' ? Buffer.from(piece) : piece;
+      passed.bytes += chunk.byteLength;
+      if (passed.bytes > limitBytes) throw new BlobTooLarge(key, limitBytes);
+      passed.hash.update(chunk);
+      yield chunk;
+    }
+  } catch (error) {
+    passed.failure = error;
+    throw error;
   }
 }

@@ -26,13 +26,16 @@ export interface S3Settings {
 /** Held in memory while on their way. S3 takes at most 10,000 parts, so an object may have 160 GB. */
 const PART_BYTES = 16 * 2 ** 20;
 const PARTS_AT_ONCE = 2;
-const MAX_ATTEMPTS = 5;
+/** The waits between them double: about 6 s in all. Whoever must wait longer tries again (src/queue/retry.ts). */
+const MAX_ATTEMPTS = 8;
+const CHECK_ATTEMPTS = 2;
 const CONNECT_TIMEOUT_MS = 5_000;
 /** Without a byte moving. */
 const IDLE_TIMEOUT_MS = 60_000;
 
 export function openS3(settings: S3Settings): Blobs {
-  const client = new S3Client(clientConfig(settings));
+  const client = new S3Client(clientConfig(settings, MAX_ATTEMPTS));
+  const checking = new S3Client(clientConfig(settings, CHECK_ATTEMPTS));
   const Bucket = settings.bucket;
   const ready = untilDone(() => ensureBucket(client, settings));
   return {
@@ -61,12 +64,12 @@ export function openS3(settings: S3Settings): Blobs {
       }
     },
     localPath: () => null,
-    check: () => ensureBucket(client, settings),
+    check: () => ensureBucket(checking, settings),
   };
 }
 
 /** Some servers store the checksum trailers that the SDK sends by default as content, so they are sent to AWS alone. */
-function clientConfig({ endpoint, region, credentials }: S3Settings): S3ClientConfig {
+function clientConfig({ endpoint, region, credentials }: S3Settings, maxAttempts: number): S3ClientConfig {
   const custom: S3ClientConfig = endpoint
     ? {
         endpoint,
@@ -79,7 +82,7 @@ function clientConfig({ endpoint, region, credentials }: S3Settings): S3ClientCo
     ...custom,
     region,
     ...(credentials && { credentials }),
-    maxAttempts: MAX_ATTEMPTS,
+    maxAttempts,
     requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: IDLE_TIMEOUT_MS },
   };
 }
@@ -99,7 +102,11 @@ async function upload(
     queueSize: PARTS_AT_ONCE,
     leavePartsOnError: false,
   });
-  await task.done();
+  try {
+    await task.done();
+  } catch (error) {
+    throw measured.failure() ?? error; // what broke off says more than the clean-up after it
+  }
   return measured.info();
 }
 

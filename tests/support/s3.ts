@@ -12,7 +12,7 @@ import { afterAll, beforeAll } from 'vitest';
 import type { S3Settings } from '../../src/blobs/s3.ts';
 
 const TOOLS = join(import.meta.dirname, '../../build/test-tools');
-const VERSITYGW = 'github.com/versity/versitygw/cmd/versitygw@v1.6.0';
+const VERSITYGW = 'github.com/versity/versitygw/cmd/versitygw@v1.8.0';
 const S3RVER = 's3rver@3.7.1';
 const INSTALL_TIMEOUT_MS = 600_000;
 const run = promisify(execFile);
@@ -20,6 +20,8 @@ const run = promisify(execFile);
 export interface S3Server {
   /** With a bucket of its own that is not there yet. */
   settings: S3Settings;
+  /** False of s3rver, which takes any key. */
+  checksKeys: boolean;
   /** With SIGKILL, as a machine goes down. Both are null when the server is not ours. */
   kill: (() => Promise<void>) | null;
   restart: (() => Promise<void>) | null;
@@ -39,7 +41,13 @@ export function useS3(): S3Server {
 export async function startS3(): Promise<S3Server> {
   const given = process.env.TEST_S3_ENDPOINT;
   if (given)
-    return { settings: givenSettings(given), kill: null, restart: null, stop: async () => undefined };
+    return {
+      settings: givenSettings(given),
+      checksKeys: true,
+      kill: null,
+      restart: null,
+      stop: async () => undefined,
+    };
   const program = await findProgram();
   const directory = await mkdtemp(join(tmpdir(), 'anneal-test-s3-'));
   await mkdir(join(directory, 'data'));
@@ -58,6 +66,7 @@ export async function startS3(): Promise<S3Server> {
       region: 'us-east-1',
       credentials: { accessKeyId: 'S3RVER', secretAccessKey: 'S3RVER' },
     },
+    checksKeys: program.checksKeys,
     kill: () => end('SIGKILL'),
     restart: async () => {
       child = await start(program, directory, port);
@@ -90,6 +99,7 @@ function newBucket(): string {
 
 interface Program {
   file: string;
+  checksKeys: boolean;
   arguments(directory: string, port: number): string[];
 }
 
@@ -112,6 +122,7 @@ async function versitygw(): Promise<Program> {
   const credentials = ['--access', 'S3RVER', '--secret', 'S3RVER'];
   return {
     file,
+    checksKeys: true,
     arguments: (directory, port) => [
       ...credentials,
       '--quiet',
@@ -134,6 +145,7 @@ async function s3rver(): Promise<Program> {
   const script = join(folder, 'node_modules/s3rver/bin/s3rver.js');
   return {
     file: process.execPath,
+    checksKeys: false,
     arguments: (directory, port) => [
       script,
       '--directory',
@@ -190,7 +202,7 @@ async function start(program: Program, directory: string, port: number): Promise
   await mkdir(join(directory, 'metadata'), { recursive: true });
   const child = spawn(program.file, program.arguments(directory, port), {
     cwd: directory,
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: 'ignore',
   });
   for (let attempt = 1; !(await answers(port)); attempt++) {
     if (child.exitCode !== null) throw new Error(`the S3 server ended with ${child.exitCode} at its start`);
