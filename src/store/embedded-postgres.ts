@@ -28,11 +28,9 @@ const STOP_TIMEOUT_MS = 15_000;
 const OWNER_LOCK = 0x616e6e65;
 
 export interface EmbeddedPostgres {
-  /** Connection string of the database `anneal`. */
+  /** Connection string of the database `anneal`; it stays the same when the server has to be started again. */
   readonly url: string;
   readonly pid: number;
-  /** Called when the server ends without `stop`. */
-  onExit(listener: () => void): void;
   /** Stops the server and waits until it is gone. */
   stop(): Promise<void>;
 }
@@ -42,6 +40,36 @@ export interface EmbeddedPostgresOptions {
   directory: string;
   /** Extra `name=value` server settings. */
   settings?: string[];
+  /** Told when the server was lost and when it is back. */
+  onTrouble?(message: string): void;
+}
+
+/** Starts the server of a folder and keeps it up; one that a killed process left running there is taken over. */
+export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+  const directory = resolve(options.directory);
+  const programs = await findPrograms();
+  const user = await findServerUser();
+  await initialize(directory, programs.initdb, user);
+  const password = (await readFile(passwordPath(directory), 'utf8')).trim();
+  const launch: Launch = {
+    program: programs.postgres,
+    user,
+    directory,
+    password,
+    settings: options.settings ?? [],
+  };
+  const server = (await findLeftServer(directory, password)) ?? (await startServer(launch, await freePort()));
+  const keeper = new Keeper(launch, server, options.onTrouble ?? (() => undefined));
+  await keeper.takeOwnership();
+  return keeper;
+}
+
+interface Launch {
+  program: string;
+  user: ServerUser | null;
+  directory: string;
+  password: string;
+  settings: string[];
 }
 
 interface Server {
@@ -51,35 +79,58 @@ interface Server {
   pid: number;
 }
 
-/** Starts the server of a folder; one that a killed process left running there is taken over. */
-export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-  const directory = resolve(options.directory);
-  const programs = await findPrograms();
-  const user = await findServerUser();
-  await initialize(directory, programs.initdb, user);
-  const password = (await readFile(passwordPath(directory), 'utf8')).trim();
+/** Owns the server by a session that holds a lock in it, and starts it again when it is lost. */
+class Keeper implements EmbeddedPostgres {
+  readonly url: string;
+  private readonly launch: Launch;
+  private readonly onTrouble: (message: string) => void;
+  private server: Server;
+  private owner: pg.Client | null = null;
+  private stopping = false;
+  private restarting: Promise<void> = Promise.resolve();
 
-  const left = await findLeftServer(directory, password);
-  const server =
-    left ?? (await startServer(programs.postgres, user, directory, password, options.settings ?? []));
-  const owner = await takeOwnership(server);
-  await createDatabase(owner);
+  constructor(launch: Launch, server: Server, onTrouble: (message: string) => void) {
+    this.launch = launch;
+    this.server = server;
+    this.onTrouble = onTrouble;
+    this.url = connectionString(server, DATABASE);
+  }
 
-  const exits: (() => void)[] = [];
-  let stopping = false;
-  owner.on('end', () => {
-    if (!stopping) for (const listener of exits) listener();
-  });
-  return {
-    url: connectionString(server, DATABASE),
-    pid: server.pid,
-    onExit: listener => void exits.push(listener),
-    async stop() {
-      stopping = true;
-      await owner.end().catch(() => undefined);
-      await stopServer(server.pid);
-    },
-  };
+  get pid(): number {
+    return this.server.pid;
+  }
+
+  async takeOwnership(): Promise<void> {
+    const owner = await lockServer(this.server);
+    await createDatabase(owner);
+    this.owner = owner;
+    owner.on('end', () => {
+      if (!this.stopping) this.restarting = this.bringBack();
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.stopping = true;
+    await this.restarting;
+    await this.owner?.end().catch(() => undefined);
+    await stopServer(this.server.pid);
+  }
+
+  /** A crashed server process is started anew on its port; one that only lost its sessions is connected to again. */
+  private async bringBack(): Promise<void> {
+    this.onTrouble('the embedded Postgres was lost; bringing it back');
+    while (!this.stopping) {
+      try {
+        const left = await findLeftServer(this.server.directory, this.server.password);
+        this.server = left ?? (await startServer(this.launch, this.server.port));
+        await this.takeOwnership();
+        return this.onTrouble('the embedded Postgres is back');
+      } catch (error) {
+        this.onTrouble(`the embedded Postgres does not start: ${(error as Error).message}`);
+        await sleep(500);
+      }
+    }
+  }
 }
 
 async function findPrograms(): Promise<{ postgres: string; initdb: string }> {
@@ -141,14 +192,8 @@ async function runInitdb(initdb: string, directory: string, passwordFile: string
 
 // ---- the process
 
-async function startServer(
-  postgres: string,
-  user: ServerUser | null,
-  directory: string,
-  password: string,
-  settings: string[],
-): Promise<Server> {
-  const port = await freePort();
+async function startServer(launch: Launch, port: number): Promise<Server> {
+  const { program, user, directory, password, settings } = launch;
   const args = [
     ['-D', directory],
     ['-p', String(port)],
@@ -158,20 +203,24 @@ async function startServer(
     ...settings.map(setting => ['-c', setting]),
   ].flat();
   const log = await open(`${directory}.log`, 'a');
-  const child = await spawnAs(user, postgres, args, directory, ['ignore', log.fd, log.fd]);
+  const child = await spawnAs(user, program, args, directory, ['ignore', log.fd, log.fd]);
   await log.close();
   if (child.pid === undefined) throw new Error(`Postgres did not start: ${await exitCode(child)}`);
   const server = { directory, password, port, pid: child.pid };
   const ended = exitCode(child);
-  const ready = await Promise.race([waitUntilReady(server), ended]);
-  if (ready !== true) throw new Error(`Postgres ended with ${ready} at its start; see ${directory}.log`);
+  if (!(await waitUntilReady(server))) {
+    throw new Error(`Postgres ended with ${await ended} at its start; see ${directory}.log`);
+  }
   child.unref();
   return server;
 }
 
-async function waitUntilReady(server: Server): Promise<true> {
+async function waitUntilReady(server: Server): Promise<boolean> {
   const deadline = Date.now() + START_TIMEOUT_MS;
-  while (Date.now() < deadline) {
+  while (signalProcess(server.pid, 0)) {
+    if (Date.now() > deadline) {
+      throw new Error(`Postgres did not answer within ${START_TIMEOUT_MS / 1000} s; see ${server.directory}.log`);
+    }
     const client = await connect(server, SUPERUSER).catch(() => null);
     if (client) {
       await client.end();
@@ -179,7 +228,7 @@ async function waitUntilReady(server: Server): Promise<true> {
     }
     await sleep(50);
   }
-  throw new Error(`Postgres did not answer within ${START_TIMEOUT_MS / 1000} s; see ${server.directory}.log`);
+  return false;
 }
 
 /** SIGINT is Postgres' fast shutdown: it ends the sessions and writes a checkpoint. SIGQUIT ends it at once. */
@@ -235,7 +284,7 @@ async function isServerOf(pid: number, directory: string): Promise<boolean> {
   return cwd === (await realpath(directory));
 }
 
-async function takeOwnership(server: Server): Promise<pg.Client> {
+async function lockServer(server: Server): Promise<pg.Client> {
   const client = await connect(server, SUPERUSER);
   client.on('error', () => undefined); // `end` follows
   const deadline = Date.now() + 3000; // a killed owner's session may live on for a moment

@@ -53,7 +53,9 @@ test('takes over the server of a starter that was killed', async () => {
   const script = `import { startEmbeddedPostgres } from ${JSON.stringify(join(import.meta.dirname, '../../src/store/embedded-postgres.ts'))};
     const server = await startEmbeddedPostgres({ directory: ${JSON.stringify(directory)} });
     console.log(server.pid); setInterval(() => undefined, 1000);`;
-  const starter = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const starter = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const [chunk] = await once(starter.stdout!, 'data');
   starter.kill('SIGKILL');
   await once(starter, 'exit');
@@ -81,7 +83,9 @@ test('starts although a stale postmaster.pid names a living process', async () =
 test('comes back at the same address when its process is killed', async () => {
   const server = await startEmbeddedPostgres({ directory });
   process.kill(server.pid, 'SIGKILL');
-  await expect.poll(() => query(server.url, 'select 1 as n').catch(() => null), { timeout: 15_000 }).toEqual([{ n: 1 }]);
+  await expect
+    .poll(() => query(server.url, 'select 1 as n').catch(() => null), { timeout: 15_000 })
+    .toEqual([{ n: 1 }]);
   await server.stop();
   await expect(query(server.url, 'select 1')).rejects.toThrow(/ECONNREFUSED/);
 });
