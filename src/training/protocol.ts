@@ -32,6 +32,8 @@ export interface TrainSpec {
   workDirectory: string;
   /** Folder of a `resume` checkpoint, or null for a fresh start. */
   resumeDirectory: string | null;
+  /** `layout` of what an earlier attempt `prepared`, whether it reached a checkpoint or not: laid out alike, the losses are the same bits. */
+  layout?: Record<string, number | number[] | string> | null;
   method: 'supervised';
   hyperparameters: RequestedHyperparameters;
   seed: number;
