@@ -41,7 +41,7 @@ export async function openModel(directory: string): Promise<Model> {
   refuseQuantized(config);
   const { architecture, served } = findArchitecture(config);
   await requireSafetensors(directory);
-  const read = (await readModelHeaders(directory)).tensors;
+  const read = await readTensorHeaders(directory);
   const settings = architecture.readConfig(config, served);
   const weights = fitWeights(directory, architecture, settings, read);
   return {
@@ -84,6 +84,17 @@ async function requireSafetensors(directory: string): Promise<void> {
   throw new ModelError(
     `${directory} has neither ${names.join(' nor ')}; save the model with save_pretrained(safe_serialization=True)`,
   );
+}
+
+/** Where the tensors lie. A broken or absent file is the folder's fault, a disk that cannot be read is not. */
+async function readTensorHeaders(directory: string): Promise<Record<string, StoredTensor>> {
+  try {
+    return (await readModelHeaders(directory)).tensors;
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code !== undefined && code !== 'ENOENT') throw cause;
+    throw new ModelError(`${directory}: ${message}`, { cause });
+  }
 }
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((size, length) => size * length, 1);

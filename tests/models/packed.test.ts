@@ -1,0 +1,53 @@
+// Who sees whom in a packed row: the mask written out, and that what is in one example never reaches another.
+import { beforeAll, expect, test } from 'vitest';
+import { tf } from '../../src/engine/tf.ts';
+import { packedMask } from '../../src/models/packed.ts';
+import { openModel } from '../../src/models/registry.ts';
+import { goldenDirectory, readGolden, runLogits } from './golden.ts';
+
+beforeAll(() => void tf.setBackend('cpu'));
+
+/** `x` where the token of the line sees the token of the column. */
+function drawn(segments: number[], window: number | null): string[] {
+  const mask = packedMask(tf.tensor2d([segments], undefined, 'int32'), window);
+  expect(mask.shape).toEqual([1, segments.length, segments.length]);
+  const [lines] = mask.arraySync() as number[][][];
+  return lines!.map(line => line.map(score => (score === 0 ? 'x' : '.')).join(''));
+}
+
+test('a token sees itself and what came before in its own example', () => {
+  expect(drawn([0, 0, 0, 1, 1, -1], null)).toEqual([
+    'x.....', //
+    'xx....',
+    'xxx...',
+    '...x..',
+    '...xx.',
+    '.....x',
+  ]);
+});
+
+test('a window ends that many tokens back, the token itself counted', () => {
+  expect(drawn([0, 0, 0, 0, 1, 1], 2)).toEqual([
+    'x.....', //
+    'xx....',
+    '.xx...',
+    '..xx..',
+    '....x.',
+    '....xx',
+  ]);
+});
+
+test.each(['mistral', 'gpt2'])('%s: changing one example changes no other, bit for bit', async name => {
+  const model = await openModel(goldenDirectory(name));
+  const { batch } = await readGolden(name);
+  const changed = {
+    ...batch,
+    tokens: batch.tokens.map(row => row.map((t, i) => (i < 10 ? (t + 1) % 96 : t))),
+  };
+  const before = await runLogits('cpu', model, batch);
+  const after = await runLogits('cpu', model, changed);
+  // The first example of the first row is its first 10 tokens; two others follow it.
+  const rest = (logits: Float32Array) => logits.slice(10 * 96, 24 * 96);
+  expect(rest(after)).toEqual(rest(before));
+  expect(after.slice(0, 10 * 96)).not.toEqual(before.slice(0, 10 * 96));
+});
