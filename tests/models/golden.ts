@@ -71,7 +71,8 @@ function packedAdapter(model: Model, scale: number, tensors: Tensors): PackedAda
     a: tensors[`base_model.model.${name}.lora_A.weight`]!,
     b: tensors[`base_model.model.${name}.lora_B.weight`]!,
   });
-  return { scale, pairs: Object.fromEntries(model.linearLayers.map(({ name }) => [name, pair(name)])) };
+  const adapted = model.linearLayers.filter(({ name }) => pair(name).a);
+  return { scale, pairs: Object.fromEntries(adapted.map(({ name }) => [name, pair(name)])) };
 }
 
 const hiddenStates = (
