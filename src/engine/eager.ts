@@ -22,7 +22,7 @@ export function onBackend<T>(backend: string, body: () => T): T {
   try {
     return body();
   } finally {
-    if (before && before !== backend) void tf.setBackend(before);
+    if (before !== backend) void tf.setBackend(before);
   }
 }
 

@@ -1,5 +1,6 @@
 // Opens an engine by name. What an engine does is in its own file.
 import { openCpuEngine } from './cpu.ts';
+import { openOnnxEngine } from './onnx.ts';
 import type { Engine } from './program.ts';
 
 export type EngineName = 'onnx' | 'tensorflow' | 'cpu';
@@ -13,7 +14,7 @@ export interface EngineOptions {
 }
 
 const ENGINES: Record<EngineName, (options: EngineOptions) => Promise<Engine>> = {
-  onnx: openCpuEngine,
+  onnx: openOnnxEngine,
   tensorflow: openCpuEngine,
   cpu: openCpuEngine,
 };

@@ -1,0 +1,106 @@
+// What a traced program is: values, and the ops that make them, in an order in which they can run. Plain data; nothing here computes.
+import type { Attributes, OpName } from './kernels.ts';
+import type { HostArray, StoredTensor, TensorSpec } from './program.ts';
+
+/** A tensor in a graph. Two values are the same when they are the same object. */
+export interface Value extends TensorSpec {}
+
+export interface Node {
+  readonly op: OpName;
+  readonly inputs: readonly Value[];
+  readonly outputs: readonly Value[];
+  readonly attributes: Attributes;
+}
+
+export interface Graph {
+  readonly name: string;
+  readonly inputs: Readonly<Record<string, Value>>;
+  readonly weights: ReadonlyMap<Value, StoredTensor>;
+  readonly constants: ReadonlyMap<Value, HostArray>;
+  readonly nodes: readonly Node[];
+  readonly outputs: Readonly<Record<string, Value>>;
+}
+
+/** One transformation of a graph into a graph that computes the same. */
+export type Pass = (graph: Graph) => Graph;
+
+/** A graph being made, node by node. Passes read what was made before and add to it. */
+export class GraphBuilder {
+  readonly constants: Map<Value, HostArray>;
+  readonly nodes: Node[] = [];
+  readonly #producers = new Map<Value, Node>();
+
+  constructor(constants: ReadonlyMap<Value, HostArray> = new Map()) {
+    this.constants = new Map(constants);
+  }
+
+  constant(spec: TensorSpec, data: HostArray): Value {
+    const value = { shape: spec.shape.slice(), dtype: spec.dtype };
+    this.constants.set(value, data);
+    return value;
+  }
+
+  scalar(number: number): Value {
+    return this.constant({ shape: [], dtype: 'float32' }, Float32Array.of(number));
+  }
+
+  /** Adds a node with new outputs of the given shapes and types. */
+  add(op: OpName, inputs: readonly Value[], attributes: Attributes, outputs: readonly TensorSpec[]): Value[] {
+    const values = outputs.map(({ shape, dtype }) => ({ shape: shape.slice(), dtype }));
+    this.push({ op, inputs, outputs: values, attributes });
+    return values;
+  }
+
+  push(node: Node): void {
+    this.nodes.push(node);
+    for (const output of node.outputs) this.#producers.set(output, node);
+  }
+
+  /** The node that makes `value`; undefined for inputs, weights and constants. */
+  producer(value: Value, op?: OpName): Node | undefined {
+    const node = this.#producers.get(value);
+    return op === undefined || node?.op === op ? node : undefined;
+  }
+
+  /** The number that every element of a constant has; undefined where there is no such number. */
+  splat(value: Value): number | undefined {
+    const data = this.constants.get(value);
+    if (data) return data.length > 0 && data.every(number => number === data[0]) ? data[0] : undefined;
+    const fill = this.producer(value, 'BroadcastTo');
+    return fill && this.splat(fill.inputs[0]!);
+  }
+}
+
+/** What a rewrite puts in place of a node: its outputs, one for one; null keeps the node. */
+export type Rewrite = (node: Node, builder: GraphBuilder) => readonly Value[] | null;
+
+/** Goes through the nodes in order; each sees its inputs as already rewritten. */
+export function rewrite(graph: Graph, rule: Rewrite): Graph {
+  const builder = new GraphBuilder(graph.constants);
+  const replaced = new Map<Value, Value>();
+  const current = (value: Value): Value => replaced.get(value) ?? value;
+  for (const node of graph.nodes) {
+    const now: Node = { ...node, inputs: node.inputs.map(current) };
+    const values = rule(now, builder);
+    if (values === null) builder.push(now);
+    else
+      node.outputs.forEach((output, i) => {
+        replaced.set(output, values[i]!);
+      });
+  }
+  return {
+    ...graph,
+    constants: builder.constants,
+    nodes: builder.nodes,
+    outputs: Object.fromEntries(Object.entries(graph.outputs).map(([name, value]) => [name, current(value)])),
+  };
+}
+
+/** How many nodes and graph outputs read each value. */
+export function countUses(graph: Graph): Map<Value, number> {
+  const uses = new Map<Value, number>();
+  const count = (value: Value) => uses.set(value, (uses.get(value) ?? 0) + 1);
+  for (const node of graph.nodes) node.inputs.forEach(count);
+  Object.values(graph.outputs).forEach(count);
+  return uses;
+}

@@ -1,0 +1,84 @@
+// A graph as an ONNX model: inputs, outputs, constants, frozen weights by their place in files, and the nodes of rules.ts in between.
+import type { OnnxModel, OnnxType, OnnxValue } from '../../formats/onnx.ts';
+import type { Graph, Value } from '../graph.ts';
+import type { StoredTensor } from '../program.ts';
+import { CONTRIB, Lowering } from './lowering.ts';
+import { RULES, type Rule } from './rules.ts';
+
+export interface LoweredModel {
+  readonly model: OnnxModel;
+  /** Names in the model by names in the program. */
+  readonly inputs: Readonly<Record<string, string>>;
+  readonly outputs: Readonly<Record<string, string>>;
+}
+
+const STORED_TYPES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } satisfies Record<
+  StoredTensor['dtype'],
+  OnnxType
+>;
+
+const describe = (name: string, value: Value): OnnxValue => ({ name, type: value.dtype, shape: value.shape });
+
+function addConstants(to: Lowering, graph: Graph, used: ReadonlySet<Value>): void {
+  for (const [value, data] of graph.constants) {
+    if (!used.has(value)) continue;
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    to.initializers.push({ name: to.name(value, 'k'), type: value.dtype, shape: value.shape, data: bytes });
+  }
+}
+
+/** `locate` gives a weight's file as the model is to name it. */
+function addWeights(
+  to: Lowering,
+  graph: Graph,
+  used: ReadonlySet<Value>,
+  locate: (file: string) => string,
+): void {
+  for (const [value, stored] of graph.weights) {
+    if (!used.has(value)) continue;
+    const type = STORED_TYPES[stored.dtype];
+    const name = to.fresh('w');
+    const { offset, sizeBytes } = stored;
+    const data = { location: locate(stored.file), offset, sizeBytes };
+    to.initializers.push({ name, type, shape: stored.shape, data });
+    to.rename(value, type === 'float32' ? name : to.cast(name, 'float32'));
+  }
+}
+
+/** A value gets its output's name where the graph makes it; what comes from elsewhere, or goes out twice, is copied. */
+function nameOutputs(to: Lowering, graph: Graph): () => void {
+  const made = new Set(graph.nodes.flatMap(node => node.outputs));
+  const copies: (() => void)[] = [];
+  for (const [name, value] of Object.entries(graph.outputs)) {
+    const outputs = [outputName(name)];
+    if (made.delete(value)) to.rename(value, outputs[0]!);
+    else copies.push(() => to.emit('Identity', [to.name(value)], { outputs }));
+  }
+  return () => {
+    for (const copy of copies) copy();
+  };
+}
+
+const inputName = (name: string) => `in.${name}`;
+const outputName = (name: string) => `out.${name}`;
+
+export function lower(graph: Graph, locate: (file: string) => string): LoweredModel {
+  const to = new Lowering();
+  const used = new Set([...graph.nodes.flatMap(node => node.inputs), ...Object.values(graph.outputs)]);
+  for (const [name, value] of Object.entries(graph.inputs)) to.rename(value, inputName(name));
+  const copyOutputs = nameOutputs(to, graph);
+  addConstants(to, graph, used);
+  addWeights(to, graph, used, locate);
+  for (const node of graph.nodes) {
+    const names = (values: readonly Value[]) => values.map(value => to.name(value, node.op.toLowerCase()));
+    (RULES[node.op] as Rule)(to, node, names(node.inputs), names(node.outputs));
+  }
+  copyOutputs();
+  const inputs = Object.entries(graph.inputs).map(([name, value]) => describe(inputName(name), value));
+  const outputs = Object.entries(graph.outputs).map(([name, value]) => describe(outputName(name), value));
+  return {
+    model: { graph: to.graph(graph.name, inputs, outputs), opsets: { '': 20, [CONTRIB]: 1 } },
+    inputs: Object.fromEntries(Object.keys(graph.inputs).map(name => [name, inputName(name)])),
+    outputs: Object.fromEntries(Object.keys(graph.outputs).map(name => [name, outputName(name)])),
+  };
+}

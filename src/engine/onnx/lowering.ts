@@ -1,0 +1,98 @@
+// A graph on its way to ONNX: names for its values, nodes and small constants added one by one. Which nodes an op becomes is in rules.ts.
+import type {
+  OnnxAttribute,
+  OnnxGraph,
+  OnnxInitializer,
+  OnnxNode,
+  OnnxType,
+  OnnxValue,
+} from '../../formats/onnx.ts';
+import { ONNX_TYPES } from '../../formats/onnx.ts';
+import { sizeOf } from '../arrays.ts';
+import type { Value } from '../graph.ts';
+import type { DType } from '../program.ts';
+
+export const CONTRIB = 'com.microsoft';
+
+export interface EmitOptions {
+  readonly attributes?: Readonly<Record<string, OnnxAttribute>>;
+  readonly domain?: string;
+  /** Names of the outputs; by default one new name. */
+  readonly outputs?: readonly string[];
+}
+
+const ARRAYS = {
+  float32: Float32Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+  bool: Uint8Array,
+  float16: Uint16Array,
+  bfloat16: Uint16Array,
+} satisfies Record<OnnxType, unknown>;
+
+export class Lowering {
+  readonly nodes: OnnxNode[] = [];
+  readonly initializers: OnnxInitializer[] = [];
+  readonly #names = new Map<Value, string>();
+  readonly #literals = new Map<string, string>();
+  #count = 0;
+
+  fresh(hint: string): string {
+    this.#count++;
+    return `${hint}_${this.#count}`;
+  }
+
+  name(value: Value, hint = 'v'): string {
+    const known = this.#names.get(value);
+    if (known !== undefined) return known;
+    const name = this.fresh(hint);
+    this.#names.set(value, name);
+    return name;
+  }
+
+  rename(value: Value, name: string): void {
+    this.#names.set(value, name);
+  }
+
+  /** Adds a node; returns the name of its first output. */
+  emit(
+    op: string,
+    inputs: readonly string[],
+    { attributes = {}, domain = '', outputs }: EmitOptions = {},
+  ): string {
+    const names = outputs ?? [this.fresh(op.toLowerCase())];
+    this.nodes.push({ op, domain, inputs, outputs: names, attributes });
+    return names[0]!;
+  }
+
+  /** A constant of the lowering's own; equal ones are kept once. */
+  literal(type: OnnxType, shape: readonly number[], numbers: readonly number[]): string {
+    const key = `${type} [${shape}] ${numbers}`;
+    const known = this.#literals.get(key);
+    if (known !== undefined) return known;
+    const name = this.fresh('c');
+    const array = new ARRAYS[type](sizeOf(shape));
+    numbers.forEach((number, i) => {
+      array[i] = type === 'int64' ? BigInt(number) : number;
+    });
+    this.initializers.push({ name, type, shape, data: new Uint8Array(array.buffer) });
+    this.#literals.set(key, name);
+    return name;
+  }
+
+  int64(numbers: readonly number[]): string {
+    return this.literal('int64', [numbers.length], numbers);
+  }
+
+  scalar(dtype: DType | 'int64', number: number): string {
+    return this.literal(dtype, [], [number]);
+  }
+
+  cast(input: string, to: OnnxType, outputs?: readonly string[]): string {
+    return this.emit('Cast', [input], { attributes: { to: { int: ONNX_TYPES[to] } }, outputs });
+  }
+
+  graph(name: string, inputs: readonly OnnxValue[], outputs: readonly OnnxValue[]): OnnxGraph {
+    return { name, inputs, outputs, initializers: this.initializers, nodes: this.nodes };
+  }
+}

@@ -1,0 +1,72 @@
+// An ONNX model in ONNX Runtime: opened from memory, run on the caller's arrays, closed. It knows no graph.
+import { parse } from 'node:path';
+import * as ort from 'onnxruntime-node';
+import { encodeOnnx, type OnnxModel } from '../../formats/onnx.ts';
+import type { HostArrays } from '../program.ts';
+
+export type Provider = 'cpu' | 'cuda' | 'webgpu';
+
+export interface SessionOptions {
+  readonly provider: Provider;
+  readonly threads: number;
+  /** Keep the weights rearranged in memory: faster products, but a copy of its own instead of the file's pages. */
+  readonly prepack: boolean;
+  /** Convert half-precision weights once, when the session opens, instead of in every run. */
+  readonly widenOnce: boolean;
+  /** Start of a file name for ONNX Runtime's own profile, written on close; null: none. */
+  readonly profile: string | null;
+}
+
+export interface Session {
+  /** Writes every output into the given array. Names are those in the model. */
+  run(inputs: HostArrays, outputs: HostArrays): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Files of weights are named from the root of the file system: ONNX Runtime refuses names that leave the model's folder. */
+export const locateFromRoot = (file: string): string =>
+  file.slice(parse(file).root.length).replaceAll('\\', '/');
+
+const toOrtOptions = (root: string, options: SessionOptions): ort.InferenceSession.SessionOptions => ({
+  executionProviders: options.provider === 'cpu' ? ['cpu'] : [options.provider, 'cpu'],
+  intraOpNumThreads: options.threads,
+  interOpNumThreads: 1,
+  executionMode: 'sequential',
+  graphOptimizationLevel: 'all',
+  enableProfiling: options.profile !== null,
+  profileFilePrefix: options.profile ?? undefined,
+  logSeverityLevel: 3,
+  extra: {
+    session: {
+      disable_prepacking: options.prepack ? '0' : '1',
+      model_external_initializers_file_folder_path: root,
+      use_deterministic_compute: '1',
+    },
+    ...(options.widenOnce ? {} : { optimization: { disable_specified_optimizers: 'ConstantFolding' } }),
+  },
+});
+
+/** `root` is the root of the file system that holds the weights. */
+export async function openSession(model: OnnxModel, root: string, options: SessionOptions): Promise<Session> {
+  const bytes = Buffer.concat(encodeOnnx(model));
+  const session = await ort.InferenceSession.create(bytes, toOrtOptions(root, options));
+  const shapes = new Map(
+    [...model.graph.inputs, ...model.graph.outputs].map(({ name, type, shape }) => [name, { type, shape }]),
+  );
+  const wrap = (arrays: HostArrays) =>
+    Object.fromEntries(
+      Object.entries(arrays).map(([name, array]) => {
+        const { type, shape } = shapes.get(name)!;
+        return [name, new ort.Tensor(type as 'float32', array as Float32Array, shape as number[])];
+      }),
+    );
+  return {
+    async run(inputs, outputs) {
+      await session.run(wrap(inputs), wrap(outputs));
+    },
+    async close() {
+      if (options.profile !== null) session.endProfiling();
+      await session.release();
+    },
+  };
+}
