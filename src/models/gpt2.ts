@@ -1,4 +1,5 @@
 // GPT-2: learned positions, layer norms, fused query-key-value projections, weights stored [in, out].
+// The dropouts of its config are not applied: an adapter has its own.
 import type { Tensor } from '@tensorflow/tfjs';
 import { gelu, layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';

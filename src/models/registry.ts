@@ -39,7 +39,7 @@ export async function openModel(directory: string): Promise<Model> {
   const config = await readJsonFile(join(directory, 'config.json'));
   if (!config) throw new ModelError(`${directory} has no config.json: not a Hugging Face model folder`);
   refuseQuantized(config);
-  const { architecture, served } = findArchitecture(config);
+  const { architecture, served } = architectureOf(config);
   await requireSafetensors(directory);
   const read = await readTensorHeaders(directory);
   const settings = architecture.readConfig(config, served);
@@ -66,7 +66,8 @@ function refuseQuantized(config: ConfigJson): void {
   }
 }
 
-function findArchitecture(config: ConfigJson): { architecture: Architecture; served: string } {
+/** Throws ModelError for an architecture that is not known. */
+export function architectureOf(config: ConfigJson): { architecture: Architecture; served: string } {
   const known = ARCHITECTURES.flatMap(architecture => architecture.serves);
   const asked = Array.isArray(config.architectures) ? config.architectures.map(String) : [];
   const served = asked.find(name => known.includes(name));

@@ -10,6 +10,7 @@ from pathlib import Path
 import chat_models
 import torch
 from compute import compute
+from published import write_published
 from variants import VARIANTS
 
 HERE = Path(__file__).parent
@@ -23,6 +24,8 @@ def main(wanted):
     for seed, (name, make) in enumerate(VARIANTS.items(), start=10):
         if not wanted or name in wanted:
             compute(HERE / name, make, seed)
+    if not wanted or "published" in wanted:
+        write_published(HERE / "published.json")
     for path in HERE.glob("**/*.safetensors"):
         path.chmod(0o644)
 
