@@ -136,10 +136,12 @@ function refuseReshaping(resolved: ResolvedHyperparameters, start: StartingAdapt
     throw invalid('target_modules', `the adapter's target_modules are ${start.targetModules}: ${how}`);
 }
 
-function refuseTooLong(maxLength: number, { model }: Circumstances): void {
-  if (maxLength <= model.shape.maxPositions) return;
-  const message = `max_length is ${maxLength}, but the model has ${model.shape.maxPositions} positions`;
-  throw invalid('max_length', message);
+/** Needed before the rest: it decides how the data is cut. */
+export function resolveMaxLength(requested: RequestedHyperparameters, model: Circumstances['model']): number {
+  const { maxPositions } = model.shape;
+  const maxLength = asked(requested, 'max_length') ?? Math.min(maxPositions, MAX_LENGTH);
+  if (maxLength <= maxPositions) return maxLength;
+  throw invalid('max_length', `max_length is ${maxLength}, but the model has ${maxPositions} positions`);
 }
 
 function choose<T extends string>(name: string, value: T | undefined, allowed: readonly T[]): T {
@@ -171,9 +173,8 @@ export function resolveHyperparameters(
     warmup_ratio: asked(requested, 'warmup_ratio') ?? WARMUP_RATIO,
     schedule: choose('schedule', requested.schedule, ['cosine', 'linear', 'constant']),
     max_grad_norm: asked(requested, 'max_grad_norm') ?? MAX_GRAD_NORM,
-    max_length: asked(requested, 'max_length') ?? Math.min(model.shape.maxPositions, MAX_LENGTH),
+    max_length: resolveMaxLength(requested, model),
   };
-  refuseTooLong(resolved.max_length, circumstances);
   if (start) refuseReshaping(resolved, start);
   return resolved;
 }

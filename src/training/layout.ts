@@ -106,7 +106,8 @@ function candidates({ batches, longest, maxPositions, maxTokens }: ShapeOptions)
   const found: MicroBatchShape[] = [];
   for (const length of lengths)
     for (let rows = 1; rows <= LARGEST_ROWS && (rows === 1 || rows * length <= maxTokens); rows *= 2)
-      if (rows * length <= Math.max(maxTokens, bucketFor(longest, maxPositions))) found.push({ rows, length });
+      if (rows * length <= Math.max(maxTokens, bucketFor(longest, maxPositions)))
+        found.push({ rows, length });
   return found;
 }
 
@@ -114,7 +115,10 @@ function candidates({ batches, longest, maxPositions, maxTokens }: ShapeOptions)
 export function chooseShapes(options: ShapeOptions, model: CostModel): MicroBatchShape[] {
   const all = candidates(options);
   const cost = (shapes: readonly MicroBatchShape[]) =>
-    options.batches.reduce((total, lengths) => total + totalCost(planBatch(lengths, shapes, model), model), 0);
+    options.batches.reduce(
+      (total, lengths) => total + totalCost(planBatch(lengths, shapes, model), model),
+      0,
+    );
   const bestOf = (choices: readonly MicroBatchShape[][]) =>
     choices
       .map(shapes => ({ shapes, cost: cost(shapes) }))

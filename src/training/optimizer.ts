@@ -65,7 +65,12 @@ const squaresProgram = (chunk: number): Program => ({
   name: `squares-${chunk}`,
   inputs: { gradients: vector(chunk) },
   weights: {},
-  run: ({ gradients }) => ({ sums: gradients!.square().reshape([chunk / SUM_WIDTH, SUM_WIDTH]).sum(1) }),
+  run: ({ gradients }) => ({
+    sums: gradients!
+      .square()
+      .reshape([chunk / SUM_WIDTH, SUM_WIDTH])
+      .sum(1),
+  }),
 });
 
 async function sumOfSquares(program: Executable, gradients: Float32Array, chunk: number): Promise<number> {

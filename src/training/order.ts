@@ -19,7 +19,7 @@ export const isEpochEnd = (step: number, plan: Plan): boolean => step % stepsPer
 
 /** Gives the examples of a step (from 1), in order; the last batch of an epoch may be smaller. */
 export function batchesOf(plan: Plan): (step: number) => Int32Array {
-  let current = { epoch: 0, order: new Int32Array() };
+  let current: { epoch: number; order: Int32Array } = { epoch: 0, order: new Int32Array() };
   return step => {
     const epoch = epochOf(step, plan);
     if (current.epoch !== epoch)

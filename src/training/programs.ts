@@ -2,7 +2,7 @@
 // and loss alone. They are pure; what they are fed with is in micro-batch.ts, when they run is in loop.ts.
 import type { Tensor } from '@tensorflow/tfjs';
 import { crossEntropySums } from '../engine/ops.ts';
-import type { Program, Tensors, TensorSpec } from '../engine/program.ts';
+import type { Program, TensorSpec, Tensors } from '../engine/program.ts';
 import { tf } from '../engine/tf.ts';
 import type { LoraPair } from '../models/lora.ts';
 import { type PackedAdapter, packedLayers } from '../models/packed.ts';

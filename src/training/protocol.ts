@@ -37,7 +37,7 @@ export interface TrainSpec {
   method: 'supervised';
   hyperparameters: RequestedHyperparameters;
   seed: number;
-  engine: 'onnx' | 'tensorflow';
+  engine: 'onnx' | 'tensorflow' | 'cpu';
   device: 'auto' | 'cpu' | 'cuda' | 'webgpu';
   threads: number;
   /** Seconds between checkpoints made only for resuming. */

@@ -72,11 +72,7 @@ export async function firstValues(
     return flat;
   }
   tuning.layers.forEach((layer, index) => {
-    const { a, b } = initialLora(
-      layer,
-      tuning.rank,
-      uniformOf(seed, index, tuning.rank * layer.inFeatures),
-    );
+    const { a, b } = initialLora(layer, tuning.rank, uniformOf(seed, index, tuning.rank * layer.inFeatures));
     views[loraNames(layer).a]!.set(a);
     views[loraNames(layer).b]!.set(b);
   });

@@ -37,8 +37,8 @@ export interface StepResult extends LossSums {
   readonly gradientNorm: number;
 }
 
-/** Awaited before every run of a program; throws to stop. */
-export type Between = () => Promise<void>;
+/** Awaited before every run of a program; throws to stop. A step that is stopped leaves the state as it was before it. */
+export type Between = (during: 'step' | 'loss') => Promise<void>;
 
 export interface Trainer {
   readonly trained: TrainedModel;
@@ -126,7 +126,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
       let side: 0 | 1 = 0;
       sums[0].fill(0);
       for (const [index, part] of plan.entries()) {
-        await between();
+        await between('step');
         const fed = {
           ...packMicroBatch(part, examples),
           ...dropoutMasks(trained.tuning, part.shape, { seed, step, index }),
@@ -134,7 +134,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
         total = addSums(total, await accumulate(part.shape, fed, side));
         side = side === 0 ? 1 : 0;
       }
-      await between();
+      await between('step');
       const gradientNorm = await optimizer.update(state, sums[side], {
         step,
         tokens: total.tokens,
@@ -152,7 +152,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
       const views = other ? viewsOf(other, trained.state, PARAMETER) : parameters;
       let total = NO_LOSS;
       for (const part of plan) {
-        await between();
+        await between('loss');
         const program = await lossPrograms.get(part.shape);
         total = addSums(total, sumsOf(await program.run({ ...packMicroBatch(part, examples), ...views })));
       }

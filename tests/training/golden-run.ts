@@ -6,7 +6,7 @@ import { type EngineName, openEngine } from '../../src/engine/engine.ts';
 import { readAdapter } from '../../src/formats/peft.ts';
 import { openModel } from '../../src/models/registry.ts';
 import type { MicroBatchShape } from '../../src/training/programs.ts';
-import { stateLayoutOf, startFromAdapter, firstValues, type Tuning } from '../../src/training/trainable.ts';
+import { firstValues, startFromAdapter, stateLayoutOf, type Tuning } from '../../src/training/trainable.ts';
 import { openTrainer } from '../../src/training/trainer.ts';
 
 export const golden = (name: string) => join(import.meta.dirname, '../golden', name);

@@ -49,7 +49,9 @@ describe.each(runs)('$kind training of $model on $engine', ({ model, kind, engin
         maxGradNorm: optimizer.max_grad_norm,
         seed: 0,
       });
-      expect(Math.abs(result.loss / result.tokens / expected.loss - 1), `loss ${index + 1}`).toBeLessThan(1e-4);
+      expect(Math.abs(result.loss / result.tokens / expected.loss - 1), `loss ${index + 1}`).toBeLessThan(
+        1e-4,
+      );
       expect(
         Math.abs(result.gradientNorm / expected.gradient_norm - 1),
         `gradient norm ${index + 1}`,
@@ -60,7 +62,8 @@ describe.each(runs)('$kind training of $model on $engine', ({ model, kind, engin
     for (const [name, stored] of Object.entries(tensors)) {
       const expected = await readTensor(stored);
       const actual = views[ourName(name)]!;
-      for (const { tensor, from, to } of blind) if (tensor === name) actual.set(expected.subarray(from, to), from);
+      for (const { tensor, from, to } of blind)
+        if (tensor === name) actual.set(expected.subarray(from, to), from);
       expect(relativeDistance(actual, expected), name).toBeLessThan(1e-4);
     }
     await trainer.close();

@@ -1,0 +1,218 @@
+// Checkpoints on disk: everything that a resumed run needs to go on bit for bit, and models as others load them.
+// A folder has its name only when it is complete. When to write one is the loop's.
+import {
+  copyFile,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { writeAdapter } from '../formats/peft.ts';
+import { readHeader, readTensor, type TensorToWrite, writeSafetensors } from '../formats/safetensors.ts';
+import type { Model } from '../models/registry.ts';
+import type { OptimizerState } from './optimizer.ts';
+import type { TrainedModel } from './programs.ts';
+import type { ResolvedHyperparameters, StepMetrics } from './protocol.ts';
+import { type StateLayout, viewsOf } from './state.ts';
+import { type LoraTuning, loraNames } from './trainable.ts';
+
+const FORMAT = 'anneal-resume-1';
+const STATE_FILE = 'state.safetensors';
+const PROGRESS_FILE = 'progress.json';
+const BEST_FOLDER = 'best';
+const PARTIAL = '.partial';
+
+/** How far a run is, and what it was decided to be. Nothing else but the arrays decides how it goes on. */
+export interface Progress {
+  readonly seed: number;
+  readonly hyperparameters: ResolvedHyperparameters;
+  readonly layout: Record<string, number | number[] | string>;
+  /** sha256 of the data, to refuse going on with other data. */
+  readonly trainingSha256: string;
+  readonly validationSha256: string | null;
+  /** Steps done. The data position follows from it. */
+  step: number;
+  /** Tokens with a loss so far. */
+  trainedTokens: number;
+  history: StepMetrics[];
+  best: { step: number; validation: ValidationResult | null } | null;
+}
+
+export interface ValidationResult {
+  readonly loss: number;
+  readonly tokenAccuracy: number;
+}
+
+const exists = (path: string) =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
+/** Fills a folder under another name first. A folder that is there already is the same one, from before a restart. */
+async function writeFolder(directory: string, fill: (partial: string) => Promise<void>): Promise<void> {
+  if (await exists(directory)) return;
+  const partial = directory + PARTIAL;
+  await rm(partial, { recursive: true, force: true });
+  await mkdir(partial, { recursive: true });
+  await fill(partial);
+  await syncFolder(partial);
+  await rename(partial, directory);
+}
+
+/** Files and their names reach the disk before the folder gets its own. */
+async function syncFolder(directory: string): Promise<void> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  for (const entry of entries.filter(found => found.isFile())) {
+    const handle = await open(join(entry.parentPath, entry.name), 'r');
+    await handle.sync().finally(() => handle.close());
+  }
+}
+
+/** The same files in another folder, without their bytes where the file system can. */
+async function linkFolder(from: string, to: string): Promise<void> {
+  await writeFolder(to, async partial => {
+    for (const name of await readdir(from))
+      await link(join(from, name), join(partial, name)).catch(() =>
+        copyFile(join(from, name), join(partial, name)),
+      );
+  });
+}
+
+export interface CheckpointFolders {
+  resume(step: number): string;
+  model(step: number): string;
+}
+
+export const foldersIn = (workDirectory: string): CheckpointFolders => ({
+  resume: step => join(workDirectory, 'checkpoints', `resume-step-${step}`),
+  model: step => join(workDirectory, 'checkpoints', `model-step-${step}`),
+});
+
+/** The trainer's own copy of the best model: checkpoint folders may be removed by whoever took them. */
+const bestFolder = (workDirectory: string, step: number) => join(workDirectory, `best-step-${step}`);
+
+export async function keepBest(workDirectory: string, step: number, from: string): Promise<void> {
+  const folder = bestFolder(workDirectory, step);
+  await linkFolder(from, folder);
+  for (const name of await readdir(workDirectory))
+    if (name.startsWith('best-step-') && name !== basename(folder))
+      await rm(join(workDirectory, name), { recursive: true, force: true });
+}
+
+export const bestModel = (workDirectory: string, { best }: Progress): string => {
+  if (!best) throw new Error('no model was saved yet');
+  return bestFolder(workDirectory, best.step);
+};
+
+export async function writeResume(
+  workDirectory: string,
+  state: OptimizerState,
+  progress: Progress,
+): Promise<string> {
+  const directory = foldersIn(workDirectory).resume(progress.step);
+  const flat = (data: Float32Array): TensorToWrite => ({ dtype: 'F32', shape: [data.length], data });
+  await writeFolder(directory, async partial => {
+    const tensors = { parameters: flat(state.parameters), m: flat(state.m), v: flat(state.v) };
+    await writeSafetensors(join(partial, STATE_FILE), tensors, { format: FORMAT });
+    await writeFile(join(partial, PROGRESS_FILE), JSON.stringify({ format: FORMAT, ...progress }));
+    if (progress.best) await linkFolder(bestModel(workDirectory, progress), join(partial, BEST_FOLDER));
+  });
+  return directory;
+}
+
+export async function readProgress(directory: string): Promise<Progress> {
+  const { format, ...progress } = JSON.parse(await readFile(join(directory, PROGRESS_FILE), 'utf8'));
+  if (format !== FORMAT) throw new Error(`${directory} is a checkpoint of format ${format}, not ${FORMAT}`);
+  return progress;
+}
+
+/** The arrays of a checkpoint; its best model goes back to the trainer's own place. */
+export async function readState(
+  directory: string,
+  layout: StateLayout,
+  workDirectory: string,
+  progress: Progress,
+): Promise<OptimizerState> {
+  const { tensors } = await readHeader(join(directory, STATE_FILE));
+  const read = async (name: string) => {
+    const values = await readTensor(tensors[name]!);
+    if (values.length !== layout.size)
+      throw new Error(`${directory}: ${name} has ${values.length} numbers instead of ${layout.size}`);
+    return values;
+  };
+  if (progress.best) await keepBest(workDirectory, progress.best.step, join(directory, BEST_FOLDER));
+  return { parameters: await read('parameters'), m: await read('m'), v: await read('v') };
+}
+
+/** Files of a model folder that are not weights and belong to the fine-tuned model just the same. */
+const COPIED = [
+  'config.json',
+  'generation_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'tokenizer.model',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template.jinja',
+  'chat_template.json',
+  'vocab.json',
+  'merges.txt',
+  'LICENSE',
+];
+
+async function writeFullModel(directory: string, model: Model, views: Record<string, Float32Array>) {
+  for (const name of COPIED)
+    if (await exists(join(model.directory, name)))
+      await copyFile(join(model.directory, name), join(directory, name));
+  const tensors = Object.entries(model.weights).map(([name, { dtype, shape }]): [string, TensorToWrite] => [
+    name,
+    { dtype, shape, data: views[name]! },
+  ]);
+  await writeSafetensors(join(directory, 'model.safetensors'), Object.fromEntries(tensors));
+}
+
+async function writeLora(
+  directory: string,
+  model: Model,
+  tuning: LoraTuning,
+  views: Record<string, Float32Array>,
+) {
+  const pairs = tuning.layers.map(layer => {
+    const names = loraNames(layer);
+    return [layer.name, { a: views[names.a]!, b: views[names.b]! }] as const;
+  });
+  await writeAdapter(directory, {
+    rank: tuning.rank,
+    alpha: tuning.alpha,
+    dropout: tuning.dropout,
+    baseModel: basename(model.directory),
+    linearLayers: model.linearLayers,
+    layers: Object.fromEntries(pairs),
+  });
+}
+
+/** A PEFT folder, or a Hugging Face folder with weights of the base model's own types. */
+export async function writeModel(
+  directory: string,
+  { model, tuning, state: layout }: TrainedModel,
+  parameters: Float32Array,
+): Promise<void> {
+  const views = viewsOf(parameters, layout);
+  await writeFolder(directory, partial =>
+    tuning.kind === 'full' ? writeFullModel(partial, model, views) : writeLora(partial, model, tuning, views),
+  );
+}
+
+/** What a killed process left half written. */
+export async function removePartials(workDirectory: string): Promise<void> {
+  const entries = await readdir(workDirectory, { recursive: true, withFileTypes: true });
+  for (const { parentPath, name } of entries)
+    if (name.endsWith(PARTIAL)) await rm(join(parentPath, name), { recursive: true, force: true });
+}

@@ -1,0 +1,48 @@
+// The trainer process: started by fork with the path of a spec, it runs it, sends TrainerEvents and hears TrainerCommands.
+// It ends when its parent does. Exit code 0 after `finished`, `stopped` or `failed`; 1 after a bug, said as `server_error`.
+import { readFile } from 'node:fs/promises';
+import { constants, setPriority } from 'node:os';
+import type { TrainerCommand, TrainerEvent, TrainSpec } from './protocol.ts';
+import { runTraining } from './run.ts';
+
+const SERVER_ERROR: TrainerEvent = {
+  type: 'failed',
+  code: 'server_error',
+  param: null,
+  message: 'The job failed due to an internal error',
+};
+
+/** Resolves when the event is on its way, so that nothing is lost when the process ends. */
+function send(event: TrainerEvent): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (!process.send) throw new Error('the trainer is started by fork');
+    process.send(event, undefined, undefined, error => (error ? reject(error) : resolve()));
+  });
+}
+
+/** Serving and the api come first. */
+function lowerPriority(): void {
+  try {
+    setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+  } catch {
+    // Not allowed here; it only makes the others slower.
+  }
+}
+
+async function main(specFile: string): Promise<number> {
+  const stop = new AbortController();
+  process.on('message', (command: TrainerCommand) => stop.abort(command));
+  process.on('disconnect', () => process.exit(1));
+  lowerPriority();
+  try {
+    const spec = JSON.parse(await readFile(specFile, 'utf8')) as TrainSpec;
+    await runTraining(spec, send, stop.signal);
+    return 0;
+  } catch (error) {
+    console.error(error);
+    await send(SERVER_ERROR);
+    return 1;
+  }
+}
+
+process.exit(await main(process.argv[2]!));

@@ -1,0 +1,147 @@
+// The loop of a run: steps, validation, checkpoints, until the last step or a command. It owns time; the numbers are the
+// trainer's, and what comes before and after is in run.ts.
+import type { Dataset } from '../data/dataset.ts';
+import { foldersIn, keepBest, type Progress, writeModel, writeResume } from './checkpoint.ts';
+import { TrainingFailure } from './failure.ts';
+import { type CostModel, planBatch } from './layout.ts';
+import { batchesOf, epochOf, isEpochEnd, type Plan, totalSteps } from './order.ts';
+import type { MicroBatchShape } from './programs.ts';
+import type { StepMetrics, TrainerEvent } from './protocol.ts';
+import { learningRateAt } from './schedule.ts';
+import type { StepResult, Trainer } from './trainer.ts';
+import { isSampled, validateAll, validateSample } from './validation.ts';
+
+export type Emit = (event: TrainerEvent) => void | Promise<void>;
+
+export interface Run {
+  readonly workDirectory: string;
+  readonly checkpointSeconds: number;
+  readonly plan: Plan;
+  readonly shapes: readonly MicroBatchShape[];
+  readonly costs: CostModel;
+  readonly trainer: Trainer;
+  readonly training: Dataset;
+  readonly validation: Dataset | null;
+  /** Changed by every step. */
+  readonly progress: Progress;
+  readonly emit: Emit;
+}
+
+async function takeStep(
+  run: Run,
+  examplesOf: (step: number) => Int32Array,
+  step: number,
+): Promise<StepResult> {
+  const { hyperparameters } = run.progress;
+  const examples = Array.from(examplesOf(step), index => run.training.read(index));
+  const lengths = examples.map(({ tokens }) => tokens.length);
+  const result = await run.trainer.takeStep(planBatch(lengths, run.shapes, run.costs), examples, {
+    step,
+    learningRate: learningRateAt(step, totalSteps(run.plan), hyperparameters),
+    weightDecay: hyperparameters.weight_decay,
+    maxGradNorm: hyperparameters.max_grad_norm,
+    seed: run.progress.seed,
+  });
+  refuseDivergence(result, run, step);
+  return result;
+}
+
+function refuseDivergence({ loss, gradientNorm }: StepResult, { progress }: Run, step: number): void {
+  if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) return;
+  const { learning_rate: rate, learning_rate_multiplier: multiplier } = progress.hyperparameters;
+  throw new TrainingFailure(
+    'training_diverged',
+    'method.supervised.hyperparameters.learning_rate_multiplier',
+    `The loss is no longer a number at step ${step}. Lower learning_rate_multiplier (it is ${multiplier}, ` +
+      `which makes a learning rate of ${rate}).`,
+  );
+}
+
+async function measure(run: Run, step: number, result: StepResult): Promise<StepMetrics> {
+  const { trainer, validation, plan } = run;
+  const metrics: StepMetrics = {
+    step,
+    train_loss: result.loss / result.tokens,
+    train_mean_token_accuracy: result.correct / result.tokens,
+  };
+  if (validation && isSampled(step, totalSteps(plan))) {
+    const { loss, tokenAccuracy } = await validateSample(trainer, validation, step);
+    metrics.valid_loss = loss;
+    metrics.valid_mean_token_accuracy = tokenAccuracy;
+  }
+  if (validation && isEpochEnd(step, plan)) {
+    const { loss, tokenAccuracy } = await validateAll(trainer, validation);
+    metrics.full_valid_loss = loss;
+    metrics.full_valid_mean_token_accuracy = tokenAccuracy;
+  }
+  return metrics;
+}
+
+/** Nothing is saved before the first step: a run that goes on from there starts anew, and the same. */
+export async function saveResume(run: Run): Promise<void> {
+  const { progress, workDirectory, trainer, plan } = run;
+  if (progress.step === 0) return;
+  const directory = await writeResume(workDirectory, trainer.state, progress);
+  const { step } = progress;
+  const metrics = progress.history.at(-1)!;
+  await run.emit({
+    type: 'checkpoint',
+    kind: 'resume',
+    step,
+    epoch: epochOf(step, plan),
+    directory,
+    metrics,
+  });
+}
+
+/** The model of an epoch; the best so far by validation loss is kept, without a validation file the last. */
+async function saveModel(run: Run, metrics: StepMetrics): Promise<void> {
+  const { progress, workDirectory, trainer, plan } = run;
+  const { step, full_valid_loss: loss, full_valid_mean_token_accuracy: tokenAccuracy } = metrics;
+  const directory = foldersIn(workDirectory).model(step);
+  await writeModel(directory, trainer.trained, trainer.state.parameters);
+  const validation = loss === undefined || tokenAccuracy === undefined ? null : { loss, tokenAccuracy };
+  const former = progress.best?.validation;
+  if (!former || !validation || validation.loss < former.loss) {
+    await keepBest(workDirectory, step, directory);
+    progress.best = { step, validation };
+  }
+  await run.emit({ type: 'checkpoint', kind: 'model', step, epoch: epochOf(step, plan), directory, metrics });
+}
+
+const seconds = () => performance.now() / 1000;
+
+/** Trains from `progress.step` on to the end. Throws what `between` throws; the state is then that of `progress.step`. */
+export async function trainToEnd(run: Run): Promise<void> {
+  const { plan, progress } = run;
+  const total = totalSteps(plan);
+  const examplesOf = batchesOf(plan);
+  const started = { step: progress.step, at: seconds() };
+  let savedAt = seconds();
+  for (let step = progress.step + 1; step <= total; step++) {
+    const stepStarted = seconds();
+    const result = await takeStep(run, examplesOf, step);
+    progress.step = step;
+    progress.trainedTokens += result.tokens;
+    const metrics = await measure(run, step, result);
+    progress.history.push(metrics);
+    const pace = (seconds() - started.at) / (step - started.step);
+    await run.emit({
+      type: 'step',
+      metrics,
+      totalSteps: total,
+      epoch: epochOf(step, plan),
+      learningRate: learningRateAt(step, total, progress.hyperparameters),
+      gradientNorm: result.gradientNorm,
+      trainedTokens: progress.trainedTokens,
+      seconds: seconds() - stepStarted,
+      remainingSeconds: pace * (total - step),
+    });
+    const epochEnds = isEpochEnd(step, plan);
+    if (epochEnds) await saveModel(run, metrics);
+    if (epochEnds || seconds() - savedAt >= run.checkpointSeconds) {
+      await saveResume(run);
+      savedAt = seconds();
+    }
+  }
+}

@@ -1,0 +1,64 @@
+// What it takes to make a model again: data and base model by their hashes, every hyperparameter, seed, layout, versions.
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import type { Progress } from './checkpoint.ts';
+
+const MODEL_FILES = /\.(safetensors|json|jinja|model)$/;
+
+async function sha256(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk);
+  return hash.digest('hex');
+}
+
+async function hashFolder(directory: string): Promise<Record<string, string>> {
+  const hashes: Record<string, string> = {};
+  for (const name of (await readdir(directory)).filter(found => MODEL_FILES.test(found)).sort())
+    hashes[name] = await sha256(join(directory, name));
+  return hashes;
+}
+
+async function packageVersion(name: string): Promise<string> {
+  const resolve = createRequire(import.meta.url).resolve;
+  const folder = resolve.paths(name)?.find(() => true);
+  const text = await readFile(join(folder!, name, 'package.json'), 'utf8');
+  return JSON.parse(text).version;
+}
+
+async function ownVersion(): Promise<string> {
+  const text = await readFile(join(import.meta.dirname, '../../package.json'), 'utf8');
+  return JSON.parse(text).version;
+}
+
+export interface ManifestOptions {
+  readonly method: string;
+  readonly modelDirectory: string;
+  readonly adapterDirectory: string | null;
+  readonly progress: Progress;
+}
+
+export async function makeManifest(options: ManifestOptions): Promise<Record<string, unknown>> {
+  const { progress, modelDirectory, adapterDirectory } = options;
+  return {
+    versions: {
+      anneal: await ownVersion(),
+      node: process.version,
+      platform: `${process.platform}-${process.arch}`,
+      tfjs: await packageVersion('@tensorflow/tfjs'),
+      'onnxruntime-node': await packageVersion('onnxruntime-node'),
+    },
+    method: options.method,
+    seed: progress.seed,
+    hyperparameters: progress.hyperparameters,
+    layout: progress.layout,
+    data: { training_sha256: progress.trainingSha256, validation_sha256: progress.validationSha256 },
+    base_model: await hashFolder(modelDirectory),
+    adapter: adapterDirectory ? await hashFolder(adapterDirectory) : null,
+    steps: progress.step,
+    best_step: progress.best?.step ?? null,
+    trained_tokens: progress.trainedTokens,
+  };
+}

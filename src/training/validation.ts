@@ -1,0 +1,45 @@
+// Losses on the validation file: of all of it, or of a few examples that rotate with the step.
+import type { Dataset } from '../data/dataset.ts';
+import type { ValidationResult } from './checkpoint.ts';
+import { addSums, type LossSums, NO_LOSS, type Trainer } from './trainer.ts';
+
+/** Examples packed together. */
+const WINDOW = 64;
+const SAMPLE = 4;
+/** About how many steps of a run measure a sample. */
+const SAMPLED_STEPS = 100;
+
+const toResult = ({ loss, correct, tokens }: LossSums): ValidationResult => ({
+  loss: loss / tokens,
+  tokenAccuracy: correct / tokens,
+});
+
+const readMany = (dataset: Dataset, places: readonly number[]) =>
+  places.map(place => dataset.read(place % dataset.count));
+
+export async function validateAll(trainer: Trainer, dataset: Dataset): Promise<ValidationResult> {
+  let total = NO_LOSS;
+  for (let start = 0; start < dataset.count; start += WINDOW) {
+    const size = Math.min(WINDOW, dataset.count - start);
+    const examples = readMany(
+      dataset,
+      Array.from({ length: size }, (_, i) => start + i),
+    );
+    total = addSums(total, await trainer.measureLoss(examples));
+  }
+  return toResult(total);
+}
+
+export const isSampled = (step: number, totalSteps: number): boolean =>
+  step % Math.ceil(totalSteps / SAMPLED_STEPS) === 0;
+
+/** The next few examples of the file after those of the step before. */
+export async function validateSample(
+  trainer: Trainer,
+  dataset: Dataset,
+  step: number,
+): Promise<ValidationResult> {
+  const size = Math.min(SAMPLE, dataset.count);
+  const places = Array.from({ length: size }, (_, i) => (step - 1) * size + i);
+  return toResult(await trainer.measureLoss(readMany(dataset, places)));
+}
