@@ -6,15 +6,21 @@ export class ProgramError extends Error {
   override readonly name = 'ProgramError';
 }
 
-const ARRAYS = {
-  float32: Float32Array,
-  int32: Int32Array,
-  bool: Uint8Array,
-} satisfies Record<DType, new (length: number) => HostArray>;
+interface HostArrayType {
+  readonly name: string;
+  new (length: number): HostArray;
+  from(values: ArrayLike<number>): HostArray;
+}
+
+const ARRAYS: Record<DType, HostArrayType> = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
 
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((size, length) => size * length, 1);
 
 export const allocate = (spec: TensorSpec): HostArray => new ARRAYS[spec.dtype](sizeOf(spec.shape));
+
+/** The same numbers in the array type of `dtype`; TensorFlow.js's plain backend keeps whole numbers in other types too. */
+export const toHostArray = (dtype: DType, values: ArrayLike<number>): HostArray =>
+  values instanceof ARRAYS[dtype] ? values : ARRAYS[dtype].from(values);
 
 /** Throws unless `array` has the type and the length that `spec` asks for. */
 export function checkArray(what: string, spec: TensorSpec, array: HostArray | undefined): asserts array {

@@ -1,12 +1,11 @@
 // Runs programs op by op on a TensorFlow.js backend. It traces and compiles nothing.
 import type { Tensor } from '@tensorflow/tfjs';
 import { readTensor } from '../formats/safetensors.ts';
-import { checkArrays, ProgramError } from './arrays.ts';
+import { checkArrays, ProgramError, toHostArray } from './arrays.ts';
 import type {
   DType,
   Engine,
   Executable,
-  HostArray,
   HostArrays,
   Program,
   TensorSpec,
@@ -63,7 +62,7 @@ function runOnce(backend: string, program: Program, weights: Tensors, inputs: Ho
         ]),
       );
       for (const [name, tensor] of Object.entries(program.run(fed, weights))) {
-        const values = tensor.dataSync() as HostArray;
+        const values = toHostArray(tensor.dtype as DType, tensor.dataSync());
         if (into[name]) into[name].set(values);
         results[name] = into[name] ?? values.slice();
       }

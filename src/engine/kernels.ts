@@ -26,8 +26,13 @@ export function axesOf(axis: Attribute | undefined, shape: readonly number[]): n
   return axes.slice().sort((a, b) => a - b);
 }
 
-function reducedShape({ shape }: TensorSpec, { axis, keepDims }: Attributes): number[] {
-  const axes = axesOf(axis, shape);
+/** The axes of a reduction: Max calls them by another name. */
+export const reducedAxes = (attributes: Attributes, shape: readonly number[]): number[] =>
+  axesOf(attributes.axis ?? attributes.reductionIndices, shape);
+
+function reducedShape({ shape }: TensorSpec, attributes: Attributes): number[] {
+  const { keepDims } = attributes;
+  const axes = reducedAxes(attributes, shape);
   if (keepDims) return shape.map((length, i) => (axes.includes(i) ? 1 : length));
   return shape.filter((_, i) => !axes.includes(i));
 }
@@ -162,7 +167,6 @@ export const KERNELS = {
   ArgMin: index,
   Cumsum: unary(),
   Softmax: { inputs: ['logits'], infer: ([x]) => spec(x!.shape, 'float32') },
-  LogSoftmax: { inputs: ['logits'], infer: ([x]) => spec(x!.shape, 'float32') },
   TopK: {
     inputs: ['x'],
     infer: ([x], { k }) => {

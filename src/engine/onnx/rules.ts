@@ -1,7 +1,7 @@
 // How every op of a graph is computed in ONNX: a row per op. The graph around the nodes is made in lower.ts.
 import { sizeOf } from '../arrays.ts';
 import type { Node } from '../graph.ts';
-import { type Attributes, axesOf, type OpName } from '../kernels.ts';
+import { type Attributes, axesOf, type OpName, reducedAxes } from '../kernels.ts';
 import type { DType } from '../program.ts';
 import { CONTRIB, type EmitOptions, type Lowering } from './lowering.ts';
 
@@ -25,19 +25,12 @@ const chain =
     ops.reduce((input, op, i) => to.emit(op, [input], i === ops.length - 1 ? { outputs: y } : {}), x!);
   };
 
-/** Rounding leaves whole numbers as they are. */
-const rounding =
-  (op: string): Rule =>
-  (to, { inputs }, x, y) => {
-    to.emit(inputs[0]!.dtype === 'int32' ? 'Identity' : op, x, { outputs: y });
-  };
-
 const dtypeOf = (node: Node): DType => node.inputs[0]!.dtype;
 
 const reduction =
   (op: string): Rule =>
   (to, node, [x], y) => {
-    const axes = axesOf(node.attributes.axis, node.inputs[0]!.shape);
+    const axes = reducedAxes(node.attributes, node.inputs[0]!.shape);
     const attributes = { keepdims: int(Boolean(node.attributes.keepDims)), noop_with_empty_axes: int(1) };
     to.emit(op, [x!, to.int64(axes)], { attributes, outputs: y });
   };
@@ -61,14 +54,9 @@ const index =
 const lastAxisOf = (node: Node, axis: Attributes[string] | undefined) =>
   axesOf(axis ?? -1, node.inputs[0]!.shape)[0]!;
 
-const softmax =
-  (op: string): Rule =>
-  (to, node, x, y) => {
-    to.emit(op, x, {
-      attributes: { axis: int(lastAxisOf(node, node.attributes.dim ?? node.attributes.axis)) },
-      outputs: y,
-    });
-  };
+const softmax: Rule = (to, node, x, y) => {
+  to.emit('Softmax', x, { attributes: { axis: int(lastAxisOf(node, node.attributes.dim)) }, outputs: y });
+};
 
 /** Plain MatMul where that is all there is: ONNX Runtime fuses more around it. */
 const batchMatMul: Rule = (to, { attributes }, x, y) => {
@@ -302,9 +290,9 @@ export const RULES = {
   Acosh: same('Acosh'),
   Atanh: same('Atanh'),
   Erf: same('Erf'),
-  Floor: rounding('Floor'),
-  Ceil: rounding('Ceil'),
-  Round: rounding('Round'),
+  Floor: same('Floor'),
+  Ceil: same('Ceil'),
+  Round: same('Round'),
   Relu: same('Relu'),
   Relu6: (to, node, [x], y) =>
     to.emit('Clip', [x!, to.scalar(dtypeOf(node), 0), to.scalar(dtypeOf(node), 6)], { outputs: y }),
@@ -355,8 +343,7 @@ export const RULES = {
   ArgMax: index('ArgMax'),
   ArgMin: index('ArgMin'),
   Cumsum: cumsum,
-  Softmax: softmax('Softmax'),
-  LogSoftmax: softmax('LogSoftmax'),
+  Softmax: softmax,
   TopK: topK,
   BatchMatMul: batchMatMul,
   Einsum: (to, { attributes }, x, y) =>

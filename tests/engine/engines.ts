@@ -1,0 +1,10 @@
+// The engines that a test compares with the plain TensorFlow.js one: `onnx`, and `tensorflow` where it is set up. Not a test itself.
+import { type OnnxOptions, onnxEngine } from '../../src/engine/onnx.ts';
+import { PASSES } from '../../src/engine/passes.ts';
+import type { Engine } from '../../src/engine/program.ts';
+
+const OPTIONS: OnnxOptions = { provider: 'cpu', threads: 2, passes: PASSES, profile: null };
+
+export async function enginesUnderTest({ passes = true } = {}): Promise<Engine[]> {
+  return [onnxEngine({ ...OPTIONS, passes: passes ? PASSES : [] })];
+}
