@@ -109,11 +109,13 @@ function endAtTurn({ start, end }: Span, ids: readonly number[], tokenizer: Toke
   return { start, end };
 }
 
+/** What follows the last learnt token is left out: nothing is predicted from it. */
 function buildExample(ids: readonly number[], learnt: readonly Span[]): Example {
-  const trained = new Uint8Array(ids.length);
+  const length = learnt.at(-1)?.end ?? ids.length;
+  const trained = new Uint8Array(length);
   for (const { start, end } of learnt) trained.fill(1, start, end);
-  if (trained.length > 0) trained[0] = 0;
-  return { tokens: Int32Array.from(ids), trained };
+  if (length > 0) trained[0] = 0;
+  return { tokens: Int32Array.from(ids.slice(0, length)), trained };
 }
 
 function renderAnswers(line: ChatLine, tokenizer: Tokenizer): Rendering[] {

@@ -1,0 +1,154 @@
+// Validates a training or validation file as a stream: every line is read, the first hundred findings are kept.
+// What a line must be is in line-rules.ts; nothing here knows tokens.
+import { describeJsonError, findJsonError } from './json-error.ts';
+import { type ByteSource, readLines } from './jsonl.ts';
+import { checkLine, type LineFormat, lineFormat } from './line-rules.ts';
+
+export const MIN_TRAINING_EXAMPLES = 10;
+/** Findings that are kept with their place; all are counted. */
+export const KEPT_ERRORS = 100;
+
+export type FileKind = 'training' | 'validation';
+export type Method = 'supervised' | 'dpo' | 'reinforcement';
+
+export interface LineError {
+  /** 1-based. */
+  line: number;
+  /** JSON path within the line: `messages[1].role`; empty for the line itself. */
+  path: string;
+  /** A sentence in OpenAI's form: `Example 100, message 2 Discriminator 'role' is missing in value`. */
+  message: string;
+}
+
+export interface ValidationReport {
+  kind: FileKind;
+  method: Method;
+  /** Of the first line that shows one. */
+  format: LineFormat | null;
+  /** Lines that are not blank, right or wrong. */
+  examples: number;
+  /** The first findings, at most KEPT_ERRORS. */
+  errors: LineError[];
+  /** All findings; a line may have several. */
+  errorCount: number;
+  /** Lines with a finding. */
+  badLines: number;
+}
+
+export interface ValidationOptions {
+  kind: FileKind;
+  method: Method;
+  signal?: AbortSignal;
+}
+
+/** Reads `source` to its end. Never throws for what the bytes are. */
+export async function validateTrainingFile(
+  source: ByteSource,
+  options: ValidationOptions,
+): Promise<ValidationReport> {
+  const { kind, method, signal } = options;
+  const report: ValidationReport = {
+    kind,
+    method,
+    format: null,
+    examples: 0,
+    errors: [],
+    errorCount: 0,
+    badLines: 0,
+  };
+  for await (const line of readLines(source)) {
+    signal?.throwIfAborted();
+    report.examples += 1;
+    const findings =
+      'problem' in line
+        ? [unreadable(line.message, line.number)]
+        : lineFindings(line.text, line.number, report);
+    if (findings.length === 0) continue;
+    report.badLines += 1;
+    report.errorCount += findings.length;
+    for (const { path, text } of findings) {
+      if (report.errors.length === KEPT_ERRORS) break;
+      report.errors.push({ line: line.number, path, message: `Example ${line.number}${text}` });
+    }
+  }
+  return report;
+}
+
+export interface JobError {
+  code: string;
+  param: string;
+  message: string;
+}
+
+/** The job's `error` for a file that cannot be used; null when it can. `fileId` and `param` are as the job names them. */
+export function toJobError(
+  report: ValidationReport,
+  fileId: string,
+  param: 'training_file' | 'validation_file',
+): JobError | null {
+  const { kind, method, format, errors } = report;
+  const invalid = (reason: string): JobError => ({
+    code: `invalid_${kind}_file`,
+    param,
+    message: `The job failed due to an invalid ${kind} file. Invalid file format. ${reason}`,
+  });
+  if (format !== null && FORMATS[format].method !== method) {
+    const { name, method: needed } = FORMATS[format];
+    return invalid(
+      `Input file ${fileId} is in the ${name} format, but the specified fine-tuning job is not using '${needed}' as the training method (provided method=${method}). `,
+    );
+  }
+  const first = errors[0];
+  if (first !== undefined) {
+    const more = report.errorCount > 1 ? ` (${report.errorCount - 1} more: see the job's events)` : '';
+    if (!first.message.includes(' contains an extra ')) return invalid(first.message + more);
+    const message = `The job failed due to a file format error in the ${kind} file. Invalid file format. ${first.message}${more}`;
+    return { code: 'invalid_file_format', param, message };
+  }
+  const least = kind === 'training' ? MIN_TRAINING_EXAMPLES : 1;
+  if (report.examples >= least) return null;
+  const file = kind === 'training' ? 'Training' : 'Validation';
+  return {
+    code: 'invalid_n_examples',
+    param,
+    message: `${file} file has ${report.examples} example(s), but must have at least ${least} ${least === 1 ? 'example' : 'examples'}`,
+  };
+}
+
+/** OpenAI's name of a format, and the method that reads it. */
+const FORMATS = {
+  chat: { name: 'fine-tune-chat', method: 'supervised' },
+  completion: { name: 'fine-tune-completions', method: 'supervised' },
+  preference: { name: 'fine-tune-preference', method: 'dpo' },
+} satisfies Record<LineFormat, { name: string; method: Method }>;
+
+interface Finding {
+  path: string;
+  text: string;
+}
+
+function lineFindings(text: string, number: number, report: ValidationReport): Finding[] {
+  const parsed = parseJson(text);
+  if (!parsed.ok) return [unreadable(`line contains invalid json: ${parsed.reason}`, number)];
+  const format = lineFormat(parsed.value);
+  report.format ??= format;
+  if (format !== null && format !== report.format) {
+    const text = ` is in the ${FORMATS[format].name} format, but the file begins in the ${FORMATS[report.format!].name} format`;
+    return [{ path: '', text }];
+  }
+  // Preference lines are told apart by their keys alone: they fit no method of ours, and the whole file is refused.
+  return format === 'preference' ? [] : checkLine(parsed.value);
+}
+
+function unreadable(reason: string, number: number): Finding {
+  return { path: '', text: ` cannot be parsed. Error: ${reason} (line ${number})` };
+}
+
+function parseJson(text: string): { ok: true; value: unknown } | { ok: false; reason: string } {
+  try {
+    return { ok: true, value: JSON.parse(text) };
+  } catch (error) {
+    const found = findJsonError(text);
+    return { ok: false, reason: found === null ? (error as Error).message : describeJsonError(found) };
+  }
+}
