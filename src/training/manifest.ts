@@ -1,6 +1,6 @@
 // What it takes to make a model again: data and base model by their hashes, every hyperparameter, seed, layout, versions.
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -21,11 +21,11 @@ async function hashFolder(directory: string): Promise<Record<string, string>> {
   return hashes;
 }
 
+/** Not through the package's `exports`, which may leave its package.json out. */
 async function packageVersion(name: string): Promise<string> {
-  const resolve = createRequire(import.meta.url).resolve;
-  const folder = resolve.paths(name)?.find(() => true);
-  const text = await readFile(join(folder!, name, 'package.json'), 'utf8');
-  return JSON.parse(text).version;
+  const folders = createRequire(import.meta.url).resolve.paths(name) ?? [];
+  const file = folders.map(folder => join(folder, name, 'package.json')).find(existsSync);
+  return file ? JSON.parse(await readFile(file, 'utf8')).version : 'not installed';
 }
 
 async function ownVersion(): Promise<string> {
