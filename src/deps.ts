@@ -5,6 +5,7 @@ import type { Config } from './config.ts';
 import type { Logger } from './log.ts';
 import type { Queue } from './queue/queue.ts';
 import type { GenerationClient } from './serving/client.ts';
+import type { Notifications } from './store/notifications.ts';
 
 export interface Deps {
   readonly config: Config;
@@ -12,5 +13,7 @@ export interface Deps {
   readonly pool: pg.Pool;
   readonly blobs: Blobs;
   readonly queue: Queue;
+  /** Hears of new events of jobs (channel `anneal_events`). */
+  readonly events: Notifications;
   readonly generation: GenerationClient;
 }

@@ -1,0 +1,172 @@
+// buildApp: the HTTP service as a value, every plugin and route by name, in order. It listens nowhere and owns no process.
+import multipart from '@fastify/multipart';
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import fastify, {
+  type FastifyBaseLogger,
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify';
+import packageJson from '../package.json' with { type: 'json' };
+import type { Deps } from './deps.ts';
+import { ApiError, type ErrorKind, toWire } from './errors.ts';
+import { newId } from './ids.ts';
+import { checkpointRoutes } from './routes/checkpoints.ts';
+import { eventRoutes } from './routes/events.ts';
+import { fileRoutes } from './routes/files.ts';
+import { healthRoutes } from './routes/health.ts';
+import { jobRoutes } from './routes/jobs.ts';
+import { modelRoutes } from './routes/models.ts';
+import { openapi, refResolver } from './routes/openapi.ts';
+import { parseQuery } from './routes/query.ts';
+import { createValidatorCompiler } from './routes/validation.ts';
+import { sharedSchemas } from './schemas/shared.ts';
+import { type Caller, findCaller } from './store/api-keys.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Whose key came with the request; set on every route below /v1. */
+    caller: Caller;
+  }
+  interface FastifyInstance {
+    /** Aborted when the service begins to stop: streams that would never end by themselves end then. */
+    closing: AbortSignal;
+  }
+}
+
+/** `ft:` names with a long suffix and `:ckpt-step-n` are longer than fastify's 100. */
+const MAX_PARAM_LENGTH = 500;
+const JSON_LIMIT_BYTES = 32 * 2 ** 20;
+
+export async function buildApp(deps: Deps): Promise<FastifyInstance> {
+  const app: FastifyInstance = fastify({
+    loggerInstance: deps.log as FastifyBaseLogger,
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request' }),
+    genReqId: () => newId('request'),
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH, querystringParser: parseQuery },
+    bodyLimit: JSON_LIMIT_BYTES,
+    forceCloseConnections: 'idle',
+  });
+  const closing = new AbortController();
+  app.decorate('closing', closing.signal);
+  app.decorateRequest('caller', null as unknown as Caller);
+  app.addHook('preClose', async () => closing.abort());
+
+  for (const schema of sharedSchemas) app.addSchema(schema);
+  app.setValidatorCompiler(createValidatorCompiler(sharedSchemas));
+  // Responses are written as they are: the schemas describe them (and tests hold them to it), but drop nothing.
+  app.setSerializerCompiler(() => data => JSON.stringify(data));
+  app.setErrorHandler(answerError);
+  app.setNotFoundHandler(request => {
+    throw new ApiError('unknown_url', `Invalid URL (${request.method} ${request.url.split('?')[0]})`);
+  });
+  acceptEmptyJson(app);
+  addResponseHeaders(app);
+
+  await app.register(swagger, { openapi: openapi(packageJson.version), refResolver });
+  await app.register(multipart, { limits: { fileSize: Number.POSITIVE_INFINITY, files: 1, fields: 20 } });
+  await app.register(swaggerUi, { routePrefix: '/docs', logLevel: 'silent' });
+  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
+  healthRoutes(app, deps, packageJson.version);
+  await app.register(async v1 => {
+    addAuthentication(v1, deps);
+    fileRoutes(v1, deps);
+    jobRoutes(v1, deps);
+    eventRoutes(v1, deps);
+    checkpointRoutes(v1, deps);
+    modelRoutes(v1, deps);
+    // chatCompletionRoutes(v1, deps);
+    // completionRoutes(v1, deps);
+  });
+  return app;
+}
+
+function addAuthentication(app: FastifyInstance, deps: Deps): void {
+  app.addHook('onRequest', async (request, reply) => {
+    const key = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1]?.trim();
+    if (!key) {
+      throw new ApiError(
+        'missing_api_key',
+        "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
+      );
+    }
+    const caller = await findCaller(deps.pool, key);
+    if (!caller) throw new ApiError('invalid_api_key', `Incorrect API key provided: ${maskKey(key)}.`);
+    request.caller = caller;
+    reply.header('openai-organization', caller.organizationId);
+  });
+}
+
+function maskKey(key: string): string {
+  return key.length < 12 ? '***' : `${key.slice(0, 6)}***${key.slice(-4)}`;
+}
+
+/** The Python client sends `Content-Type: application/json` with every POST and DELETE, also those without a body. */
+function acceptEmptyJson(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.removeContentTypeParser('application/json');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body.length === 0) return done(null, undefined);
+    parse(request, body as string, (error, value) => {
+      if (!error) return done(null, value);
+      const text = `We could not parse the JSON body of your request: ${error.message}`;
+      done(new ApiError('invalid_json', text), undefined);
+    });
+  });
+}
+
+function addResponseHeaders(app: FastifyInstance): void {
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id);
+    reply.header('openai-version', '2020-10-01');
+  });
+  app.addHook('onSend', async (_request, reply) => {
+    reply.header('openai-processing-ms', Math.round(reply.elapsedTime));
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    const { method, url } = request;
+    const path = url.split('?')[0];
+    request.log.info(
+      { method, path, status: reply.statusCode, ms: Math.round(reply.elapsedTime) },
+      'request',
+    );
+  });
+}
+
+// ---- errors
+
+/** fastify's own refusals by status; its texts are kept, they hold nothing of the request. */
+const refusals: Record<number, ErrorKind> = {
+  404: 'not_found',
+  413: 'request_too_large',
+  414: 'not_found',
+  415: 'unsupported_media_type',
+};
+
+function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const error = asApiError(thrown);
+  if (error.status >= 500) request.log.error({ err: error.cause ?? thrown }, error.message);
+  if (error.retryAfterSeconds !== null) reply.header('retry-after', error.retryAfterSeconds);
+  return reply.status(error.status).type('application/json').send(toWire(error));
+}
+
+function asApiError(thrown: unknown): ApiError {
+  if (thrown instanceof ApiError) return thrown;
+  const { statusCode, message, code } = thrown as FastifyError;
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
+    return new ApiError('unsupported_media_type', `${message}. Send Content-Type: application/json.`);
+  }
+  if (statusCode && statusCode >= 400 && statusCode < 500) {
+    return new ApiError(refusals[statusCode] ?? 'invalid_request', message);
+  }
+  return new ApiError(
+    'server_error',
+    'The server had an error while processing your request. Sorry about that!',
+    {
+      cause: thrown,
+    },
+  );
+}

@@ -1,0 +1,124 @@
+// /v1/fine_tuning/jobs/{id}/events: what happened to a job, as pages or as a live stream.
+import { Readable } from 'node:stream';
+import type { FastifyInstance } from 'fastify';
+import { Type } from 'typebox';
+import type { Deps } from '../deps.ts';
+import { errorResponses } from '../schemas/errors.ts';
+import { eventToWire, exampleEvent, ListEventsQuery } from '../schemas/events.ts';
+import type { JobId } from '../schemas/jobs.ts';
+import { JobId as JobIdSchema } from '../schemas/jobs.ts';
+import { exampleList, toWireList } from '../schemas/lists.ts';
+import * as store from '../store/events.ts';
+import { findJob as readJob, TERMINAL_STATUSES } from '../store/jobs.ts';
+import { findJob } from './jobs.ts';
+
+const BATCH = 200;
+/** A comment this often keeps proxies from closing a quiet stream, and finds what no notification told. */
+const QUIET_MS = 15_000;
+
+export function eventRoutes(app: FastifyInstance, deps: Deps): void {
+  app.get<{ Params: JobId; Querystring: ListEventsQuery }>(
+    '/v1/fine_tuning/jobs/:fine_tuning_job_id/events',
+    {
+      schema: {
+        operationId: 'listFineTuningEvents',
+        tags: ['Fine-tuning'],
+        summary: 'List or follow events',
+        description: 'What happened to a job, newest first; with `stream=true` a live stream, oldest first.',
+        params: JobIdSchema,
+        querystring: ListEventsQuery,
+        response: {
+          200: {
+            description: 'A page of events, or the stream.',
+            content: {
+              'application/json': {
+                schema: Type.Ref('ListFineTuningJobEventsResponse'),
+                example: exampleList(exampleEvent),
+              },
+              'text/event-stream': {
+                schema: Type.String(),
+                example: `id: ${exampleEvent.id}\ndata: ${JSON.stringify(exampleEvent)}\n\ndata: [DONE]\n\n`,
+              },
+            },
+          },
+          ...errorResponses(400, 404),
+        },
+      },
+    },
+    async (request, reply) => {
+      const job = await findJob(deps, request);
+      const { after, limit, stream } = request.query;
+      if (!stream)
+        return toWireList(await store.listEvents(deps.pool, job.id, { after, limit }), eventToWire);
+
+      const from = after ?? lastEventId(request.headers['last-event-id']);
+      const start = (from && (await store.findEventSequence(deps.pool, job.id, from))) || 0;
+      const gone = new AbortController();
+      reply.raw.once('close', () => gone.abort());
+      const signal = AbortSignal.any([gone.signal, app.closing]);
+      reply.header('cache-control', 'no-cache').header('x-accel-buffering', 'no').type('text/event-stream');
+      return reply.send(Readable.from(followEvents(deps, job, start, signal), { objectMode: false }));
+    },
+  );
+}
+
+function lastEventId(header: string | string[] | undefined): string | undefined {
+  return typeof header === 'string' ? header : undefined;
+}
+
+/** All events after a sequence, as they come, until the job has ended. Nothing is kept in memory for a slow reader. */
+async function* followEvents(
+  deps: Deps,
+  job: { id: string; projectId: string },
+  start: number,
+  signal: AbortSignal,
+): AsyncGenerator<string> {
+  const bell = createBell(signal);
+  const unsubscribe = deps.events.subscribe(job.id, bell.ring);
+  let sequence = start;
+  try {
+    while (!signal.aborted) {
+      // The status is read first: the events that came with an end are then all there.
+      const status = (await readJob(deps.pool, job.projectId, job.id))?.status ?? 'cancelled';
+      const events = await store.readEventsAfter(deps.pool, job.id, sequence, BATCH);
+      for (const event of events) {
+        yield `id: ${event.id}\ndata: ${JSON.stringify(eventToWire(event))}\n\n`;
+        sequence = event.sequence;
+      }
+      if (events.length > 0) continue;
+      if (TERMINAL_STATUSES.includes(status)) return yield 'data: [DONE]\n\n';
+      if (!(await bell.wait(QUIET_MS)) && !signal.aborted) yield ': still here\n\n';
+    }
+  } finally {
+    unsubscribe();
+  }
+}
+
+/** Rung from outside; a ring while nobody waits is not lost. `wait` says whether it rang in time. */
+function createBell(signal: AbortSignal) {
+  let rung = false;
+  let wake: (() => void) | null = null;
+  const ring = () => {
+    rung = true;
+    wake?.();
+  };
+  signal.addEventListener('abort', ring);
+  return {
+    ring,
+    async wait(timeoutMs: number): Promise<boolean> {
+      if (!rung) {
+        await new Promise<void>(done => {
+          const timer = setTimeout(done, timeoutMs);
+          wake = () => {
+            clearTimeout(timer);
+            done();
+          };
+        });
+        wake = null;
+      }
+      const result = rung;
+      rung = false;
+      return result;
+    },
+  };
+}

@@ -1,0 +1,269 @@
+// /v1/fine_tuning/jobs: create, list, retrieve, cancel, pause, resume. What a job does is the worker's.
+import { randomInt } from 'node:crypto';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import type { Deps } from '../deps.ts';
+import { ApiError } from '../errors.ts';
+import { errorResponses, json } from '../schemas/errors.ts';
+import {
+  type CreateJobBody,
+  exampleJob,
+  exampleJobRequest,
+  JobId,
+  jobToWire,
+  ListJobsQuery,
+} from '../schemas/jobs.ts';
+import { exampleList, toWireList } from '../schemas/lists.ts';
+import { inTransaction } from '../store/database.ts';
+import { appendEvents } from '../store/events.ts';
+import { findFile } from '../store/files.ts';
+import * as store from '../store/jobs.ts';
+import { findModel } from '../store/models.ts';
+import { noSuchFile } from './files.ts';
+
+const tags = ['Fine-tuning'];
+const SEED_END = 2 ** 31;
+
+export function jobRoutes(app: FastifyInstance, deps: Deps): void {
+  app.post<{ Body: CreateJobBody }>(
+    '/v1/fine_tuning/jobs',
+    {
+      schema: {
+        operationId: 'createFineTuningJob',
+        tags,
+        summary: 'Create a job',
+        description:
+          'Fine-tunes a model on a file. The job is made at once; its files are checked next, then it waits for a worker.',
+        body: {
+          content: {
+            'application/json': {
+              schema: Type.Ref('CreateFineTuningJobRequest'),
+              example: exampleJobRequest,
+            },
+          },
+        },
+        response: {
+          200: json('The job.', Type.Ref('FineTuningJob'), exampleJob),
+          ...errorResponses(400, 404),
+        },
+      },
+    },
+    async request => {
+      const job = await readNewJob(deps, request.caller.projectId, request.body);
+      return jobToWire(await createJob(deps, job));
+    },
+  );
+
+  app.get<{ Querystring: ListJobsQuery }>(
+    '/v1/fine_tuning/jobs',
+    {
+      schema: {
+        operationId: 'listPaginatedFineTuningJobs',
+        tags,
+        summary: 'List jobs',
+        description: "The project's jobs, newest first.",
+        querystring: ListJobsQuery,
+        response: {
+          200: json('A page of jobs.', Type.Ref('ListFineTuningJobsResponse'), exampleList(exampleJob)),
+          ...errorResponses(400),
+        },
+      },
+    },
+    async request => {
+      const { metadata, ...page } = request.query;
+      const filter = {
+        projectId: request.caller.projectId,
+        metadata: metadata === 'null' ? null : metadata,
+        ...page,
+      };
+      return toWireList(await store.listJobs(deps.pool, filter), jobToWire);
+    },
+  );
+
+  app.get<{ Params: JobId }>(
+    '/v1/fine_tuning/jobs/:fine_tuning_job_id',
+    {
+      schema: {
+        operationId: 'retrieveFineTuningJob',
+        tags,
+        summary: 'Look at a job',
+        description: 'The job as it is now.',
+        params: JobId,
+        response: { 200: json('The job.', Type.Ref('FineTuningJob'), exampleJob), ...errorResponses(404) },
+      },
+    },
+    async request => jobToWire(await findJob(deps, request)),
+  );
+
+  for (const transition of transitions) {
+    app.post<{ Params: JobId }>(
+      `/v1/fine_tuning/jobs/:fine_tuning_job_id/${transition.name}`,
+      {
+        schema: {
+          operationId: `${transition.name}FineTuningJob`,
+          tags,
+          summary: transition.summary,
+          description: transition.description,
+          params: JobId,
+          response: {
+            200: json('The job.', Type.Ref('FineTuningJob'), {
+              ...exampleJob,
+              status: store.transitions[transition.name].to,
+            }),
+            ...errorResponses(400, 404),
+          },
+        },
+      },
+      async request => jobToWire(await changeJob(deps, request, transition)),
+    );
+  }
+}
+
+/** The job of a request's path; throws when the project has none of that id. */
+export async function findJob(deps: Deps, request: FastifyRequest<{ Params: JobId }>): Promise<store.Job> {
+  const { fine_tuning_job_id: id } = request.params;
+  const job = await store.findJob(deps.pool, request.caller.projectId, id);
+  if (!job) throw noSuchJob(id);
+  return job;
+}
+
+function noSuchJob(id: string): ApiError {
+  return new ApiError('not_found', `Could not find fine tune: ${id}`, { param: 'fine_tuning_job_id' });
+}
+
+// ---- create
+
+async function createJob(deps: Deps, newJob: store.NewJob): Promise<store.Job> {
+  return inTransaction(deps.pool, async tx => {
+    const job = await store.insertJob(tx, newJob);
+    const validation = job.validationFile ? ` and validation file: ${job.validationFile}` : '';
+    await appendEvents(tx, job.id, [
+      { message: `Created fine-tuning job: ${job.id}`, once: 'created' },
+      { message: `Validating training file: ${job.trainingFile}${validation}`, once: 'validating' },
+    ]);
+    await deps.queue.enqueueValidation(job.id, { client: tx });
+    return job;
+  });
+}
+
+/** The request as a job. Throws what is wrong with it beyond its shape. */
+async function readNewJob(deps: Deps, projectId: string, body: CreateJobBody): Promise<store.NewJob> {
+  const method = readMethod(body);
+  if (body.integrations?.length) {
+    throw new ApiError('unsupported_value', 'Integrations are not supported: leave `integrations` out.', {
+      param: 'integrations',
+    });
+  }
+  await checkModel(deps, projectId, body.model);
+  await checkFile(deps, projectId, body.training_file, 'training_file');
+  if (body.validation_file) await checkFile(deps, projectId, body.validation_file, 'validation_file');
+  if (body.validation_file === body.training_file) {
+    throw new ApiError('invalid_value', "'validation_file' must be another file than 'training_file'.", {
+      param: 'validation_file',
+    });
+  }
+  return {
+    projectId,
+    model: body.model,
+    trainingFile: body.training_file,
+    validationFile: body.validation_file ?? null,
+    suffix: body.suffix ?? null,
+    seed: body.seed ?? randomInt(SEED_END),
+    metadata: body.metadata ?? null,
+    method,
+  };
+}
+
+/** `hyperparameters` at the top is the older place of the three that OpenAI knows; `method` wins. */
+function readMethod(body: CreateJobBody): store.JobMethod {
+  const type = body.method?.type ?? 'supervised';
+  if (type !== 'supervised') {
+    throw new ApiError(
+      'unsupported_value',
+      `The method '${type}' is not supported yet. Supported values are: 'supervised'.`,
+      {
+        param: 'method.type',
+      },
+    );
+  }
+  const hyperparameters = { ...body.hyperparameters, ...body.method?.supervised?.hyperparameters };
+  return { type, supervised: { hyperparameters } };
+}
+
+async function checkModel(deps: Deps, projectId: string, id: string): Promise<void> {
+  if (await findModel(deps.pool, projectId, id)) return;
+  throw new ApiError(
+    'model_not_found',
+    `The model \`${id}\` does not exist or you do not have access to it.`,
+    {
+      param: 'model',
+    },
+  );
+}
+
+async function checkFile(deps: Deps, projectId: string, id: string, param: string): Promise<void> {
+  const file = await findFile(deps.pool, projectId, id);
+  if (!file) throw noSuchFile(id, param);
+  if (file.purpose !== 'fine-tune') {
+    throw new ApiError(
+      'invalid_file',
+      `Invalid file purpose: ${id} has '${file.purpose}', '${param}' needs 'fine-tune'.`,
+      { param },
+    );
+  }
+}
+
+// ---- cancel, pause, resume
+
+interface Transition {
+  name: keyof typeof store.transitions;
+  summary: string;
+  description: string;
+  message: string;
+}
+
+const transitions: Transition[] = [
+  {
+    name: 'cancel',
+    summary: 'Cancel a job',
+    description: 'Ends a job that has not ended yet, whatever it does. Its checkpoints stay.',
+    message: 'The job has been cancelled',
+  },
+  {
+    name: 'pause',
+    summary: 'Pause a job',
+    description: 'Stops a job that waits or runs, and keeps where it is. The worker goes to the next one.',
+    message: 'The job has been paused',
+  },
+  {
+    name: 'resume',
+    summary: 'Resume a job',
+    description: 'Puts a paused job back into the queue; it goes on where it stopped.',
+    message: 'The job has been resumed, moving it to queued state',
+  },
+];
+
+async function changeJob(
+  deps: Deps,
+  request: FastifyRequest<{ Params: JobId }>,
+  transition: Transition,
+): Promise<store.Job> {
+  const { fine_tuning_job_id: id } = request.params;
+  const { projectId } = request.caller;
+  const changed = await inTransaction(deps.pool, async tx => {
+    const job = await store.changeJobStatus(tx, projectId, id, transition.name);
+    if (!job) return null;
+    await appendEvents(tx, id, [{ message: transition.message }]);
+    if (transition.name === 'resume') await deps.queue.enqueueTraining(id, { client: tx });
+    return job;
+  });
+  return changed ?? refuseChange(await findJob(deps, request), transition);
+}
+
+function refuseChange(job: store.Job, { name }: Transition): never {
+  const from = store.transitions[name].from.map(status => `'${status}'`).join(', ');
+  throw new ApiError(
+    'invalid_job_state',
+    `Cannot ${name} a job in status '${job.status}'; it must be in one of ${from}.`,
+  );
+}

@@ -1,0 +1,98 @@
+// /v1/models: which models there are; fine-tuned ones can be deleted.
+import type { FastifyInstance } from 'fastify';
+import { Type } from 'typebox';
+import type { Deps } from '../deps.ts';
+import { ApiError } from '../errors.ts';
+import { errorResponses, json } from '../schemas/errors.ts';
+import { exampleModel, ModelId, modelToWire } from '../schemas/models.ts';
+import * as store from '../store/models.ts';
+
+const tags = ['Models'];
+
+export function modelRoutes(app: FastifyInstance, deps: Deps): void {
+  app.get(
+    '/v1/models',
+    {
+      schema: {
+        operationId: 'listModels',
+        tags,
+        summary: 'List models',
+        description: "Base models, then the project's fine-tuned models and their checkpoints.",
+        response: {
+          200: json('The models.', Type.Ref('ListModelsResponse'), { object: 'list', data: [exampleModel] }),
+          ...errorResponses(),
+        },
+      },
+    },
+    async request => {
+      const models = await store.listModels(deps.pool, request.caller.projectId);
+      return { object: 'list', data: models.map(modelToWire) };
+    },
+  );
+
+  app.get<{ Params: ModelId }>(
+    '/v1/models/:model',
+    {
+      schema: {
+        operationId: 'retrieveModel',
+        tags,
+        summary: 'Look at a model',
+        description: 'A base model, a fine-tuned model, or a checkpoint.',
+        params: ModelId,
+        response: { 200: json('The model.', Type.Ref('Model'), exampleModel), ...errorResponses(404) },
+      },
+    },
+    async request => modelToWire(await findModel(deps, request.caller.projectId, request.params.model)),
+  );
+
+  app.delete<{ Params: ModelId }>(
+    '/v1/models/:model',
+    {
+      schema: {
+        operationId: 'deleteModel',
+        tags,
+        summary: 'Delete a fine-tuned model',
+        description: 'Base models stay. Models that were trained from this one are not touched.',
+        params: ModelId,
+        response: {
+          200: json('It is deleted.', Type.Ref('DeleteModelResponse'), {
+            id: exampleModel.id,
+            object: 'model',
+            deleted: true,
+          }),
+          ...errorResponses(403, 404),
+        },
+      },
+    },
+    async request => {
+      const { model: id } = request.params;
+      const model = await findModel(deps, request.caller.projectId, id);
+      if (model.kind === 'base')
+        throw new ApiError('permission_denied', 'Base models cannot be deleted.', { param: 'model' });
+      const deleted = await store.markModelDeleted(deps.pool, request.caller.projectId, id);
+      if (!deleted) throw noSuchModel(id);
+      await removeObjects(deps, deleted).catch(error => {
+        deps.log.warn({ error, model: id }, 'objects of a deleted model are left');
+      });
+      return { id, object: 'model', deleted: true };
+    },
+  );
+}
+
+async function removeObjects(deps: Deps, model: store.ModelRow): Promise<void> {
+  for (const key of await store.unusedModelKeys(deps.pool, model)) await deps.blobs.delete(key);
+}
+
+async function findModel(deps: Deps, projectId: string, id: string): Promise<store.ModelRow> {
+  const model = await store.findModel(deps.pool, projectId, id);
+  if (!model) throw noSuchModel(id);
+  return model;
+}
+
+export function noSuchModel(id: string): ApiError {
+  return new ApiError(
+    'model_not_found',
+    `The model \`${id}\` does not exist or you do not have access to it.`,
+    { param: 'model' },
+  );
+}

@@ -1,0 +1,45 @@
+// What the OpenAPI document says besides the routes: title, security, tags. The routes' schemas say the rest.
+import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger';
+
+const description = `Fine-tuning on your own machines, with the wire protocol of the OpenAI fine-tuning platform.
+
+Any OpenAI client works against it: set its base URL to this server's address with \`/v1\` and use an Anneal API key.`;
+
+const tags = [
+  { name: 'Files', description: 'Upload training data, download results.' },
+  { name: 'Fine-tuning', description: 'Create jobs and follow them.' },
+  { name: 'Models', description: 'Base models and the fine-tuned ones.' },
+  { name: 'Chat', description: 'Chat with a model.' },
+  { name: 'Completions', description: 'Continue a text.' },
+  { name: 'Health', description: 'Whether the service is up; no key is needed.' },
+];
+
+export function openapi(version: string) {
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'Anneal',
+      version,
+      description,
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
+    servers: [{ url: '/', description: 'This server' }],
+    tags,
+    security: [{ ApiKey: [] }],
+    components: {
+      securitySchemes: {
+        ApiKey: {
+          type: 'http' as const,
+          scheme: 'bearer',
+          description: 'An API key, as `Authorization: Bearer sk-...`.',
+        },
+      },
+    },
+  };
+}
+
+/** Schemas keep their names in the document. */
+export const refResolver: FastifyDynamicSwaggerOptions['refResolver'] = {
+  buildLocalReference: (json, _baseUri, _fragment, index) =>
+    typeof json.$id === 'string' ? json.$id : `schema-${index}`,
+};

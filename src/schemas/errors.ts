@@ -1,0 +1,66 @@
+// The shape of every error, and how a route declares which it answers with.
+import { Type } from 'typebox';
+
+export const ErrorResponse = Type.Object(
+  {
+    error: Type.Object({
+      message: Type.String({ description: 'What is wrong, for people.' }),
+      type: Type.String({ description: 'Kind of error, such as `invalid_request_error`.' }),
+      param: Type.Union([Type.String(), Type.Null()], { description: 'The parameter at fault.' }),
+      code: Type.Union([Type.String(), Type.Null()], { description: 'What is wrong, for programs.' }),
+    }),
+  },
+  { $id: 'ErrorResponse', description: 'An error, in the shape that OpenAI clients read.' },
+);
+
+const answers = {
+  400: {
+    description: 'The request is wrong; `param` names where.',
+    example: {
+      message: "Missing required parameter: 'model'.",
+      param: 'model',
+      code: 'missing_required_parameter',
+    },
+  },
+  401: {
+    description: 'The API key is missing or not known.',
+    example: { message: 'Incorrect API key provided: sk-ann***4abc.', param: null, code: 'invalid_api_key' },
+  },
+  403: {
+    description: 'This may not be done with it.',
+    example: { message: 'Base models cannot be deleted.', param: 'model', code: 'permission_denied' },
+  },
+  404: {
+    description: "There is nothing of that name in the key's project.",
+    example: { message: 'No such File object: file-abc123', param: 'id', code: null },
+  },
+  413: {
+    description: 'The request is larger than what is accepted.',
+    example: {
+      message: 'The file is larger than the limit of 512 MB.',
+      param: 'file',
+      code: 'file_too_large',
+    },
+  },
+  503: {
+    description: 'Something that the service needs does not answer at the moment; try again.',
+    example: { message: 'The object store does not answer.', param: null, code: 'storage_unavailable' },
+  },
+} as const;
+
+/** Responses of a route for its errors. 401 is always among them. */
+export function errorResponses(...statuses: (keyof typeof answers)[]) {
+  const wanted = [...new Set([401, ...statuses] as const)].sort();
+  return Object.fromEntries(wanted.map(status => [status, describeError(status)]));
+}
+
+function describeError(status: keyof typeof answers) {
+  const { description, example } = answers[status];
+  const type = status === 503 ? 'server_error' : 'invalid_request_error';
+  return json(description, Type.Ref('ErrorResponse'), { error: { type, ...example } });
+}
+
+/** A JSON response with its example. */
+export function json(description: string, schema: object, example: unknown) {
+  return { description, content: { 'application/json': { schema, example } } };
+}

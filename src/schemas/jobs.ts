@@ -1,0 +1,296 @@
+// Fine-tuning jobs on the wire.
+import { type Static, Type } from 'typebox';
+import type { Job } from '../store/jobs.ts';
+import { Choice } from './choice.ts';
+import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts';
+
+const auto = Type.Literal('auto');
+const nullableString = Type.Union([Type.String(), Type.Null()]);
+const nullableInteger = Type.Union([Type.Integer(), Type.Null()]);
+
+const openaiHyperparameters = {
+  n_epochs: Type.Optional(
+    Type.Union([auto, Type.Integer({ minimum: 1, maximum: 50 })], {
+      description: 'Passes over the training file.',
+    }),
+  ),
+  batch_size: Type.Optional(
+    Type.Union([auto, Type.Integer({ minimum: 1, maximum: 256 })], { description: 'Examples in each step.' }),
+  ),
+  learning_rate_multiplier: Type.Optional(
+    Type.Union([auto, Type.Number({ exclusiveMinimum: 0 })], {
+      description: 'Factor on the default learning rate.',
+    }),
+  ),
+};
+
+export const Hyperparameters = Type.Object(openaiHyperparameters, {
+  $id: 'Hyperparameters',
+  additionalProperties: false,
+  description: 'The hyperparameters that OpenAI knows.',
+});
+
+export const SupervisedHyperparameters = Type.Object(
+  {
+    ...openaiHyperparameters,
+    adapter: Type.Optional(
+      Choice(['lora', 'full'], { description: 'Train a LoRA adapter (default) or all weights.' }),
+    ),
+    rank: Type.Optional(Type.Integer({ minimum: 1, maximum: 1024, description: 'Rank of the adapter; 16.' })),
+    alpha: Type.Optional(
+      Type.Number({ exclusiveMinimum: 0, description: 'The adapter is scaled by alpha / rank.' }),
+    ),
+    dropout: Type.Optional(
+      Type.Number({ minimum: 0, exclusiveMaximum: 1, description: "Dropout on the adapter's input; 0." }),
+    ),
+    target_modules: Type.Optional(
+      Type.Union([Type.Literal('all-linear'), Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })], {
+        description: "Layers with an adapter, by the ends of their names; 'all-linear'.",
+      }),
+    ),
+    learning_rate: Type.Optional(
+      Type.Number({ exclusiveMinimum: 0, maximum: 1, description: 'Before the multiplier.' }),
+    ),
+    weight_decay: Type.Optional(
+      Type.Number({ minimum: 0, maximum: 1, description: 'Decoupled weight decay.' }),
+    ),
+    warmup_ratio: Type.Optional(
+      Type.Number({ minimum: 0, maximum: 1, description: 'Share of the steps that warm up.' }),
+    ),
+    schedule: Type.Optional(
+      Choice(['cosine', 'linear', 'constant'], { description: 'Learning rate after warm-up.' }),
+    ),
+    max_grad_norm: Type.Optional(
+      Type.Number({ exclusiveMinimum: 0, description: 'Global norm that gradients are clipped to.' }),
+    ),
+    max_length: Type.Optional(
+      Type.Integer({ minimum: 8, description: 'Tokens after which an example is cut.' }),
+    ),
+  },
+  {
+    $id: 'SupervisedHyperparameters',
+    additionalProperties: false,
+    description: "OpenAI's hyperparameters, and Anneal's own; all are optional.",
+  },
+);
+
+const Metadata = Type.Record(Type.String({ maxLength: 64 }), Type.String({ maxLength: 512 }), {
+  maxProperties: 16,
+  description: 'Up to 16 pairs: keys of up to 64, values of up to 512 characters.',
+});
+
+const ignoredMethod = Type.Optional(
+  Type.Record(Type.String(), Type.Unknown(), { description: 'Read only when `type` names it.' }),
+);
+
+export const CreateFineTuningJobRequest = Type.Object(
+  {
+    model: Type.String({ minLength: 1, description: 'A base model, or a fine-tuned one to go on from.' }),
+    training_file: Type.String({
+      minLength: 1,
+      description: 'Id of a file uploaded with purpose `fine-tune`.',
+    }),
+    validation_file: Type.Optional(
+      Type.Union([Type.String({ minLength: 1 }), Type.Null()], {
+        description: 'Id of a file to measure on; not trained on.',
+      }),
+    ),
+    suffix: Type.Optional(
+      Type.Union([Type.String({ minLength: 1, maxLength: 64 }), Type.Null()], {
+        description: "Part of the new model's name.",
+      }),
+    ),
+    seed: Type.Optional(
+      Type.Union([Type.Integer({ minimum: 0, maximum: 2_147_483_647 }), Type.Null()], {
+        description: 'The same seed gives the same model; drawn when absent.',
+      }),
+    ),
+    metadata: Type.Optional(Type.Union([Metadata, Type.Null()])),
+    method: Type.Optional(
+      Type.Object(
+        {
+          type: Choice(['supervised', 'dpo', 'reinforcement'], {
+            description: 'Only `supervised` so far.',
+          }),
+          supervised: Type.Optional(
+            Type.Object(
+              { hyperparameters: Type.Optional(Type.Ref('SupervisedHyperparameters')) },
+              { additionalProperties: false },
+            ),
+          ),
+          dpo: ignoredMethod,
+          reinforcement: ignoredMethod,
+        },
+        { additionalProperties: false },
+      ),
+    ),
+    hyperparameters: Type.Optional(
+      Type.Ref('Hyperparameters', { deprecated: true, description: 'Use `method`.' }),
+    ),
+    integrations: Type.Optional(
+      Type.Union([Type.Array(Type.Record(Type.String(), Type.Unknown()), { maxItems: 5 }), Type.Null()], {
+        description: 'None are served so far: empty or null.',
+      }),
+    ),
+  },
+  {
+    $id: 'CreateFineTuningJobRequest',
+    additionalProperties: false,
+    description: 'A job to create.',
+  },
+);
+
+/** `Type.Ref` has no static type of its own, so the two places that use it are named here. */
+export type CreateJobBody = Omit<Static<typeof CreateFineTuningJobRequest>, 'method' | 'hyperparameters'> & {
+  method?: {
+    type: 'supervised' | 'dpo' | 'reinforcement';
+    supervised?: { hyperparameters?: Static<typeof SupervisedHyperparameters> };
+  };
+  hyperparameters?: Static<typeof Hyperparameters>;
+};
+
+const resolvedNumber = (description: string) =>
+  Type.Union([auto, Type.Number(), Type.Null()], { description });
+
+export const FineTuningJob = Type.Object(
+  {
+    id: Type.String(),
+    object: Type.Literal('fine_tuning.job'),
+    created_at: Type.Integer(),
+    finished_at: nullableInteger,
+    model: Type.String({ description: 'The model that is fine-tuned.' }),
+    fine_tuned_model: Type.Union([Type.String(), Type.Null()], {
+      description: 'The result, once there is one.',
+    }),
+    organization_id: Type.String(),
+    status: Choice(['validating_files', 'queued', 'running', 'paused', 'succeeded', 'failed', 'cancelled']),
+    training_file: Type.String(),
+    validation_file: nullableString,
+    result_files: Type.Array(Type.String(), { description: 'Ids of files with metrics and reports.' }),
+    trained_tokens: Type.Union([Type.Integer(), Type.Null()], {
+      description: 'Tokens with a loss, over all epochs.',
+    }),
+    hyperparameters: Type.Object(
+      {
+        n_epochs: resolvedNumber('Passes over the training file.'),
+        batch_size: resolvedNumber('Examples in each step.'),
+        learning_rate_multiplier: resolvedNumber('Factor on the default learning rate.'),
+      },
+      { description: 'Numbers once the files are validated, `auto` before.' },
+    ),
+    method: Type.Object({
+      type: Type.Literal('supervised'),
+      supervised: Type.Object({ hyperparameters: Type.Record(Type.String(), Type.Unknown()) }),
+    }),
+    seed: Type.Integer(),
+    error: Type.Union([
+      Type.Object({ code: Type.String(), message: Type.String(), param: nullableString }),
+      Type.Null(),
+    ]),
+    estimated_finish: nullableInteger,
+    integrations: Type.Array(Type.Unknown()),
+    metadata: Type.Union([Type.Record(Type.String(), Type.String()), Type.Null()]),
+    user_provided_suffix: nullableString,
+    usage_metrics: Type.Null(),
+    shared_with_openai: Type.Literal(false),
+  },
+  { $id: 'FineTuningJob', description: 'A fine-tuning job.' },
+);
+
+export const ListJobsQuery = Type.Object({
+  after: After,
+  limit: Limit(20, 100),
+  metadata: Type.Optional(
+    Type.Union([Type.Literal('null'), Type.Record(Type.String(), Type.String())], {
+      description:
+        '`metadata[key]=value`: jobs with all of these pairs. `metadata=null`: jobs without metadata.',
+    }),
+  ),
+});
+export type ListJobsQuery = WithDefaults<Static<typeof ListJobsQuery>, 'limit'>;
+
+export const ListFineTuningJobsResponse = ListOf(
+  'ListFineTuningJobsResponse',
+  Type.Ref('FineTuningJob'),
+  'A page of jobs, newest first.',
+);
+
+export const JobId = Type.Object({
+  fine_tuning_job_id: Type.String({ description: 'Id of the job.', examples: ['ftjob-abc123'] }),
+});
+export type JobId = Static<typeof JobId>;
+
+export function jobToWire(job: Job) {
+  const requested = job.method.supervised.hyperparameters;
+  const hyperparameters = {
+    n_epochs: 'auto',
+    batch_size: 'auto',
+    learning_rate_multiplier: 'auto',
+    ...requested,
+    ...job.hyperparameters,
+  };
+  const { n_epochs, batch_size, learning_rate_multiplier } = hyperparameters;
+  return {
+    object: 'fine_tuning.job' as const,
+    id: job.id,
+    created_at: unixSeconds(job.createdAt),
+    finished_at: job.finishedAt && unixSeconds(job.finishedAt),
+    model: job.model,
+    fine_tuned_model: job.fineTunedModel,
+    organization_id: job.organizationId,
+    status: job.status,
+    training_file: job.trainingFile,
+    validation_file: job.validationFile,
+    result_files: job.resultFiles,
+    trained_tokens: job.trainedTokens,
+    hyperparameters: { n_epochs, batch_size, learning_rate_multiplier },
+    method: { type: job.method.type, supervised: { hyperparameters } },
+    seed: job.seed,
+    error: job.error,
+    estimated_finish: job.estimatedFinish && unixSeconds(job.estimatedFinish),
+    integrations: [],
+    metadata: job.metadata,
+    user_provided_suffix: job.suffix,
+    usage_metrics: null,
+    shared_with_openai: false as const,
+  };
+}
+
+export const exampleJob = {
+  object: 'fine_tuning.job',
+  id: 'ftjob-Abc123Abc123Abc123Abc123',
+  created_at: 1_780_000_000,
+  finished_at: null,
+  model: 'anneal-tiny',
+  fine_tuned_model: null,
+  organization_id: 'org-anneal',
+  status: 'validating_files',
+  training_file: 'file-Abc123Abc123Abc123Abc123',
+  validation_file: null,
+  result_files: [],
+  trained_tokens: null,
+  hyperparameters: { n_epochs: 3, batch_size: 'auto', learning_rate_multiplier: 'auto' },
+  method: {
+    type: 'supervised',
+    supervised: {
+      hyperparameters: { n_epochs: 3, batch_size: 'auto', learning_rate_multiplier: 'auto', rank: 8 },
+    },
+  },
+  seed: 42,
+  error: null,
+  estimated_finish: null,
+  integrations: [],
+  metadata: { team: 'support' },
+  user_provided_suffix: 'tickets',
+  usage_metrics: null,
+  shared_with_openai: false,
+};
+
+export const exampleJobRequest = {
+  model: 'anneal-tiny',
+  training_file: 'file-Abc123Abc123Abc123Abc123',
+  suffix: 'tickets',
+  seed: 42,
+  metadata: { team: 'support' },
+  method: { type: 'supervised', supervised: { hyperparameters: { n_epochs: 3, rank: 8 } } },
+};

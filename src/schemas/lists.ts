@@ -1,0 +1,56 @@
+// What all lists have in common: their query and their envelope.
+import { type TSchema, Type } from 'typebox';
+import type { Page } from '../store/pages.ts';
+
+/** Identifier of the last object of the page before. */
+export const After = Type.Optional(
+  Type.String({
+    description: 'Id of the last object of the page before; the page begins after it.',
+    maxLength: 300,
+  }),
+);
+
+export function Limit(fallback: number, maximum: number) {
+  const options = { minimum: 1, maximum, default: fallback, description: 'Most objects on the page.' };
+  return Type.Optional(Type.Integer(options));
+}
+
+/** A query after its check: what has a default is there. */
+export type WithDefaults<Query, Names extends keyof Query> = Query & Required<Pick<Query, Names>>;
+
+/** Named, so that generated clients have a name for it. */
+export function ListOf($id: string, item: TSchema, description: string) {
+  return Type.Object(
+    {
+      object: Type.Literal('list'),
+      data: Type.Array(item),
+      first_id: Type.Union([Type.String(), Type.Null()], {
+        description: 'Id of the first object of this page.',
+      }),
+      last_id: Type.Union([Type.String(), Type.Null()], {
+        description: 'Id of the last one; give it as `after` for the next page.',
+      }),
+      has_more: Type.Boolean({ description: 'Whether there are objects after this page.' }),
+    },
+    { $id, description },
+  );
+}
+
+export function toWireList<Row, Wire extends { id: string }>(page: Page<Row>, toWire: (row: Row) => Wire) {
+  const data = page.rows.map(toWire);
+  return {
+    object: 'list' as const,
+    data,
+    first_id: data[0]?.id ?? null,
+    last_id: data.at(-1)?.id ?? null,
+    has_more: page.hasMore,
+  };
+}
+
+export function exampleList(...data: { id: string }[]) {
+  return { object: 'list', data, first_id: data[0]!.id, last_id: data.at(-1)!.id, has_more: false };
+}
+
+export function unixSeconds(date: Date): number {
+  return Math.floor(date.getTime() / 1000);
+}

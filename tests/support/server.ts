@@ -1,0 +1,113 @@
+// The api on a database and a folder of its own, listening on a free port, with official clients to call it.
+import { mkdtemp, rm } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { FastifyInstance } from 'fastify';
+import OpenAI from 'openai';
+import pino from 'pino';
+import { afterAll, beforeAll } from 'vitest';
+import { buildApp } from '../../src/app.ts';
+import { openBlobs } from '../../src/blobs/open.ts';
+import { readConfig } from '../../src/config.ts';
+import type { Deps } from '../../src/deps.ts';
+import { newSecretKey } from '../../src/ids.ts';
+import { openQueue } from '../../src/queue/queue.ts';
+import { insertApiKey } from '../../src/store/api-keys.ts';
+import { EVENTS_CHANNEL } from '../../src/store/events.ts';
+import { upsertBaseModel } from '../../src/store/models.ts';
+import { openNotifications } from '../../src/store/notifications.ts';
+import { ensureDefaultProject, insertProject } from '../../src/store/projects.ts';
+import { fetchWithContract } from './contract.ts';
+import { createDatabase, type TestDatabase } from './postgres.ts';
+
+export const BASE_MODEL = 'test-base';
+
+export interface TestServer {
+  app: FastifyInstance;
+  deps: Deps;
+  database: TestDatabase;
+  /** Without a slash at its end. */
+  url: string;
+  projectId: string;
+  key: string;
+  /** The official client of the default project; every JSON answer is checked against the OpenAPI document. */
+  client: OpenAI;
+  /** The same for a project of its own. */
+  otherClient: OpenAI;
+}
+
+export interface TestServerOptions {
+  /** Environment variables. */
+  environment?: Record<string, string>;
+  /** Parts to run with instead of the real ones. */
+  deps?(deps: Deps): Partial<Deps>;
+}
+
+/** Call at the top of a test file; the properties may be read once its tests run. */
+export function useServer(options: TestServerOptions = {}): TestServer {
+  const server = {} as TestServer & { close(): Promise<void> };
+  beforeAll(async () => {
+    Object.assign(server, await startServer(options));
+  });
+  afterAll(() => server.close?.());
+  return server;
+}
+
+export async function startServer(
+  options: TestServerOptions = {},
+): Promise<TestServer & { close(): Promise<void> }> {
+  const database = await createDatabase();
+  const folder = await mkdtemp(join(tmpdir(), 'anneal-test-'));
+  const config = readConfig({ ANNEAL_DATA_DIR: folder, DATABASE_URL: database.url, ...options.environment });
+  const log = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
+  const queue = await openQueue(database.url);
+  const events = await openNotifications(database.url, EVENTS_CHANNEL, log);
+  const blobs = await openBlobs(config);
+  const real: Deps = {
+    config,
+    log,
+    pool: database.pool,
+    blobs,
+    queue,
+    events,
+    generation: {} as Deps['generation'],
+  };
+  const deps = { ...real, ...options.deps?.(real) };
+  const app = await buildApp(deps);
+  await app.listen({ host: '127.0.0.1', port: 0 });
+  const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;
+
+  const project = await ensureDefaultProject(database.pool);
+  const other = await insertProject(database.pool, { name: 'other' });
+  await upsertBaseModel(database.pool, { id: BASE_MODEL, architecture: 'llama', ownedBy: 'test', files: [] });
+  const [key, otherKey] = await Promise.all(
+    [project.id, other.id].map(projectId => createKey(deps, projectId)),
+  );
+  const clientOf = (apiKey: string) =>
+    new OpenAI({ apiKey, baseURL: `${url}/v1`, fetch: fetchWithContract(app), maxRetries: 0 });
+
+  return {
+    app,
+    deps,
+    database,
+    url,
+    projectId: project.id,
+    key: key!,
+    client: clientOf(key!),
+    otherClient: clientOf(otherKey!),
+    async close() {
+      await app.close();
+      await events.close();
+      await queue.close();
+      await database.drop();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function createKey(deps: Deps, projectId: string): Promise<string> {
+  const secret = newSecretKey();
+  await insertApiKey(deps.pool, { projectId, name: 'test', secret });
+  return secret;
+}
