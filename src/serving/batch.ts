@@ -28,6 +28,7 @@ export interface Row {
 export interface Batch {
   readonly model: Model;
   readonly programs: Programs;
+  readonly maxPiece: number;
   /** Row i lies in row i of the cache. */
   readonly rows: Row[];
   cache: KeyValueCache;
@@ -41,6 +42,7 @@ const CACHE_BUCKETS = [128, 512, 2048, 8192, 32768];
 /** Tokens of one run of a prompt's first pieces, all rows together. */
 const MAX_FRESH_TOKENS = 2048;
 
+/** Longer prompts are read in pieces of this, so that others go on between them. */
 export const MAX_PIECE = LENGTH_BUCKETS.at(-1)!;
 
 /** The smallest bucket that holds `needed`, or `otherwise`. */
@@ -48,13 +50,14 @@ const bucketOf = (buckets: readonly number[], needed: number, otherwise: number)
   buckets.find(size => size >= needed && size <= otherwise) ?? otherwise;
 
 export const rowBucket = (rows: number): number => bucketOf(ROW_BUCKETS, rows, ROW_BUCKETS.at(-1)!);
-export const pieceBucket = (tokens: number): number => bucketOf(LENGTH_BUCKETS, tokens, MAX_PIECE);
+export const pieceBucket = (tokens: number, maxPiece: number): number =>
+  bucketOf(LENGTH_BUCKETS, tokens, maxPiece);
 export const cacheBucket = (tokens: number, maxPositions: number): number =>
   bucketOf(CACHE_BUCKETS, tokens, maxPositions);
 
-export function createBatch(model: Model, programs: Programs): Batch {
+export function createBatch(model: Model, programs: Programs, maxPiece: number): Batch {
   const length = cacheBucket(1, model.shape.maxPositions);
-  return { model, programs, rows: [], cache: createCache(model.shape, 1, length), stack: null };
+  return { model, programs, maxPiece, rows: [], cache: createCache(model.shape, 1, length), stack: null };
 }
 
 export function addRow(batch: Batch, row: Row): void {
@@ -69,7 +72,7 @@ export function removeRow(batch: Batch, row: Row): void {
     moveRow(batch.cache, batch.rows.length, index);
     batch.rows[index] = last;
   }
-  if (batch.rows.length === 0) Object.assign(batch, createBatch(batch.model, batch.programs));
+  if (batch.rows.length === 0) Object.assign(batch, createBatch(batch.model, batch.programs, batch.maxPiece));
 }
 
 /** Reads one piece of prompts, if there is one to be read, and continues every row that is ready by one token. */
@@ -103,7 +106,7 @@ function reserve(batch: Batch): void {
 
 /** The first pieces of as many prompts as one run takes; they need no cache. */
 async function readFresh(batch: Batch, fresh: readonly Row[]): Promise<void> {
-  const length = pieceBucket(Math.max(...fresh.map(row => row.tokens.length)));
+  const length = pieceBucket(Math.max(...fresh.map(row => row.tokens.length)), batch.maxPiece);
   const taken = fresh.slice(0, Math.max(1, Math.floor(MAX_FRESH_TOKENS / length)));
   const rows = rowBucket(taken.length);
   await run(batch, { rows, length, cache: 0 }, taken, {});
@@ -111,7 +114,7 @@ async function readFresh(batch: Batch, fresh: readonly Row[]): Promise<void> {
 
 /** A further piece of one prompt. */
 async function readMore(batch: Batch, row: Row): Promise<void> {
-  const length = pieceBucket(row.tokens.length - row.filled);
+  const length = pieceBucket(row.tokens.length - row.filled, batch.maxPiece);
   const cached = viewRows(batch.cache, batch.rows.indexOf(row), 1);
   await run(batch, { rows: 1, length, cache: batch.cache.length }, [row], cached);
 }

@@ -10,6 +10,7 @@ import {
   type Batch,
   cacheBucket,
   createBatch,
+  MAX_PIECE,
   ROW_BUCKETS,
   type Row,
   removeRow,
@@ -58,12 +59,15 @@ export interface GeneratorLimits {
   cacheBytes: number;
   /** Compiled programs that are kept. */
   maxPrograms: number;
+  /** Tokens of a prompt that are read at once. */
+  maxPiece: number;
 }
 
 export const DEFAULT_LIMITS: GeneratorLimits = {
   maxRows: ROW_BUCKETS.at(-1)!,
   cacheBytes: 2 ** 30,
   maxPrograms: 64,
+  maxPiece: MAX_PIECE,
 };
 
 interface Sequence extends Row {
@@ -96,7 +100,7 @@ export class Generator {
     this.model = model;
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
     this.#programs = openPrograms(engine, model, this.#limits.maxPrograms);
-    this.#batch = createBatch(model, this.#programs);
+    this.#batch = createBatch(model, this.#programs, this.#limits.maxPiece);
   }
 
   /** Sequences that are running or waiting. */
@@ -120,7 +124,7 @@ export class Generator {
   /** Log-probabilities of a text's own tokens, from the second on. */
   score(request: ScoreRequest): Promise<PromptScore> {
     return new Promise((resolve, reject) => {
-      const pieces = scorePrompt(this.model, this.#programs, request);
+      const pieces = scorePrompt(this.model, this.#programs, { ...request, maxPiece: this.#limits.maxPiece });
       this.#scores.push({ request, pieces, resolve, reject });
       this.#start();
     });

@@ -2,7 +2,7 @@
 import type { Executable } from '../engine/program.ts';
 import type { Model } from '../models/registry.ts';
 import { type LoadedAdapter, stackAdapters } from './adapter-stack.ts';
-import { cacheBucket, MAX_PIECE, pieceBucket, stepInputs } from './batch.ts';
+import { cacheBucket, pieceBucket, stepInputs } from './batch.ts';
 import { createCache, viewRows, writeTokens } from './key-value-cache.ts';
 import { type TokenLogprob, tokenLogprob } from './logprobs.ts';
 import type { Programs } from './programs.ts';
@@ -15,31 +15,33 @@ interface Scored {
   tokens: ArrayLike<number>;
   adapter: LoadedAdapter | null;
   topLogprobs: number;
+  maxPiece: number;
 }
 
 /** Logits of one piece take no more than this. */
 const MAX_LOGITS_BYTES = 64 * 2 ** 20;
 
-const pieceLength = (vocabSize: number): number =>
-  Math.max(1, Math.min(MAX_PIECE, Math.floor(MAX_LOGITS_BYTES / (4 * vocabSize))));
+const pieceLength = (vocabSize: number, maxPiece: number): number =>
+  Math.max(1, Math.min(maxPiece, Math.floor(MAX_LOGITS_BYTES / (4 * vocabSize))));
 
 /** Pauses after every piece, so that others can be served between. */
 export async function* scorePrompt(
   model: Model,
   programs: Programs,
-  { tokens, adapter, topLogprobs }: Scored,
+  { tokens, adapter, topLogprobs, maxPiece }: Scored,
 ): AsyncGenerator<void, PromptScore> {
   const { shape } = model;
   const stack = stackAdapters(model, null, new Set(adapter ? [adapter] : []));
   const cache = createCache(shape, 1, cacheBucket(tokens.length, shape.maxPositions));
   const row = { adapter, tokens: Array.from(tokens), filled: 0 };
+  const longest = pieceLength(shape.vocabSize, maxPiece);
   const scores: PromptScore = [];
   while (row.filled < row.tokens.length) {
     if (row.filled > 0) yield;
-    const count = Math.min(row.tokens.length - row.filled, pieceLength(shape.vocabSize));
+    const count = Math.min(row.tokens.length - row.filled, longest);
     const step: StepShape = {
       rows: 1,
-      length: Math.min(pieceBucket(count), pieceLength(shape.vocabSize)),
+      length: pieceBucket(count, longest),
       cache: row.filled === 0 ? 0 : cache.length,
       stack: stack?.shape ?? null,
       logits: 'all',

@@ -1,0 +1,67 @@
+// The generation process: holds engines, models and adapters, and answers what the api asks over process IPC.
+import { setPriority } from 'node:os';
+import { openEngine } from '../engine/engine.ts';
+import { ApiError } from '../errors.ts';
+import { ModelError } from '../models/model-error.ts';
+import { openLoadedModels } from './loaded-models.ts';
+import type { Failure, FromChild, ServiceOptions, ToChild } from './protocol.ts';
+import { answerRequest } from './service.ts';
+
+/** Generating must not slow down the api; it goes before training, which has 10. */
+const NICENESS = 5;
+
+function toFailure(error: unknown): Failure {
+  if (error instanceof ApiError)
+    return { type: 'failed', kind: error.kind, message: error.message, param: error.param };
+  const message =
+    error instanceof ModelError
+      ? `The model cannot be served: ${error.message}`
+      : 'The server had an error while processing your request.';
+  return { type: 'failed', kind: 'server_error', message, param: null };
+}
+
+async function main(): Promise<void> {
+  setPriority(NICENESS);
+  const options = JSON.parse(process.argv[2]!) as ServiceOptions;
+  const models = openLoadedModels(await openEngine(options), options);
+  const running = new Map<number, AbortController>();
+  let outbox: FromChild = [];
+
+  /** What comes up in one turn of the event loop travels together. */
+  const send = (id: number, event: FromChild[number]['event']): void => {
+    outbox.push({ id, event });
+    if (outbox.length > 1) return;
+    setImmediate(() => {
+      const sent = outbox;
+      outbox = [];
+      if (process.connected) process.send!(sent);
+    });
+  };
+  const generate = async ({
+    id,
+    model,
+    parameters,
+  }: Extract<ToChild, { type: 'generate' }>): Promise<void> => {
+    const controller = new AbortController();
+    running.set(id, controller);
+    try {
+      const { signal } = controller;
+      await answerRequest(models, { model, parameters, signal, emit: event => send(id, event) });
+    } catch (error) {
+      if (controller.signal.aborted) return;
+      if (!(error instanceof ApiError)) console.error(error);
+      send(id, toFailure(error));
+    } finally {
+      running.delete(id);
+    }
+  };
+  process.on('message', (message: ToChild) => {
+    if (message.type === 'generate') void generate(message);
+    else running.get(message.id)?.abort(new Error('cancelled'));
+  });
+  process.on('disconnect', () => process.exit(0));
+  // Ctrl-C reaches the whole process group; the api ends this process when it has ended its requests.
+  process.on('SIGINT', () => undefined);
+}
+
+await main();

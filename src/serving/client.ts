@@ -1,0 +1,195 @@
+// The api's side of generation: starts the generation process, hands requests to it and their answers back. It computes nothing.
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { ApiError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import type { ModelCache, ModelFile } from './model-cache.ts';
+import type {
+  FromChild,
+  GenerationEvent,
+  GenerationParameters,
+  ServiceOptions,
+  ToChild,
+} from './protocol.ts';
+
+export interface TargetModel {
+  id: string;
+  /** Of the base, or of a model that was trained whole. */
+  files: readonly ModelFile[];
+  /** Where the model is an adapter on it. */
+  adapterFiles: readonly ModelFile[] | null;
+}
+
+export interface GenerationClient {
+  /**
+   * The answer's events, `done` last. Throws ApiError: what the caller did wrong, a full queue, a generation process that was lost.
+   * Leaving the loop, or aborting, cancels the generation.
+   */
+  generate(
+    model: TargetModel,
+    parameters: GenerationParameters,
+    signal: AbortSignal,
+  ): AsyncIterable<GenerationEvent>;
+  close(): Promise<void>;
+}
+
+export interface GenerationClientOptions {
+  service: ServiceOptions;
+  cache: ModelCache;
+  log: Logger;
+  /** Choices that may be running or waiting; more are refused. */
+  maxPending?: number;
+}
+
+const MAX_PENDING = 512;
+const RETRY_AFTER_SECONDS = 2;
+const KILL_AFTER_MS = 3000;
+
+interface Pending {
+  events: (GenerationEvent | ApiError)[];
+  wake(): void;
+}
+
+export function openGenerationClient(options: GenerationClientOptions): GenerationClient {
+  return new ForkedGeneration(options);
+}
+
+class ForkedGeneration implements GenerationClient {
+  readonly #options: GenerationClientOptions;
+  readonly #pending = new Map<number, Pending>();
+  #child: ChildProcess | null = null;
+  #nextId = 1;
+  #load = 0;
+  #closed = false;
+
+  constructor(options: GenerationClientOptions) {
+    this.#options = options;
+  }
+
+  async *generate(
+    model: TargetModel,
+    parameters: GenerationParameters,
+    signal: AbortSignal,
+  ): AsyncGenerator<GenerationEvent, void> {
+    const leave = this.#enter(parameters.bestOf);
+    try {
+      const { cache } = this.#options;
+      const directory = await cache.materialize(model.files);
+      const adapterDirectory = model.adapterFiles && (await cache.materialize(model.adapterFiles));
+      signal.throwIfAborted();
+      yield* this.#ask({ id: model.id, directory, adapterDirectory }, parameters, signal);
+    } finally {
+      leave();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const child = this.#child;
+    if (!child) return;
+    const exit = once(child, 'exit');
+    child.kill('SIGTERM');
+    const timer = setTimeout(() => child.kill('SIGKILL'), KILL_AFTER_MS);
+    await exit;
+    clearTimeout(timer);
+  }
+
+  #enter(choices: number): () => void {
+    const { maxPending = MAX_PENDING } = this.#options;
+    // A single request is let in whatever its size: it would never fit later either.
+    if (this.#load > 0 && this.#load + choices > maxPending)
+      throw new ApiError(
+        'server_is_overloaded',
+        'The server is currently overloaded with other requests. Sorry about that! Please retry.',
+        {
+          retryAfterSeconds: RETRY_AFTER_SECONDS,
+        },
+      );
+    this.#load += choices;
+    return () => {
+      this.#load -= choices;
+    };
+  }
+
+  async *#ask(
+    model: Extract<ToChild, { type: 'generate' }>['model'],
+    parameters: GenerationParameters,
+    signal: AbortSignal,
+  ): AsyncGenerator<GenerationEvent, void> {
+    const child = this.#running();
+    const id = this.#nextId++;
+    const pending: Pending = { events: [], wake: () => undefined };
+    this.#pending.set(id, pending);
+    const onAbort = (): void => pending.wake();
+    signal.addEventListener('abort', onAbort);
+    let complete = false;
+    try {
+      send(child, { type: 'generate', id, model, parameters });
+      while (!complete) {
+        signal.throwIfAborted();
+        const event = pending.events.shift();
+        if (!event) {
+          await new Promise<void>(resolve => {
+            pending.wake = resolve;
+          });
+          continue;
+        }
+        complete = event instanceof ApiError || event.type === 'done';
+        if (event instanceof ApiError) throw event;
+        yield event;
+      }
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+      this.#pending.delete(id);
+      if (!complete) send(child, { type: 'cancel', id });
+    }
+  }
+
+  /** The generation process, started when the first request needs it and again when it was lost. */
+  #running(): ChildProcess {
+    if (this.#closed) throw new ApiError('server_is_overloaded', 'The server is shutting down.');
+    this.#child ??= this.#start();
+    return this.#child;
+  }
+
+  #start(): ChildProcess {
+    const child = fork(new URL('child.ts', import.meta.url), [JSON.stringify(this.#options.service)], {
+      serialization: 'advanced',
+      execArgv: [],
+    });
+    const { log } = this.#options;
+    log.info({ child: child.pid }, 'generation process started');
+    child.on('message', (messages: FromChild) => {
+      for (const { id, event } of messages) this.#receive(id, event);
+    });
+    child.on('error', error => log.error({ error }, 'generation process'));
+    child.on('exit', (code, signal) => this.#lost(child, signal ?? code));
+    return child;
+  }
+
+  #receive(id: number, event: FromChild[number]['event']): void {
+    const pending = this.#pending.get(id);
+    if (!pending) return;
+    const failed = event.type === 'failed';
+    pending.events.push(failed ? new ApiError(event.kind, event.message, { param: event.param }) : event);
+    pending.wake();
+  }
+
+  #lost(child: ChildProcess, reason: string | number | null): void {
+    if (this.#child !== child) return;
+    this.#child = null;
+    if (!this.#closed)
+      this.#options.log.error({ reason, requests: this.#pending.size }, 'generation process ended');
+    for (const pending of this.#pending.values()) {
+      const message =
+        'The server had an error while processing your request: its generation process ended. Please retry.';
+      pending.events.push(new ApiError('server_error', message));
+      pending.wake();
+    }
+  }
+}
+
+/** A process that has just died says so with `exit`; what cannot be sent to it needs no error of its own. */
+function send(child: ChildProcess, message: ToChild): void {
+  if (child.connected) child.send(message, () => undefined);
+}

@@ -1,0 +1,102 @@
+// The models that the generation process holds open: opened on demand, the least recently used closed when they take too much.
+import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
+import type { Engine } from '../engine/program.ts';
+import { openModel } from '../models/registry.ts';
+import { type AdapterPool, openAdapterPool } from './adapters.ts';
+import { Generator } from './generator.ts';
+
+export interface LoadedModel {
+  readonly generator: Generator;
+  readonly tokenizer: Tokenizer;
+  readonly adapters: AdapterPool;
+  readonly bytes: number;
+}
+
+export interface LoadedModels {
+  /** Runs `use` with the model of a folder, which stays open meanwhile. */
+  with<Result>(directory: string, use: (model: LoadedModel) => Promise<Result>): Promise<Result>;
+  /** Folders, the least recently used first. */
+  loaded(): string[];
+  close(): Promise<void>;
+}
+
+export interface LoadedModelLimits {
+  modelBytes: number;
+  adapterBytes: number;
+  cacheBytes: number;
+}
+
+interface Entry {
+  readonly opening: Promise<LoadedModel>;
+  /** Null until it is open. */
+  model: LoadedModel | null;
+  /** Requests that use it now; it is not closed before they are done. */
+  users: number;
+}
+
+export function openLoadedModels(engine: Engine, limits: LoadedModelLimits): LoadedModels {
+  // Set anew with every use, so that the Map's order is the order of use.
+  const entries = new Map<string, Entry>();
+  const enter = (directory: string): Entry => {
+    const entry = entries.get(directory) ?? {
+      opening: openLoaded(engine, directory, limits),
+      model: null,
+      users: 0,
+    };
+    entries.delete(directory);
+    entries.set(directory, entry);
+    entry.users += 1;
+    return entry;
+  };
+  const opened = async (directory: string, entry: Entry): Promise<LoadedModel> => {
+    try {
+      entry.model = await entry.opening;
+      return entry.model;
+    } catch (error) {
+      if (entries.get(directory) === entry) entries.delete(directory);
+      throw error;
+    }
+  };
+  const evict = async (): Promise<void> => {
+    let total = [...entries.values()].reduce((sum, { model }) => sum + (model?.bytes ?? 0), 0);
+    for (const [directory, { model, users }] of [...entries]) {
+      if (total <= limits.modelBytes) return;
+      if (!model || users > 0) continue;
+      total -= model.bytes;
+      entries.delete(directory);
+      await model.generator.close();
+    }
+  };
+  return {
+    async with(directory, use) {
+      const entry = enter(directory);
+      try {
+        const model = await opened(directory, entry);
+        await evict();
+        return await use(model);
+      } finally {
+        entry.users -= 1;
+      }
+    },
+    loaded: () => [...entries.keys()],
+    async close() {
+      const open = [...entries.values()];
+      entries.clear();
+      for (const { opening } of open) await (await opening).generator.close();
+    },
+  };
+}
+
+async function openLoaded(
+  engine: Engine,
+  directory: string,
+  limits: LoadedModelLimits,
+): Promise<LoadedModel> {
+  const [model, tokenizer] = [await openModel(directory), await loadTokenizer(directory)];
+  return {
+    generator: new Generator(engine, model, { cacheBytes: limits.cacheBytes }),
+    tokenizer,
+    adapters: openAdapterPool(model, limits.adapterBytes),
+    bytes: Object.values(model.weights).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+  };
+}

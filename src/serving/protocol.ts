@@ -1,0 +1,87 @@
+// What the api and the generation process say to each other over process IPC. Plain data only.
+import type { Message, Tool } from '../data/conversation.ts';
+import type { ErrorKind } from '../errors.ts';
+import type { Sampling } from './sampling.ts';
+
+/** Where a model lies on this machine. */
+export interface ServedModel {
+  /** As the request names it. */
+  id: string;
+  /** Hugging Face folder: the base, or a model that was trained whole. */
+  directory: string;
+  /** PEFT folder, where the model is an adapter on it. */
+  adapterDirectory: string | null;
+}
+
+export type Prompt =
+  | { kind: 'chat'; messages: Message[]; tools: Tool[] | null }
+  | { kind: 'text'; text: string }
+  | { kind: 'tokens'; tokens: number[] };
+
+/** One prompt and what is to be generated from it. */
+export interface GenerationParameters {
+  prompt: Prompt;
+  n: number;
+  /** So many are generated, the `n` with the best mean log-probability returned. At least `n`. */
+  bestOf: number;
+  /** Null: as many as the context holds. */
+  maxTokens: number | null;
+  sampling: Sampling;
+  stop: string[];
+  /** How many alternatives to give with each token; null: no log-probabilities. */
+  topLogprobs: number | null;
+  /** The prompt comes before the answer, with its log-probabilities where they are asked for. */
+  echo: boolean;
+  /** Pieces as they come; otherwise one piece for each choice. */
+  stream: boolean;
+}
+
+export interface Candidate {
+  /** Text; a token that is not whole characters as `\xe2\x82`. */
+  text: string;
+  bytes: number[];
+  /** Null for the first token of an echoed prompt. */
+  logprob: number | null;
+}
+
+export interface TokenPiece extends Candidate {
+  /** Where its text begins in the choice's text, in UTF-16 code units. */
+  offset: number;
+  top: Candidate[];
+}
+
+export type FinishReason = 'stop' | 'length';
+
+export type GenerationEvent =
+  | { type: 'started'; promptTokens: number }
+  /** `tokens` is empty unless log-probabilities were asked for. */
+  | { type: 'piece'; choice: number; text: string; tokens: TokenPiece[] }
+  | { type: 'finished'; choice: number; finishReason: FinishReason }
+  | { type: 'done'; promptTokens: number; completionTokens: number };
+
+export interface Failure {
+  type: 'failed';
+  kind: ErrorKind;
+  message: string;
+  param: string | null;
+}
+
+export type ToChild =
+  | { type: 'generate'; id: number; model: ServedModel; parameters: GenerationParameters }
+  | { type: 'cancel'; id: number };
+
+/** Messages of one step of the generators come together. `done` and `failed` are a request's last. */
+export type FromChild = { id: number; event: GenerationEvent | Failure }[];
+
+/** How the generation process is set up; its first argument, as JSON. */
+export interface ServiceOptions {
+  engine: 'onnx' | 'tensorflow' | 'cpu';
+  device: 'auto' | 'cpu' | 'cuda' | 'webgpu';
+  threads: number;
+  /** For the weights of all models together; at least one model is kept. */
+  modelBytes: number;
+  /** For the adapters of one base model. */
+  adapterBytes: number;
+  /** For the keys and values of one base model's batch. */
+  cacheBytes: number;
+}

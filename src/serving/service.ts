@@ -1,0 +1,192 @@
+// Answers generation requests: from a prompt as the api gives it to pieces of text. It knows no HTTP and no process.
+import { TemplateError } from '../data/chat-template.ts';
+import type { Tokenizer } from '../data/tokenizer.ts';
+import { ApiError } from '../errors.ts';
+import type { LoadedAdapter } from './adapter-stack.ts';
+import { type ChoicePiece, createChoiceText, toCandidate, toTokenPiece } from './choice.ts';
+import type { LoadedModel, LoadedModels } from './loaded-models.ts';
+import type { GenerationEvent, GenerationParameters, Prompt, ServedModel } from './protocol.ts';
+
+export interface ServiceRequest {
+  model: ServedModel;
+  parameters: GenerationParameters;
+  signal: AbortSignal;
+  emit(event: GenerationEvent): void;
+}
+
+/** Resolves after `done` was emitted. Throws ApiError for what the caller did wrong, and the signal's reason when it is aborted. */
+export function answerRequest(models: LoadedModels, request: ServiceRequest): Promise<void> {
+  return models.with(request.model.directory, model => answer(model, request));
+}
+
+async function answer(model: LoadedModel, request: ServiceRequest): Promise<void> {
+  const { parameters, signal, emit } = request;
+  const { id, adapterDirectory } = request.model;
+  const prompt = encodePrompt(model.tokenizer, parameters.prompt);
+  const maxTokens = allowedTokens(model, parameters, prompt);
+  const adapter = adapterDirectory ? await model.adapters.get(id, adapterDirectory) : null;
+  signal.throwIfAborted();
+  emit({ type: 'started', promptTokens: prompt.length });
+  const echo = parameters.echo ? await echoPrompt(model, adapter, prompt, request) : null;
+  const job: ChoiceJob = { model, adapter, prompt, maxTokens, echo, request };
+  const pick = parameters.bestOf > parameters.n;
+  const choices = await Promise.all(
+    Array.from({ length: parameters.bestOf }, (_, index) =>
+      generateChoice(job, index, pick || !parameters.stream),
+    ),
+  );
+  const returned = pick
+    ? choices.sort((a, b) => b.meanLogprob - a.meanLogprob).slice(0, parameters.n)
+    : choices;
+  if (pick) for (const [index, choice] of returned.entries()) choice.release(index);
+  const completionTokens = choices.reduce((sum, { tokens }) => sum + tokens, 0);
+  emit({ type: 'done', promptTokens: prompt.length, completionTokens });
+}
+
+function encodePrompt(tokenizer: Tokenizer, prompt: Prompt): number[] {
+  if (prompt.kind === 'text') return tokenizer.encodePrompt(prompt.text);
+  if (prompt.kind === 'chat') return encodeChat(tokenizer, prompt);
+  const wrong = prompt.tokens.find(token => token >= tokenizer.vocabSize);
+  if (wrong === undefined) return prompt.tokens;
+  throw new ApiError(
+    'invalid_value',
+    `Invalid 'prompt': token ${wrong} is out of the vocabulary's ${tokenizer.vocabSize} tokens.`,
+    {
+      param: 'prompt',
+    },
+  );
+}
+
+function encodeChat(tokenizer: Tokenizer, { messages, tools }: Extract<Prompt, { kind: 'chat' }>): number[] {
+  try {
+    return tokenizer.encodeChat(messages, tools, { addGenerationPrompt: true });
+  } catch (cause) {
+    if (!(cause instanceof TemplateError)) throw cause;
+    const message = `The model's chat template refuses these messages: ${cause.message}`;
+    throw new ApiError('invalid_value', message, { param: 'messages', cause });
+  }
+}
+
+/** How many tokens may be generated. Throws where the context does not hold what is asked for. */
+function allowedTokens(
+  { generator }: LoadedModel,
+  { prompt, maxTokens }: GenerationParameters,
+  tokens: number[],
+): number {
+  const { maxPositions } = generator.model.shape;
+  const param = prompt.kind === 'chat' ? 'messages' : 'prompt';
+  if (tokens.length === 0)
+    throw new ApiError(
+      'invalid_value',
+      `Invalid '${param}': the model needs at least one token to begin with.`,
+      { param },
+    );
+  const asked = maxTokens ?? 1;
+  if (tokens.length + asked <= maxPositions) return maxTokens ?? maxPositions - tokens.length;
+  const split =
+    maxTokens === null ? '' : ` (${tokens.length} in the ${param}, ${maxTokens} in the completion)`;
+  const message =
+    `This model's maximum context length is ${maxPositions} tokens. However, ` +
+    (maxTokens === null
+      ? `your ${param} resulted in ${tokens.length} tokens. Please reduce the length of the ${param}.`
+      : `you requested ${tokens.length + maxTokens} tokens${split}. Please reduce the length of the ${param} or completion.`);
+  throw new ApiError('context_length_exceeded', message, { param });
+}
+
+/** The prompt as the beginning of every choice. */
+async function echoPrompt(
+  { generator, tokenizer }: LoadedModel,
+  adapter: LoadedAdapter | null,
+  prompt: readonly number[],
+  { parameters, signal }: ServiceRequest,
+): Promise<ChoicePiece> {
+  // A BOS that the tokenizer has put before the text is not part of it.
+  const text = (count: number): string => tokenizer.decode(prompt.slice(0, count));
+  const piece: ChoicePiece = { text: text(prompt.length), tokens: [] };
+  if (parameters.topLogprobs === null) return piece;
+  const scores = await generator.score({
+    tokens: prompt,
+    adapter,
+    topLogprobs: parameters.topLogprobs,
+    signal,
+  });
+  const decoder = tokenizer.streamDecoder();
+  let offset = 0;
+  prompt.forEach((token, i) => {
+    const score = scores[i - 1];
+    piece.tokens.push(
+      score
+        ? toTokenPiece(tokenizer, score, offset)
+        : { ...toCandidate(tokenizer, token, null), offset, top: [] },
+    );
+    offset += tokenizer.isSpecial(token) ? 0 : decoder.push(token).length;
+  });
+  return piece;
+}
+
+interface ChoiceJob {
+  model: LoadedModel;
+  adapter: LoadedAdapter | null;
+  prompt: readonly number[];
+  maxTokens: number;
+  echo: ChoicePiece | null;
+  request: ServiceRequest;
+}
+
+interface Choice {
+  tokens: number;
+  meanLogprob: number;
+  /** Emits what was held, as choice `index`. */
+  release(index: number): void;
+}
+
+/** `hold`: nothing is emitted before the choice is complete; where all are candidates, nothing before `release`. */
+async function generateChoice(job: ChoiceJob, index: number, hold: boolean): Promise<Choice> {
+  const { request, echo } = job;
+  const pick = request.parameters.bestOf > request.parameters.n;
+  const held: ChoicePiece = { text: '', tokens: [] };
+  const take = ({ text, tokens }: ChoicePiece): void => {
+    if (!hold) request.emit({ type: 'piece', choice: index, text, tokens });
+    held.text += text;
+    if (hold) held.tokens.push(...tokens);
+  };
+  if (echo) take(echo);
+  const { finishReason, tokens, meanLogprob } = await generateTokens(job, index, take);
+  const release = (as: number): void => {
+    if (hold) request.emit({ type: 'piece', choice: as, ...held });
+    request.emit({ type: 'finished', choice: as, finishReason });
+  };
+  if (!pick) release(index);
+  return { tokens, meanLogprob, release };
+}
+
+async function generateTokens(
+  { model, adapter, prompt, maxTokens, echo, request: { parameters, signal } }: ChoiceJob,
+  index: number,
+  emit: (piece: ChoicePiece) => void,
+): Promise<{ finishReason: 'stop' | 'length'; tokens: number; meanLogprob: number }> {
+  if (maxTokens === 0) return { finishReason: 'length', tokens: 0, meanLogprob: 0 };
+  const { generator, tokenizer } = model;
+  const asked = parameters.topLogprobs;
+  const pick = parameters.bestOf > parameters.n;
+  const text = createChoiceText(tokenizer, parameters.stop, echo?.text.length ?? 0, emit);
+  let stopped = false;
+  let sum = 0;
+  const { finishReason, tokens } = await generator.generate({
+    prompt,
+    adapter,
+    maxTokens,
+    sampling: parameters.sampling,
+    choice: index,
+    stopTokens: tokenizer.eosIds,
+    topLogprobs: asked ?? (pick ? 0 : null),
+    signal,
+    onToken(token, logprob) {
+      sum += logprob?.logprob ?? 0;
+      stopped = text.push(token, asked === null ? null : logprob);
+      return stopped;
+    },
+  });
+  if (!stopped) text.end();
+  return { finishReason, tokens, meanLogprob: sum / Math.max(1, tokens) };
+}
