@@ -53,7 +53,7 @@ export interface Architecture<Config = unknown> {
   shape(config: Config): ModelShape;
   /** Every tensor that must be in the files, with its shape. */
   tensors(config: Config): Record<string, readonly number[]>;
-  /** A name as files spell it -> as `tensors` does; null for harmless surplus (buffers, a tied output projection). */
+  /** A name as files spell it -> as `tensors` does; null for harmless surplus (buffers). */
   canonicalName(config: Config, name: string): string | null;
   linearLayers(config: Config): LinearLayer[];
   /** tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize]. */

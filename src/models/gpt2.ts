@@ -86,10 +86,9 @@ function tensors(c: Gpt2Config): Record<string, readonly number[]> {
 }
 
 /** The published `gpt2` files leave the prefix out and carry the causal mask as buffers. */
-function canonicalName(c: Gpt2Config, name: string): string | null {
+function canonicalName(_: Gpt2Config, name: string): string | null {
   if (/\.attn\.(bias|masked_bias)$/.test(name)) return null;
-  if (name === 'lm_head.weight') return c.tied ? null : name;
-  return name.startsWith('transformer.') ? name : `transformer.${name}`;
+  return name.startsWith('transformer.') || name === 'lm_head.weight' ? name : `transformer.${name}`;
 }
 
 function norm(c: Gpt2Config, path: string, x: Tensor, layers: Layers): Tensor {

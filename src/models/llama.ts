@@ -238,9 +238,8 @@ export const llama: Architecture<LlamaConfig> = {
     maxPositions: c.maxPositions,
   }),
   tensors,
-  /** Old files carry the rotary frequencies as buffers; tied models sometimes carry the head all the same. */
-  canonicalName: (c, name) =>
-    name.endsWith('.rotary_emb.inv_freq') || (c.tied && name === 'lm_head.weight') ? null : name,
+  /** Files of 2023 carry the rotary frequencies as buffers. */
+  canonicalName: (_, name) => (name.endsWith('.rotary_emb.inv_freq') ? null : name),
   linearLayers,
   hidden,
   outputWeight: c => (c.tied ? 'model.embed_tokens.weight' : 'lm_head.weight'),

@@ -1,15 +1,14 @@
-// Opens a Hugging Face folder as a model: finds its architecture and checks every tensor. It reads no weights and runs nothing.
-import { access } from 'node:fs/promises';
+// Opens a Hugging Face folder as a model: finds its architecture, reads its configs, has its tensors checked. It runs nothing.
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
 import type { StoredTensor } from '../engine/program.ts';
-import { readModelHeaders } from '../formats/safetensors.ts';
 import type { Architecture, Layers, LinearLayer, ModelShape } from './architecture.ts';
 import { type ConfigJson, readFlag, refuse } from './config-fields.ts';
 import { gpt2 } from './gpt2.ts';
 import { readJsonFile } from './json-file.ts';
 import { llama } from './llama.ts';
-import { listNames, ModelError } from './model-error.ts';
+import { ModelError } from './model-error.ts';
+import { openWeights } from './weights.ts';
 
 const ARCHITECTURES: readonly Architecture[] = [llama, gpt2];
 
@@ -40,10 +39,13 @@ export async function openModel(directory: string): Promise<Model> {
   if (!config) throw new ModelError(`${directory} has no config.json: not a Hugging Face model folder`);
   refuseQuantized(config);
   const { architecture, served } = architectureOf(config);
-  await requireSafetensors(directory);
-  const read = await readTensorHeaders(directory);
   const settings = architecture.readConfig(config, served);
-  const weights = fitWeights(directory, architecture, settings, read);
+  const weights = await openWeights(directory, {
+    architecture: architecture.name,
+    expected: architecture.tensors(settings),
+    outputWeight: architecture.outputWeight(settings),
+    canonicalName: name => architecture.canonicalName(settings, name),
+  });
   return {
     directory,
     architecture: architecture.name,
@@ -78,60 +80,4 @@ export function architectureOf(config: ConfigJson): { architecture: Architecture
   throw new ModelError(`config.json: architectures ${given}; known are ${known.join(', ')}`);
 }
 
-async function requireSafetensors(directory: string): Promise<void> {
-  const names = ['model.safetensors', 'model.safetensors.index.json'];
-  const found = await Promise.allSettled(names.map(name => access(join(directory, name))));
-  if (found.some(({ status }) => status === 'fulfilled')) return;
-  throw new ModelError(
-    `${directory} has neither ${names.join(' nor ')}; save the model with save_pretrained(safe_serialization=True)`,
-  );
-}
-
-/** Where the tensors lie. A broken or absent file is the folder's fault, a disk that cannot be read is not. */
-async function readTensorHeaders(directory: string): Promise<Record<string, StoredTensor>> {
-  try {
-    return (await readModelHeaders(directory)).tensors;
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (code !== undefined && code !== 'ENOENT') throw cause;
-    throw new ModelError(`${directory}: ${message}`, { cause });
-  }
-}
-
 const sizeOf = (shape: readonly number[]): number => shape.reduce((size, length) => size * length, 1);
-
-/** Renames to the architecture's own names, and refuses what is missing, surplus or of another shape. */
-function fitWeights<Config>(
-  directory: string,
-  architecture: Architecture<Config>,
-  settings: Config,
-  read: Record<string, StoredTensor>,
-): Record<string, StoredTensor> {
-  const expected = architecture.tensors(settings);
-  const found = Object.fromEntries(
-    Object.entries(read).flatMap(([name, stored]) => {
-      const canonical = architecture.canonicalName(settings, name);
-      return canonical === null ? [] : [[canonical, stored]];
-    }),
-  );
-  refuseNames(directory, 'lacks', difference(expected, found), 'as F32, F16 or BF16');
-  refuseNames(directory, 'has', difference(found, expected), `which ${architecture.name} does not know`);
-  const wrong = Object.entries(expected).filter(([name, shape]) => !sameShape(shape, found[name]!.shape));
-  refuseNames(
-    directory,
-    'disagrees with its config.json in',
-    wrong.map(([name, shape]) => `${name} [${found[name]!.shape}] instead of [${shape}]`),
-  );
-  return Object.fromEntries(Object.keys(expected).map(name => [name, found[name]!]));
-}
-
-const difference = (of: object, without: object): string[] =>
-  Object.keys(of).filter(name => !Object.hasOwn(without, name));
-
-const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
-  a.length === b.length && a.every((length, i) => length === b[i]);
-
-function refuseNames(directory: string, verb: string, names: readonly string[], more = ''): void {
-  if (names.length === 0) return;
-  throw new ModelError(`${directory} ${verb} ${listNames(names)}${more && ` ${more}`}`);
-}

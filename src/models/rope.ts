@@ -2,6 +2,7 @@
 import type { Tensor } from '@tensorflow/tfjs';
 import { tf } from '../engine/tf.ts';
 import { type ConfigJson, readChoice, readCount, readObject, readPositive, refuse } from './config-fields.ts';
+import { ModelError } from './model-error.ts';
 
 type RopeType = 'default' | 'linear' | 'llama3';
 const ROPE_TYPES = ['default', 'linear', 'llama3'] as const;
@@ -48,6 +49,9 @@ export function readFrequencies(json: ConfigJson, headDim: number): Float32Array
 
 function readRope(json: ConfigJson): ConfigJson {
   const given = readObject(json, 'rope_scaling') ?? readObject(json, 'rope_parameters') ?? {};
+  // transformers 5 can nest one set per kind of layer; no model served here has more than one.
+  const nested = Object.keys(given).find(name => typeof given[name] === 'object' && given[name] !== null);
+  if (nested) throw new ModelError(`config.json: rope_parameters per layer type (${nested}) are not served`);
   return {
     ...given,
     rope_type: given.rope_type ?? given.type,

@@ -71,14 +71,27 @@ describe('a folder that fits', () => {
     ]);
   });
 
-  test('may carry an output projection although it is tied', async () => {
-    const directory = await copyGolden('llama3');
-    await changeTensors(join(directory, 'model.safetensors'), tensors => {
-      tensors['lm_head.weight'] = { dtype: 'F32', shape: [96, 32], data: new Float32Array(96 * 32) };
+  test.each([
+    ['llama3', 'model.embed_tokens.weight'],
+    ['gpt2', 'wte.weight'],
+  ])('of a tied model (%s) may hold the shared tensor under either name or both', async (name, embedding) => {
+    const both = await copyGolden(name);
+    await changeTensors(join(both, 'model.safetensors'), tensors => {
+      tensors['lm_head.weight'] = tensors[embedding]!;
     });
-    const model = await openModel(directory);
-    expect(model.weights['lm_head.weight']).toBeUndefined();
-    expect(model.outputWeight).toBe('model.embed_tokens.weight');
+    const head = await copyGolden(name);
+    await changeTensors(join(head, 'model.safetensors'), tensors => {
+      tensors['lm_head.weight'] = tensors[embedding]!;
+      delete tensors[embedding];
+    });
+    const original = await openModel(goldenDirectory(name));
+    for (const directory of [both, head]) {
+      const { weights, outputWeight } = await openModel(directory);
+      expect(Object.keys(weights)).toEqual(Object.keys(original.weights));
+      expect(await readTensor(weights[outputWeight]!)).toEqual(
+        await readTensor(original.weights[outputWeight]!),
+      );
+    }
   });
 
   test('has weights that read as their file says', async () => {
@@ -155,6 +168,16 @@ describe('a folder that is refused', () => {
     expect(message).toBe('<folder> has model.layers.0.self_attn.q_proj.bias which llama does not know');
   });
 
+  test('a tied model with two different tensors', async () => {
+    const message = await withTensors('llama3', tensors => {
+      tensors['lm_head.weight'] = { dtype: 'F32', shape: [96, 32], data: new Float32Array(96 * 32) };
+    });
+    expect(message).toBe(
+      '<folder> has a lm_head.weight that differs from model.embed_tokens.weight, ' +
+        'but its config.json ties them (tie_word_embeddings)',
+    );
+  });
+
   test('a tensor of another shape', async () => {
     const message = await withConfig('llama3', { intermediate_size: 64 });
     expect(message).toContain('model.layers.0.mlp.gate_proj.weight [48,32] instead of [64,32]');
@@ -192,6 +215,10 @@ describe('a folder that is refused', () => {
       'rope_type must be one of default, linear, llama3',
     ],
     [{ rope_scaling: { type: 'dynamic', factor: 2 } }, 'not "dynamic"'],
+    [
+      { rope_parameters: { full_attention: { rope_type: 'default' } } },
+      'rope_parameters per layer type (full_attention) are not served',
+    ],
     [{ partial_rotary_factor: 0.5 }, 'partial_rotary_factor 0.5 is not served'],
     [{ quantization_config: { quant_method: 'gptq' } }, 'quantization_config'],
   ])('a config that asks for %j', async (change, message) => {
