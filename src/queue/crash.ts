@@ -1,0 +1,26 @@
+// What is said of a trainer that died: why, and what to change.
+import type { TrainerEnd } from './trainer.ts';
+
+const OUT_OF_MEMORY = 'The training process was killed, most likely because the machine ran out of memory';
+
+const signals: Partial<Record<NodeJS.Signals, string>> = {
+  SIGKILL: OUT_OF_MEMORY,
+  SIGSEGV: 'The training process crashed in native code (SIGSEGV)',
+  SIGABRT: 'The training process aborted (SIGABRT)',
+  SIGBUS: 'The training process crashed reading its files (SIGBUS), perhaps because the disk is full',
+};
+
+/** Its output stays in the log: it may quote data. */
+export function crashReason({ code, signal, output }: TrainerEnd): string {
+  if (/JavaScript heap out of memory|bad_alloc|Failed to allocate memory/i.test(output)) return OUT_OF_MEMORY;
+  if (signal) return signals[signal] ?? `The training process was ended by ${signal}`;
+  return `The training process ended unexpectedly with exit code ${code}`;
+}
+
+export function crashMessage(reason: string, crashes: number): string {
+  const advice =
+    reason === OUT_OF_MEMORY
+      ? 'Lower max_length, batch_size or rank in method.supervised.hyperparameters, use adapter "lora", or give the worker more memory.'
+      : "The worker's log says more.";
+  return `${reason}, ${crashes} times in a row without reaching a checkpoint. ${advice}`;
+}

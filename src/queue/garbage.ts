@@ -1,0 +1,26 @@
+// Removes a job's objects that no row names: old checkpoints, and what killed runs left behind.
+import type pg from 'pg';
+import type { Blobs } from '../blobs/blobs.ts';
+import { findUsedKeys } from '../store/runs.ts';
+
+export interface GarbageDeps {
+  readonly pool: pg.Pool;
+  readonly blobs: Blobs;
+}
+
+export interface CleanedJob {
+  readonly jobId: string;
+  /** What a later attempt is about to store must stay: its row comes afterwards. */
+  readonly attempt: number;
+}
+
+/** Keys are `jobs/{job}/{attempt}/...`. */
+export async function cleanJob({ pool, blobs }: GarbageDeps, { jobId, attempt }: CleanedJob): Promise<void> {
+  const found: string[] = [];
+  for await (const key of blobs.list(`jobs/${jobId}/`)) {
+    if (Number(key.split('/')[2]) <= attempt) found.push(key);
+  }
+  if (found.length === 0) return;
+  const used = await findUsedKeys(pool, jobId); // after listing: what was stored meanwhile is not in the list
+  for (const key of found) if (!used.has(key)) await blobs.delete(key);
+}

@@ -1,0 +1,128 @@
+// What a trainer needs on its machine before it starts: model, data, and the checkpoint to go on from.
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import type pg from 'pg';
+import { BlobNotFound } from '../blobs/blobs.ts';
+import type { Config } from '../config.ts';
+import type { ModelCache } from '../serving/model-cache.ts';
+import type { JobError } from '../store/jobs.ts';
+import { type ModelRow, readModel } from '../store/models.ts';
+import { findInputFile, findResumePoint, type Run } from '../store/runs.ts';
+import type { TrainSpec } from '../training/protocol.ts';
+import { downloadFile, downloadFolder, type Store } from './artifacts.ts';
+import { untilItWorks } from './retry.ts';
+
+/** What the job names is gone. */
+export class InputMissing extends Error {
+  readonly jobError: JobError;
+
+  constructor(param: 'training_file' | 'validation_file' | 'model', id: string) {
+    const what = { training_file: 'Training file', validation_file: 'Validation file', model: 'Model' }[
+      param
+    ];
+    super(`${what} ${id} is no longer there`);
+    this.jobError = { code: `invalid_${param}`, param, message: this.message };
+  }
+}
+
+export interface InputDeps {
+  readonly config: Config;
+  readonly pool: pg.Pool;
+  readonly store: Store;
+  readonly models: ModelCache;
+}
+
+export async function prepareSpec(deps: InputDeps, job: Run, directory: string): Promise<TrainSpec> {
+  const { config } = deps;
+  const models = await fetchModels(deps, job.model);
+  return {
+    jobId: job.id,
+    ...models,
+    trainingFile: await fetchFile(deps, directory, 'training_file', job.trainingFile),
+    validationFile: job.validationFile
+      ? await fetchFile(deps, directory, 'validation_file', job.validationFile)
+      : null,
+    workDirectory: directory,
+    resumeDirectory: await fetchResumePoint(deps, job.id, directory),
+    method: 'supervised',
+    hyperparameters: job.method.supervised?.hyperparameters ?? {},
+    seed: job.seed,
+    engine: config.engine,
+    device: config.device,
+    threads: config.threads,
+    checkpointSeconds: config.checkpointSeconds,
+    memoryBudgetBytes: config.memoryBudgetBytes,
+    layout: job.layout,
+  };
+}
+
+/** A fine-tuned adapter is gone on from, on its base. */
+async function fetchModels(deps: InputDeps, id: string) {
+  const model = await findModel(deps, id);
+  if (model.kind !== 'adapter')
+    return { modelDirectory: await fetchModel(deps, model), adapterDirectory: null };
+  const base = await findModel(deps, model.baseModel!);
+  return {
+    modelDirectory: await fetchModel(deps, base),
+    adapterDirectory: await fetchModel(deps, model),
+  };
+}
+
+async function findModel({ pool, store }: InputDeps, id: string): Promise<ModelRow> {
+  const model = await untilItWorks(() => readModel(pool, id), { what: 'reading the model', ...store });
+  if (!model) throw new InputMissing('model', id);
+  return model;
+}
+
+async function fetchModel({ models, store }: InputDeps, model: ModelRow): Promise<string> {
+  try {
+    return await untilItWorks(() => models.materialize(model.files), {
+      what: `fetching model ${model.id}`,
+      ...store,
+    });
+  } catch (error) {
+    throw error instanceof BlobNotFound ? new InputMissing('model', model.id) : error;
+  }
+}
+
+/** The object itself where it lies on this machine, else a copy. */
+async function fetchFile(
+  { pool, store }: InputDeps,
+  directory: string,
+  param: 'training_file' | 'validation_file',
+  id: string,
+): Promise<string> {
+  const file = await untilItWorks(() => findInputFile(pool, id), { what: 'reading a file', ...store });
+  if (!file) throw new InputMissing(param, id);
+  const local = store.blobs.localPath(file.blobKey);
+  if (
+    local &&
+    (await access(local).then(
+      () => true,
+      () => false,
+    ))
+  )
+    return local;
+  const path = join(directory, `${param}.jsonl`);
+  try {
+    await downloadFile(store, { key: file.blobKey, sha256: file.sha256 }, path);
+  } catch (error) {
+    throw error instanceof BlobNotFound ? new InputMissing(param, id) : error;
+  }
+  return path;
+}
+
+async function fetchResumePoint(
+  { pool, store }: InputDeps,
+  jobId: string,
+  directory: string,
+): Promise<string | null> {
+  const point = await untilItWorks(() => findResumePoint(pool, jobId), {
+    what: 'reading checkpoints',
+    ...store,
+  });
+  if (!point) return null;
+  const path = join(directory, 'resume');
+  await downloadFolder(store, point.files, path);
+  return path;
+}

@@ -1,0 +1,68 @@
+// Keeps a job's lease alive while it is worked on, and hears what its user wants: cancel, pause, resume.
+// Notifications are hints; the row's status is what counts.
+import type pg from 'pg';
+import type { Logger } from '../log.ts';
+import type { JobStatus } from '../store/jobs.ts';
+import { extendLease, JobEnded, type Lease, LeaseLost } from '../store/leases.ts';
+import type { Notifications } from '../store/notifications.ts';
+
+export interface LeaseKeeper {
+  /** Aborted with LeaseLost or JobEnded when nothing more is to be done for the job. */
+  readonly signal: AbortSignal;
+  /** Whoever asked for it last hears of every status that the job is found in. */
+  onStatus(listener: (status: JobStatus) => void): void;
+  close(): void;
+}
+
+export interface KeeperDeps {
+  readonly pool: pg.Pool;
+  readonly log: Logger;
+  /** Of the channel that tells of jobs whose status has changed. */
+  readonly control: Notifications;
+}
+
+const ENDED: readonly JobStatus[] = ['succeeded', 'failed', 'cancelled'];
+
+/** Three heartbeats fit into a lease. A database that is away for longer is waited for: the fence keeps order. */
+export function keepLease({ pool, log, control }: KeeperDeps, lease: Lease): LeaseKeeper {
+  const abort = new AbortController();
+  let listener: (status: JobStatus) => void = () => undefined;
+  let looking = false;
+  let lookAgain = false;
+
+  async function look(): Promise<void> {
+    if (looking) {
+      lookAgain = true;
+      return;
+    }
+    looking = true;
+    do {
+      lookAgain = false;
+      await extendLease(pool, lease).then(judge, error =>
+        log.warn({ job: lease.jobId, error: (error as Error).message }, 'a heartbeat failed'),
+      );
+    } while (lookAgain);
+    looking = false;
+  }
+
+  function judge(status: JobStatus | null): void {
+    if (abort.signal.aborted) return;
+    if (status === null) abort.abort(new LeaseLost(lease));
+    else if (ENDED.includes(status)) abort.abort(new JobEnded(lease, status));
+    else listener(status);
+  }
+
+  const timer = setInterval(() => void look(), (lease.leaseSeconds * 1000) / 3);
+  const unsubscribe = control.subscribe(lease.jobId, () => void look());
+  return {
+    signal: abort.signal,
+    onStatus(hear) {
+      listener = hear;
+      void look();
+    },
+    close() {
+      clearInterval(timer);
+      unsubscribe();
+    },
+  };
+}

@@ -1,0 +1,76 @@
+// What a run says to its user: OpenAI's event texts, each with the name that makes it be said once.
+import type { NewEvent } from '../store/events.ts';
+import type { Prepared, Step } from '../store/runs.ts';
+
+export const started: NewEvent = { message: 'Fine-tuning job started', once: 'started' };
+
+export function validating(trainingFile: string, validationFile: string | null): NewEvent {
+  const files = validationFile ? `${trainingFile} and validation file: ${validationFile}` : trainingFile;
+  return { message: `Validating training file: ${files}`, once: 'validating' };
+}
+
+export const validated: NewEvent = {
+  message: 'Files validated, moving job to queued state',
+  once: 'validated',
+};
+
+/** `Step 3/30: training loss=1.23, validation loss=1.30, full validation loss=1.28`. */
+export function step({ metrics, totalSteps }: Step): NewEvent {
+  const losses = [
+    ['training loss', metrics.train_loss],
+    ['validation loss', metrics.valid_loss],
+    ['full validation loss', metrics.full_valid_loss],
+  ] as const;
+  const shown = losses.filter(([, loss]) => loss !== undefined);
+  return {
+    message: `Step ${metrics.step}/${totalSteps}: ${shown.map(([name, loss]) => `${name}=${loss!.toFixed(2)}`).join(', ')}`,
+    type: 'metrics',
+    data: { ...metrics, total_steps: totalSteps },
+    once: `step:${metrics.step}`,
+  };
+}
+
+/** Null when every example is whole. */
+export function truncated(prepared: Prepared): NewEvent | null {
+  const { truncatedExamples: cut, hyperparameters } = prepared;
+  if (cut === 0) return null;
+  const limit = hyperparameters.max_length;
+  const all = prepared.examples + prepared.validationExamples;
+  return {
+    level: 'warn',
+    message: `${cut} of ${all} examples had more than ${limit} tokens and were cut from the end`,
+    data: { truncated_examples: cut, examples: all, max_length: limit },
+    once: 'truncated',
+  };
+}
+
+export function checkpointCreated(stepNumber: number): NewEvent {
+  return { message: `Checkpoint created at step ${stepNumber}`, once: `checkpoint:${stepNumber}` };
+}
+
+export function evaluated(report: Record<string, unknown>): NewEvent {
+  return {
+    message: 'Evaluation of the base model and the fine-tuned model completed',
+    data: report,
+    once: 'evaluation',
+  };
+}
+
+export function progress(message: string): NewEvent {
+  return { message, once: `progress:${message}` };
+}
+
+export function modelCreated(model: string): NewEvent {
+  return { message: `New fine-tuned model created: ${model}`, once: 'model' };
+}
+
+export const completed: NewEvent = { message: 'The job has successfully completed', once: 'completed' };
+
+export function failed(message: string): NewEvent {
+  return { level: 'error', message, once: 'failed' };
+}
+
+export function interrupted(attempt: number, why: string, step: number | null): NewEvent {
+  const from = step === null ? 'from the start' : `from step ${step}`;
+  return { level: 'warn', message: `${why}; the job goes on ${from}`, once: `interrupted:${attempt}` };
+}

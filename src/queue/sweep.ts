@@ -1,0 +1,71 @@
+// Finds jobs that fell out of somebody's hands: a lease that ran out, a message that was lost, objects of ended jobs.
+import type pg from 'pg';
+import type { Blobs } from '../blobs/blobs.ts';
+import type { Logger } from '../log.ts';
+import { inTransaction } from '../store/database.ts';
+import { appendEvents } from '../store/events.ts';
+import { findWaitingJobs, type LostJob, takeBackLostJobs } from '../store/leases.ts';
+import { dropUnservedCheckpoints, findResumePoint, findUncleanJobs, writeFailure } from '../store/runs.ts';
+import { cleanJob } from './garbage.ts';
+import { dbOf, type Queue, type QueueName, queueChannel } from './queue.ts';
+import * as say from './run-events.ts';
+
+export interface SweepDeps {
+  readonly log: Logger;
+  readonly pool: pg.Pool;
+  readonly blobs: Blobs;
+  readonly queue: Queue;
+}
+
+/** Without a checkpoint between them. A job that takes its worker's machine down would do so for ever. */
+const MAX_LOST_LEASES = 20;
+
+/** Several workers may sweep at once. */
+export async function sweep(deps: SweepDeps): Promise<void> {
+  const lost = await inTransaction(deps.pool, takeBack);
+  for (const job of lost) deps.log.warn({ job: job.id, attempt: job.attempt }, 'a lease ran out');
+  await sendMissingMessages(deps);
+  await cleanEndedJobs(deps);
+}
+
+async function takeBack(tx: pg.PoolClient): Promise<LostJob[]> {
+  const lost = await takeBackLostJobs(tx);
+  for (const job of lost) {
+    if (job.lostLeases >= MAX_LOST_LEASES) await giveUp(tx, job);
+    else if (job.status === 'queued') await tell(tx, job);
+  }
+  return lost;
+}
+
+async function tell(tx: pg.PoolClient, job: LostJob): Promise<void> {
+  const point = await findResumePoint(tx, job.id);
+  const why = 'The worker that ran the job was lost';
+  await appendEvents(tx, job.id, [say.interrupted(job.attempt, why, point?.step ?? null)]);
+}
+
+async function giveUp(tx: pg.PoolClient, job: LostJob): Promise<void> {
+  const message = `The worker was lost ${job.lostLeases} times in a row without reaching a checkpoint. If the job takes more memory than its machine has, lower max_length, batch_size or rank in method.supervised.hyperparameters, or give the worker more.`;
+  await writeFailure(tx, job.id, { code: 'server_error', message, param: null });
+  await appendEvents(tx, job.id, [say.failed(message)]);
+}
+
+const queueOf = { validating_files: 'validate-files', queued: 'train' } as const;
+
+/** A job that has a message keeps that one. */
+async function sendMissingMessages({ pool, queue }: SweepDeps): Promise<void> {
+  const waiting = await findWaitingJobs(pool);
+  const byQueue = Map.groupBy(waiting, job => queueOf[job.status] as QueueName);
+  for (const [name, jobs] of byQueue) {
+    const messages = jobs.map(({ id }) => ({ data: { jobId: id }, singletonKey: id }));
+    const db = dbOf(pool);
+    const sent = await queue.boss.insert(name, messages, { db, returnId: true });
+    if (sent?.length) await pool.query('select pg_notify($1, $2)', [queueChannel, name]);
+  }
+}
+
+async function cleanEndedJobs({ pool, blobs }: SweepDeps): Promise<void> {
+  for (const jobId of await findUncleanJobs(pool)) {
+    await dropUnservedCheckpoints(pool, jobId);
+    await cleanJob({ pool, blobs }, { jobId, attempt: Number.POSITIVE_INFINITY });
+  }
+}

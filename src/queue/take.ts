@@ -1,0 +1,102 @@
+// Takes messages as long as there are free hands. A message is taken, the job's lease with it, and the message removed in
+// one transaction: from then on the lease says who works, and a run may take longer than any message lives.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import type { Logger } from '../log.ts';
+import { inTransaction } from '../store/database.ts';
+import { type Lease, type Runner, takeLease } from '../store/leases.ts';
+import type { Notifications } from '../store/notifications.ts';
+import { dbOf, type Queue } from './queue.ts';
+
+export interface TakeDeps {
+  readonly log: Logger;
+  readonly pool: pg.Pool;
+  readonly queue: Queue;
+  readonly runner: Runner;
+  /** Of the channel that tells of new messages. */
+  readonly arrivals: Notifications;
+}
+
+export interface Work {
+  readonly queue: 'validate-files' | 'train';
+  /** Jobs at once. */
+  readonly hands: number;
+  /** Must not throw. */
+  handle(lease: Lease): Promise<void>;
+}
+
+const statusOf = { 'validate-files': 'validating_files', train: 'queued' } as const;
+/** Notifications come sooner; this is for those that were missed. */
+const LOOK_MS = 2_000;
+
+/** Returns how to stop: no new job is taken, and those in hand are waited for. */
+export function takeWork(deps: TakeDeps, work: Work): () => Promise<void> {
+  const stopping = new AbortController();
+  const bell = openBell();
+  const unsubscribe = deps.arrivals.subscribe(null, bell.ring);
+  const inHand = new Set<Promise<void>>();
+
+  async function loop(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      const taken = inHand.size < work.hands ? await takeOrLog(deps, work) : null;
+      if (taken?.lease) hold(work.handle(taken.lease));
+      if (!taken) await bell.wait(LOOK_MS, stopping.signal);
+    }
+    await Promise.all(inHand);
+  }
+
+  function hold(job: Promise<void>): void {
+    inHand.add(job);
+    void job.finally(() => {
+      inHand.delete(job);
+      bell.ring();
+    });
+  }
+
+  const ended = loop();
+  return async () => {
+    stopping.abort();
+    unsubscribe();
+    bell.ring();
+    await ended;
+  };
+}
+
+/** Null when there is nothing to take, or the database is away. */
+async function takeOrLog(deps: TakeDeps, work: Work): Promise<{ lease: Lease | null } | null> {
+  try {
+    return await takeNext(deps, work.queue);
+  } catch (error) {
+    deps.log.warn({ error: (error as Error).message, queue: work.queue }, 'the queue could not be read');
+    return null;
+  }
+}
+
+/** A message for a job that needs nothing is taken, too, with no lease. */
+async function takeNext(
+  { pool, queue, runner }: TakeDeps,
+  name: Work['queue'],
+): Promise<{ lease: Lease | null } | null> {
+  return inTransaction(pool, async tx => {
+    const db = dbOf(tx);
+    const [message] = await queue.boss.fetch<{ jobId: string }>(name, { db });
+    if (!message) return null;
+    await queue.boss.deleteJob(name, message.id, { db });
+    return { lease: await takeLease(tx, message.data.jobId, statusOf[name], runner) };
+  });
+}
+
+/** Rung before it is waited for, it is heard all the same. */
+function openBell() {
+  let rung = Promise.withResolvers<void>();
+  return {
+    ring: () => rung.resolve(),
+    async wait(timeoutMs: number, signal: AbortSignal) {
+      const timer = new AbortController();
+      const timeout = sleep(timeoutMs, undefined, { signal: AbortSignal.any([signal, timer.signal]) });
+      await Promise.race([rung.promise, timeout.catch(() => undefined)]);
+      timer.abort();
+      rung = Promise.withResolvers();
+    },
+  };
+}

@@ -1,0 +1,182 @@
+// One run of a training job, from its lease to its end: inputs in, the trainer followed, what it says made to last.
+// The arithmetic is the trainer's (src/training); here are processes, objects and rows.
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type pg from 'pg';
+import type { Blobs } from '../blobs/blobs.ts';
+import type { Config } from '../config.ts';
+import type { Logger } from '../log.ts';
+import type { ModelCache } from '../serving/model-cache.ts';
+import { appendEvents } from '../store/events.ts';
+import type { JobStatus } from '../store/jobs.ts';
+import { fenced, goOnRunning, JobEnded, type Lease, LeaseLost, releaseLease } from '../store/leases.ts';
+import type { Notifications } from '../store/notifications.ts';
+import { countCrash, findResumePoint, readRun, writeFailure } from '../store/runs.ts';
+import type { Store } from './artifacts.ts';
+import { crashMessage, crashReason } from './crash.ts';
+import { cleanJob } from './garbage.ts';
+import { InputMissing, prepareSpec } from './inputs.ts';
+import { keepLease, type LeaseKeeper } from './lease-keeper.ts';
+import type { Queue } from './queue.ts';
+import { type Recorder, type RunEnd, recordRun } from './record.ts';
+import { untilItWorks } from './retry.ts';
+import * as say from './run-events.ts';
+import { startTrainer, type Trainer } from './trainer.ts';
+import type { WorkDirectory } from './work-directory.ts';
+
+export interface TrainDeps {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly pool: pg.Pool;
+  readonly blobs: Blobs;
+  readonly queue: Queue;
+  readonly control: Notifications;
+  readonly work: WorkDirectory;
+  readonly models: ModelCache;
+  /** Aborted when the worker is to end. */
+  readonly closing: AbortSignal;
+  /** Another module than the real trainer, for tests. */
+  readonly trainerModule?: string;
+}
+
+/** So long a trainer may take to write a checkpoint when the worker is told to end. */
+const CLOSING_MS = 8_000;
+/** Without a checkpoint between them. */
+const MAX_CRASHES = 3;
+
+/** Never throws: whatever happens, the job is left to somebody or ended. */
+export async function train(deps: TrainDeps, lease: Lease): Promise<void> {
+  const log = deps.log.child({ job: lease.jobId, attempt: lease.attempt });
+  const keeper = keepLease({ ...deps, log }, lease);
+  const folder = `${lease.jobId}.${lease.attempt}`;
+  try {
+    const end = await run({ ...deps, log }, lease, keeper, await deps.work.open(folder));
+    await settle({ ...deps, log }, lease, keeper, end);
+  } catch (error) {
+    logEnd(log, keeper.signal.aborted ? keeper.signal.reason : error);
+  } finally {
+    keeper.close();
+    await deps.work.remove(folder);
+    await cleanJob(deps, lease).catch(error => log.warn({ error }, 'a job was not cleaned up'));
+  }
+}
+
+function logEnd(log: Logger, reason: unknown): void {
+  if (reason instanceof LeaseLost || reason instanceof JobEnded) log.info(reason.message);
+  else log.error({ error: reason }, 'a run broke off; its lease will run out');
+}
+
+/** How a run ended, when its job still is ours. */
+type End = RunEnd | { type: 'stopped' } | { type: 'crashed'; reason: string };
+
+async function run(deps: TrainDeps, lease: Lease, keeper: LeaseKeeper, directory: string): Promise<End> {
+  const { log, pool, blobs } = deps;
+  const store: Store = { blobs, log, signal: keeper.signal };
+  const retry = { log, signal: keeper.signal };
+  const job = await untilItWorks(() => readRun(pool, lease.jobId), { what: 'reading the job', ...retry });
+  await untilItWorks(() => fenced(pool, lease, tx => appendEvents(tx, job.id, [say.started])), {
+    what: 'writing the start',
+    ...retry,
+  });
+  try {
+    const spec = await prepareSpec({ ...deps, store }, job, directory);
+    const specPath = join(directory, 'spec.json');
+    await writeFile(specPath, JSON.stringify(spec, null, 2));
+    const recorder: Recorder = { ...deps, store, lease, job, directory };
+    return await follow(recorder, deps, keeper, () => startTrainer(specPath, deps.trainerModule));
+  } catch (error) {
+    if (error instanceof InputMissing) return { type: 'failed', error: error.jobError };
+    throw error;
+  }
+}
+
+/** From the trainer's start until it is gone and what it said is stored. */
+async function follow(
+  recorder: Recorder,
+  { pool, log, closing }: TrainDeps,
+  keeper: LeaseKeeper,
+  start: () => Trainer,
+): Promise<End> {
+  if (closing.aborted) return { type: 'stopped' };
+  const trainer = start();
+  log.info({ trainer: trainer.pid }, 'the trainer runs');
+  const pausing = pauseOnce(trainer);
+  const hear = (status: JobStatus) => {
+    if (status === 'paused') pausing.begin();
+    if (status === 'queued' && !pausing.begun())
+      void goOnRunning(pool, recorder.lease).catch(error => log.warn({ error }, 'a heartbeat failed'));
+  };
+  const close = () => pausing.begin(CLOSING_MS);
+  keeper.onStatus(hear);
+  keeper.signal.addEventListener('abort', trainer.kill);
+  closing.addEventListener('abort', close);
+  try {
+    const end = await recordRun(recorder, trainer.events);
+    keeper.signal.throwIfAborted();
+    if (end) return end;
+    if (closing.aborted) return { type: 'stopped' };
+    return { type: 'crashed', reason: crashReason(await trainer.ended) };
+  } finally {
+    pausing.end();
+    closing.removeEventListener('abort', close);
+    keeper.signal.removeEventListener('abort', trainer.kill);
+    trainer.kill();
+    const { output } = await trainer.ended;
+    if (output) log.warn({ output }, 'the trainer wrote to its error output');
+  }
+}
+
+/** Tells the trainer once; one that must be gone soon is killed when it takes longer. */
+function pauseOnce(trainer: Trainer) {
+  let told = false;
+  let timer: NodeJS.Timeout | undefined;
+  return {
+    begun: () => told,
+    begin(killAfterMs?: number) {
+      if (killAfterMs !== undefined) timer ??= setTimeout(trainer.kill, killAfterMs);
+      if (!told) trainer.tell({ type: 'pause' });
+      told = true;
+    },
+    end: () => clearTimeout(timer),
+  };
+}
+
+// ---- ends
+
+async function settle(deps: TrainDeps, lease: Lease, keeper: LeaseKeeper, end: End): Promise<void> {
+  if (end.type === 'succeeded') return;
+  const { pool, log, queue } = deps;
+  await untilItWorks(
+    () =>
+      fenced(pool, lease, async (tx, status) => {
+        if (end.type === 'failed') return fail(tx, lease, end.error);
+        if (end.type === 'crashed' && !(await mayGoOn(tx, lease, end.reason))) return;
+        const left: JobStatus = status === 'paused' ? 'paused' : 'queued';
+        await releaseLease(tx, lease, left);
+        if (left === 'queued') await queue.enqueueTraining(lease.jobId, { client: tx });
+      }),
+    { what: 'writing the end', log, signal: keeper.signal },
+  );
+  log.info({ end: end.type }, 'the run is over');
+}
+
+async function fail(
+  tx: pg.PoolClient,
+  lease: Lease,
+  error: { code: string; message: string; param: string | null },
+) {
+  await writeFailure(tx, lease.jobId, error);
+  await appendEvents(tx, lease.jobId, [say.failed(error.message)]);
+}
+
+/** Counts a death of the trainer, and fails the job when there were too many. */
+async function mayGoOn(tx: pg.PoolClient, lease: Lease, reason: string): Promise<boolean> {
+  const crashes = await countCrash(tx, lease.jobId);
+  if (crashes >= MAX_CRASHES) {
+    await fail(tx, lease, { code: 'server_error', message: crashMessage(reason, crashes), param: null });
+    return false;
+  }
+  const point = await findResumePoint(tx, lease.jobId);
+  await appendEvents(tx, lease.jobId, [say.interrupted(lease.attempt, reason, point?.step ?? null)]);
+  return true;
+}

@@ -1,0 +1,112 @@
+// The trainer's process: started, listened to, told to pause, killed. What it says is defined in training/protocol.ts.
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import type { TrainerCommand, TrainerEvent } from '../training/protocol.ts';
+
+const TRAINER = new URL('../training/child.ts', import.meta.url).pathname;
+const KEPT_OUTPUT = 4000;
+
+export interface Trainer {
+  readonly pid: number | undefined;
+  /** In order; ends when the process is gone and everything it said has been given. */
+  readonly events: AsyncIterable<TrainerEvent[]>;
+  /** How it ended; of use once `events` has ended. */
+  readonly ended: Promise<TrainerEnd>;
+  tell(command: TrainerCommand): void;
+  /** At once, without a word. */
+  kill(): void;
+}
+
+export interface TrainerEnd {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  /** The last of what it wrote to its error output. */
+  output: string;
+}
+
+/**
+ * A process in a group of its own: Ctrl-C is for the worker, which tells the trainer. It ends by itself when the
+ * connection to the worker closes, however the worker ends.
+ */
+export function startTrainer(specPath: string, module = TRAINER): Trainer {
+  const child = fork(module, [specPath], {
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    detached: true,
+  });
+  const output = keepOutput(child);
+  const inbox = openInbox<TrainerEvent>();
+  child.on('message', message => inbox.push(message as TrainerEvent));
+  const ended = untilGone(child).then(end => {
+    inbox.close();
+    return { ...end, output: output() };
+  });
+  return {
+    pid: child.pid,
+    events: inbox.batches,
+    ended,
+    tell(command) {
+      if (child.connected) child.send(command, () => undefined); // one that has just died is no error
+    },
+    kill: () => void child.kill('SIGKILL'),
+  };
+}
+
+/** Its last words may come after its exit: the connection must have been read to its end, too. */
+async function untilGone(
+  child: ChildProcess,
+): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
+  const disconnected = once(child, 'disconnect').catch(() => undefined);
+  const failed = new Promise<Error>(done => child.once('error', done));
+  const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
+  const first = await Promise.race([exited, failed]);
+  if (first instanceof Error) return { code: null, signal: null };
+  if (child.connected) await disconnected;
+  return { code: first[0], signal: first[1] };
+}
+
+function keepOutput(child: ChildProcess): () => string {
+  let kept = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    kept = (kept + text).slice(-KEPT_OUTPUT);
+  });
+  return () => kept.trim();
+}
+
+interface Inbox<T> {
+  push(item: T): void;
+  close(): void;
+  /** All that has come in since the last batch, together. */
+  batches: AsyncIterable<T[]>;
+}
+
+function openInbox<T>(): Inbox<T> {
+  let waiting: T[] = [];
+  let closed = false;
+  let wake = Promise.withResolvers<void>();
+  async function* batches(): AsyncGenerator<T[]> {
+    for (;;) {
+      if (waiting.length > 0) {
+        const batch = waiting;
+        waiting = [];
+        yield batch;
+      } else if (closed) {
+        return;
+      } else {
+        await wake.promise;
+        wake = Promise.withResolvers();
+      }
+    }
+  }
+  return {
+    push(item) {
+      waiting.push(item);
+      wake.resolve();
+    },
+    close() {
+      closed = true;
+      wake.resolve();
+    },
+    batches: batches(),
+  };
+}

@@ -1,0 +1,127 @@
+// Reads a new job's files and says what is wrong with them: every bad line as an event, the first as the job's error.
+// What a line must be is src/data/validate.ts'.
+import type pg from 'pg';
+import { BlobNotFound, type Blobs } from '../blobs/blobs.ts';
+import { type FileKind, toJobError, type ValidationReport, validateTrainingFile } from '../data/validate.ts';
+import type { Logger } from '../log.ts';
+import { appendEvents, type NewEvent } from '../store/events.ts';
+import type { JobError } from '../store/jobs.ts';
+import { fenced, JobEnded, type Lease, LeaseLost, releaseLease } from '../store/leases.ts';
+import type { Notifications } from '../store/notifications.ts';
+import { findInputFile, type Run, readRun, writeFailure } from '../store/runs.ts';
+import { InputMissing } from './inputs.ts';
+import { keepLease } from './lease-keeper.ts';
+import type { Queue } from './queue.ts';
+import { untilItWorks } from './retry.ts';
+import * as say from './run-events.ts';
+
+export interface ValidateDeps {
+  readonly log: Logger;
+  readonly pool: pg.Pool;
+  readonly blobs: Blobs;
+  readonly queue: Queue;
+  readonly control: Notifications;
+}
+
+/** Never throws: a job whose validation breaks off is taken by another when the lease has run out. */
+export async function validateFiles(deps: ValidateDeps, lease: Lease): Promise<void> {
+  const log = deps.log.child({ job: lease.jobId, attempt: lease.attempt });
+  const keeper = keepLease({ ...deps, log }, lease);
+  try {
+    await validate({ ...deps, log }, lease, keeper.signal);
+  } catch (error) {
+    const reason = keeper.signal.aborted ? keeper.signal.reason : error;
+    if (reason instanceof LeaseLost || reason instanceof JobEnded) log.info(reason.message);
+    else log.error({ error: reason }, 'a validation broke off; its lease will run out');
+  } finally {
+    keeper.close();
+  }
+}
+
+async function validate(deps: ValidateDeps, lease: Lease, signal: AbortSignal): Promise<void> {
+  const { pool, log, queue } = deps;
+  const retry = { log, signal };
+  const job = await untilItWorks(() => readRun(pool, lease.jobId), { what: 'reading the job', ...retry });
+  const begin = say.validating(job.trainingFile, job.validationFile);
+  await untilItWorks(() => fenced(pool, lease, tx => appendEvents(tx, job.id, [begin])), {
+    what: 'writing the start',
+    ...retry,
+  });
+  const { error, events } = await readFiles(deps, job, signal);
+  await untilItWorks(
+    () =>
+      fenced(pool, lease, async tx => {
+        await appendEvents(tx, job.id, events);
+        if (error) {
+          await writeFailure(tx, job.id, error);
+        } else {
+          await releaseLease(tx, lease, 'queued');
+          await queue.enqueueTraining(job.id, { client: tx });
+        }
+      }),
+    { what: 'writing the end', ...retry },
+  );
+  log.info({ error: error?.code }, 'the files were validated');
+}
+
+interface Findings {
+  error: JobError | null;
+  events: NewEvent[];
+}
+
+/** Both files are read to their ends: the user learns of everything at once. */
+async function readFiles(deps: ValidateDeps, job: Run, signal: AbortSignal): Promise<Findings> {
+  const files = [
+    { kind: 'training', param: 'training_file', id: job.trainingFile },
+    { kind: 'validation', param: 'validation_file', id: job.validationFile },
+  ] as const;
+  const events: NewEvent[] = [];
+  let error: JobError | null = null;
+  for (const { kind, param, id } of files) {
+    if (!id) continue;
+    const report = await readFile(deps, { kind, param, id, method: job.method.type }, signal);
+    if (report instanceof InputMissing) {
+      error ??= report.jobError;
+      continue;
+    }
+    error ??= toJobError(report, id, param);
+    events.push(...report.errors.map(found => lineEvent(id, param, found)));
+  }
+  events.push(error ? say.failed(error.message) : say.validated);
+  return { error, events };
+}
+
+function lineEvent(
+  file: string,
+  param: string,
+  { line, path, message }: ValidationReport['errors'][number],
+): NewEvent {
+  return {
+    level: 'error',
+    message: `${file}: ${message}`,
+    data: { file, param, line, path },
+    once: `line:${param}:${line}:${path}:${message}`.slice(0, 200),
+  };
+}
+
+/** From the start again when the store breaks off in the middle. */
+async function readFile(
+  { pool, blobs, log }: ValidateDeps,
+  file: { kind: FileKind; param: 'training_file' | 'validation_file'; id: string; method: 'supervised' },
+  signal: AbortSignal,
+): Promise<ValidationReport | InputMissing> {
+  const { kind, param, id, method } = file;
+  return untilItWorks(
+    async () => {
+      const row = await findInputFile(pool, id);
+      if (!row) return new InputMissing(param, id);
+      try {
+        return await validateTrainingFile(await blobs.get(row.blobKey), { kind, method, signal });
+      } catch (error) {
+        if (error instanceof BlobNotFound) return new InputMissing(param, id);
+        throw error;
+      }
+    },
+    { what: `reading ${id}`, log, signal },
+  );
+}

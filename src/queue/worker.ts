@@ -1,0 +1,102 @@
+// The worker: takes jobs from the queue, each kind of work by its own file. Several may run, on several machines.
+import { join } from 'node:path';
+import type { Deps } from '../deps.ts';
+import type { Logger } from '../log.ts';
+import { openModelCache } from '../serving/model-cache.ts';
+import { CONTROL_CHANNEL } from '../store/jobs.ts';
+import { openNotifications } from '../store/notifications.ts';
+import { expireFiles } from './expire-files.ts';
+import { queueChannel } from './queue.ts';
+import { sweep } from './sweep.ts';
+import { takeWork } from './take.ts';
+import { train } from './train.ts';
+import { validateFiles } from './validate-files.ts';
+import { openWorkDirectory } from './work-directory.ts';
+
+export interface Worker {
+  /** Runs in hand write a checkpoint, if they can within seconds, and go back to the queue. */
+  close(): Promise<void>;
+}
+
+export interface WorkerOptions {
+  /** Trainings at once; each takes the whole accelerator. */
+  trainings?: number;
+  validations?: number;
+  /** Another module than the real trainer, for tests. */
+  trainerModule?: string;
+}
+
+export type WorkerDeps = Pick<Deps, 'config' | 'log' | 'pool' | 'blobs' | 'queue'>;
+
+export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {}): Promise<Worker> {
+  const { config, log, queue, blobs } = deps;
+  if (!config.databaseUrl) throw new Error('a worker needs DATABASE_URL');
+  const work = await openWorkDirectory(config.dataDirectory);
+  const control = await openNotifications(config.databaseUrl, CONTROL_CHANNEL, log);
+  const arrivals = await openNotifications(config.databaseUrl, queueChannel, log);
+  const closing = new AbortController();
+  const runner = { id: work.runnerId, leaseSeconds: config.leaseSeconds };
+  const models = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
+  const { trainerModule } = options;
+  const runDeps = { ...deps, control, work, models, closing: closing.signal, trainerModule };
+  const stops = [
+    takeWork(
+      { ...deps, runner, arrivals },
+      {
+        queue: 'validate-files',
+        hands: options.validations ?? 2,
+        handle: lease => validateFiles(runDeps, lease),
+      },
+    ),
+    takeWork(
+      { ...deps, runner, arrivals },
+      { queue: 'train', hands: options.trainings ?? 1, handle: lease => train(runDeps, lease) },
+    ),
+  ];
+  const stopSweeping = keepSweeping(config.leaseSeconds, log, async () => {
+    await work.touch();
+    await sweep(deps);
+  });
+  const expiring = await queue.boss.work('expire-files', { pollingIntervalSeconds: 10 }, async () => {
+    await expireFiles(deps);
+  });
+  log.info({ runner: runner.id }, 'the worker runs');
+  return {
+    async close() {
+      closing.abort();
+      await Promise.all(stops.map(stop => stop()));
+      await stopSweeping();
+      await queue.boss.offWork('expire-files', { id: expiring, wait: true });
+      await Promise.all([control.close(), arrivals.close()]);
+      await work.close();
+    },
+  };
+}
+
+/**
+ * Three times in a lease. After the database was away, a lease's time is waited: its runners could not say either that
+ * they are alive.
+ */
+function keepSweeping(leaseSeconds: number, log: Logger, work: () => Promise<void>): () => Promise<void> {
+  let quietUntil = 0;
+  let running: Promise<void> = Promise.resolve();
+  let busy = false;
+  const timer = setInterval(look, (leaseSeconds * 1000) / 3);
+  function look() {
+    if (busy || Date.now() < quietUntil) return;
+    busy = true;
+    running = work()
+      .catch(error => {
+        quietUntil = Date.now() + leaseSeconds * 1000;
+        log.warn({ error: (error as Error).message }, 'a sweep failed');
+      })
+      .finally(() => {
+        busy = false;
+      });
+  }
+  look();
+  return async () => {
+    clearInterval(timer);
+    await running;
+  };
+}
