@@ -1,6 +1,6 @@
 // The environment as one frozen Config: the only reader of process.env. `.env.example` lists the same variables.
 import { existsSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 
 interface Variable<T> {
@@ -101,6 +101,12 @@ export const variables = {
     '',
     'Memory that training may use, in GiB. Empty: what the machine has free.',
     optional(gibibytes),
+  ),
+  servingMemoryBytes: variable(
+    'ANNEAL_SERVING_GB',
+    '',
+    'Memory that answering requests may use, in GiB. Empty: a quarter of what the machine has.',
+    servingMemory,
   ),
   workers: variable(
     'ANNEAL_WORKERS',
@@ -208,6 +214,10 @@ function integer(minimum: number, maximum: number): (text: string) => number {
 
 function threads(value: string): number {
   return value === '' ? availableParallelism() : integer(1, 1024)(value);
+}
+
+function servingMemory(value: string): number {
+  return value === '' ? Math.floor(totalmem() / 4) : gibibytes(value);
 }
 
 function gibibytes(value: string): number {

@@ -1,11 +1,18 @@
-// What the parts of a running service are handed. Built once, in main.ts (or by a test), and passed on.
+// What the parts of a running service are handed: opened once for a process, passed on, and closed at its end.
+import { join } from 'node:path';
 import type pg from 'pg';
 import type { Blobs } from './blobs/blobs.ts';
+import { openBlobs } from './blobs/open.ts';
 import type { Config } from './config.ts';
-import type { Logger } from './log.ts';
-import type { Queue } from './queue/queue.ts';
-import type { GenerationClient } from './serving/client.ts';
-import type { Notifications } from './store/notifications.ts';
+import { type Logger, openLog } from './log.ts';
+import { openQueue, type Queue } from './queue/queue.ts';
+import { type GenerationClient, openGenerationClient } from './serving/client.ts';
+import { openModelCache } from './serving/model-cache.ts';
+import type { ServiceOptions } from './serving/protocol.ts';
+import { openPool } from './store/database.ts';
+import { EVENTS_CHANNEL } from './store/events.ts';
+import { missingMigrations } from './store/migrate.ts';
+import { type Notifications, openNotifications } from './store/notifications.ts';
 
 export interface Deps {
   readonly config: Config;
@@ -16,4 +23,52 @@ export interface Deps {
   /** Hears of new events of jobs (channel `anneal_events`). */
   readonly events: Notifications;
   readonly generation: GenerationClient;
+}
+
+export interface OpenedDeps {
+  readonly deps: Deps;
+  close(): Promise<void>;
+}
+
+/** Throws when the database does not answer or is not migrated. `config.databaseUrl` must be set. */
+export async function openDeps(config: Config, process: 'api' | 'worker'): Promise<OpenedDeps> {
+  const databaseUrl = config.databaseUrl!;
+  const log = openLog({ level: config.logLevel, process });
+  const pool = openPool(databaseUrl, log);
+  const closing: (() => Promise<unknown>)[] = [() => pool.end()];
+  const close = async () => {
+    for (const closeOne of closing.reverse()) await closeOne();
+  };
+  try {
+    const missing = await missingMigrations(pool);
+    if (missing.length > 0)
+      throw new Error(`the database lacks ${missing.join(', ')}: run \`npm run migrate\``);
+    const onError = (error: Error) => log.warn({ error }, 'queue');
+    const queue = await openQueue(databaseUrl, { onError, supervise: process === 'worker' });
+    closing.push(() => queue.close());
+    const events = await openNotifications(databaseUrl, EVENTS_CHANNEL, log);
+    closing.push(() => events.close());
+    const blobs = await openBlobs(config);
+    const cache = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
+    const generation = openGenerationClient({ service: servingOptions(config), cache, log });
+    closing.push(() => generation.close());
+    return { deps: { config, log, pool, blobs, queue, events, generation }, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** How the memory for answering requests is shared out. */
+const SERVING_SHARES = { models: 0.6, caches: 0.3, adapters: 0.1 };
+
+function servingOptions({ engine, device, threads, servingMemoryBytes }: Config): ServiceOptions {
+  return {
+    engine,
+    device,
+    threads,
+    modelBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.models),
+    cacheBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.caches),
+    adapterBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.adapters),
+  };
 }

@@ -34,14 +34,7 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
         summary: 'Create a job',
         description:
           'Fine-tunes a model on a file. The job is made at once; its files are checked next, then it waits for a worker.',
-        body: {
-          content: {
-            'application/json': {
-              schema: Type.Ref('CreateFineTuningJobRequest'),
-              example: exampleJobRequest,
-            },
-          },
-        },
+        body: Type.Ref('CreateFineTuningJobRequest', { examples: [exampleJobRequest] }),
         response: {
           200: json('The job.', Type.Ref('FineTuningJob'), exampleJob),
           ...errorResponses(400, 404),

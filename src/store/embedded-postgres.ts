@@ -64,6 +64,13 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   return keeper;
 }
 
+/** Connection string of the server that runs on a folder at the moment; null when none does. */
+export async function findRunningPostgres(directory: string): Promise<string | null> {
+  const password = await readFile(passwordPath(resolve(directory)), 'utf8').catch(() => null);
+  const server = password && (await findLeftServer(resolve(directory), password.trim()));
+  return server ? connectionString(server, DATABASE) : null;
+}
+
 interface Launch {
   program: string;
   user: ServerUser | null;
@@ -219,7 +226,9 @@ async function waitUntilReady(server: Server): Promise<boolean> {
   const deadline = Date.now() + START_TIMEOUT_MS;
   while (signalProcess(server.pid, 0)) {
     if (Date.now() > deadline) {
-      throw new Error(`Postgres did not answer within ${START_TIMEOUT_MS / 1000} s; see ${server.directory}.log`);
+      throw new Error(
+        `Postgres did not answer within ${START_TIMEOUT_MS / 1000} s; see ${server.directory}.log`,
+      );
     }
     const client = await connect(server, SUPERUSER).catch(() => null);
     if (client) {

@@ -1,0 +1,182 @@
+// The program: `anneal start | api | worker | migrate | openapi | keys | models`. It wires and starts; the work is elsewhere.
+// The only place that listens to signals and ends the process.
+import { writeFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import packageJson from '../package.json' with { type: 'json' };
+import { ensureApiKey } from './api-key.ts';
+import { buildApp } from './app.ts';
+import { registerModelsIn } from './cli/add-model.ts';
+import { type Config, ConfigError, loadConfig } from './config.ts';
+import { type Deps, openDeps } from './deps.ts';
+import { openLog } from './log.ts';
+import { migrateAll } from './migrate-all.ts';
+import { startWorker } from './queue/worker.ts';
+import { embeddedDirectory, startAll } from './start.ts';
+import { findRunningPostgres, startEmbeddedPostgres } from './store/embedded-postgres.ts';
+import type { ReadyMessage } from './supervisor.ts';
+
+/** After a stop was asked for, everything gets this long. */
+const STOP_DEADLINE_MS = 45_000;
+
+const program = new Command('anneal')
+  .description('Self-hosted fine-tuning that speaks the OpenAI fine-tuning protocol.')
+  .version(packageJson.version)
+  .addHelpText(
+    'after',
+    '\nSettings are environment variables, or lines of a file .env; .env.example lists them all.',
+  );
+
+program
+  .command('start')
+  .description('run everything: database (unless DATABASE_URL names one), api and workers')
+  .action(() => run(start));
+
+program
+  .command('api')
+  .description('run the HTTP api alone; needs a migrated database')
+  .action(() => run(config => serve(config, 'api', startApi)));
+
+program
+  .command('worker')
+  .description('run one worker alone: it validates files, trains and evaluates')
+  .action(() => run(config => serve(config, 'worker', deps => startWorker(deps))));
+
+program
+  .command('migrate')
+  .description('bring the database to the newest schema')
+  .action(() => run(runMigrations));
+
+program
+  .command('openapi')
+  .description('write the OpenAPI document of the routes')
+  .option('-o, --output <file>', 'where to', join(import.meta.dirname, '../openapi/openapi.json'))
+  .action(({ output }: { output: string }) => run(config => writeOpenapi(config, output)));
+
+await program.parseAsync();
+
+// ---- modes
+
+interface Running {
+  close(): Promise<void>;
+}
+
+async function start(config: Config): Promise<void> {
+  const stopped = untilStopped();
+  const started = await startAll({ config, environment: process.env, program: import.meta.filename, say });
+  say(
+    `listening on ${started.address} (OpenAI base URL: ${started.address}/v1, documentation: ${started.address}/docs)`,
+  );
+  if (started.newKey) say(`API key (shown only this once): ${started.newKey}`);
+  say(await stopped);
+  await started.stop();
+}
+
+/** An api or a worker: alone, or as a process of `start`, which is told when it is ready. */
+async function serve(
+  config: Config,
+  name: 'api' | 'worker',
+  open: (deps: Deps) => Promise<Running & { address?: string }>,
+) {
+  const stopped = untilStopped();
+  const { deps, close } = await openDeps({ ...config, databaseUrl: await databaseUrlOf(config) }, name);
+  try {
+    await registerModelsIn(deps, config.modelsDirectory);
+    const running = await open(deps);
+    const { address } = running;
+    deps.log.info({ address }, 'ready');
+    process.send?.({ type: 'ready', address } satisfies ReadyMessage);
+    deps.log.info(await stopped);
+    await running.close();
+  } finally {
+    await close();
+  }
+}
+
+async function startApi(deps: Deps): Promise<Running & { address: string }> {
+  const { config } = deps;
+  const newKey = await ensureApiKey(deps.config.databaseUrl!, config.apiKey);
+  if (newKey) say(`API key (shown only this once): ${newKey}`);
+  const app = await buildApp(deps);
+  await app.listen({ host: config.host, port: config.port });
+  const { port } = app.server.address() as AddressInfo;
+  const host = config.host.includes(':') ? `[${config.host}]` : config.host;
+  return { address: `http://${host}:${port}`, close: () => app.close() };
+}
+
+async function runMigrations(config: Config): Promise<void> {
+  await withDatabase(config, async url => {
+    const applied = await migrateAll(url);
+    say(applied.length > 0 ? `applied ${applied.join(', ')}` : 'the database is up to date');
+  });
+}
+
+async function writeOpenapi(config: Config, output: string): Promise<void> {
+  // no route is called, so nothing has to be opened for them
+  const app = await buildApp({ config, log: openLog({ level: 'silent', process: 'openapi' }) } as Deps);
+  await app.ready();
+  await writeFile(output, `${JSON.stringify(app.swagger(), null, 2)}\n`);
+  await app.close();
+  say(`wrote ${output}`);
+}
+
+// ---- databases
+
+/** The one that is named, or the one that `start` runs on this machine at the moment. */
+async function databaseUrlOf(config: Config): Promise<string> {
+  const url = config.databaseUrl ?? (await findRunningPostgres(embeddedDirectory(config)));
+  if (!url)
+    throw new ConfigError(
+      'DATABASE_URL is empty and `anneal start` does not run here: set it, or use `start`',
+    );
+  return url;
+}
+
+/** For a command that needs the database only for a moment: the embedded one is started for it when it does not run. */
+async function withDatabase(config: Config, work: (url: string) => Promise<void>): Promise<void> {
+  const url = config.databaseUrl ?? (await findRunningPostgres(embeddedDirectory(config)));
+  if (url) return work(url);
+  const database = await startEmbeddedPostgres({ directory: embeddedDirectory(config), onTrouble: say });
+  try {
+    await work(database.url);
+  } finally {
+    await database.stop();
+  }
+}
+
+// ---- the process
+
+/** Runs a mode to its end and ends the process. What goes wrong is said in a line; a bug shows its stack. */
+async function run(mode: (config: Config) => Promise<void>): Promise<never> {
+  try {
+    await mode(loadConfig());
+    process.exit(0);
+  } catch (error) {
+    const { message, stack } = error as Error;
+    say(error instanceof ConfigError || isExpected(error) ? message : (stack ?? message));
+    process.exit(1);
+  }
+}
+
+/** A trouble with the surroundings, whose stack helps nobody. */
+function isExpected(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException).code;
+  return typeof code === 'string' || (error as Error).constructor === Error;
+}
+
+/** Resolves with the reason when the process is asked to end: Ctrl-C, SIGTERM, or the `start` that it belongs to is gone. */
+function untilStopped(): Promise<string> {
+  return new Promise(done => {
+    const stop = (reason: string) => {
+      setTimeout(() => process.exit(1), STOP_DEADLINE_MS).unref();
+      done(`${reason}: stopping`);
+    };
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop(signal));
+    process.on('disconnect', () => stop('the starter is gone'));
+  });
+}
+
+function say(line: string): void {
+  process.stderr.write(`anneal: ${line}\n`);
+}

@@ -1,0 +1,101 @@
+// `anneal start`: everything on one machine. A Postgres of our own where none is named, the api, the workers, as processes.
+import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs';
+import { join } from 'node:path';
+import { ensureApiKey } from './api-key.ts';
+import type { Config } from './config.ts';
+import { migrateAll } from './migrate-all.ts';
+import { startEmbeddedPostgres } from './store/embedded-postgres.ts';
+import { superviseProcess } from './supervisor.ts';
+
+export interface Started {
+  /** Where the api listens. */
+  address: string;
+  /** The key that was made, the first time. */
+  newKey: string | null;
+  stop(): Promise<void>;
+}
+
+export interface StartOptions {
+  config: Config;
+  /** The environment that the processes inherit. */
+  environment: Record<string, string | undefined>;
+  /** main.ts */
+  program: string;
+  /** For people. */
+  say(line: string): void;
+}
+
+export async function startAll({ config, environment, program, say }: StartOptions): Promise<Started> {
+  const running: { stop(): Promise<void> }[] = [];
+  const stop = async () => {
+    // the api and the workers end together; the database, which they write to until then, ends last
+    const [database, ...processes] = running;
+    await Promise.all(processes.map(process => process.stop()));
+    await database?.stop();
+  };
+  try {
+    const database = await openDatabase(config, say);
+    running.push(database);
+    await migrateAll(database.url);
+    const newKey = await ensureApiKey(database.url, config.apiKey);
+    const env = { ...environment, DATABASE_URL: database.url };
+    const startProcess = async (name: string, mode: string) => {
+      const log = openLogFile(config, name);
+      const onLine = (line: string) => forwardLine(name, line, log, say);
+      const process = await superviseProcess({
+        name,
+        module: program,
+        args: [mode],
+        env,
+        onLine,
+        onTrouble: say,
+      });
+      running.push(process);
+      return process;
+    };
+    const api = await startProcess('api', 'api');
+    for (let number = 1; number <= config.workers; number++) await startProcess(`worker-${number}`, 'worker');
+    return { address: api.ready.address!, newKey, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function openDatabase(
+  config: Config,
+  say: (line: string) => void,
+): Promise<{ url: string; stop(): Promise<void> }> {
+  if (config.databaseUrl) return { url: config.databaseUrl, stop: async () => undefined };
+  return startEmbeddedPostgres({ directory: embeddedDirectory(config), onTrouble: say });
+}
+
+export function embeddedDirectory(config: Config): string {
+  return join(config.dataDirectory, 'postgres');
+}
+
+// ---- what the processes write
+
+function openLogFile(config: Config, name: string): WriteStream {
+  const folder = join(config.dataDirectory, 'logs');
+  mkdirSync(folder, { recursive: true });
+  return createWriteStream(join(folder, `${name}.log`), { flags: 'a' });
+}
+
+/** All lines go to the log file; warnings, errors and what is not a log line are said too. */
+function forwardLine(name: string, line: string, log: WriteStream, say: (line: string) => void): void {
+  log.write(`${line}\n`);
+  const entry = parseEntry(line);
+  if (!entry) say(`${name}: ${line}`);
+  else if (['warn', 'error', 'fatal'].includes(entry.level))
+    say(`${name}: ${[entry.msg, entry.detail].filter(Boolean).join(': ')}`);
+}
+
+function parseEntry(line: string): { level: string; msg: string; detail: string | undefined } | null {
+  try {
+    const { level, msg, err, error } = JSON.parse(line);
+    return { level, msg, detail: err?.message ?? error?.message ?? error };
+  } catch {
+    return null;
+  }
+}
