@@ -5,6 +5,7 @@ import { readFile, rm, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
+import { openCpuEngine } from '../../src/engine/cpu.ts';
 import { type Adapter, readAdapter, writeAdapter } from '../../src/formats/peft.ts';
 import { readHeader } from '../../src/formats/safetensors.ts';
 import { loraShapes, selectLayers } from '../../src/models/lora.ts';
@@ -99,11 +100,12 @@ describe('an adapter we wrote', () => {
       const directory = await temporaryFolder();
       const { model } = await writeInvented(directory, name, targets);
       const batch = plainBatch(Array.from({ length: 12 }, (_, i) => (7 * i + 3) % 96));
-      const ours = await runLogits('cpu', model, batch, await readAdapter(directory, model.linearLayers));
+      const engine = await openCpuEngine();
+      const ours = await runLogits(engine, model, batch, await readAdapter(directory, model.linearLayers));
       const theirs = await peftLogits(goldenDirectory(name), directory, batch.tokens);
       expect(theirs).toHaveLength(ours.length);
       expect(Math.max(...ours.map((value, i) => Math.abs(value - theirs[i]!)))).toBeLessThan(1e-4);
-      const plain = await runLogits('cpu', model, batch);
+      const plain = await runLogits(engine, model, batch);
       expect(Math.max(...plain.map((value, i) => Math.abs(value - theirs[i]!)))).toBeGreaterThan(0.1);
     },
     120_000,

@@ -1,7 +1,9 @@
 // Every served architecture against transformers and PEFT: logits, loss and gradients, packed, on every engine.
 import { describe, expect, test } from 'vitest';
+import { openCpuEngine } from '../../src/engine/cpu.ts';
 import { readAdapter } from '../../src/formats/peft.ts';
 import { openModel } from '../../src/models/registry.ts';
+import { enginesUnderTest } from '../engine/engines.ts';
 import {
   goldenDirectory,
   largestDifference,
@@ -11,7 +13,7 @@ import {
   runLogits,
 } from './golden.ts';
 
-const ENGINES = ['cpu', 'onnx'] as const;
+const engines = [await openCpuEngine(), ...(await enginesUnderTest())];
 
 const MODELS = [
   'llama2',
@@ -34,7 +36,7 @@ const load = async (name: string) => {
   return { model, adapter, golden: await readGolden(name) };
 };
 
-describe.each(ENGINES)('on %s', engine => {
+describe.each(engines)('on $name', engine => {
   describe.each(MODELS)('%s', name => {
     test('logits', async () => {
       const { model, golden } = await load(name);

@@ -2,10 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
-import type { EngineName } from '../../src/engine/engine.ts';
-import { openEngine } from '../../src/engine/engine.ts';
 import { crossEntropySums } from '../../src/engine/ops.ts';
-import type { HostArrays, Program, TensorSpec, Tensors } from '../../src/engine/program.ts';
+import type { Engine, HostArrays, Program, TensorSpec, Tensors } from '../../src/engine/program.ts';
 import { tf } from '../../src/engine/tf.ts';
 import type { Adapter } from '../../src/formats/peft.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
@@ -91,8 +89,7 @@ const hiddenStates = (
   return tf.reshape(hidden, [-1, model.shape.hiddenSize]);
 };
 
-async function runOnce(engineName: EngineName, program: Program, arrays: HostArrays): Promise<HostArrays> {
-  const engine = await openEngine({ engine: engineName, device: 'cpu', threads: 1 });
+async function runOnce(engine: Engine, program: Program, arrays: HostArrays): Promise<HostArrays> {
   const executable = await engine.compile(program);
   const outputs = await executable.run(arrays);
   await executable.close();
@@ -101,7 +98,7 @@ async function runOnce(engineName: EngineName, program: Program, arrays: HostArr
 
 /** -> [rows * length * vocab] */
 export async function runLogits(
-  engine: EngineName,
+  engine: Engine,
   model: Model,
   batch: Batch,
   adapter: Adapter | null = null,
@@ -129,7 +126,7 @@ export interface LossAndGradients {
 
 /** With an adapter: gradients of its tensors, by PEFT's names. Without: of every tensor of the model. */
 export async function runGradients(
-  engine: EngineName,
+  engine: Engine,
   model: Model,
   batch: Batch,
   adapter: Adapter | null = null,

@@ -1,5 +1,6 @@
 // Who sees whom in a packed row: the mask written out, and that what is in one example never reaches another.
 import { beforeAll, expect, test } from 'vitest';
+import { openCpuEngine } from '../../src/engine/cpu.ts';
 import { tf } from '../../src/engine/tf.ts';
 import { packedMask } from '../../src/models/packed.ts';
 import { openModel } from '../../src/models/registry.ts';
@@ -44,8 +45,9 @@ test.each(['mistral', 'gpt2'])('%s: changing one example changes no other, bit f
     ...batch,
     tokens: batch.tokens.map(row => row.map((t, i) => (i < 10 ? (t + 1) % 96 : t))),
   };
-  const before = await runLogits('cpu', model, batch);
-  const after = await runLogits('cpu', model, changed);
+  const engine = await openCpuEngine();
+  const before = await runLogits(engine, model, batch);
+  const after = await runLogits(engine, model, changed);
   // The first example of the first row is its first 10 tokens; two others follow it.
   const rest = (logits: Float32Array) => logits.slice(10 * 96, 24 * 96);
   expect(rest(after)).toEqual(rest(before));
