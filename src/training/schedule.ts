@@ -14,10 +14,10 @@ export interface ScheduleOptions {
   readonly schedule: Schedule;
 }
 
-/** Steps count from 1. As `transformers`' schedulers, but that a warm-up ends at its last step and does not begin at zero. */
+/** Steps count from 1. As `transformers`' schedulers, but that the first step of a warm-up is not at rate zero. */
 export function learningRateAt(step: number, totalSteps: number, options: ScheduleOptions): number {
   const warmupSteps = Math.ceil(totalSteps * options.warmup_ratio);
-  if (step <= warmupSteps) return (options.learning_rate * step) / warmupSteps;
+  if (step <= warmupSteps) return (options.learning_rate * step) / (warmupSteps + 1);
   const progress = (step - 1 - warmupSteps) / Math.max(1, totalSteps - warmupSteps);
   return options.learning_rate * decays[options.schedule](progress);
 }
