@@ -1,0 +1,23 @@
+// A worker as a process of its own, for tests that kill it. Its configuration is the environment's.
+import pino from 'pino';
+import { openBlobs } from '../../src/blobs/open.ts';
+import { loadConfig } from '../../src/config.ts';
+import { openQueue } from '../../src/queue/queue.ts';
+import { startWorker } from '../../src/queue/worker.ts';
+import { openPool } from '../../src/store/database.ts';
+
+const config = loadConfig();
+const log = pino({ level: config.logLevel }, pino.destination(2));
+const pool = openPool(config.databaseUrl!, log);
+const queue = await openQueue(config.databaseUrl!, { supervise: true });
+const worker = await startWorker(
+  { config, log, pool, queue, blobs: await openBlobs(config) },
+  { trainerModule: process.env.TEST_TRAINER },
+);
+process.send?.('ready');
+process.on('SIGTERM', async () => {
+  await worker.close();
+  await queue.close();
+  await pool.end();
+  process.exit(0);
+});
