@@ -14,7 +14,9 @@ import packageJson from '../package.json' with { type: 'json' };
 import type { Deps } from './deps.ts';
 import { ApiError, type ErrorKind, toWire } from './errors.ts';
 import { newId } from './ids.ts';
+import { chatCompletionRoutes } from './routes/chat-completions.ts';
 import { checkpointRoutes } from './routes/checkpoints.ts';
+import { completionRoutes } from './routes/completions.ts';
 import { eventRoutes } from './routes/events.ts';
 import { fileRoutes } from './routes/files.ts';
 import { healthRoutes } from './routes/health.ts';
@@ -78,8 +80,8 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     eventRoutes(v1, deps);
     checkpointRoutes(v1, deps);
     modelRoutes(v1, deps);
-    // chatCompletionRoutes(v1, deps);
-    // completionRoutes(v1, deps);
+    chatCompletionRoutes(v1, deps);
+    completionRoutes(v1, deps);
   });
   return app;
 }

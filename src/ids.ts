@@ -13,6 +13,8 @@ const prefixes = {
   project: 'proj_',
   organization: 'org-',
   apiKey: 'key_',
+  chatCompletion: 'chatcmpl-',
+  completion: 'cmpl-',
   request: 'req_',
 } as const;
 

@@ -42,6 +42,14 @@ const answers = {
       code: 'file_too_large',
     },
   },
+  500: {
+    description: 'Something broke here; try again.',
+    example: {
+      message: 'The server had an error while processing your request. Sorry about that!',
+      param: null,
+      code: null,
+    },
+  },
   503: {
     description: 'Something that the service needs does not answer at the moment; try again.',
     example: { message: 'The object store does not answer.', param: null, code: 'storage_unavailable' },
@@ -56,7 +64,7 @@ export function errorResponses(...statuses: (keyof typeof answers)[]) {
 
 function describeError(status: keyof typeof answers) {
   const { description, example } = answers[status];
-  const type = status === 503 ? 'server_error' : 'invalid_request_error';
+  const type = status >= 500 ? 'server_error' : 'invalid_request_error';
   return json(description, Type.Ref('ErrorResponse'), { error: { type, ...example } });
 }
 

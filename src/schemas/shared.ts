@@ -1,9 +1,18 @@
 // The schemas that have a name of their own in the OpenAPI document.
 import type { TSchema } from 'typebox';
+import {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionMessage,
+  ChatCompletionTokenLogprob,
+  CreateChatCompletionRequest,
+} from './chat-completions.ts';
 import { FineTuningJobCheckpoint, ListFineTuningJobCheckpointsResponse } from './checkpoints.ts';
+import { Completion, CreateCompletionRequest } from './completions.ts';
 import { ErrorResponse } from './errors.ts';
 import { FineTuningJobEvent, ListFineTuningJobEventsResponse } from './events.ts';
 import { CreateFileRequest, DeleteFileResponse, ListFilesResponse, OpenAIFile } from './files.ts';
+import { CompletionUsage } from './generation.ts';
 import { Health, Readiness } from './health.ts';
 import {
   CreateFineTuningJobRequest,
@@ -32,6 +41,14 @@ export const sharedSchemas: readonly TSchema[] = [
   Model,
   ListModelsResponse,
   DeleteModelResponse,
+  ChatCompletionMessage,
+  CreateChatCompletionRequest,
+  ChatCompletionTokenLogprob,
+  CompletionUsage,
+  ChatCompletion,
+  ChatCompletionChunk,
+  CreateCompletionRequest,
+  Completion,
   Health,
   Readiness,
 ];

@@ -23,6 +23,7 @@ async function answer(model: LoadedModel, request: ServiceRequest): Promise<void
   const { parameters, signal, emit } = request;
   const { id, adapterDirectory } = request.model;
   const prompt = encodePrompt(model.tokenizer, parameters.prompt);
+  checkBias(model.tokenizer, parameters);
   const maxTokens = allowedTokens(model, parameters, prompt);
   const adapter = adapterDirectory ? await model.adapters.get(id, adapterDirectory) : null;
   signal.throwIfAborted();
@@ -44,7 +45,7 @@ async function answer(model: LoadedModel, request: ServiceRequest): Promise<void
 }
 
 function encodePrompt(tokenizer: Tokenizer, prompt: Prompt): number[] {
-  if (prompt.kind === 'text') return tokenizer.encodePrompt(prompt.text);
+  if (prompt.kind === 'text') return encodeText(tokenizer, prompt.text);
   if (prompt.kind === 'chat') return encodeChat(tokenizer, prompt);
   const wrong = prompt.tokens.find(token => token >= tokenizer.vocabSize);
   if (wrong === undefined) return prompt.tokens;
@@ -55,6 +56,19 @@ function encodePrompt(tokenizer: Tokenizer, prompt: Prompt): number[] {
       param: 'prompt',
     },
   );
+}
+
+/** No text at all is the beginning of a document. */
+function encodeText(tokenizer: Tokenizer, text: string): number[] {
+  const tokens = tokenizer.encodePrompt(text);
+  return tokens.length > 0 ? tokens : [tokenizer.bosId ?? tokenizer.eosId ?? 0];
+}
+
+function checkBias(tokenizer: Tokenizer, { sampling }: GenerationParameters): void {
+  const wrong = Object.keys(sampling.logitBias).find(token => Number(token) >= tokenizer.vocabSize);
+  if (wrong === undefined) return;
+  const message = `Invalid key in 'logit_bias': ${wrong} is out of the vocabulary's ${tokenizer.vocabSize} tokens.`;
+  throw new ApiError('invalid_value', message, { param: 'logit_bias' });
 }
 
 function encodeChat(tokenizer: Tokenizer, { messages, tools }: Extract<Prompt, { kind: 'chat' }>): number[] {

@@ -1,0 +1,177 @@
+// POST /v1/completions: texts continued, at once or as a stream; and the log-probabilities of given texts.
+import type { FastifyInstance } from 'fastify';
+import { Type } from 'typebox';
+import type { Deps } from '../deps.ts';
+import { ApiError } from '../errors.ts';
+import { newId } from '../ids.ts';
+import {
+  type CompletionBody,
+  completionLogprobsToWire,
+  exampleCompletion,
+  exampleCompletionRequest,
+  unservedCompletionParameters,
+} from '../schemas/completions.ts';
+import { errorResponses } from '../schemas/errors.ts';
+import { refuseUnserved, type Usage, usageToWire } from '../schemas/generation.ts';
+import { unixSeconds } from '../schemas/lists.ts';
+import type { GenerationEvent, GenerationParameters, Prompt, TokenPiece } from '../serving/protocol.ts';
+import { asEnded, endOf, findTarget, mergeEvents, readSampling, readStop, sendStream } from './generation.ts';
+
+const DEFAULT_MAX_TOKENS = 16;
+
+export function completionRoutes(app: FastifyInstance, deps: Deps): void {
+  app.post<{ Body: CompletionBody }>(
+    '/v1/completions',
+    {
+      schema: {
+        operationId: 'createCompletion',
+        tags: ['Completions'],
+        summary: 'Continue a text',
+        description:
+          'Text that goes on from a prompt. With `echo`, `logprobs` and `max_tokens: 0`: how probable the prompt is.',
+        body: {
+          content: {
+            'application/json': {
+              schema: Type.Ref('CreateCompletionRequest'),
+              example: exampleCompletionRequest,
+            },
+          },
+        },
+        response: {
+          200: {
+            description: 'The text, or the stream.',
+            content: {
+              'application/json': { schema: Type.Ref('Completion'), example: exampleCompletion },
+              'text/event-stream': {
+                schema: Type.String({ description: 'Events of `Completion`, then `[DONE]`.' }),
+                example: 'data: {"object":"text_completion", ...}\n\ndata: [DONE]\n\n',
+              },
+            },
+          },
+          ...errorResponses(400, 404, 500, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { body } = request;
+      const prompts = readPrompts(body.prompt);
+      const parameters = readParameters(body);
+      const { model, fingerprint } = await findTarget(deps, request.caller.projectId, body.model);
+      const envelope = {
+        id: newId('completion'),
+        object: 'text_completion' as const,
+        created: unixSeconds(new Date()),
+        model: body.model,
+        system_fingerprint: fingerprint,
+      };
+      const signal = endOf(app, reply);
+      const generations = prompts.map(prompt =>
+        deps.generation.generate(model, { ...parameters, prompt }, signal),
+      );
+      const events = mergeEvents(generations, parameters.n);
+      if (!body.stream) return answer(events, body, prompts.length * parameters.n, envelope, signal);
+      return sendStream(reply, toChunks(events, body, envelope), signal);
+    },
+  );
+}
+
+function readPrompts(prompt: CompletionBody['prompt']): Prompt[] {
+  if (prompt === null || prompt === undefined) return [{ kind: 'text', text: '' }];
+  if (typeof prompt === 'string') return [{ kind: 'text', text: prompt }];
+  if (typeof prompt[0] === 'number') return [{ kind: 'tokens', tokens: prompt as number[] }];
+  return (prompt as (string | number[])[]).map(each =>
+    typeof each === 'string' ? { kind: 'text', text: each } : { kind: 'tokens', tokens: each },
+  );
+}
+
+/** Throws what is wrong with the request beyond its shape. */
+function readParameters(body: CompletionBody): Omit<GenerationParameters, 'prompt'> {
+  refuseUnserved(body, unservedCompletionParameters);
+  const n = body.n ?? 1;
+  const bestOf = body.best_of || n;
+  if (bestOf < n)
+    throw new ApiError('invalid_value', `'best_of' must be at least 'n' (${n}), but got ${bestOf}.`, {
+      param: 'best_of',
+    });
+  if (body.stream && bestOf > n)
+    throw new ApiError('invalid_value', "Results of 'best_of' cannot be streamed.", { param: 'best_of' });
+  return {
+    n,
+    bestOf,
+    maxTokens: body.max_tokens ?? DEFAULT_MAX_TOKENS,
+    sampling: readSampling(body),
+    stop: readStop(body),
+    topLogprobs: body.logprobs ?? null,
+    echo: body.echo === true,
+    stream: body.stream === true,
+  };
+}
+
+type Envelope = Record<'id' | 'object' | 'model' | 'system_fingerprint', string> & { created: number };
+
+const isAsked = ({ logprobs }: CompletionBody): boolean => logprobs !== null && logprobs !== undefined;
+
+async function answer(
+  events: AsyncIterable<GenerationEvent>,
+  body: CompletionBody,
+  count: number,
+  envelope: Envelope,
+  signal: AbortSignal,
+) {
+  const choices = Array.from({ length: count }, () => ({
+    text: '',
+    tokens: [] as TokenPiece[],
+    finishReason: 'stop',
+  }));
+  const usage: Usage = { promptTokens: 0, completionTokens: 0 };
+  try {
+    for await (const event of events) {
+      if (event.type === 'piece') {
+        choices[event.choice]!.text += event.text;
+        choices[event.choice]!.tokens.push(...event.tokens);
+      } else if (event.type === 'finished') choices[event.choice]!.finishReason = event.finishReason;
+      else if (event.type === 'done') addUsage(usage, event);
+    }
+  } catch (error) {
+    throw asEnded(error, signal);
+  }
+  return {
+    ...envelope,
+    choices: choices.map(({ text, tokens, finishReason }, index) => ({
+      index,
+      text,
+      logprobs: completionLogprobsToWire(isAsked(body), tokens),
+      finish_reason: finishReason,
+    })),
+    usage: usageToWire(usage),
+  };
+}
+
+function addUsage(sum: Usage, { promptTokens, completionTokens }: Usage): void {
+  sum.promptTokens += promptTokens;
+  sum.completionTokens += completionTokens;
+}
+
+async function* toChunks(
+  events: AsyncIterable<GenerationEvent>,
+  body: CompletionBody,
+  envelope: Envelope,
+): AsyncGenerator<object> {
+  const includeUsage = body.stream_options?.include_usage === true;
+  const asked = isAsked(body);
+  const usage: Usage = { promptTokens: 0, completionTokens: 0 };
+  const chunk = (choices: object[], wire: object | null = null) => ({
+    ...envelope,
+    choices,
+    ...(includeUsage ? { usage: wire } : {}),
+  });
+  for await (const event of events) {
+    if (event.type === 'piece') {
+      const logprobs = completionLogprobsToWire(asked, event.tokens);
+      yield chunk([{ index: event.choice, text: event.text, logprobs, finish_reason: null }]);
+    } else if (event.type === 'finished')
+      yield chunk([{ index: event.choice, text: '', logprobs: null, finish_reason: event.finishReason }]);
+    else if (event.type === 'done') addUsage(usage, event);
+  }
+  if (includeUsage) yield chunk([], usageToWire(usage));
+}

@@ -1,0 +1,142 @@
+// What the routes that generate have in common: the model to ask, the sampling parameters, ends of requests, streams. No route of its own.
+import { createHash, randomInt } from 'node:crypto';
+import { Readable } from 'node:stream';
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { Deps } from '../deps.ts';
+import { ApiError, toWire } from '../errors.ts';
+import type { SamplingBody } from '../schemas/generation.ts';
+import type { TargetModel } from '../serving/client.ts';
+import type { GenerationEvent } from '../serving/protocol.ts';
+import type { Sampling } from '../serving/sampling.ts';
+import { findModel, type ModelRow, readModel } from '../store/models.ts';
+import { noSuchModel } from './models.ts';
+
+const SEED_END = 2 ** 32;
+
+export interface Target {
+  model: TargetModel;
+  /** Changes with the files that answer. */
+  fingerprint: string;
+}
+
+/** The model of a request with everything that it needs; throws when the project has none of that name. */
+export async function findTarget(deps: Deps, projectId: string, id: string): Promise<Target> {
+  const found = await findModel(deps.pool, projectId, id);
+  if (!found) throw noSuchModel(id);
+  const base = found.kind === 'adapter' ? await readBase(deps, found) : found;
+  const adapterFiles = found.kind === 'adapter' ? found.files : null;
+  const hash = createHash('sha256');
+  for (const { path, sha256 } of [...base.files, ...(adapterFiles ?? [])]) hash.update(`${path} ${sha256}\n`);
+  return {
+    model: { id, files: base.files, adapterFiles },
+    fingerprint: `fp_${hash.digest('hex').slice(0, 10)}`,
+  };
+}
+
+async function readBase(deps: Deps, adapter: ModelRow): Promise<ModelRow> {
+  const base = adapter.baseModel && (await readModel(deps.pool, adapter.baseModel));
+  if (!base) throw new Error(`model ${adapter.id} has lost its base model ${adapter.baseModel}`);
+  return base;
+}
+
+export function readSampling(body: SamplingBody): Sampling {
+  return {
+    temperature: body.temperature ?? 1,
+    topP: body.top_p ?? 1,
+    seed: body.seed === null || body.seed === undefined ? randomInt(SEED_END) : toSeed(body.seed),
+    frequencyPenalty: body.frequency_penalty ?? 0,
+    presencePenalty: body.presence_penalty ?? 0,
+    logitBias: readBias(body.logit_bias ?? {}),
+  };
+}
+
+/** Any integer to 32 bits; -1 and 1 stay apart. */
+const toSeed = (seed: number): number => ((seed % SEED_END) + SEED_END) % SEED_END;
+
+function readBias(bias: Record<string, number>): Record<number, number> {
+  const wrong = Object.keys(bias).find(token => !/^\d+$/.test(token));
+  if (wrong === undefined) return bias;
+  throw new ApiError(
+    'invalid_value',
+    `Invalid key in 'logit_bias': '${wrong}'. Expected the id of a token.`,
+    {
+      param: 'logit_bias',
+    },
+  );
+}
+
+export const readStop = ({ stop }: SamplingBody): string[] =>
+  (typeof stop === 'string' ? [stop] : (stop ?? [])).filter(text => text !== '');
+
+/** Aborted when the client goes away, or the service stops. */
+export function endOf(app: FastifyInstance, reply: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  reply.raw.once('close', () => gone.abort());
+  return AbortSignal.any([gone.signal, app.closing]);
+}
+
+/** What a generation that was ended from outside is answered with, where anybody still listens. */
+export function asEnded(error: unknown, signal: AbortSignal): unknown {
+  if (!signal.aborted || error instanceof ApiError) return error;
+  return new ApiError('server_is_overloaded', 'The server is shutting down.', { retryAfterSeconds: 2 });
+}
+
+/** Sends server-sent events. What goes wrong before the first one is an ordinary error; later it is an event. */
+export async function sendStream(
+  reply: FastifyReply,
+  events: AsyncGenerator<object>,
+  signal: AbortSignal,
+): Promise<FastifyReply> {
+  const first = await events.next().catch(error => {
+    throw asEnded(error, signal);
+  });
+  reply.header('cache-control', 'no-cache').header('x-accel-buffering', 'no').type('text/event-stream');
+  return reply.send(Readable.from(writeEvents(reply, first, events, signal), { objectMode: false }));
+}
+
+const line = (data: object): string => `data: ${JSON.stringify(data)}\n\n`;
+
+async function* writeEvents(
+  reply: FastifyReply,
+  first: IteratorResult<object>,
+  events: AsyncGenerator<object>,
+  signal: AbortSignal,
+): AsyncGenerator<string> {
+  try {
+    if (!first.done) yield line(first.value);
+    for await (const event of events) yield line(event);
+    yield 'data: [DONE]\n\n';
+  } catch (thrown) {
+    const error = asEnded(thrown, signal);
+    if (!(error instanceof ApiError)) reply.log.error({ err: error }, 'a stream broke off');
+    const known =
+      error instanceof ApiError
+        ? error
+        : new ApiError('server_error', 'The server had an error while processing your request.');
+    yield line(toWire(known));
+  }
+}
+
+/** The events of several generations as they come; the choices of each follow those of the one before. */
+export async function* mergeEvents(
+  generations: readonly AsyncIterable<GenerationEvent>[],
+  choicesEach: number,
+): AsyncGenerator<GenerationEvent> {
+  const iterators = generations.map(generation => generation[Symbol.asyncIterator]());
+  const next = async (index: number) => ({ index, result: await iterators[index]!.next() });
+  const waiting = new Map(iterators.map((_, index) => [index, next(index)]));
+  try {
+    while (waiting.size > 0) {
+      const { index, result } = await Promise.race(waiting.values());
+      if (result.done) waiting.delete(index);
+      else {
+        waiting.set(index, next(index));
+        const event = result.value;
+        yield 'choice' in event ? { ...event, choice: event.choice + index * choicesEach } : event;
+      }
+    }
+  } finally {
+    for (const pending of waiting.values()) pending.catch(() => undefined);
+    await Promise.allSettled(iterators.map(iterator => iterator.return?.()));
+  }
+}

@@ -1,0 +1,280 @@
+// Chat completions on the wire.
+import { type Static, Type } from 'typebox';
+import type { Message } from '../data/conversation.ts';
+import { ApiError } from '../errors.ts';
+import type { Candidate, TokenPiece } from '../serving/protocol.ts';
+import { Choice } from './choice.ts';
+import { NoEffect, Nullable, samplingParameters, Unserved, type UnservedTable } from './generation.ts';
+
+const contentPart = Type.Object({
+  type: Type.String({ description: 'Only `text`, and `refusal` of an assistant, are served.' }),
+  text: Type.Optional(Type.String()),
+  refusal: Type.Optional(Type.String()),
+});
+
+const toolCall = Type.Object({
+  id: Type.Optional(Type.String()),
+  type: Type.Optional(Type.String()),
+  function: Type.Optional(Type.Object({ name: Type.String(), arguments: Type.String() })),
+});
+
+export const ChatCompletionMessage = Type.Object(
+  {
+    role: Choice(['developer', 'system', 'user', 'assistant', 'tool', 'function']),
+    content: Nullable(
+      Type.Union([Type.String(), Type.Array(contentPart)]),
+      'Text, or parts of type `text`. Null only beside `tool_calls`.',
+    ),
+    name: Nullable(Type.String()),
+    refusal: Nullable(Type.String()),
+    tool_calls: Nullable(Type.Array(toolCall)),
+    tool_call_id: Type.Optional(Type.String({ description: 'Of the call that a `tool` message answers.' })),
+    function_call: Nullable(Type.Object({ name: Type.String(), arguments: Type.String() })),
+    audio: Unserved,
+    annotations: NoEffect,
+  },
+  { $id: 'ChatCompletionMessage', description: 'One message of a conversation.' },
+);
+
+export const CreateChatCompletionRequest = Type.Object(
+  {
+    model: Type.String({ minLength: 1, description: 'A base model, a fine-tuned model, or a checkpoint.' }),
+    messages: Type.Array(Type.Ref('ChatCompletionMessage'), {
+      minItems: 1,
+      description: 'The conversation so far.',
+    }),
+    ...samplingParameters,
+    max_completion_tokens: Nullable(Type.Integer({ minimum: 1 }), 'At most so many tokens; as many as fit.'),
+    max_tokens: Type.Optional(
+      Type.Union([Type.Integer({ minimum: 1 }), Type.Null()], {
+        deprecated: true,
+        description: 'Use `max_completion_tokens`.',
+      }),
+    ),
+    logprobs: Nullable(Type.Boolean(), 'Give the log-probability of every token.'),
+    top_logprobs: Nullable(
+      Type.Integer({ minimum: 0, maximum: 20 }),
+      'Give so many alternatives with each token; needs `logprobs`.',
+    ),
+    metadata: NoEffect,
+    parallel_tool_calls: NoEffect,
+    prompt_cache_key: NoEffect,
+    prompt_cache_options: NoEffect,
+    prompt_cache_retention: NoEffect,
+    safety_identifier: NoEffect,
+    service_tier: NoEffect,
+    audio: Unserved,
+    function_call: Unserved,
+    functions: Unserved,
+    modalities: Unserved,
+    moderation: Unserved,
+    prediction: Unserved,
+    reasoning_effort: Unserved,
+    response_format: Unserved,
+    store: Unserved,
+    tool_choice: Unserved,
+    tools: Unserved,
+    verbosity: Unserved,
+    web_search_options: Unserved,
+  },
+  {
+    $id: 'CreateChatCompletionRequest',
+    additionalProperties: false,
+    description: 'A conversation for the model to go on with.',
+  },
+);
+
+/** `Type.Ref` has no static type of its own. */
+export type ChatCompletionBody = Omit<Static<typeof CreateChatCompletionRequest>, 'messages'> & {
+  messages: Static<typeof ChatCompletionMessage>[];
+};
+
+const isEmpty = (value: unknown): boolean => Array.isArray(value) && value.length === 0;
+const isNever = (): boolean => false;
+
+export const unservedChatParameters: UnservedTable = {
+  tools: isEmpty,
+  functions: isEmpty,
+  tool_choice: value => value === 'none' || value === 'auto',
+  function_call: value => value === 'none' || value === 'auto',
+  response_format: value => (value as { type?: unknown }).type === 'text',
+  modalities: value => Array.isArray(value) && value.every(modality => modality === 'text'),
+  store: value => value === false,
+  reasoning_effort: value => value === 'none',
+  verbosity: value => value === 'medium',
+  audio: isNever,
+  moderation: isNever,
+  prediction: isNever,
+  web_search_options: isNever,
+};
+
+/** Messages as templates take them. Throws for parts that are not text. */
+export function readMessages(body: ChatCompletionBody): Message[] {
+  return body.messages.map((message, index) => {
+    const at = `messages[${index}]`;
+    if (message.audio) throw unsupportedPart(`${at}.audio`, 'audio');
+    const { annotations: _annotations, audio: _audio, ...rest } = message;
+    const content = readContent(message.content, `${at}.content`);
+    const answersNothing =
+      content === null && !message.tool_calls?.length && !message.function_call && !message.refusal;
+    if (answersNothing)
+      throw new ApiError('invalid_type', `Invalid value for '${at}.content': expected a string, got null.`, {
+        param: `${at}.content`,
+      });
+    return withoutNulls({ ...rest, content: content ?? undefined }) as unknown as Message;
+  });
+}
+
+function readContent(content: Static<typeof ChatCompletionMessage>['content'], at: string): string | null {
+  if (content === null || content === undefined || typeof content === 'string') return content ?? null;
+  return content
+    .map((part, index) => {
+      const text = part.type === 'text' ? part.text : part.type === 'refusal' ? part.refusal : undefined;
+      if (text === undefined) throw unsupportedPart(`${at}[${index}]`, part.type);
+      return text;
+    })
+    .join('\n');
+}
+
+const unsupportedPart = (param: string, type: string): ApiError =>
+  new ApiError(
+    'unsupported_value',
+    `Invalid value: '${param}' is of type '${type}'. Supported are: 'text'.`,
+    { param },
+  );
+
+const withoutNulls = (value: object): object =>
+  Object.fromEntries(Object.entries(value).filter(([, each]) => each !== null && each !== undefined));
+
+const candidate = {
+  token: Type.String({ description: 'Its text; bytes that are no whole characters as `\\xe2`.' }),
+  logprob: Type.Number({ description: 'Under the model itself, whatever the temperature.' }),
+  bytes: Type.Union([Type.Array(Type.Integer()), Type.Null()]),
+};
+
+export const ChatCompletionTokenLogprob = Type.Object(
+  { ...candidate, top_logprobs: Type.Array(Type.Object(candidate)) },
+  { $id: 'ChatCompletionTokenLogprob', description: 'A token with its log-probability.' },
+);
+
+const logprobs = Type.Union([
+  Type.Object({
+    content: Type.Union([Type.Array(Type.Ref('ChatCompletionTokenLogprob')), Type.Null()]),
+    refusal: Type.Null(),
+  }),
+  Type.Null(),
+]);
+const finishReason = Choice(['stop', 'length'], {
+  description: '`stop`: the model ended its turn, or a stop text came. `length`: the limit was reached.',
+});
+
+const envelope = {
+  id: Type.String(),
+  created: Type.Integer(),
+  model: Type.String({ description: 'As in the request.' }),
+  service_tier: Type.Literal('default'),
+  system_fingerprint: Type.String({ description: "Changes with the model's files." }),
+};
+
+export const ChatCompletion = Type.Object(
+  {
+    ...envelope,
+    object: Type.Literal('chat.completion'),
+    choices: Type.Array(
+      Type.Object({
+        index: Type.Integer(),
+        message: Type.Object({
+          role: Type.Literal('assistant'),
+          content: Type.String(),
+          refusal: Type.Null(),
+          annotations: Type.Array(Type.Unknown()),
+        }),
+        logprobs,
+        finish_reason: finishReason,
+      }),
+    ),
+    usage: Type.Ref('CompletionUsage'),
+  },
+  { $id: 'ChatCompletion', description: "The model's answer." },
+);
+
+export const ChatCompletionChunk = Type.Object(
+  {
+    ...envelope,
+    object: Type.Literal('chat.completion.chunk'),
+    choices: Type.Array(
+      Type.Object({
+        index: Type.Integer(),
+        delta: Type.Object({
+          role: Type.Optional(Type.Literal('assistant')),
+          content: Type.Optional(Type.String()),
+          refusal: Type.Optional(Type.Null()),
+        }),
+        logprobs,
+        finish_reason: Type.Union([finishReason, Type.Null()]),
+      }),
+    ),
+    usage: Type.Optional(
+      Type.Union([Type.Ref('CompletionUsage'), Type.Null()], {
+        description: 'With `include_usage`: null, but in the last event.',
+      }),
+    ),
+  },
+  { $id: 'ChatCompletionChunk', description: 'One event of a streamed answer.' },
+);
+
+/** OpenAI's number for "never"; JSON has no infinity. */
+const NEVER = -9999;
+
+const candidateToWire = ({ text, bytes, logprob }: Candidate) => ({
+  token: text,
+  logprob: Math.max(NEVER, logprob ?? NEVER),
+  bytes,
+});
+
+/** Null where no log-probabilities were asked for. */
+export const chatLogprobsToWire = (asked: boolean, tokens: readonly TokenPiece[]) =>
+  asked
+    ? {
+        content: tokens.map(token => ({
+          ...candidateToWire(token),
+          top_logprobs: token.top.map(candidateToWire),
+        })),
+        refusal: null,
+      }
+    : null;
+
+export const exampleChatRequest = {
+  model: 'ft:anneal-tiny:personal:tickets:a1B2c3D4',
+  messages: [{ role: 'user', content: 'My parcel came broken.' }],
+  temperature: 0,
+};
+
+export const exampleChatCompletion = {
+  id: 'chatcmpl-Abc123Abc123Abc123Abc123',
+  object: 'chat.completion',
+  created: 1_780_000_000,
+  model: 'ft:anneal-tiny:personal:tickets:a1B2c3D4',
+  service_tier: 'default',
+  system_fingerprint: 'fp_0123456789',
+  choices: [
+    {
+      index: 0,
+      message: { role: 'assistant', content: 'returns', refusal: null, annotations: [] },
+      logprobs: null,
+      finish_reason: 'stop',
+    },
+  ],
+  usage: {
+    prompt_tokens: 14,
+    completion_tokens: 2,
+    total_tokens: 16,
+    prompt_tokens_details: { cached_tokens: 0, audio_tokens: 0 },
+    completion_tokens_details: {
+      reasoning_tokens: 0,
+      audio_tokens: 0,
+      accepted_prediction_tokens: 0,
+      rejected_prediction_tokens: 0,
+    },
+  },
+};

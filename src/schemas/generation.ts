@@ -1,0 +1,112 @@
+// What chat completions and completions have in common on the wire: sampling parameters, usage, and parameters that are not served.
+import { type Static, type TSchema, Type } from 'typebox';
+import { ApiError } from '../errors.ts';
+
+/** Optional, and null is the same as absent. */
+export const Nullable = <Schema extends TSchema>(schema: Schema, description?: string) =>
+  Type.Optional(Type.Union([schema, Type.Null()], description ? { description } : {}));
+
+const penalty = (what: string) =>
+  Nullable(Type.Number({ minimum: -2, maximum: 2 }), `Lowers the odds of generated tokens ${what}; 0.`);
+
+export const samplingParameters = {
+  temperature: Nullable(
+    Type.Number({ minimum: 0, maximum: 2 }),
+    '0 always takes the most probable token; 1 (default) draws from the model as it is.',
+  ),
+  top_p: Nullable(
+    Type.Number({ minimum: 0, maximum: 1 }),
+    'Only the most probable tokens that together reach this probability; 1.',
+  ),
+  n: Nullable(Type.Integer({ minimum: 1, maximum: 128 }), 'How many choices; 1.'),
+  seed: Nullable(
+    Type.Integer({ minimum: -(2 ** 53), maximum: 2 ** 53 }),
+    'The same seed and request give the same answer. Drawn where absent.',
+  ),
+  frequency_penalty: penalty('by how often they came'),
+  presence_penalty: penalty('that came at all'),
+  logit_bias: Nullable(
+    Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 })),
+    'Token id -> what is added to its logit.',
+  ),
+  stop: Nullable(
+    Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1, maxItems: 4 })]),
+    'Up to 4 texts before which the answer ends.',
+  ),
+  stream: Nullable(Type.Boolean(), 'Answer as server-sent events, piece by piece.'),
+  stream_options: Nullable(
+    Type.Object(
+      {
+        include_usage: Nullable(Type.Boolean(), 'A last event with the usage.'),
+        include_obfuscation: Nullable(Type.Boolean(), 'No effect.'),
+      },
+      { additionalProperties: false },
+    ),
+  ),
+  user: Nullable(Type.String(), 'No effect.'),
+};
+
+const samplingSchema = Type.Object(samplingParameters);
+export type SamplingBody = Static<typeof samplingSchema>;
+
+/** A parameter of OpenAI's that is known and has no effect here. */
+export const NoEffect = Type.Optional(Type.Unknown({ description: 'No effect.' }));
+
+/** A parameter of OpenAI's that is refused unless its value asks for nothing. */
+export const Unserved = Type.Optional(
+  Type.Unknown({
+    description: 'Not served yet: refused with `unsupported_parameter` unless it asks for nothing.',
+  }),
+);
+
+/** Parameter -> whether its value asks for nothing. Null and absent always do. */
+export type UnservedTable = Record<string, (value: unknown) => boolean>;
+
+/** Throws for the first parameter that asks for something that is not served. */
+export function refuseUnserved(body: object, table: UnservedTable): void {
+  for (const [param, asksNothing] of Object.entries(table)) {
+    const value = (body as Record<string, unknown>)[param] ?? null;
+    if (value === null || asksNothing(value)) continue;
+    throw new ApiError(
+      'unsupported_parameter',
+      `Unsupported parameter: '${param}' is not supported with this model.`,
+      {
+        param,
+      },
+    );
+  }
+}
+
+export const CompletionUsage = Type.Object(
+  {
+    prompt_tokens: Type.Integer(),
+    completion_tokens: Type.Integer({ description: 'Of all choices, the tokens that ended them included.' }),
+    total_tokens: Type.Integer(),
+    prompt_tokens_details: Type.Object({ cached_tokens: Type.Integer(), audio_tokens: Type.Integer() }),
+    completion_tokens_details: Type.Object({
+      reasoning_tokens: Type.Integer(),
+      audio_tokens: Type.Integer(),
+      accepted_prediction_tokens: Type.Integer(),
+      rejected_prediction_tokens: Type.Integer(),
+    }),
+  },
+  { $id: 'CompletionUsage', description: 'What a request took.' },
+);
+
+export interface Usage {
+  promptTokens: number;
+  completionTokens: number;
+}
+
+export const usageToWire = ({ promptTokens, completionTokens }: Usage) => ({
+  prompt_tokens: promptTokens,
+  completion_tokens: completionTokens,
+  total_tokens: promptTokens + completionTokens,
+  prompt_tokens_details: { cached_tokens: 0, audio_tokens: 0 },
+  completion_tokens_details: {
+    reasoning_tokens: 0,
+    audio_tokens: 0,
+    accepted_prediction_tokens: 0,
+    rejected_prediction_tokens: 0,
+  },
+});
