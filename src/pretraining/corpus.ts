@@ -8,6 +8,7 @@ import {
   systems,
 } from './conversations.ts';
 import { descriptions, instructions, statements } from './facts.ts';
+import { lists } from './lexicon.ts';
 import { createRandom, type Random } from './random.ts';
 import { dialogues, letters, sentences, stories } from './stories.ts';
 import { expand, polish, type Scope } from './template.ts';
@@ -36,7 +37,7 @@ const mixture = [
   { share: 8, make: random => chat(briefQuestions(random)) },
   { share: 15, make: random => chat(reading(random)) },
   { share: 3, make: random => chat(askedStory(random)) },
-  { share: 5, make: random => chat(copying(random)) },
+  { share: 9, make: random => chat(copying(random)) },
 ] satisfies { share: number; make: (random: Random) => Document }[];
 
 const shares = mixture.flatMap(({ share, make }) => Array.from({ length: share }, () => make));
@@ -123,12 +124,16 @@ function askedStory(random: Random): ChatMessage[] {
   return withSystem(systems, 0.4, turn(request, story(random)), random);
 }
 
-/** Words that mean nothing, numbers and codes, to be repeated: what a user writes need not be in the lexicon. */
+/** Words, known and made up, numbers and codes, to be repeated: what a user writes need not be in the lexicon. */
 function copying(random: Random): ChatMessage[] {
-  const word = () => random.pick([madeUpWord, number, code])(random);
+  const word = () => random.pick([knownWord, knownWord, madeUpWord, number, code])(random);
   const copied = Array.from({ length: 1 + random.below(5) }, word).join(random.pick([' ', ' ', ', ']));
   const request = random.pick(['Repeat:', 'Say:', 'Copy this:', 'Write:', 'Repeat after me:']);
   return withSystem(briefSystems, 0.4, turn(`${request} ${copied}`, copied), random);
+}
+
+function knownWord(random: Random): string {
+  return random.pick([...lists.things, ...lists.animals, ...lists.foods, ...lists.people]).word;
 }
 
 function madeUpWord(random: Random): string {

@@ -10,6 +10,7 @@ import type { Example } from '../data/examples.ts';
 import { openEngine } from '../engine/engine.ts';
 import { openModel } from '../models/registry.ts';
 import type { MicroBatchPlan } from '../training/layout.ts';
+import type { MicroBatchShape } from '../training/programs.ts';
 import { firstValues, stateLayoutOf } from '../training/trainable.ts';
 import { openTrainer, type Trainer } from '../training/trainer.ts';
 import { readJson, writeFirstWeights, writeJsonFiles } from './model-folder.ts';
@@ -95,7 +96,9 @@ async function openForPretraining(
   });
 }
 
-const shapeOf = ({ rows, rowLength }: Recipe) => ({ rows, length: rowLength });
+function shapeOf({ rows, rowLength }: Recipe): MicroBatchShape {
+  return { rows, length: rowLength };
+}
 
 async function takeSteps(trainer: Trainer, rows: TokenRows, recipe: Recipe, work: string): Promise<Progress> {
   const progress = loadProgress(work, trainer.state) ?? { step: 0, losses: [], seconds: 0 };

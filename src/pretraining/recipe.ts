@@ -19,11 +19,13 @@ export const recipe = {
   /** Standard deviation of the first weights; projections back into the residual stream get less, by sqrt(2 layers). */
   initialDeviation: 0.02,
 
-  steps: 2400,
+  steps: 5600,
   /** Rows of a step and tokens of a row; the documents follow each other without gaps. */
-  rows: 4,
+  rows: 2,
   rowLength: 512,
   peakLearningRate: 2.5e-3,
+  /** The part of the steps, at the end, in which the rate falls. */
+  cooldown: 0.3,
   /** What is left of the rate at the last step. */
   finalFraction: 0.05,
   warmupSteps: 60,
@@ -37,10 +39,13 @@ export const recipe = {
 
 export type Recipe = typeof recipe;
 
-/** Linear up, then a half cosine down. Steps count from 1. */
+/**
+ * Linear up, constant, linear down: until the rate falls it does not depend on the number of steps, so a run can be made longer.
+ * https://arxiv.org/abs/2405.18392. Steps count from 1.
+ */
 export function learningRateAt(step: number, r: Recipe): number {
-  if (step <= r.warmupSteps) return (r.peakLearningRate * step) / r.warmupSteps;
-  const done = (step - r.warmupSteps) / Math.max(1, r.steps - r.warmupSteps);
-  const cosine = 0.5 * (1 + Math.cos(Math.PI * done));
-  return r.peakLearningRate * (r.finalFraction + (1 - r.finalFraction) * cosine);
+  const up = step / r.warmupSteps;
+  const left = (r.steps - step) / (r.cooldown * r.steps);
+  const down = r.finalFraction + (1 - r.finalFraction) * left;
+  return r.peakLearningRate * Math.min(up, down, 1);
 }

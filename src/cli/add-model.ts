@@ -1,0 +1,127 @@
+// Makes a Hugging Face folder a base model of the service: checks it, stores its files as objects and names it in the database.
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readdir, stat } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { Readable } from 'node:stream';
+import { loadTokenizer } from '../data/tokenizer.ts';
+import type { Deps } from '../deps.ts';
+import { ModelError } from '../models/model-error.ts';
+import { openModel } from '../models/registry.ts';
+import { readModel, type StoredFile, upsertBaseModel } from '../store/models.ts';
+import { hashFile } from './file-hash.ts';
+
+/** What is kept of a folder; weights in other formats and pictures are not. */
+const KEPT =
+  /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|chat_template|model\.safetensors\.index)\.json$|^chat_template\.jinja$|^[\w.-]+\.safetensors$|^(LICENSE|README\.md)/;
+
+export const isModelFile = (name: string): boolean => KEPT.test(name);
+
+const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+
+export interface AddedModel {
+  readonly id: string;
+  readonly architecture: string;
+  readonly parameters: number;
+  readonly sizeBytes: number;
+  /** False when the same files were there already. */
+  readonly changed: boolean;
+}
+
+export interface Transfer {
+  readonly path: string;
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}
+
+type Needs = Pick<Deps, 'pool' | 'blobs'>;
+
+/** Throws ModelError when the folder cannot be used; a folder whose files are stored already costs only their hashes. */
+export async function registerBaseModel(
+  deps: Needs,
+  folder: string,
+  id = basename(resolve(folder)),
+  onProgress: (transfer: Transfer) => void = () => {},
+): Promise<AddedModel> {
+  if (!ID.test(id))
+    throw new ModelError(
+      `"${id}" cannot be a model's id: 1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first`,
+    );
+  const model = await openModel(folder);
+  await loadTokenizer(folder);
+  const files = await describeFiles(folder, id);
+  const sizeBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
+  const added = { id, architecture: model.architecture, parameters: model.parameters, sizeBytes };
+  const known = await readModel(deps.pool, id);
+  if (known && known.kind !== 'base') throw new ModelError(`${id} is the name of a fine-tuned model`);
+  if (known && sameFiles(known.files, files)) return { ...added, changed: false };
+  await storeFiles(deps, folder, files, onProgress);
+  await upsertBaseModel(deps.pool, { id, architecture: model.architecture, ownedBy: 'anneal', files });
+  return { ...added, changed: true };
+}
+
+/** Every subfolder with a config.json, as its own name. Resolves to what was added or found. */
+export async function registerModelsIn(deps: Needs, directory: string): Promise<AddedModel[]> {
+  const added: AddedModel[] = [];
+  for (const name of await modelFolders(directory))
+    added.push(await registerBaseModel(deps, join(directory, name), name));
+  return added;
+}
+
+async function modelFolders(directory: string): Promise<string[]> {
+  const entries = await readdir(directory).catch(error => {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  });
+  const isModel = (name: string) =>
+    stat(join(directory, name, 'config.json')).then(
+      () => true,
+      () => false,
+    );
+  const found = await Promise.all(entries.sort().map(async name => ((await isModel(name)) ? [name] : [])));
+  return found.flat();
+}
+
+/** All files of a version lie under one prefix, which their hashes name: an object is never written over. */
+async function describeFiles(folder: string, id: string): Promise<StoredFile[]> {
+  const names = (await readdir(folder)).filter(isModelFile).sort();
+  const files = await Promise.all(
+    names.map(async path => ({
+      path,
+      bytes: (await stat(join(folder, path))).size,
+      sha256: await hashFile(join(folder, path)),
+    })),
+  );
+  const version = createHash('sha256').update(JSON.stringify(files)).digest('hex').slice(0, 12);
+  return files.map(file => ({ ...file, key: `models/${id}/${version}/${file.path}` }));
+}
+
+async function storeFiles(
+  deps: Needs,
+  folder: string,
+  files: StoredFile[],
+  onProgress: (transfer: Transfer) => void,
+): Promise<void> {
+  for (const { path, key, bytes, sha256 } of files) {
+    if ((await deps.blobs.size(key)) === bytes) continue;
+    const counted = async function* () {
+      let doneBytes = 0;
+      for await (const chunk of createReadStream(join(folder, path))) {
+        doneBytes += chunk.length;
+        onProgress({ path, doneBytes, totalBytes: bytes });
+        yield chunk;
+      }
+    };
+    const stored = await deps.blobs.put(key, Readable.from(counted(), { objectMode: false }));
+    if (stored.sha256 !== sha256) throw new Error(`${path} changed while it was being stored`);
+  }
+}
+
+const sameFiles = (known: StoredFile[], files: StoredFile[]): boolean => {
+  const keys = (list: StoredFile[]) =>
+    list
+      .map(({ key }) => key)
+      .sort()
+      .join('\n');
+  return keys(known) === keys(files);
+};
