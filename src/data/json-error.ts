@@ -19,7 +19,8 @@ export function findJsonError(text: string): JsonError | null {
 function pairsBefore(text: string, end: number): number {
   let pairs = 0;
   for (let at = 0; at < end; at++) {
-    if ((text.charCodeAt(at) & 0xfc00) === 0xd800 && (text.charCodeAt(at + 1) & 0xfc00) === 0xdc00) pairs += 1;
+    if ((text.charCodeAt(at) & 0xfc00) === 0xd800 && (text.charCodeAt(at + 1) & 0xfc00) === 0xdc00)
+      pairs += 1;
   }
   return pairs;
 }

@@ -11,6 +11,9 @@ export type EncodePlain = (text: string, section: number) => number[];
 const CACHE_PIECES = 200_000;
 const CACHE_PIECE_LENGTH = 64;
 
+/** A longer piece (a run of letters without a space) is encoded in parts: merging takes 200 bytes a character. */
+const PIECE_LIMIT = 65_536;
+
 /** GPT-2's split. `\s` is written as Unicode's white space, as in the Rust library; JavaScript's differs in two characters. */
 const GPT2_SPLIT =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
@@ -52,6 +55,7 @@ export function plainTextEncoder(
   const cachedPiece = (piece: string): readonly number[] => {
     const known = cache.get(piece);
     if (known !== undefined) return known;
+    if (piece.length > PIECE_LIMIT) return parts(piece).flatMap(encodePiece);
     const encoded = encodePiece(piece);
     if (piece.length <= CACHE_PIECE_LENGTH) {
       if (cache.size >= CACHE_PIECES) cache.clear();
@@ -126,6 +130,18 @@ function generalSplitter(library: HuggingFaceTokenizer): Splitter {
     },
     spell: piece => piece,
   };
+}
+
+/** Cut between characters. */
+function parts(piece: string): string[] {
+  const cut: string[] = [];
+  for (let start = 0; start < piece.length; ) {
+    let end = start + PIECE_LIMIT;
+    if ((piece.charCodeAt(end) & 0xfc00) === 0xdc00) end += 1;
+    cut.push(piece.slice(start, end));
+    start = end;
+  }
+  return cut;
 }
 
 function byteCharacters(): string[] {

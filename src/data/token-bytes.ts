@@ -44,7 +44,8 @@ export function decodeTokens(vocabulary: TokenBytes, ids: Iterable<number>): str
   return vocabulary.stripsFirstSpace && text.startsWith(' ') ? text.slice(1) : text;
 }
 
-export function streamDecoder(vocabulary: TokenBytes): StreamDecoder {
+/** Tokens that are not `shown` give no text. */
+export function streamDecoder(vocabulary: TokenBytes, shown: (id: number) => boolean): StreamDecoder {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   let started = !vocabulary.stripsFirstSpace;
   const strip = (text: string): string => {
@@ -53,7 +54,7 @@ export function streamDecoder(vocabulary: TokenBytes): StreamDecoder {
     return text.startsWith(' ') ? text.slice(1) : text;
   };
   return {
-    push: id => strip(decoder.decode(vocabulary.bytes(id), { stream: true })),
+    push: id => (shown(id) ? strip(decoder.decode(vocabulary.bytes(id), { stream: true })) : ''),
     end: () => strip(decoder.decode()),
   };
 }

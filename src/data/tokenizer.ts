@@ -8,28 +8,16 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
-import { alternation } from './alternation.ts';
 import { type ChatTemplate, loadChatTemplate, type RenderOptions } from './chat-template.ts';
 import type { Message, Tool } from './conversation.ts';
-import { type InertText, inertText } from './inert-text.ts';
-import { type EncodePlain, plainTextEncoder } from './plain-text.ts';
-import {
-  decodeTokens,
-  type StreamDecoder,
-  streamDecoder,
-  type TokenBytes,
-  tokenBytes,
-} from './token-bytes.ts';
+import { inertText } from './inert-text.ts';
+import { plainTextEncoder } from './plain-text.ts';
+import { type EncodedParts, encodeSections, sectionCutter, sectionSplitter } from './sections.ts';
+import { decodeTokens, type StreamDecoder, streamDecoder, tokenBytes } from './token-bytes.ts';
 
 export interface DecodeOptions {
   /** Writes special tokens out too; they are left out otherwise. */
   special?: boolean;
-}
-
-export interface EncodedParts {
-  ids: number[];
-  /** For each cut, the index of the first token that starts at it or after it. */
-  cuts: number[];
 }
 
 export interface Tokenizer {
@@ -52,7 +40,7 @@ export interface Tokenizer {
   /** A text to be continued: BOS where the tokenizer puts one, then `encode`. */
   encodePrompt(text: string): number[];
   decode(ids: Iterable<number>, options?: DecodeOptions): string;
-  streamDecoder(): StreamDecoder;
+  streamDecoder(options?: DecodeOptions): StreamDecoder;
   tokenBytes(id: number): Uint8Array;
   isSpecial(id: number): boolean;
   /**
@@ -65,7 +53,7 @@ export interface Tokenizer {
   encodeRendered(rendered: string): number[];
   /** `encodeRendered(renderChat(...))`: the tokens of a chat request when `addGenerationPrompt` is set. */
   encodeChat(messages: readonly Message[], tools?: readonly Tool[] | null, options?: RenderOptions): number[];
-  /** As `encodeRendered`, with the token index of each offset (ascending). The tokens before a cut are those of the text before it, alone. */
+  /** `encodeRendered` with the token index of each offset (ascending). The tokens before a cut are those of the text before it. */
   encodeCut(rendered: string, offsets: readonly number[]): EncodedParts;
   /** `encodeCut` for a plain text, in which nothing is a control token; BOS as in `encodePrompt`. */
   encodePlainCut(text: string, offsets: readonly number[]): EncodedParts;
@@ -150,17 +138,18 @@ function buildTokenizer({ library, files, names, template, identity }: Parts): T
   const vocabulary = tokenBytes(library, files.tokenizer.decoder);
   const inert = inertText([...special].map(id => library.id_to_token(id)!));
   const encodePlain = plainTextEncoder(library, files.tokenizer.pre_tokenizer, special);
-  const cutter = sectionCutter(encodePlain, inert, vocabulary);
-  const split = sectionSplitter(added, special);
+  const addsSpace = Buffer.concat(encodePlain('a', 0).map(vocabulary.bytes)).toString() !== 'a';
   const addsBos = bosId !== null && tokenizerAddsBos(library, files.config, bosId);
+  const bos = addsBos ? bosId : null;
 
-  const encodeCut = (rendered: string, offsets: readonly number[]): EncodedParts =>
-    withBos(encodeSections(split(rendered, true), offsets, cutter), addsBos ? bosId : null);
-  const encodePlainCut = (text: string, offsets: readonly number[]): EncodedParts => {
-    const marked = inert.protect(text);
-    const moved = offsets.map(offset => inert.protect(text.slice(0, offset)).length);
-    return withBos(encodeSections(split(marked, false), moved, cutter), addsBos ? bosId : null);
-  };
+  const splitRendered = sectionSplitter(added);
+  const cutRendered = sectionCutter((text, section) => encodePlain(inert.restore(text), section), addsSpace);
+  const encodeCut: Tokenizer['encodeCut'] = (rendered, offsets) =>
+    withBos(encodeSections(splitRendered(rendered), offsets, cutRendered), bos);
+  const splitPlain = sectionSplitter(added.filter(token => !special.has(token.id)));
+  const cutPlain = sectionCutter(encodePlain, addsSpace);
+  const encodePlainCut: Tokenizer['encodePlainCut'] = (text, offsets) =>
+    withBos(encodeSections(splitPlain(text), offsets, cutPlain), bos);
   const renderChat: Tokenizer['renderChat'] = (messages, tools = null, options = {}) =>
     template.render(inert.protectAll(template.prepare(messages)), inert.protectAll(tools), options);
   const encodeRendered = (rendered: string) => encodeCut(rendered, []).ids;
@@ -176,11 +165,11 @@ function buildTokenizer({ library, files, names, template, identity }: Parts): T
     endOfTurnId,
     eosIds,
     addsBos,
-    encode: text => encodeSections(split(inert.protect(text), false), [], cutter).ids,
+    encode: text => encodeSections(splitPlain(text), [], cutPlain).ids,
     encodePrompt: text => encodePlainCut(text, []).ids,
     decode: (ids, options = {}) =>
       decodeTokens(vocabulary, options.special ? ids : [...ids].filter(id => !special.has(id))),
-    streamDecoder: () => streamDecoder(vocabulary),
+    streamDecoder: (options = {}) => streamDecoder(vocabulary, id => options.special || !special.has(id)),
     tokenBytes: vocabulary.bytes,
     isSpecial: id => special.has(id),
     renderChat,
@@ -227,135 +216,4 @@ function findEndOfTurn(
   } catch {
     return null; // A template that refuses this conversation tells nothing.
   }
-}
-
-/** A control token, or a stretch of text between two of them. Offsets are those of the rendered text. */
-interface Section {
-  start: number;
-  end: number;
-  id: number | null;
-  text: string;
-}
-
-interface AddedToken {
-  id: number;
-  content: string;
-  lstrip: boolean;
-  rstrip: boolean;
-}
-
-/** Splits at added tokens, the longest first. `special` false: special ones are not looked for. */
-function sectionSplitter(added: readonly AddedToken[], special: ReadonlySet<number>) {
-  const byContent = new Map(
-    added.filter(token => token.content.length > 0).map(token => [token.content, token]),
-  );
-  const everything = alternation(added.map(token => token.content));
-  const harmless = alternation(added.filter(token => !special.has(token.id)).map(token => token.content));
-
-  return (text: string, withSpecial: boolean): Section[] => {
-    const expression = withSpecial ? everything : harmless;
-    const sections: Section[] = [];
-    let position = 0;
-    const addText = (end: number) => {
-      if (end > position) sections.push({ start: position, end, id: null, text: text.slice(position, end) });
-    };
-    for (const match of expression === null ? [] : text.matchAll(expression)) {
-      const token = byContent.get(match[0])!;
-      addText(match.index);
-      position = match.index + match[0].length;
-      sections.push({ start: match.index, end: position, id: token.id, text: match[0] });
-    }
-    addText(text.length);
-    return trimAround(sections, byContent);
-  };
-}
-
-/** Added tokens may swallow the white space beside them (`lstrip`, `rstrip`). */
-function trimAround(sections: Section[], byContent: ReadonlyMap<string, AddedToken>): Section[] {
-  sections.forEach((section, i) => {
-    if (section.id === null) return;
-    const token = byContent.get(section.text)!;
-    const [before, after] = [sections[i - 1], sections[i + 1]];
-    if (token.lstrip && before?.id === null) before.text = before.text.trimEnd();
-    if (token.rstrip && after?.id === null) {
-      const trimmed = after.text.trimStart();
-      after.start += after.text.length - trimmed.length;
-      after.text = trimmed;
-    }
-  });
-  return sections;
-}
-
-/** Text of a section -> its tokens, with the token index of each offset inside it. */
-type CutSection = (text: string, offsets: readonly number[], section: number) => EncodedParts;
-
-function encodeSections(
-  sections: readonly Section[],
-  offsets: readonly number[],
-  cutSection: CutSection,
-): EncodedParts {
-  const ids: number[] = [];
-  const cuts: number[] = [];
-  let next = 0;
-  sections.forEach((section, index) => {
-    const inside: number[] = [];
-    for (; next < offsets.length && offsets[next]! < section.end; next++) {
-      inside.push(Math.max(0, offsets[next]! - section.start));
-    }
-    if (section.id !== null) {
-      for (const _ of inside) cuts.push(ids.length);
-      ids.push(section.id);
-      return;
-    }
-    const part = cutSection(section.text, inside, index);
-    for (const cut of part.cuts) cuts.push(ids.length + cut);
-    for (const id of part.ids) ids.push(id);
-  });
-  for (; next < offsets.length; next++) cuts.push(ids.length);
-  return { ids, cuts };
-}
-
-/**
- * Tokens of a text and where its cuts fall. A cut is clean when the text before it, tokenized alone, gives the first
- * tokens of the whole. Where a token would span the cut, both sides are tokenized apart, as they are when the text
- * before the cut is a prompt and the rest is generated.
- */
-function sectionCutter(encodePlain: EncodePlain, inert: InertText, vocabulary: TokenBytes): CutSection {
-  const encode = (text: string, section: number) => encodePlain(inert.restore(text), section);
-  const addsPrefix =
-    encode('a', 0).length > 0 && Buffer.concat(encode('a', 0).map(vocabulary.bytes)).toString() !== 'a';
-  /** Tokens of a text that goes on inside a section: without the space that some vocabularies put before its first word. */
-  const encodeContinuation = (text: string, section: number): number[] => {
-    if (!addsPrefix) return encode(text, section);
-    const anchor = encode('\n', section);
-    const anchored = encode(`\n${text}`, section);
-    return startsWith(anchored, anchor) ? anchored.slice(anchor.length) : encode(text, section);
-  };
-  return (text, offsets, section) => {
-    let ids = encode(text, section);
-    const cuts: number[] = [];
-    let from = 0; // Where the last unclean cut was made, in characters and in tokens.
-    let fromToken = 0;
-    const encodeFrom = (end: number) =>
-      from === 0 ? encode(text.slice(0, end), section) : encodeContinuation(text.slice(from, end), section);
-    for (const offset of offsets) {
-      if (offset === from) {
-        cuts.push(fromToken);
-        continue;
-      }
-      const before = encodeFrom(offset);
-      const cut = fromToken + before.length;
-      if (!startsWith(ids, before, fromToken)) {
-        ids = [...ids.slice(0, fromToken), ...before, ...encodeContinuation(text.slice(offset), section)];
-        from = offset;
-        fromToken = cut;
-      }
-      cuts.push(cut);
-    }
-    return { ids, cuts };
-  };
-}
-
-function startsWith(ids: readonly number[], start: readonly number[], at = 0): boolean {
-  return start.every((id, i) => ids[at + i] === id);
 }

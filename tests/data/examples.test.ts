@@ -60,7 +60,7 @@ function only(line: TrainingLine, tokenizer: Tokenizer): string {
   return show(examples[0]!, tokenizer);
 }
 
-describe.each(['chatml', 'llama3', 'mistral'])('%s', family => {
+describe.each(['chatml', 'llama3', 'mistral', 'metaspace', 'gemma'])('%s', family => {
   const golden = JSON.parse(readFileSync(join(FIXTURES, family, 'golden.json'), 'utf8'));
   const chats: {
     name: string;
@@ -177,7 +177,7 @@ describe('templates that are not a plain sequence of messages', () => {
   test('a token never spans the beginning of an answer', async () => {
     const template = `{%- for m in messages -%}{{ m.role + ': ' + m.content + eos_token + '\\n' }}{%- endfor -%}
       {%- if add_generation_prompt -%}{{ 'assistant: ' }}{%- endif -%}`;
-    for (const family of ['chatml', 'llama3', 'mistral']) {
+    for (const family of ['chatml', 'llama3', 'mistral', 'metaspace', 'gemma']) {
       const tokenizer = await withTemplate(family, template);
       const line = chat(
         ['user', 'Where?'],
@@ -189,7 +189,8 @@ describe('templates that are not a plain sequence of messages', () => {
       const end = tokenizer.decode([tokenizer.eosId!], { special: true });
       const bos = tokenizer.addsBos ? tokenizer.decode([tokenizer.bosId!], { special: true }) : '';
       // A SentencePiece-like vocabulary puts a space of its own after control tokens.
-      const words = (text: string) => (family === 'mistral' ? text.replaceAll(' ', '') : text);
+      const words = (text: string) =>
+        ['mistral', 'metaspace'].includes(family) ? text.replaceAll(' ', '') : text;
       const expected = `${bos}user: Where?${end}\nassistant: [[Paris is the capital${end}]]\nuser: And?${end}\nassistant: [[the${end}]]`;
       expect(words(show(example!, tokenizer))).toBe(words(expected));
       // What stands before an answer is, to the token, what generation starts from.
@@ -239,7 +240,7 @@ describe('prompt and completion', () => {
   });
 
   test('a prompt that ends inside of what would be one token keeps its own tokens', async () => {
-    for (const family of ['chatml', 'llama3', 'mistral']) {
+    for (const family of ['chatml', 'llama3', 'mistral', 'metaspace', 'gemma']) {
       const tokenizer = await loadTokenizer(join(FIXTURES, family));
       const [example] = makeExamples({ prompt: 'the capi', completion: 'tal of France' }, tokenizer);
       const prompt = tokenizer.encodePrompt('the capi');

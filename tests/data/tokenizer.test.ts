@@ -24,17 +24,17 @@ interface Golden {
 }
 
 const families = await Promise.all(
-  ['chatml', 'llama3', 'mistral'].map(async name => ({
+  ['chatml', 'llama3', 'mistral', 'metaspace', 'gemma', 'gpt2'].map(async name => ({
     name,
     tokenizer: await loadTokenizer(join(FIXTURES, name)),
     golden: JSON.parse(readFileSync(join(FIXTURES, name, 'golden.json'), 'utf8')) as Golden,
   })),
 );
 const byName = Object.fromEntries(families.map(({ name, tokenizer }) => [name, tokenizer])) as Record<
-  'chatml' | 'llama3' | 'mistral',
+  'chatml' | 'llama3' | 'mistral' | 'gemma' | 'gpt2',
   Tokenizer
 >;
-const { chatml, llama3, mistral } = byName;
+const { chatml, llama3, mistral, gemma, gpt2 } = byName;
 
 describe.each(families)('$name', ({ tokenizer, golden }) => {
   test.each(golden.texts)('encodes $text as Python does, special tokens as text', ({ text, ids }) => {
@@ -65,7 +65,7 @@ describe.each(families)('$name', ({ tokenizer, golden }) => {
       fc.property(fc.array(character, { maxLength: 12 }), parts => {
         const text = parts.join('');
         const ids = tokenizer.encode(text);
-        const decoder = tokenizer.streamDecoder();
+        const decoder = tokenizer.streamDecoder({ special: true });
         const pieces = [...ids.map(id => decoder.push(id)), decoder.end()];
         expect(pieces.join('')).toBe(tokenizer.decode(ids, { special: true }));
         expect(
@@ -136,6 +136,9 @@ test('the ends of a turn and of a text are found', () => {
   expect(chatml.endOfTurnId).toBe(id(chatml, '<|im_end|>'));
   expect(llama3.endOfTurnId).toBe(id(llama3, '<|eot_id|>'));
   expect(mistral.endOfTurnId).toBe(id(mistral, '</s>'));
+  expect(gemma.endOfTurnId).toBe(id(gemma, '<end_of_turn>'));
+  expect(gemma.eosIds).toEqual([id(gemma, '</s>'), id(gemma, '<end_of_turn>')]);
+  expect(gpt2.endOfTurnId).toBe(id(gpt2, '<|endoftext|>'));
   for (const tokenizer of [chatml, llama3, mistral])
     expect(tokenizer.eosIds).toContain(tokenizer.endOfTurnId);
 });
@@ -192,4 +195,23 @@ test('strftime_now says the date it is given', () => {
   expect(llama3.renderChat([{ role: 'user', content: 'a' }], null, { now })).toContain(
     'Today Date: 05 Jan 2026',
   );
+});
+
+test('control tokens are left out of a text, unless it is asked for with them', () => {
+  const ids = chatml.encodeRendered('<|im_start|>assistant\nHi<|im_end|>');
+  expect(chatml.decode(ids)).toBe('assistant\nHi');
+  expect(chatml.decode(ids, { special: true })).toBe('<|im_start|>assistant\nHi<|im_end|>');
+  const stream = (options: { special?: boolean }) => {
+    const decoder = chatml.streamDecoder(options);
+    return ids.map(id => decoder.push(id)).join('') + decoder.end();
+  };
+  expect(stream({})).toBe('assistant\nHi');
+  expect(stream({ special: true })).toBe('<|im_start|>assistant\nHi<|im_end|>');
+});
+
+test('a million letters without a space are encoded, in bounded memory', () => {
+  for (const tokenizer of [chatml, mistral, gpt2]) {
+    const text = `${'xyz👋'.repeat(200_000)}`;
+    expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
+  }
 });
