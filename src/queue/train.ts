@@ -50,7 +50,7 @@ export async function train(deps: TrainDeps, lease: Lease): Promise<void> {
   const keeper = keepLease({ ...deps, log }, lease);
   const folder = `${lease.jobId}.${lease.attempt}`;
   try {
-    const end = await run({ ...deps, log }, lease, keeper, await deps.work.open(folder));
+    const end = await run({ ...deps, log }, lease, keeper, folder);
     await settle({ ...deps, log }, lease, keeper, end);
   } catch (error) {
     logEnd(log, keeper.signal.aborted ? keeper.signal.reason : error);
@@ -63,31 +63,42 @@ export async function train(deps: TrainDeps, lease: Lease): Promise<void> {
 
 function logEnd(log: Logger, reason: unknown): void {
   if (reason instanceof LeaseLost || reason instanceof JobEnded) log.info(reason.message);
-  else log.error({ error: reason }, 'a run broke off; its lease will run out');
+  else log.error({ error: reason }, 'the end of a run was not written; its lease will run out');
 }
 
 /** How a run ended, when its job still is ours. */
 type End = RunEnd | { type: 'stopped' } | { type: 'crashed'; reason: string };
 
-async function run(deps: TrainDeps, lease: Lease, keeper: LeaseKeeper, directory: string): Promise<End> {
-  const { log, pool, blobs } = deps;
-  const store: Store = { blobs, log, signal: keeper.signal };
-  const retry = { log, signal: keeper.signal };
-  const job = await untilItWorks(() => readRun(pool, lease.jobId), { what: 'reading the job', ...retry });
-  await untilItWorks(() => fenced(pool, lease, tx => appendEvents(tx, job.id, [say.started])), {
-    what: 'writing the start',
-    ...retry,
-  });
+/** A bug counts like a crash: the job is tried again, and not for ever. */
+async function run(deps: TrainDeps, lease: Lease, keeper: LeaseKeeper, folder: string): Promise<End> {
   try {
-    const spec = await prepareSpec({ ...deps, store }, job, directory);
-    const specPath = join(directory, 'spec.json');
-    await writeFile(specPath, JSON.stringify(spec, null, 2));
-    const recorder: Recorder = { ...deps, store, lease, job, directory };
-    return await follow(recorder, deps, keeper, () => startTrainer(specPath, deps.trainerModule));
+    return await prepareAndFollow(deps, lease, keeper, await deps.work.open(folder));
   } catch (error) {
     if (error instanceof InputMissing) return { type: 'failed', error: error.jobError };
-    throw error;
+    if (keeper.signal.aborted || error instanceof LeaseLost || error instanceof JobEnded) throw error;
+    deps.log.error({ error }, 'a run broke off');
+    return { type: 'crashed', reason: 'The run was broken off by an internal error' };
   }
+}
+
+async function prepareAndFollow(
+  deps: TrainDeps,
+  lease: Lease,
+  keeper: LeaseKeeper,
+  directory: string,
+): Promise<End> {
+  const { log, pool, blobs } = deps;
+  const store: Store = { blobs, log, signal: keeper.signal };
+  const job = await untilItWorks(() => readRun(pool, lease.jobId), { what: 'reading the job', ...store });
+  await untilItWorks(() => fenced(pool, lease, tx => appendEvents(tx, job.id, [say.started])), {
+    what: 'writing the start',
+    ...store,
+  });
+  const spec = await prepareSpec({ ...deps, store }, job, directory);
+  const specPath = join(directory, 'spec.json');
+  await writeFile(specPath, JSON.stringify(spec, null, 2));
+  const recorder: Recorder = { ...deps, store, lease, job, directory };
+  return follow(recorder, deps, keeper, () => startTrainer(specPath, deps.trainerModule));
 }
 
 /** From the trainer's start until it is gone and what it said is stored. */

@@ -23,7 +23,13 @@ export interface ValidateDeps {
   readonly control: Notifications;
 }
 
-/** Never throws: a job whose validation breaks off is taken by another when the lease has run out. */
+const INTERNAL_ERROR = {
+  code: 'server_error',
+  message: 'The job failed due to an internal error',
+  param: null,
+};
+
+/** Never throws. */
 export async function validateFiles(deps: ValidateDeps, lease: Lease): Promise<void> {
   const log = deps.log.child({ job: lease.jobId, attempt: lease.attempt });
   const keeper = keepLease({ ...deps, log }, lease);
@@ -32,10 +38,20 @@ export async function validateFiles(deps: ValidateDeps, lease: Lease): Promise<v
   } catch (error) {
     const reason = keeper.signal.aborted ? keeper.signal.reason : error;
     if (reason instanceof LeaseLost || reason instanceof JobEnded) log.info(reason.message);
-    else log.error({ error: reason }, 'a validation broke off; its lease will run out');
+    else await giveUp({ ...deps, log }, lease, reason);
   } finally {
     keeper.close();
   }
+}
+
+/** A bug, or a store that was away for too long. */
+async function giveUp({ pool, log }: ValidateDeps, lease: Lease, cause: unknown): Promise<void> {
+  log.error({ error: cause }, 'a validation broke off');
+  const failed = fenced(pool, lease, async tx => {
+    await writeFailure(tx, lease.jobId, INTERNAL_ERROR);
+    await appendEvents(tx, lease.jobId, [say.failed(INTERNAL_ERROR.message)]);
+  });
+  await failed.catch(error => log.error({ error }, 'its end was not written; its lease will run out'));
 }
 
 async function validate(deps: ValidateDeps, lease: Lease, signal: AbortSignal): Promise<void> {

@@ -1,6 +1,7 @@
 // What happened to a job, in order. SQL only. Who waits for events is told on the channel `anneal_events`.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
+import { toJsonb } from './jsonb.ts';
 import { type Page, type PageRequest, toPage } from './pages.ts';
 
 export const EVENTS_CHANNEL = 'anneal_events';
@@ -46,7 +47,7 @@ export async function appendEvents(db: Queryable, jobId: string, events: NewEven
        on conflict (job_id, once) do nothing
        returning job_id)
      select pg_notify($3, job_id) from added limit 1`,
-    [jobId, JSON.stringify(values), EVENTS_CHANNEL],
+    [jobId, toJsonb(values), EVENTS_CHANNEL],
   );
 }
 

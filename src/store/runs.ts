@@ -4,6 +4,7 @@ import { newId } from '../ids.ts';
 import type { StepMetrics, TrainerEvent } from '../training/protocol.ts';
 import type { Queryable } from './database.ts';
 import { type JobError, type JobMethod, TERMINAL_STATUSES } from './jobs.ts';
+import { toJsonb } from './jsonb.ts';
 import type { StoredFile } from './models.ts';
 
 export type Prepared = Extract<TrainerEvent, { type: 'prepared' }>;
@@ -250,7 +251,7 @@ export async function writeSuccess(db: Queryable, jobId: string, result: Result)
     `update jobs set status = 'succeeded', fine_tuned_model = $2, trained_tokens = $3, manifest = $4,
        result_files = $5, finished_at = now(), estimated_finish = null, error = null, lease_until = null
      where id = $1`,
-    [jobId, result.fineTunedModel, result.trainedTokens, result.manifest, result.resultFiles],
+    [jobId, result.fineTunedModel, result.trainedTokens, toJsonb(result.manifest), result.resultFiles],
   );
 }
 
@@ -258,7 +259,7 @@ export async function writeFailure(db: Queryable, jobId: string, error: JobError
   await db.query(
     `update jobs set status = 'failed', error = $2, finished_at = now(), estimated_finish = null, lease_until = null
      where id = $1`,
-    [jobId, error],
+    [jobId, toJsonb(error)],
   );
 }
 

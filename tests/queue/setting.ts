@@ -18,6 +18,7 @@ import { changeJobStatus, insertJob, type Job, type transitions } from '../../sr
 import { upsertBaseModel } from '../../src/store/models.ts';
 import { ensureDefaultProject } from '../../src/store/projects.ts';
 import type { RequestedHyperparameters } from '../../src/training/protocol.ts';
+import type { Script } from './scripted-trainer.ts';
 
 const BASE_MODEL = join(import.meta.dirname, '../golden/llama-tiny');
 export const SCRIPTED_TRAINER = join(import.meta.dirname, 'scripted-trainer.ts');
@@ -180,6 +181,14 @@ export function chatLines(count: number, offset = 0): unknown[] {
       ],
     };
   });
+}
+
+/** A training file that tells the scripted trainer what to do. */
+export function scripted(script: Partial<Script>): unknown[] {
+  const whole: Script = { steps: 6, stepMs: 5, stepsPerEpoch: 3, resumeEvery: 2, ...script };
+  const [first, ...rest] = chatLines(10) as { messages: { content: string }[] }[];
+  first!.messages[0]!.content = JSON.stringify(whole);
+  return [first, ...rest];
 }
 
 // ---- what became of a job
