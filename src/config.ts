@@ -72,6 +72,14 @@ export const variables = {
     path,
   ),
 
+  hubUrl: variable(
+    'HF_ENDPOINT',
+    '',
+    'Hugging Face hub or mirror that `anneal models add` downloads from. Empty: the public one.',
+    optional(httpUrl),
+  ),
+  hubToken: variable('HF_TOKEN', '', 'Token for models on the hub that are not public.', optional(text)),
+
   fileLimitBytes: variable(
     'ANNEAL_FILE_LIMIT_MB',
     '512',
@@ -175,7 +183,7 @@ function contradictions(config: Config): string[] {
 }
 
 function isSecret(name: string): boolean {
-  return /KEY|DATABASE_URL/.test(name);
+  return /KEY|TOKEN|DATABASE_URL/.test(name);
 }
 
 // ---- how a text is read

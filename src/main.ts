@@ -4,16 +4,21 @@ import { writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import type pg from 'pg';
 import packageJson from '../package.json' with { type: 'json' };
 import { ensureApiKey } from './api-key.ts';
 import { buildApp } from './app.ts';
 import { registerModelsIn } from './cli/add-model.ts';
+import type { CommandContext } from './cli/context.ts';
+import { addKeyCommands } from './cli/key-commands.ts';
+import { addModelCommands } from './cli/model-commands.ts';
 import { type Config, ConfigError, loadConfig } from './config.ts';
 import { type Deps, openDeps } from './deps.ts';
 import { openLog } from './log.ts';
 import { migrateAll } from './migrate-all.ts';
 import { startWorker } from './queue/worker.ts';
 import { embeddedDirectory, startAll } from './start.ts';
+import { openPool } from './store/database.ts';
 import { findRunningPostgres, startEmbeddedPostgres } from './store/embedded-postgres.ts';
 import type { ReadyMessage } from './supervisor.ts';
 
@@ -53,6 +58,10 @@ program
   .description('write the OpenAPI document of the routes')
   .option('-o, --output <file>', 'where to', join(import.meta.dirname, '../openapi/openapi.json'))
   .action(({ output }: { output: string }) => run(config => writeOpenapi(config, output)));
+
+const commandContext: CommandContext = { run, withDatabase: withMigratedDatabase };
+addModelCommands(program, commandContext);
+addKeyCommands(program, commandContext);
 
 await program.parseAsync();
 
@@ -143,6 +152,21 @@ async function withDatabase(config: Config, work: (url: string) => Promise<void>
   } finally {
     await database.stop();
   }
+}
+
+async function withMigratedDatabase(
+  config: Config,
+  work: (database: { pool: pg.Pool }) => Promise<void>,
+): Promise<void> {
+  await withDatabase(config, async url => {
+    await migrateAll(url);
+    const pool = openPool(url, openLog({ level: 'silent', process: 'cli' }), { max: 2 });
+    try {
+      await work({ pool });
+    } finally {
+      await pool.end();
+    }
+  });
 }
 
 // ---- the process

@@ -87,6 +87,13 @@ export async function listModels(db: Queryable, projectId: string): Promise<Mode
   return rows;
 }
 
+export async function listBaseModels(db: Queryable): Promise<ModelRow[]> {
+  const { rows } = await db.query<ModelRow>(
+    `select ${columns} from models where kind = 'base' and deleted_at is null order by id`,
+  );
+  return rows;
+}
+
 /** First step of a deletion; its objects go next. The row stays, because jobs name it. Null: not there, or not the project's own. */
 export async function markModelDeleted(
   db: Queryable,
