@@ -2,9 +2,8 @@
 // Plain JavaScript that Node 18 understands, because it is what brings Node 24 to a machine that has an older one.
 // It is not a build step: once both are there it only starts the program.
 import { spawn, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const WANTED_MAJOR = 24;
@@ -23,36 +22,65 @@ function findNode() {
   if (!existsSync(path)) {
     say(`this is Node ${process.versions.node}; bringing Node ${WANTED_MAJOR} into .node/`);
     mkdirSync(folder, { recursive: true });
-    npm(process.execPath, ['install', '--prefix', folder, '--no-save', '--no-audit', '--no-fund', `${name}@${WANTED_MAJOR}`]);
+    npm(process.execPath, [
+      'install',
+      '--prefix',
+      folder,
+      '--no-save',
+      '--no-audit',
+      '--no-fund',
+      `${name}@${WANTED_MAJOR}`,
+    ]);
   }
   return path;
 }
 
 /** Installs what package-lock.json names, unless it is installed already. */
 function installPackages(node) {
-  const wanted = createHash('sha256').update(readFileSync(join(root, 'package-lock.json'))).digest('hex');
-  const stamp = join(root, 'node_modules', '.anneal-installed');
-  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
+  if (isInstalled()) return;
   say('installing packages');
   npm(node, ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
-  writeFileSync(stamp, wanted);
+}
+
+/** npm writes node_modules/.package-lock.json last, with what is there: every package but those of other platforms. */
+function isInstalled() {
+  const there = readLock(join(root, 'node_modules', '.package-lock.json'));
+  const wanted = readLock(join(root, 'package-lock.json'));
+  return Object.entries(wanted).every(
+    ([path, { version, optional }]) => path === '' || optional || there[path]?.version === version,
+  );
+}
+
+function readLock(path) {
+  return existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).packages : {};
 }
 
 /** Runs npm under the given Node: npm under an older one would choose older packages. */
 function npm(node, args) {
-  const cli = process.env.npm_execpath ?? npmBeside(process.execPath);
-  const done = spawnSync(node, [cli, ...args], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env: withNode(node) });
+  const done = spawnSync(node, [findNpm(), ...args], {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: withNode(node),
+  });
   if (done.status === 0) return;
   if (args[0] === 'install') rmSync(join(root, '.node'), { recursive: true, force: true });
   say(`npm ${args.join(' ')} failed`);
   process.exit(done.status ?? 1);
 }
 
-function npmBeside(executable) {
-  const candidates = ['../lib/node_modules/npm/bin/npm-cli.js', '../node_modules/npm/bin/npm-cli.js', 'node_modules/npm/bin/npm-cli.js'];
-  const found = candidates.map(path => join(dirname(executable), path)).find(path => existsSync(path));
+/** The npm that runs this, or the one beside this Node, or the first on the PATH. */
+function findNpm() {
+  const here = dirname(realpathSync(process.execPath));
+  const beside = ['../lib/node_modules/npm/bin/npm-cli.js', 'node_modules/npm/bin/npm-cli.js'].map(path =>
+    join(here, path),
+  );
+  const onPath = (process.env.PATH ?? '').split(delimiter).map(folder => join(folder, 'npm'));
+  const candidates = [process.env.npm_execpath ?? '', ...beside, ...onPath]
+    .filter(existsSync)
+    .map(path => realpathSync(path));
+  const found = candidates.find(path => path.endsWith('npm-cli.js'));
   if (found) return found;
-  say('npm was not found beside node: run this with `npm run ...`');
+  say('npm was not found: install it, or run this with `npm run ...`');
   process.exit(1);
 }
 
@@ -66,8 +94,10 @@ function run(node, [program, ...args]) {
 }
 
 function withNode(node) {
-  const separator = process.platform === 'win32' ? ';' : ':';
-  return { ...process.env, PATH: [dirname(node), join(root, 'node_modules', '.bin'), process.env.PATH].join(separator) };
+  return {
+    ...process.env,
+    PATH: [dirname(node), join(root, 'node_modules', '.bin'), process.env.PATH].join(delimiter),
+  };
 }
 
 function say(text) {

@@ -16,6 +16,7 @@ import { type Config, ConfigError, loadConfig } from './config.ts';
 import { type Deps, openDeps } from './deps.ts';
 import { openLog } from './log.ts';
 import { migrateAll } from './migrate-all.ts';
+import { ModelError } from './models/model-error.ts';
 import { startWorker } from './queue/worker.ts';
 import { embeddedDirectory, startAll } from './start.ts';
 import { openPool } from './store/database.ts';
@@ -178,7 +179,7 @@ async function run(mode: (config: Config) => Promise<void>): Promise<never> {
     process.exit(0);
   } catch (error) {
     const { message, stack } = error as Error;
-    say(error instanceof ConfigError || isExpected(error) ? message : (stack ?? message));
+    say(error instanceof ConfigError || error instanceof ModelError || isExpected(error) ? message : (stack ?? message));
     process.exit(1);
   }
 }
