@@ -117,15 +117,20 @@ async function* writeEvents(
   }
 }
 
-/** The events of several generations as they come; the choices of each follow those of the one before. */
+/**
+ * The events of several generations as they come; the choices of each follow those of the one before. Nothing is given out
+ * before every one of them has started: a prompt that is refused refuses the request.
+ */
 export async function* mergeEvents(
   generations: readonly AsyncIterable<GenerationEvent>[],
   choicesEach: number,
 ): AsyncGenerator<GenerationEvent> {
   const iterators = generations.map(generation => generation[Symbol.asyncIterator]());
   const next = async (index: number) => ({ index, result: await iterators[index]!.next() });
-  const waiting = new Map(iterators.map((_, index) => [index, next(index)]));
+  const starting = iterators.map((_, index) => next(index));
+  const waiting = new Map(starting.entries());
   try {
+    await Promise.all(starting);
     while (waiting.size > 0) {
       const { index, result } = await Promise.race(waiting.values());
       if (result.done) waiting.delete(index);

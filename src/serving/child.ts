@@ -12,12 +12,13 @@ const NICENESS = 5;
 
 function toFailure(error: unknown): Failure {
   if (error instanceof ApiError)
-    return { type: 'failed', kind: error.kind, message: error.message, param: error.param };
+    return { type: 'failed', kind: error.kind, message: error.message, param: error.param, stack: null };
   const message =
     error instanceof ModelError
       ? `The model cannot be served: ${error.message}`
       : 'The server had an error while processing your request.';
-  return { type: 'failed', kind: 'server_error', message, param: null };
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return { type: 'failed', kind: 'server_error', message, param: null, stack };
 }
 
 async function main(): Promise<void> {
@@ -48,9 +49,7 @@ async function main(): Promise<void> {
       const { signal } = controller;
       await answerRequest(models, { model, parameters, signal, emit: event => send(id, event) });
     } catch (error) {
-      if (controller.signal.aborted) return;
-      if (!(error instanceof ApiError)) console.error(error);
-      send(id, toFailure(error));
+      if (!controller.signal.aborted) send(id, toFailure(error));
     } finally {
       running.delete(id);
     }

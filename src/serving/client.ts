@@ -5,6 +5,7 @@ import { ApiError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { ModelCache, ModelFile } from './model-cache.ts';
 import type {
+  Failure,
   FromChild,
   GenerationEvent,
   GenerationParameters,
@@ -170,9 +171,13 @@ class ForkedGeneration implements GenerationClient {
   #receive(id: number, event: FromChild[number]['event']): void {
     const pending = this.#pending.get(id);
     if (!pending) return;
-    const failed = event.type === 'failed';
-    pending.events.push(failed ? new ApiError(event.kind, event.message, { param: event.param }) : event);
+    pending.events.push(event.type === 'failed' ? this.#toError(event) : event);
     pending.wake();
+  }
+
+  #toError({ kind, message, param, stack }: Failure): ApiError {
+    if (stack) this.#options.log.error({ stack }, 'generation failed');
+    return new ApiError(kind, message, { param });
   }
 
   #lost(child: ChildProcess, reason: string | number | null): void {

@@ -64,6 +64,8 @@ export interface Failure {
   kind: ErrorKind;
   message: string;
   param: string | null;
+  /** For the log: what went wrong inside; null for a mistake of the caller's. */
+  stack: string | null;
 }
 
 export type ToChild =
