@@ -2,6 +2,7 @@
 import { openCpuEngine } from './cpu.ts';
 import { openOnnxEngine } from './onnx.ts';
 import type { Engine } from './program.ts';
+import { openTensorflowEngine } from './tensorflow.ts';
 
 export type EngineName = 'onnx' | 'tensorflow' | 'cpu';
 export type Device = 'auto' | 'cpu' | 'cuda' | 'webgpu';
@@ -15,7 +16,7 @@ export interface EngineOptions {
 
 const ENGINES: Record<EngineName, (options: EngineOptions) => Promise<Engine>> = {
   onnx: openOnnxEngine,
-  tensorflow: openCpuEngine,
+  tensorflow: openTensorflowEngine,
   cpu: openCpuEngine,
 };
 

@@ -2,9 +2,13 @@
 import { type OnnxOptions, onnxEngine } from '../../src/engine/onnx.ts';
 import { PASSES } from '../../src/engine/passes.ts';
 import type { Engine } from '../../src/engine/program.ts';
+import { openTensorflowEngine, tensorflowIsSetUp } from '../../src/engine/tensorflow.ts';
 
 const OPTIONS: OnnxOptions = { provider: 'cpu', threads: 2, passes: PASSES, profile: null };
 
 export async function enginesUnderTest({ passes = true } = {}): Promise<Engine[]> {
-  return [onnxEngine({ ...OPTIONS, passes: passes ? PASSES : [] })];
+  const engines = [onnxEngine({ ...OPTIONS, passes: passes ? PASSES : [] })];
+  if (tensorflowIsSetUp())
+    engines.push(await openTensorflowEngine({ engine: 'tensorflow', device: 'cpu', threads: 2 }));
+  return engines;
 }
