@@ -2,15 +2,7 @@
 import type { Tensor } from '@tensorflow/tfjs';
 import { readTensor } from '../formats/safetensors.ts';
 import { checkArrays, ProgramError, toHostArray } from './arrays.ts';
-import type {
-  DType,
-  Engine,
-  Executable,
-  HostArrays,
-  Program,
-  TensorSpec,
-  Tensors,
-} from './program.ts';
+import type { DType, Engine, Executable, HostArrays, Program, TensorSpec, Tensors } from './program.ts';
 import { tf } from './tf.ts';
 
 /** Runs `body` on a backend that is registered and initialises synchronously, then goes back to the one before. */

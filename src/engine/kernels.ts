@@ -83,6 +83,9 @@ function gatherShape([x, indices]: readonly TensorSpec[], { axis, batchDims = 0 
   return [...x!.shape.slice(0, at), ...indices!.shape.slice(batchDims as number), ...x!.shape.slice(at! + 1)];
 }
 
+/** One number for each row. */
+const rowsOf = ({ shape }: TensorSpec) => spec([...shape.slice(0, -1), 1], 'float32');
+
 const withAxis = (shape: readonly number[], axis: number, length: number) =>
   shape.map((old, i) => (i === axis ? length : old));
 
@@ -280,6 +283,33 @@ export const KERNELS = {
     inputs: ['indices'],
     infer: ([indices], { depth, dtype }) =>
       spec([...indices!.shape, depth as number], (dtype ?? 'int32') as DType),
+  },
+  // Anneal's own; ops.ts says what they compute.
+  LayerNorm: {
+    inputs: ['x', 'weight', 'bias'],
+    infer: ([x]) => [spec(x!.shape, 'float32'), rowsOf(x!), rowsOf(x!)],
+  },
+  LayerNormGrad: {
+    inputs: ['dy', 'x', 'weight', 'mean', 'scale'],
+    infer: ([dy]) => spec(dy!.shape, 'float32'),
+  },
+  RmsNorm: { inputs: ['x', 'weight'], infer: ([x]) => [spec(x!.shape, 'float32'), rowsOf(x!)] },
+  RmsNormGrad: { inputs: ['dy', 'x', 'weight', 'scale'], infer: ([dy]) => spec(dy!.shape, 'float32') },
+  Gelu: unary('float32'),
+  GeluGrad: { inputs: ['dy', 'x'], infer: ([dy]) => spec(dy!.shape, 'float32') },
+  Silu: unary('float32'),
+  SiluGrad: { inputs: ['dy', 'x'], infer: ([dy]) => spec(dy!.shape, 'float32') },
+  Rotary: { inputs: ['x', 'cos', 'sin'], infer: ([x]) => spec(x!.shape, 'float32') },
+  // lossSum, correct, count, then the gradients of lossSum that `gradients` names: none, hidden, weight or both.
+  CrossEntropy: {
+    inputs: ['hidden', 'weight', 'targets'],
+    infer: ([hidden, weight], { gradients }) => [
+      spec([], 'float32'),
+      spec([], 'int32'),
+      spec([], 'int32'),
+      ...(gradients === 'hidden' || gradients === 'both' ? [spec(hidden!.shape, 'float32')] : []),
+      ...(gradients === 'weight' || gradients === 'both' ? [spec(weight!.shape, 'float32')] : []),
+    ],
   },
 } satisfies Record<string, Kernel>;
 

@@ -5,10 +5,9 @@ import { allocate, ProgramError } from './arrays.ts';
 import { onBackend } from './eager.ts';
 import { type Graph, GraphBuilder, type Value } from './graph.ts';
 import { type Attributes, axesOf, KERNELS, type Kernel, type OpName } from './kernels.ts';
+import { TRACE_BACKEND } from './primitive.ts';
 import type { DType, Program, TensorSpec } from './program.ts';
 import { tf } from './tf.ts';
-
-const BACKEND = 'trace';
 
 /** Holds the graph so far, and which value each of TensorFlow.js's data ids stands for. */
 class TraceBackend extends tf.KernelBackend {
@@ -188,7 +187,7 @@ const EXPANSIONS: Record<string, { inputs: Kernel['inputs']; expand: Expansion }
 function kernelConfig(kernelName: string, names: Kernel['inputs'], expand: Expansion): KernelConfig {
   return {
     kernelName,
-    backendName: BACKEND,
+    backendName: TRACE_BACKEND,
     kernelFunc({ inputs, attrs, backend }) {
       const trace = backend as TraceBackend;
       const infos = names === 'list' ? Object.values(inputs) : names.map(name => inputs[name]);
@@ -214,9 +213,6 @@ for (const [name, kernel] of Object.entries(KERNELS) as [OpName, Kernel][]) {
   );
 }
 
-/** True while a program is being traced. */
-export const isTracing = (): boolean => tf.getBackend() === BACKEND;
-
 const declare = (specs: Readonly<Record<string, TensorSpec>>): Record<string, Value> =>
   Object.fromEntries(
     Object.entries(specs).map(([name, { shape, dtype }]) => [name, { shape: shape.slice(), dtype }]),
@@ -225,7 +221,7 @@ const declare = (specs: Readonly<Record<string, TensorSpec>>): Record<string, Va
 /** Runs the program once, on no numbers. Throws ProgramError where it uses an op that has no kernel or reads a tensor. */
 export function trace(program: Program): Graph {
   const backend = new TraceBackend();
-  tf.registerBackend(BACKEND, () => backend);
+  tf.registerBackend(TRACE_BACKEND, () => backend);
   const inputs = declare(program.inputs);
   const weights = new Map<Value, Program['weights'][string]>();
   const weightValues: Record<string, Value> = {};
@@ -235,7 +231,7 @@ export function trace(program: Program): Graph {
     weightValues[name] = value;
   }
   try {
-    const outputs = onBackend(BACKEND, () => {
+    const outputs = onBackend(TRACE_BACKEND, () => {
       tf.engine().startScope();
       try {
         const tensors = (values: Record<string, Value>) =>
@@ -256,6 +252,6 @@ export function trace(program: Program): Graph {
     const { nodes, constants } = backend.builder;
     return { name: program.name, inputs, weights, constants, nodes, outputs };
   } finally {
-    tf.removeBackend(BACKEND);
+    tf.removeBackend(TRACE_BACKEND);
   }
 }

@@ -3,6 +3,7 @@ import type { Tensor, Tensor1D, Tensor2D } from '@tensorflow/tfjs';
 import { expect, test } from 'vitest';
 import { openCpuEngine } from '../../src/engine/cpu.ts';
 import type { OpName } from '../../src/engine/kernels.ts';
+import * as ops from '../../src/engine/ops.ts';
 import { tf } from '../../src/engine/tf.ts';
 import { trace } from '../../src/engine/trace.ts';
 import { enginesUnderTest } from './engines.ts';
@@ -44,6 +45,25 @@ const reduce = (
   { given: [given], run: x => run(x, -1) },
   { given: [given], run: x => run(x, [0, 2], true) },
 ];
+
+const normGiven = [f32([2, 3, 8]), f32([8], 2), f32([8], 3)];
+const headGiven = (targets: number[]) => [f32([5, 4], 1, 3), f32([7, 4], 2, 3), i32([5], targets)];
+
+/** Gradients of a sum of the output's elements, each with a weight of its own. */
+function gradients(run: (...inputs: Tensor[]) => Tensor, inputs: Tensor[]): Tensor[] {
+  const weighted = (...x: Tensor[]) => {
+    const y = run(...x);
+    return y.mul(tf.range(1, y.size + 1, 1).reshape(y.shape)).sum();
+  };
+  return tf.grads(weighted as never)(inputs);
+}
+
+/** The loss, and its gradients into hidden and weight. */
+function headGradients(hidden: Tensor, weight: Tensor, targets: Tensor): Tensor[] {
+  const loss = (h: Tensor, w: Tensor) => ops.crossEntropySums(h, w, targets).lossSum.mul(3) as never;
+  const { value, grads } = tf.valueAndGrads(loss as never)([hidden, weight]);
+  return [value, ...grads];
+}
 
 const CASES = {
   Abs: [...unary(x => x.abs()), ...unary(x => x.abs(), whole)],
@@ -242,6 +262,30 @@ const CASES = {
   OneHot: [
     { given: [i32([4], [0, 3, -1, 9])], run: i => tf.oneHot(i, 5) },
     { given: [i32([2, 2], [0, 1, 2, 3])], run: i => tf.oneHot(i, 4, 2, -1, 'float32') },
+  ],
+  LayerNorm: [{ given: normGiven, run: (x, w, b) => ops.layerNorm(x, w, b, 1e-5) }],
+  LayerNormGrad: [
+    { given: normGiven, run: (...x) => gradients((x, w, b) => ops.layerNorm(x, w, b, 1e-5), x) },
+  ],
+  RmsNorm: [{ given: normGiven.slice(0, 2), run: (x, w) => ops.rmsNorm(x, w, 1e-6) }],
+  RmsNormGrad: [
+    { given: normGiven.slice(0, 2), run: (...x) => gradients((x, w) => ops.rmsNorm(x, w, 1e-6), x) },
+  ],
+  Gelu: unary(ops.gelu, f32([4, 5], 1, 4)),
+  GeluGrad: unary(x => gradients(ops.gelu, [x])[0]!, f32([4, 5], 1, 4)),
+  Silu: unary(ops.silu, f32([4, 5], 1, 4)),
+  SiluGrad: unary(x => gradients(ops.silu, [x])[0]!, f32([4, 5], 1, 4)),
+  Rotary: [
+    {
+      given: [f32([2, 3, 4, 8]), f32([2, 4, 4], 2), f32([2, 4, 4], 3)],
+      run: (x, cos, sin) => [ops.rotary(x, cos, sin), gradients(x => ops.rotary(x, cos, sin), [x])[0]!],
+    },
+  ],
+  CrossEntropy: [
+    { given: headGiven([3, -1, 0, 6, -1]), run: (h, w, t) => Object.values(ops.crossEntropySums(h, w, t)) },
+    { given: headGiven([3, -1, 0, 6, -1]), run: (h, w, t) => headGradients(h, w, t) },
+    { given: headGiven([-1, -1, -1, -1, -1]), run: (h, w, t) => headGradients(h, w, t) },
+    { given: headGiven([1, 1, 1, 1, 1]), run: (h, w, t) => headGradients(h, w, t) },
   ],
 } satisfies Record<OpName, Case[]>;
 

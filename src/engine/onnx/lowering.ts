@@ -35,11 +35,21 @@ export class Lowering {
   readonly initializers: OnnxInitializer[] = [];
   readonly #names = new Map<Value, string>();
   readonly #literals = new Map<string, string>();
-  #count = 0;
+  readonly #count: { last: number };
+
+  /** Names are unique within `count`'s graph and all graphs inside of it. */
+  constructor(count = { last: 0 }) {
+    this.#count = count;
+  }
+
+  /** A graph inside of this one (the body of a loop): it may use this one's names. */
+  child(): Lowering {
+    return new Lowering(this.#count);
+  }
 
   fresh(hint: string): string {
-    this.#count++;
-    return `${hint}_${this.#count}`;
+    this.#count.last++;
+    return `${hint}_${this.#count.last}`;
   }
 
   name(value: Value, hint = 'v'): string {

@@ -3,10 +3,12 @@ import { sizeOf } from '../arrays.ts';
 import type { Node } from '../graph.ts';
 import { type Attributes, axesOf, type OpName, reducedAxes } from '../kernels.ts';
 import type { DType } from '../program.ts';
+import { COMPOUND_RULES } from './compound-rules.ts';
+import { crossEntropy } from './cross-entropy.ts';
 import { CONTRIB, type EmitOptions, type Lowering } from './lowering.ts';
 
 /** `x` names the node's inputs, `y` its outputs. */
-export type Rule = (to: Lowering, node: Node, x: readonly string[], y: readonly string[]) => void;
+export type Rule = (to: Lowering, node: Node, x: readonly string[], y: readonly string[]) => unknown;
 
 const int = (value: number | boolean) => ({ int: Number(value) });
 const float = (value: number) => ({ float: value });
@@ -370,4 +372,6 @@ export const RULES = {
     to.emit('ScatterND', [x!, to.cast(indices!, 'int64'), updates!], { outputs: y }),
   UnsortedSegmentSum: unsortedSegmentSum,
   OneHot: oneHot,
-} satisfies Record<OpName, (...rule: Parameters<Rule>) => unknown>;
+  ...COMPOUND_RULES,
+  CrossEntropy: crossEntropy,
+} satisfies Record<OpName, Rule>;

@@ -1,0 +1,137 @@
+// Softmax attention and its gradients, in blocks of queries. It knows no positions, caches or packing: those are in the mask.
+import type { Tensor, Tensor4D } from '@tensorflow/tfjs';
+import { differentiable } from './primitive.ts';
+import { tf } from './tf.ts';
+
+export interface AttentionOptions {
+  /** Promise that the mask hides every key after its query (length = keys): the hidden half is then not computed. */
+  readonly causal?: boolean;
+}
+
+/** Queries of a block: small enough that a causal block skips most of the hidden half, large enough for fast products. */
+const BLOCK = 128;
+
+/** Queries from `start` to `end` (excluded) and the keys 0 to `keys` (excluded) that they may see. */
+interface Block {
+  readonly start: number;
+  readonly end: number;
+  readonly keys: number;
+}
+
+function blocksOf(length: number, keys: number, causal: boolean): Block[] {
+  if (!causal || length < 2 * BLOCK) return [{ start: 0, end: length, keys }];
+  return Array.from({ length: Math.ceil(length / BLOCK) }, (_, i) => {
+    const end = Math.min(length, (i + 1) * BLOCK);
+    return { start: i * BLOCK, end, keys: end };
+  });
+}
+
+/** Rows `start` to `end` of the axis before the last. */
+function along(x: Tensor, start: number, end: number): Tensor {
+  const length = x.shape[x.rank - 2]!;
+  if (start === 0 && end === length) return x;
+  const begin = x.shape.map((_, axis) => (axis === x.rank - 2 ? start : 0));
+  return x.slice(begin, x.shape.with(-2, end - start));
+}
+
+const product = (a: Tensor, b: Tensor, transposeA = false, transposeB = false): Tensor =>
+  tf.matMul(a as Tensor4D, b as Tensor4D, transposeA, transposeB);
+
+/** All heads that read one key head, one below the other: [rows, heads, length, d] -> [rows, kvHeads, group * length, d]. */
+const stack = (x: Tensor, kvHeads: number): Tensor =>
+  x.reshape([x.shape[0]!, kvHeads, (x.shape[1]! / kvHeads) * x.shape[2]!, x.shape[3]!]);
+
+interface Inputs {
+  readonly query: Tensor;
+  readonly key: Tensor;
+  readonly value: Tensor;
+  readonly mask: Tensor;
+}
+
+/** -> [rows, kvHeads, group * queries, keys] */
+function blockWeights({ query, key, mask }: Inputs, scale: number, { start, end, keys }: Block): Tensor {
+  const [rows, heads] = query.shape as [number, number];
+  const kvHeads = key.shape[1]!;
+  const queries = stack(along(query, start, end), kvHeads);
+  const scores = product(queries, along(key, 0, keys), false, true).mul(scale);
+  const seen = mask.slice([0, start, 0], [mask.shape[0]!, end - start, keys]).expandDims(1);
+  const masked = scores.reshape([rows, heads, end - start, keys]).add(seen);
+  return tf.softmax(masked).reshape(scores.shape);
+}
+
+/** One block's part of a gradient that runs over keys, with zeros for the keys that it does not see. */
+const padKeys = (x: Tensor, keys: number): Tensor =>
+  x.shape[2] === keys
+    ? x
+    : tf.pad(x, [
+        [0, 0],
+        [0, 0],
+        [0, keys - x.shape[2]!],
+        [0, 0],
+      ]);
+
+const joined = (parts: Tensor[]): Tensor => (parts.length === 1 ? parts[0]! : tf.concat(parts, 2));
+const summed = (parts: Tensor[]): Tensor => parts.reduce((sum, part) => sum.add(part));
+
+/**
+ * softmax(query key^T * scale + mask) value.
+ * query [rows, heads, length, headDim]; key, value [rows, kvHeads, keys, headDim], where query head h reads key head
+ * floor(h * kvHeads / heads); mask [rows or 1, length, keys] is added (0 or a large negative number such as -1e9; it gets no gradient).
+ * -> [rows, heads, length, headDim]. A query that sees no key averages over all keys it was given.
+ */
+export function softmaxAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  mask: Tensor,
+  scale: number,
+  { causal = false }: AttentionOptions = {},
+): Tensor {
+  const [rows, heads, length, headDim] = query.shape as [number, number, number, number];
+  const [, kvHeads, keys] = key.shape as [number, number, number];
+  const blocks = blocksOf(length, keys, causal);
+  const unstack = (x: Tensor) => x.reshape([rows, heads, x.shape[2]! / (heads / kvHeads), headDim]);
+
+  /** d loss / d scores of every block, stacked as the block's weights are. */
+  function scoreGradients(dy: Tensor, output: Tensor, value: Tensor, weights: Tensor[]): Tensor[] {
+    // sum(weights * d weights) = sum(output * d output): https://arxiv.org/abs/2205.14135
+    const inner = dy.mul(output).sum(-1, true);
+    return blocks.map(({ start, end, keys }, i) => {
+      const dWeights = product(stack(along(dy, start, end), kvHeads), along(value, 0, keys), false, true);
+      return weights[i]!.mul(dWeights.sub(stack(along(inner, start, end), kvHeads)));
+    });
+  }
+
+  return differentiable({
+    inputs: { query, key, value, mask },
+    forward() {
+      const weights = blocks.map(block => blockWeights({ query, key, value, mask }, scale, block));
+      const output = joined(
+        blocks.map((block, i) => unstack(product(weights[i]!, along(value, 0, block.keys)))),
+      );
+      return { outputs: [output], save: [query, key, value, output, ...weights] };
+    },
+    gradients: {
+      query: ([dy], [, key, value, output, ...weights]) =>
+        joined(
+          scoreGradients(dy!, output!, value!, weights).map((dScores, i) =>
+            unstack(product(dScores, along(key!, 0, blocks[i]!.keys)).mul(scale)),
+          ),
+        ),
+      key: ([dy], [query, , value, output, ...weights]) =>
+        summed(
+          scoreGradients(dy!, output!, value!, weights).map((dScores, i) => {
+            const queries = stack(along(query!, blocks[i]!.start, blocks[i]!.end), kvHeads);
+            return padKeys(product(dScores, queries, true).mul(scale), keys);
+          }),
+        ),
+      value: ([dy], [, , , , ...weights]) =>
+        summed(
+          weights.map((weight, i) => {
+            const { start, end } = blocks[i]!;
+            return padKeys(product(weight, stack(along(dy!, start, end), kvHeads), true), keys);
+          }),
+        ),
+    },
+  })[0]!;
+}

@@ -1,0 +1,201 @@
+// The cross-entropy of an output layer in ONNX: a loop over chunks of the rows that have a target, so that the scores of a
+// few rows exist at a time and rows without a target cost nothing. Loss and gradients come from the same scores.
+import type { OnnxValue } from '../../formats/onnx.ts';
+import { crossEntropyChunk } from '../ops.ts';
+import { CONTRIB, type Lowering } from './lowering.ts';
+import type { Rule } from './rules.ts';
+
+interface Chunk {
+  /** [chunk, width], [chunk, 1] int32 (0 where padded), [chunk, 1] bool. */
+  readonly hidden: string;
+  readonly target: string;
+  readonly real: string;
+}
+
+interface Rows {
+  /** Places of the rows that have a target [m] int64, and how many there are [1] int64. */
+  readonly places: string;
+  readonly count: string;
+  /** Rows of a chunk and chunks, [1] int64: as few chunks as memory allows, all of one size. */
+  readonly chunk: string;
+  readonly chunks: string;
+  /** The rows themselves [chunks * chunk, width] and their targets [chunks * chunk], -1 where padded. */
+  readonly hidden: string;
+  readonly targets: string;
+}
+
+/** ceil(a / b) of whole numbers from 0 on. */
+function divideUp(to: Lowering, a: string, b: string): string {
+  const one = to.int64([1]);
+  return to.emit('Div', [to.emit('Sub', [to.emit('Add', [a, b]), one]), b]);
+}
+
+function chooseRows(to: Lowering, hidden: string, targets: string, largestChunk: number): Rows {
+  const one = to.int64([1]);
+  const has = to.emit('GreaterOrEqual', [targets, to.scalar('int32', 0)]);
+  const places = to.emit('Reshape', [to.emit('NonZero', [has]), to.int64([-1])]);
+  const count = to.emit('Shape', [places]);
+  const chunks = divideUp(to, count, to.int64([largestChunk]));
+  const chunk = divideUp(to, count, to.emit('Max', [chunks, one]));
+  const padding = to.emit('Sub', [to.emit('Mul', [chunk, chunks]), count]);
+  const padded = (values: string, filler: string) =>
+    to.emit('Concat', [values, to.emit('Expand', [filler, padding])], { attributes: { axis: { int: 0 } } });
+  const chosen = padded(places, to.literal('int64', [1], [0]));
+  return {
+    places,
+    count,
+    chunk,
+    chunks,
+    hidden: to.emit('Gather', [hidden, chosen]),
+    targets: padded(to.emit('Gather', [targets, places]), to.literal('int32', [1], [-1])),
+  };
+}
+
+function sliceChunk(to: Lowering, rows: Rows, iteration: string): Chunk {
+  const start = to.emit('Mul', [iteration, rows.chunk]);
+  const end = to.emit('Add', [start, rows.chunk]);
+  const part = (values: string) => to.emit('Slice', [values, start, end, to.int64([0])]);
+  const targets = to.emit('Reshape', [part(rows.targets), to.int64([-1, 1])]);
+  const zero = to.scalar('int32', 0);
+  return {
+    hidden: part(rows.hidden),
+    target: to.emit('Max', [targets, zero]),
+    real: to.emit('GreaterOrEqual', [targets, zero]),
+  };
+}
+
+const pick = (to: Lowering, values: string, index: string) =>
+  to.emit('GatherElements', [values, index], { attributes: { axis: { int: 1 } } });
+
+const total = (to: Lowering, values: string) =>
+  to.emit('ReduceSum', [values], { attributes: { keepdims: { int: 0 } } });
+
+interface Scores {
+  readonly loss: string;
+  readonly correct: string;
+  /** softmax(logits) [chunk, vocab] */
+  readonly probabilities: string;
+}
+
+function score(to: Lowering, { hidden, target, real }: Chunk, weight: string): Scores {
+  const logits = to.emit('FusedMatMul', [hidden, weight], {
+    domain: CONTRIB,
+    attributes: { transA: { int: 0 }, transB: { int: 1 }, alpha: { float: 1 } },
+  });
+  const best = to.emit('ArgMax', [logits], { attributes: { axis: { int: 1 }, keepdims: { int: 1 } } });
+  const probabilities = to.emit('Softmax', [logits], { attributes: { axis: { int: 1 } } });
+  // log(sum(exp)) from the most probable token, whose probability is far from underflow.
+  const normalizer = to.emit('Sub', [
+    pick(to, logits, best),
+    to.emit('Log', [pick(to, probabilities, best)]),
+  ]);
+  const losses = to.emit('Sub', [normalizer, pick(to, logits, target)]);
+  const hit = to.emit('And', [real, to.emit('Equal', [to.cast(best, 'int32'), target])]);
+  return {
+    loss: total(to, to.emit('Where', [real, losses, to.scalar('float32', 0)])),
+    correct: total(to, to.cast(hit, 'int32')),
+    probabilities,
+  };
+}
+
+/** d loss / d hidden of a chunk: the mean of all tokens' weights less the target's. */
+function hiddenGradient(
+  to: Lowering,
+  { target, real }: Chunk,
+  weight: string,
+  probabilities: string,
+): string {
+  const mean = to.emit('MatMul', [probabilities, weight]);
+  const own = to.emit('Gather', [weight, to.emit('Reshape', [target, to.int64([-1])])]);
+  return to.emit('Mul', [to.emit('Sub', [mean, own]), to.cast(real, 'float32')]);
+}
+
+/** The first part of d loss / d weight, added up over the chunks; the targets' part is subtracted after the loop. */
+function weightGradient(
+  to: Lowering,
+  { hidden, real }: Chunk,
+  probabilities: string,
+  before: string,
+): string {
+  const rows = to.emit('Mul', [hidden, to.cast(real, 'float32')]);
+  const attributes = { transA: { int: 1 }, alpha: { float: 1 }, beta: { float: 1 } };
+  return to.emit('Gemm', [probabilities, rows, before], { attributes });
+}
+
+const scalar = (name: string, type: OnnxValue['type']): OnnxValue => ({ name, type, shape: [] });
+
+export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, targets], y) => {
+  const [rowCount, width] = inputs[0]!.shape as [number, number];
+  const vocab = inputs[1]!.shape[0]!;
+  const forHidden = attributes.gradients === 'hidden' || attributes.gradients === 'both';
+  const forWeight = attributes.gradients === 'weight' || attributes.gradients === 'both';
+  const [lossSum, correct, count, ...gradientNames] = y as [string, string, string, ...string[]];
+  const rows = chooseRows(to, hidden!, targets!, crossEntropyChunk(rowCount, vocab));
+  to.cast(to.emit('Reshape', [rows.count, to.literal('int64', [0], [])]), 'int32', [count]);
+
+  const body = to.child();
+  const iteration = scalar(body.fresh('i'), 'int64');
+  const going = scalar(body.fresh('going'), 'bool');
+  const lossBefore = scalar(body.fresh('loss'), 'float32');
+  const correctBefore = scalar(body.fresh('correct'), 'int32');
+  const weightBefore: OnnxValue = { name: body.fresh('dw'), type: 'float32', shape: [vocab, width] };
+  const chunk = sliceChunk(body, rows, iteration.name);
+  const scores = score(body, chunk, weight!);
+  const carriedOut: OnnxValue[] = [
+    scalar(body.emit('Identity', [going.name]), 'bool'),
+    scalar(body.emit('Add', [lossBefore.name, scores.loss]), 'float32'),
+    scalar(body.emit('Add', [correctBefore.name, scores.correct]), 'int32'),
+  ];
+  const carriedIn = [iteration, going, lossBefore, correctBefore];
+  const firstValues = [to.scalar('float32', 0), to.scalar('int32', 0)];
+  const results = [lossSum, correct];
+  const weightSum = to.fresh('dw');
+  if (forWeight) {
+    const name = weightGradient(body, chunk, scores.probabilities, weightBefore.name);
+    carriedOut.push({ ...weightBefore, name });
+    carriedIn.push(weightBefore);
+    firstValues.push(to.emit('Expand', [to.scalar('float32', 0), to.int64([vocab, width])]));
+    results.push(weightSum);
+  }
+  const hiddenChunks = to.fresh('dh');
+  if (forHidden) {
+    const name = hiddenGradient(body, chunk, weight!, scores.probabilities);
+    carriedOut.push({ name, type: 'float32', shape: [body.fresh('rows'), width] });
+    results.push(hiddenChunks);
+  }
+  const trips = to.emit('Reshape', [rows.chunks, to.literal('int64', [0], [])]);
+  to.emit('Loop', [trips, to.scalar('bool', 1), ...firstValues], {
+    attributes: { body: { graph: body.graph('chunk', carriedIn, carriedOut) } },
+    outputs: results,
+  });
+  if (forHidden) placeRows(to, rows, hiddenChunks, rowCount, width, gradientNames.shift()!);
+  if (forWeight) subtractTargets(to, rows, weightSum, width, gradientNames.shift()!);
+};
+
+/** Gradients of the rows that have a target to their places, zeros elsewhere. */
+function placeRows(
+  to: Lowering,
+  rows: Rows,
+  chunks: string,
+  rowCount: number,
+  width: number,
+  y: string,
+): void {
+  const flat = to.emit('Reshape', [chunks, to.int64([-1, width])]);
+  const real = to.emit('Slice', [flat, to.int64([0]), rows.count, to.int64([0])]);
+  const zeros = to.emit('Expand', [to.scalar('float32', 0), to.int64([rowCount, width])]);
+  const places = to.emit('Reshape', [rows.places, to.int64([-1, 1])]);
+  to.emit('ScatterND', [zeros, places, real], { outputs: [y] });
+}
+
+/** ScatterElements adds in order, so that equal runs give equal bits. */
+function subtractTargets(to: Lowering, rows: Rows, sum: string, width: number, y: string): void {
+  const real = (values: string) => to.emit('Slice', [values, to.int64([0]), rows.count, to.int64([0])]);
+  const column = to.emit('Reshape', [real(rows.targets), to.int64([-1, 1])]);
+  const shape = to.emit('Concat', [rows.count, to.int64([width])], { attributes: { axis: { int: 0 } } });
+  const places = to.emit('Expand', [column, shape]);
+  to.emit('ScatterElements', [sum, places, to.emit('Neg', [real(rows.hidden)])], {
+    attributes: { axis: { int: 0 }, reduction: { string: 'add' } },
+    outputs: [y],
+  });
+}

@@ -1,0 +1,124 @@
+// Gradients of the compound ops against finite differences of their outputs, and attention against its definition.
+import type { Tensor } from '@tensorflow/tfjs';
+import { describe, expect, test } from 'vitest';
+import { openCpuEngine } from '../../src/engine/cpu.ts';
+import * as ops from '../../src/engine/ops.ts';
+import type { HostArrays } from '../../src/engine/program.ts';
+import { tf } from '../../src/engine/tf.ts';
+import { enginesUnderTest } from './engines.ts';
+import { expectAlike, f32, type Given, i32, numbers, programOf, runOn } from './programs.ts';
+
+interface Case {
+  readonly given: readonly Given[];
+  /** How many of the inputs, from the first, have a gradient. */
+  readonly of: number;
+  run(...inputs: Tensor[]): Tensor;
+}
+
+const mask = (length: number): Given => ({
+  shape: [1, length, length],
+  data: Float32Array.from({ length: length * length }, (_, i) =>
+    i % length > Math.floor(i / length) ? -1e9 : 0,
+  ),
+});
+
+const CASES: Record<string, Case> = {
+  rmsNorm: { given: [f32([3, 6]), f32([6], 2)], of: 2, run: (x, w) => ops.rmsNorm(x, w, 1e-5) },
+  layerNorm: {
+    given: [f32([3, 6]), f32([6], 2), f32([6], 3)],
+    of: 3,
+    run: (x, w, b) => ops.layerNorm(x, w, b, 1e-5),
+  },
+  gelu: { given: [f32([12], 1, 3)], of: 1, run: ops.gelu },
+  silu: { given: [f32([12], 1, 3)], of: 1, run: ops.silu },
+  rotary: {
+    given: [f32([1, 2, 3, 4]), f32([1, 3, 2], 2), f32([1, 3, 2], 3)],
+    of: 1,
+    run: ops.rotary,
+  },
+  attention: {
+    given: [f32([1, 2, 3, 4]), f32([1, 2, 3, 4], 2), f32([1, 2, 3, 4], 3), mask(3)],
+    of: 3,
+    run: (q, k, v, m) => ops.softmaxAttention(q, k, v, m, 0.7),
+  },
+  'grouped attention': {
+    given: [f32([2, 4, 3, 2]), f32([2, 2, 3, 2], 2), f32([2, 2, 3, 2], 3), mask(3)],
+    of: 3,
+    run: (q, k, v, m) => ops.softmaxAttention(q, k, v, m, 0.7, { causal: true }),
+  },
+  'cross-entropy': {
+    given: [f32([4, 3], 1, 2), f32([5, 3], 2, 2), i32([4], [4, -1, 0, 0])],
+    of: 2,
+    run: (h, w, t) => ops.crossEntropySums(h, w, t).lossSum,
+  },
+};
+
+/** The sum of the outputs' elements, each with a weight of its own. */
+function weightedSum(y: Tensor): Tensor {
+  return y.mul(tf.tensor(numbers(y.size, 99), y.shape)).sum();
+}
+
+const STEP = 2e-2;
+
+/** d output / d input[which][at] by central differences of fourth order. */
+async function difference(
+  run: (inputs: HostArrays) => Promise<HostArrays>,
+  inputs: HostArrays,
+  name: string,
+  at: number,
+) {
+  const shifted = async (by: number) => {
+    const array = Float32Array.from(inputs[name]!);
+    array[at]! += by;
+    return (await run({ ...inputs, [name]: array }))[0]![0]!;
+  };
+  const near = (await shifted(STEP)) - (await shifted(-STEP));
+  const far = (await shifted(2 * STEP)) - (await shifted(-2 * STEP));
+  return (8 * near - far) / (12 * STEP);
+}
+
+for (const engine of await enginesUnderTest())
+  describe(engine.name, () => {
+    test.each(Object.entries(CASES))('%s', async (_name, { given, of, run }) => {
+      const value = programOf('value', given, ((...x: Tensor[]) => weightedSum(run(...x))) as never);
+      const slope = programOf('slope', given, ((...x: Tensor[]) => {
+        const constants = x.slice(of);
+        return tf.grads(((...y: Tensor[]) => weightedSum(run(...y, ...constants))) as never)(x.slice(0, of));
+      }) as never);
+      const executable = await engine.compile(value.program);
+      const slopes = await runOn(engine, slope.program, slope.inputs);
+      for (let input = 0; input < of; input++)
+        for (let at = 0; at < given[input]!.data.length; at++) {
+          const expected = await difference(inputs => executable.run(inputs), value.inputs, `x${input}`, at);
+          expect(slopes[input]![at], `input ${input} [${at}]`).toBeCloseTo(expected, 2.5);
+        }
+      await executable.close();
+    });
+  });
+
+/** Attention as its definition reads: every head on its own, all keys at once. */
+function plainAttention(q: Tensor, k: Tensor, v: Tensor, m: Tensor, scale: number): Tensor {
+  const group = q.shape[1]! / k.shape[1]!;
+  const heads = Array.from({ length: q.shape[1]! }, (_, head) => {
+    const of = (x: Tensor, index: number) => x.slice([0, index], [-1, 1]).squeeze([1]);
+    const kv = Math.floor(head / group);
+    const scores: Tensor = tf.matMul(of(q, head) as never, of(k, kv) as never, false, true);
+    return tf.matMul(tf.softmax(scores.mul(scale).add(m)) as never, of(v, kv) as never) as Tensor;
+  });
+  return tf.stack(heads, 1);
+}
+
+test('causal blocks change nothing, outputs and gradients', async () => {
+  const length = 300;
+  const given = [f32([1, 4, length, 4]), f32([1, 2, length, 4], 2), f32([1, 2, length, 4], 3), mask(length)];
+  const both = (attend: (...x: Tensor[]) => Tensor) =>
+    programOf('attention', given, ((...x: Tensor[]) => [
+      attend(...x),
+      ...tf.grads(((...y: Tensor[]) => weightedSum(attend(...y, x[3]!))) as never)(x.slice(0, 3)),
+    ]) as never);
+  const plain = both((q, k, v, m) => plainAttention(q!, k!, v!, m!, 0.5));
+  const blocks = both((q, k, v, m) => ops.softmaxAttention(q!, k!, v!, m!, 0.5, { causal: true }));
+  const expected = await runOn(await openCpuEngine(), plain.program, plain.inputs);
+  for (const engine of await enginesUnderTest())
+    expectAlike(await runOn(engine, blocks.program, blocks.inputs), expected, 1e-5);
+});
