@@ -39,6 +39,11 @@ export function openPool(databaseUrl: string, log: Logger, options: { max?: numb
 export async function inTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect();
   let broken: Error | undefined;
+  // A session that dies between two queries says so by an event, which unheard would end the process.
+  const onError = (error: Error) => {
+    broken = error;
+  };
+  client.on('error', onError);
   try {
     await client.query('begin');
     const result = await work(client);
@@ -50,6 +55,7 @@ export async function inTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient) 
     });
     throw error;
   } finally {
+    client.off('error', onError);
     client.release(broken);
   }
 }
