@@ -284,6 +284,11 @@ export const KERNELS = {
     infer: ([indices], { depth, dtype }) =>
       spec([...indices!.shape, depth as number], (dtype ?? 'int32') as DType),
   },
+  // Made by passes only: a b + c, for two axes.
+  Gemm: {
+    inputs: ['a', 'b', 'c'],
+    infer: (inputs, attributes) => spec(matMulShape(inputs, attributes), 'float32'),
+  },
   // Anneal's own; ops.ts says what they compute.
   LayerNorm: {
     inputs: ['x', 'weight', 'bias'],

@@ -78,6 +78,19 @@ const batchMatMul: Rule = (to, { attributes }, x, y) => {
   });
 };
 
+const gemm: Rule = (to, { attributes }, x, y) => {
+  const { transposeA = false, transposeB = false, alpha = 1 } = attributes;
+  to.emit('Gemm', x, {
+    attributes: {
+      transA: int(transposeA as boolean),
+      transB: int(transposeB as boolean),
+      alpha: float(alpha as number),
+      beta: float(1),
+    },
+    outputs: y,
+  });
+};
+
 /** Floor division and remainder of whole numbers: ONNX divides towards zero. */
 const floorDiv: Rule = (to, node, [a, b], y) => {
   if (dtypeOf(node) === 'int32')
@@ -372,6 +385,7 @@ export const RULES = {
     to.emit('ScatterND', [x!, to.cast(indices!, 'int64'), updates!], { outputs: y }),
   UnsortedSegmentSum: unsortedSegmentSum,
   OneHot: oneHot,
+  Gemm: gemm,
   ...COMPOUND_RULES,
   CrossEntropy: crossEntropy,
 } satisfies Record<OpName, Rule>;

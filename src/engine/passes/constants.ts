@@ -1,0 +1,53 @@
+// Computes beforehand, in plain TensorFlow.js, what depends on constants only.
+import type { Tensor } from '@tensorflow/tfjs';
+import { sizeOf, toHostArray } from '../arrays.ts';
+import { onBackend } from '../eager.ts';
+import { type Graph, type Node, rewrite } from '../graph.ts';
+import { KERNELS, type Kernel, type OpName } from '../kernels.ts';
+import type { DType, HostArray } from '../program.ts';
+import { tf } from '../tf.ts';
+
+/** Larger results would only make the model larger. */
+const LARGEST_RESULT = 1 << 20;
+
+/** Not TensorFlow.js kernels, or kept as they are because they make much out of little. */
+const KEPT: ReadonlySet<OpName> = new Set<OpName>([
+  'BroadcastTo',
+  'Tile',
+  'StridedSlice',
+  'LayerNorm',
+  'LayerNormGrad',
+  'RmsNorm',
+  'RmsNormGrad',
+  'Gelu',
+  'GeluGrad',
+  'Silu',
+  'SiluGrad',
+  'Rotary',
+  'CrossEntropy',
+]);
+
+function compute({ op, inputs, attributes }: Node, data: readonly HostArray[]): HostArray[] {
+  return onBackend('cpu', () => {
+    tf.engine().startScope();
+    try {
+      const tensors = inputs.map(({ shape, dtype }, i) => tf.tensor(data[i]!.slice(), shape.slice(), dtype));
+      const names = (KERNELS[op] as Kernel).inputs;
+      const named =
+        names === 'list' ? tensors : Object.fromEntries(tensors.map((tensor, i) => [names[i]!, tensor]));
+      const results = [tf.engine().runKernel(op, named as never, attributes as never)].flat() as Tensor[];
+      return results.map(tensor => toHostArray(tensor.dtype as DType, tensor.dataSync()).slice());
+    } finally {
+      tf.engine().endScope();
+    }
+  });
+}
+
+export const foldConstants = (graph: Graph): Graph =>
+  rewrite(graph, (node, builder) => {
+    if (KEPT.has(node.op) || node.inputs.length === 0) return null;
+    const data = node.inputs.map(input => builder.constants.get(input));
+    if (data.some(array => array === undefined)) return null;
+    if (node.outputs.some(({ shape }) => sizeOf(shape) > LARGEST_RESULT)) return null;
+    return compute(node, data as HostArray[]).map((result, i) => builder.constant(node.outputs[i]!, result));
+  });
