@@ -51,11 +51,10 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH, querystringParser: parseQuery },
     bodyLimit: JSON_LIMIT_BYTES,
     forceCloseConnections: 'idle',
+    frameworkErrors: answerError,
   });
-  const closing = new AbortController();
-  app.decorate('closing', closing.signal);
   app.decorateRequest('caller', null as unknown as Caller);
-  app.addHook('preClose', async () => closing.abort());
+  announceClosing(app);
 
   for (const schema of sharedSchemas) app.addSchema(schema);
   app.setValidatorCompiler(createValidatorCompiler(sharedSchemas));
@@ -84,6 +83,18 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     completionRoutes(v1, deps);
   });
   return app;
+}
+
+/** Streams are told to end; a connection that becomes idle by that is closed too, not kept alive for the next request. */
+function announceClosing(app: FastifyInstance): void {
+  const closing = new AbortController();
+  app.decorate('closing', closing.signal);
+  let sweeping: NodeJS.Timeout | undefined;
+  app.addHook('preClose', async () => {
+    closing.abort();
+    sweeping = setInterval(() => app.server.closeIdleConnections(), 50);
+  });
+  app.addHook('onClose', async () => clearInterval(sweeping));
 }
 
 function addAuthentication(app: FastifyInstance, deps: Deps): void {
@@ -150,6 +161,7 @@ const refusals: Record<number, ErrorKind> = {
 
 function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = asApiError(thrown);
+  reply.header('x-request-id', request.id);
   if (error.status >= 500) request.log.error({ err: error.cause ?? thrown }, error.message);
   if (error.retryAfterSeconds !== null) reply.header('retry-after', error.retryAfterSeconds);
   return reply.status(error.status).type('application/json').send(toWire(error));

@@ -23,6 +23,9 @@ import { describedOnly } from './validation.ts';
 const tags = ['Files'];
 const JSONL_PURPOSES = ['fine-tune', 'batch'];
 const MIB = 2 ** 20;
+const DRAIN_TIMEOUT_MS = 30_000;
+/** What the form's parser says on the file's stream; other errors there are the store's. */
+const FORM_BROKE_OFF = /terminated early|Unexpected end of multipart/;
 
 export function fileRoutes(app: FastifyInstance, deps: Deps): void {
   app.post(
@@ -191,30 +194,51 @@ async function receiveUpload(request: FastifyRequest, deps: Deps): Promise<Uploa
       'Send the file as a form: Content-Type: multipart/form-data.',
     );
   }
-  refuseTooLarge(request, deps);
-  const id = store.newFileId();
-  const fields: Record<string, string> = {};
-  let file: { filename: string; stored: BlobInfo } | null = null;
+  const form: Form = { id: store.newFileId(), fields: {}, file: null };
   try {
-    for await (const part of request.parts()) {
-      if (part.type === 'field') fields[part.fieldname] = String(part.value);
-      else if (part.fieldname !== 'file') throw unknownField(part.fieldname);
-      else {
-        const { filename } = part;
-        checkFields({ ...fields }, filename, false);
-        file = { filename, stored: await storeBytes(request, deps, store.fileBlobKey(id), part.file) };
-      }
-    }
-    if (!file)
-      throw new ApiError('missing_required_parameter', "Missing required parameter: 'file'.", {
-        param: 'file',
-      });
-    checkFields(fields, file.filename, true);
-    return { id, fields, ...file };
+    refuseTooLarge(request, deps);
+    await readParts(request, deps, form);
+    if (!form.file) throw missing('file');
+    checkFields(form.fields, form.file.filename, true);
+    return { id: form.id, fields: form.fields, ...form.file };
   } catch (error) {
-    if (file) await deps.blobs.delete(file.stored.key).catch(() => undefined);
+    if (form.file) await deps.blobs.delete(form.file.stored.key).catch(() => undefined);
+    drain(request);
     throw error;
   }
+}
+
+interface Form {
+  id: string;
+  fields: Record<string, string>;
+  file: Pick<Upload, 'filename' | 'stored'> | null;
+}
+
+async function readParts(request: FastifyRequest, deps: Deps, form: Form): Promise<void> {
+  try {
+    for await (const part of request.parts()) {
+      if (part.type === 'field') form.fields[part.fieldname] = String(part.value);
+      else if (part.fieldname !== 'file') throw unknownField(part.fieldname);
+      else {
+        const { filename, file } = part;
+        checkFields({ ...form.fields }, filename, false);
+        const stored = await storeBytes(request, deps, store.fileBlobKey(form.id), file);
+        form.file = { filename, stored };
+      }
+    }
+  } catch (cause) {
+    const { statusCode, message } = cause as { statusCode?: number; message: string };
+    if (cause instanceof ApiError || statusCode) throw cause;
+    throw new ApiError('invalid_request', `The form cannot be read: ${message}`, { cause });
+  }
+}
+
+/** Reads and drops what still comes, so that a client that only listens once it has sent all hears the answer. */
+function drain(request: FastifyRequest): void {
+  const timer = setTimeout(() => request.raw.destroy(), DRAIN_TIMEOUT_MS);
+  request.raw.once('close', () => clearTimeout(timer));
+  request.raw.unpipe();
+  request.raw.resume();
 }
 
 /** A request that says itself that it is too large is refused before its bytes are read. */
@@ -237,9 +261,8 @@ async function storeBytes(
   try {
     return await deps.blobs.put(key, bytes, { limitBytes: deps.config.fileLimitBytes, signal: cut.signal });
   } catch (cause) {
-    bytes.resume(); // what still comes is read and dropped, so that the client hears the answer
     if (cause instanceof BlobTooLarge) throw tooLarge(deps);
-    if (cut.signal.aborted) throw new ApiError('invalid_request', 'The upload was cut off.', { cause });
+    if (cut.signal.aborted || FORM_BROKE_OFF.test((cause as Error).message)) throw cause;
     throw new ApiError('storage_unavailable', 'The file could not be stored; try again.', { cause });
   } finally {
     request.raw.off('close', onClose);

@@ -64,11 +64,8 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
     },
     async request => {
       const { metadata, ...page } = request.query;
-      const filter = {
-        projectId: request.caller.projectId,
-        metadata: metadata === 'null' ? null : metadata,
-        ...page,
-      };
+      const pairs = typeof metadata === 'string' ? null : metadata;
+      const filter = { projectId: request.caller.projectId, metadata: pairs, ...page };
       return toWireList(await store.listJobs(deps.pool, filter), jobToWire);
     },
   );

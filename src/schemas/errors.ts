@@ -43,7 +43,7 @@ const answers = {
     },
   },
   500: {
-    description: 'Something broke here; try again.',
+    description: 'A fault of the server; its log says more, under the `x-request-id` of the answer.',
     example: {
       message: 'The server had an error while processing your request. Sorry about that!',
       param: null,
@@ -56,9 +56,9 @@ const answers = {
   },
 } as const;
 
-/** Responses of a route for its errors. 401 is always among them. */
+/** Responses of a route for its errors. 401 and 500 are always among them. */
 export function errorResponses(...statuses: (keyof typeof answers)[]) {
-  const wanted = [...new Set([401, ...statuses] as const)].sort();
+  const wanted = [...new Set([401, 500, ...statuses] as const)].sort();
   return Object.fromEntries(wanted.map(status => [status, describeError(status)]));
 }
 

@@ -201,9 +201,9 @@ export const ListJobsQuery = Type.Object({
   after: After,
   limit: Limit(20, 100),
   metadata: Type.Optional(
-    Type.Union([Type.Literal('null'), Type.Record(Type.String(), Type.String())], {
+    Type.Union([Choice(['null', '']), Type.Record(Type.String(), Type.String())], {
       description:
-        '`metadata[key]=value`: jobs with all of these pairs. `metadata=null`: jobs without metadata.',
+        '`metadata[key]=value`: jobs with all of these pairs. `metadata=null` (or nothing after the `=`): jobs without metadata.',
     }),
   ),
 });

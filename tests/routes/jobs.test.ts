@@ -1,0 +1,487 @@
+import { toFile } from 'openai';
+import type { FineTuningJob } from 'openai/resources/fine-tuning';
+import supertest from 'supertest';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { BASE_MODEL, startServer, useServer } from '../support/server.ts';
+
+const server = useServer();
+let trainingFile: string;
+let validationFile: string;
+let notes: string;
+
+beforeAll(async () => {
+  trainingFile = await upload('train.jsonl', 'fine-tune');
+  validationFile = await upload('valid.jsonl', 'fine-tune');
+  notes = await upload('notes.txt', 'user_data');
+});
+
+async function upload(
+  name: string,
+  purpose: 'fine-tune' | 'user_data',
+  client = server.client,
+): Promise<string> {
+  return (await client.files.create({ file: await toFile(Buffer.from('{}\n'), name), purpose })).id;
+}
+
+const create = (extra: object = {}, client = server.client) =>
+  client.fineTuning.jobs.create({ model: BASE_MODEL, training_file: trainingFile, ...extra });
+
+const setStatus = (id: string, status: string) =>
+  server.database.pool.query('update jobs set status = $2 where id = $1', [id, status]);
+
+describe('create', () => {
+  test('answers with a whole job, writes its first events and enqueues its validation', async () => {
+    const job = await create({
+      validation_file: validationFile,
+      suffix: 'tickets',
+      seed: 7,
+      metadata: { team: 'a' },
+    });
+    expect(job).toEqual({
+      object: 'fine_tuning.job',
+      id: expect.stringMatching(/^ftjob-[A-Za-z0-9]{24}$/),
+      created_at: expect.any(Number),
+      finished_at: null,
+      model: BASE_MODEL,
+      fine_tuned_model: null,
+      organization_id: expect.stringMatching(/^org-/),
+      status: 'validating_files',
+      training_file: trainingFile,
+      validation_file: validationFile,
+      result_files: [],
+      trained_tokens: null,
+      hyperparameters: { n_epochs: 'auto', batch_size: 'auto', learning_rate_multiplier: 'auto' },
+      method: {
+        type: 'supervised',
+        supervised: {
+          hyperparameters: { n_epochs: 'auto', batch_size: 'auto', learning_rate_multiplier: 'auto' },
+        },
+      },
+      seed: 7,
+      error: null,
+      estimated_finish: null,
+      integrations: [],
+      metadata: { team: 'a' },
+      user_provided_suffix: 'tickets',
+      usage_metrics: null,
+      shared_with_openai: false,
+    });
+    expect(await server.client.fineTuning.jobs.retrieve(job.id)).toEqual(job);
+    const events = await server.client.fineTuning.jobs.listEvents(job.id);
+    expect(events.data.map(event => event.message)).toEqual([
+      `Validating training file: ${trainingFile} and validation file: ${validationFile}`,
+      `Created fine-tuning job: ${job.id}`,
+    ]);
+    const { rows } = await server.database.pool.query(
+      `select name from pgboss.job where data->>'jobId' = $1`,
+      [job.id],
+    );
+    expect(rows).toEqual([{ name: 'validate-files' }]);
+  });
+
+  test('a job is not there when it cannot be enqueued', async () => {
+    const broken = await startServer({
+      deps: deps => ({
+        queue: { ...deps.queue, enqueueValidation: () => Promise.reject(new Error('no queue')) },
+      }),
+    });
+    try {
+      const file = await upload('a.jsonl', 'fine-tune', broken.client);
+      const request = broken.client.fineTuning.jobs.create({ model: BASE_MODEL, training_file: file });
+      await expect(request).rejects.toMatchObject({ status: 500, type: 'server_error' });
+      expect((await broken.client.fineTuning.jobs.list()).data).toEqual([]);
+    } finally {
+      await broken.close();
+    }
+  });
+
+  test('draws a seed, and a different one each time', async () => {
+    const [a, b] = await Promise.all([create(), create()]);
+    expect(a.seed).toBeGreaterThanOrEqual(0);
+    expect(a.seed).not.toBe(b.seed);
+  });
+
+  test("takes hyperparameters from both of OpenAI's places, and our own", async () => {
+    const old = await create({ hyperparameters: { n_epochs: 2 } });
+    expect(old.hyperparameters).toEqual({
+      n_epochs: 2,
+      batch_size: 'auto',
+      learning_rate_multiplier: 'auto',
+    });
+    const hyperparameters = {
+      n_epochs: 4,
+      learning_rate_multiplier: 0.5,
+      rank: 4,
+      alpha: 8,
+      target_modules: ['q_proj'],
+      adapter: 'lora',
+    };
+    const job = await create({ method: { type: 'supervised', supervised: { hyperparameters } } });
+    expect(job.hyperparameters).toEqual({ n_epochs: 4, batch_size: 'auto', learning_rate_multiplier: 0.5 });
+    expect(job.method!.supervised!.hyperparameters).toEqual({ batch_size: 'auto', ...hyperparameters });
+  });
+
+  test('ignores the methods that its type does not name', async () => {
+    const job = await create({
+      method: { type: 'supervised', dpo: { hyperparameters: { beta: 1 } }, reinforcement: { grader: {} } },
+    });
+    expect(job.method).toEqual({ type: 'supervised', supervised: { hyperparameters: expect.anything() } });
+  });
+
+  const h = (hyperparameters: object) => ({
+    method: { type: 'supervised', supervised: { hyperparameters } },
+  });
+  const at = (name: string) => `method.supervised.hyperparameters.${name}`;
+  const wrong: [string, object, string, string, RegExp][] = [
+    [
+      'no model',
+      { model: undefined },
+      'model',
+      'missing_required_parameter',
+      /^400 Missing required parameter: 'model'.$/,
+    ],
+    [
+      'no file',
+      { training_file: undefined },
+      'training_file',
+      'missing_required_parameter',
+      /Missing required/,
+    ],
+    [
+      'a model that is a number',
+      { model: 5 },
+      'model',
+      'invalid_type',
+      /expected a string, but got an integer instead/,
+    ],
+    [
+      'an unknown parameter',
+      { trainig_file: 'x' },
+      'trainig_file',
+      'unknown_parameter',
+      /Unknown parameter: 'trainig_file'/,
+    ],
+    ['an unknown hyperparameter', h({ lora_rank: 4 }), at('lora_rank'), 'unknown_parameter', /lora_rank/],
+    [
+      '51 epochs',
+      h({ n_epochs: 51 }),
+      at('n_epochs'),
+      'integer_above_max_value',
+      /Expected a value <= 50, but got 51/,
+    ],
+    [
+      '0 epochs',
+      { hyperparameters: { n_epochs: 0 } },
+      'hyperparameters.n_epochs',
+      'integer_below_min_value',
+      />= 1/,
+    ],
+    [
+      'half an epoch',
+      h({ n_epochs: 1.5 }),
+      at('n_epochs'),
+      'invalid_type',
+      /'auto' or an integer, but got a decimal/,
+    ],
+    [
+      'epochs as text',
+      h({ n_epochs: '3' }),
+      at('n_epochs'),
+      'invalid_type',
+      /'auto' or an integer, but got a string/,
+    ],
+    [
+      'a multiplier of 0',
+      h({ learning_rate_multiplier: 0 }),
+      at('learning_rate_multiplier'),
+      'decimal_below_min_value',
+      /> 0/,
+    ],
+    ['dropout 1', h({ dropout: 1 }), at('dropout'), 'decimal_above_max_value', /< 1, but got 1/],
+    [
+      'no target modules',
+      h({ target_modules: [] }),
+      at('target_modules'),
+      'array_below_min_length',
+      /minimum length 1/,
+    ],
+    [
+      'another schedule',
+      h({ schedule: 'sine' }),
+      at('schedule'),
+      'invalid_value',
+      /'sine'. Supported values are: 'cosine', 'linear', 'constant'/,
+    ],
+    ['a seed below 0', { seed: -1 }, 'seed', 'integer_below_min_value', />= 0/],
+    [
+      'a long suffix',
+      { suffix: 'x'.repeat(65) },
+      'suffix',
+      'string_above_max_length',
+      /maximum length 64, but got a string with length 65/,
+    ],
+    ['an empty suffix', { suffix: '' }, 'suffix', 'string_below_min_length', /minimum length 1/],
+    ['metadata that is a number', { metadata: { a: 1 } }, 'metadata.a', 'invalid_type', /expected a string/],
+    [
+      '17 pairs',
+      { metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'v'])) },
+      'metadata',
+      'object_above_max_properties',
+      /at most 16/,
+    ],
+    ['a long value', { metadata: { a: 'x'.repeat(513) } }, 'metadata.a', 'string_above_max_length', /512/],
+    ['dpo', { method: { type: 'dpo' } }, 'method.type', 'unsupported_value', /'dpo' is not supported yet/],
+    ['an unknown method', { method: { type: 'magic' } }, 'method.type', 'invalid_value', /'magic'/],
+    [
+      'wandb',
+      { integrations: [{ type: 'wandb', wandb: { project: 'x' } }] },
+      'integrations',
+      'unsupported_value',
+      /not supported/,
+    ],
+    [
+      'an unknown model',
+      { model: 'gpt-9' },
+      'model',
+      'model_not_found',
+      /^404 The model `gpt-9` does not exist or you do not have access to it.$/,
+    ],
+  ];
+  test.each(wrong)('refuses %s', async (_, extra, param, code, message) => {
+    await expect(create(extra)).rejects.toMatchObject({
+      type: 'invalid_request_error',
+      param,
+      code,
+      message: expect.stringMatching(message),
+    });
+  });
+
+  test('refuses a file that is unknown, of another purpose, or given twice', async () => {
+    const unknown = {
+      status: 404,
+      param: 'training_file',
+      message: expect.stringContaining('No such File object: file-x'),
+    };
+    await expect(create({ training_file: 'file-x' })).rejects.toMatchObject(unknown);
+    await expect(create({ validation_file: 'file-x' })).rejects.toMatchObject({
+      status: 404,
+      param: 'validation_file',
+    });
+    await expect(create({ training_file: notes })).rejects.toMatchObject({
+      status: 400,
+      param: 'training_file',
+      code: 'invalid_file',
+    });
+    await expect(create({ validation_file: trainingFile })).rejects.toMatchObject({
+      status: 400,
+      param: 'validation_file',
+    });
+  });
+
+  test("refuses another project's file", async () => {
+    await expect(create({}, server.otherClient)).rejects.toMatchObject({
+      status: 404,
+      param: 'training_file',
+    });
+  });
+
+  test('takes null for what is optional, as the Python client sends it', async () => {
+    const nothing = { validation_file: null, suffix: null, seed: null, metadata: null, integrations: null };
+    expect(await create(nothing)).toMatchObject({
+      validation_file: null,
+      user_provided_suffix: null,
+      metadata: null,
+    });
+  });
+
+  test.each([
+    ['no body', ''],
+    ['an empty object', '{}'],
+  ])('%s names what is missing', async (_, body) => {
+    const response = await supertest(server.url)
+      .post('/v1/fine_tuning/jobs')
+      .auth(server.key, { type: 'bearer' })
+      .set('content-type', 'application/json')
+      .send(body);
+    expect(response.status).toBe(400);
+    expect(response.body.error).toMatchObject({ code: 'missing_required_parameter', param: 'model' });
+  });
+});
+
+describe('list', () => {
+  test('newest first, in pages, only of the own project', async () => {
+    const own = await startServer();
+    try {
+      const file = await upload('a.jsonl', 'fine-tune', own.client);
+      const ids: string[] = [];
+      for (let i = 0; i < 5; i++) {
+        ids.push((await own.client.fineTuning.jobs.create({ model: BASE_MODEL, training_file: file })).id);
+      }
+      const seen: string[] = [];
+      for await (const job of own.client.fineTuning.jobs.list({ limit: 2 })) seen.push(job.id);
+      expect(seen).toEqual(ids.toReversed());
+      expect((await own.client.fineTuning.jobs.list({ after: 'after' })).data).toEqual([]);
+      expect((await own.otherClient.fineTuning.jobs.list()).data).toEqual([]);
+    } finally {
+      await own.close();
+    }
+  });
+
+  test('jobs that were created at the same instant are all seen, once', async () => {
+    const jobs = await Promise.all(
+      Array.from({ length: 7 }, () => create({ metadata: { same: 'instant' } })),
+    );
+    await server.database.pool.query(
+      `update jobs set created_at = '2026-01-01' where metadata = '{"same": "instant"}'`,
+    );
+    const seen: string[] = [];
+    for await (const job of server.client.fineTuning.jobs.list({ limit: 2, metadata: { same: 'instant' } }))
+      seen.push(job.id);
+    expect(seen.toSorted()).toEqual(jobs.map(job => job.id).toSorted());
+  });
+
+  test('filters by metadata, in the encoding that both clients use', async () => {
+    const both = await create({ metadata: { list: 'x', color: 'red & blue' } });
+    const one = await create({ metadata: { list: 'x' } });
+    const ids = async (metadata: Record<string, string>) =>
+      (await server.client.fineTuning.jobs.list({ metadata })).data.map(job => job.id);
+    expect(await ids({ list: 'x' })).toEqual([one.id, both.id]);
+    expect(await ids({ list: 'x', color: 'red & blue' })).toEqual([both.id]);
+    expect(await ids({ list: 'y' })).toEqual([]);
+    const wire = await supertest(server.url)
+      .get('/v1/fine_tuning/jobs?limit=1&metadata%5Bcolor%5D=red+%26+blue')
+      .auth(server.key, { type: 'bearer' });
+    expect(wire.body.data.map((job: FineTuningJob) => job.id)).toEqual([both.id]);
+  });
+
+  test('metadata=null gives the jobs without metadata', async () => {
+    const bare = await create();
+    const tagged = await create({ metadata: { a: 'b' } });
+    const found = (await server.client.fineTuning.jobs.list({ metadata: null, limit: 100 })).data.map(
+      job => job.id,
+    );
+    const wire = await supertest(server.url)
+      .get('/v1/fine_tuning/jobs?metadata=null&limit=100')
+      .auth(server.key, { type: 'bearer' });
+    const onWire = wire.body.data.map((job: FineTuningJob) => job.id);
+    expect(onWire).toContain(bare.id);
+    expect(onWire).not.toContain(tagged.id);
+    expect(found).toContain(bare.id);
+  });
+});
+
+describe('cancel, pause, resume', () => {
+  const from: Record<'cancel' | 'pause' | 'resume', string[]> = {
+    cancel: ['validating_files', 'queued', 'running', 'paused'],
+    pause: ['queued', 'running'],
+    resume: ['paused'],
+  };
+  const to = { cancel: 'cancelled', pause: 'paused', resume: 'queued' };
+  const all = ['validating_files', 'queued', 'running', 'paused', 'succeeded', 'failed', 'cancelled'];
+  const cases = Object.entries(from).flatMap(([action, allowed]) =>
+    all.map(status => [action as keyof typeof from, status, allowed.includes(status)] as const),
+  );
+
+  test.each(cases)('%s of a job that is %s: %s', async (action, status, allowed) => {
+    const job = await create();
+    await setStatus(job.id, status);
+    const request = server.client.fineTuning.jobs[action](job.id);
+    if (allowed) {
+      const changed = await request;
+      expect(changed.status).toBe(to[action]);
+      expect(changed.finished_at !== null).toBe(action === 'cancel');
+    } else {
+      await expect(request).rejects.toMatchObject({
+        status: 400,
+        type: 'invalid_request_error',
+        message: expect.stringContaining(`in status '${status}'`),
+      });
+      expect((await server.client.fineTuning.jobs.retrieve(job.id)).status).toBe(status);
+    }
+  });
+
+  test('of ten cancels at once one succeeds', async () => {
+    const job = await create();
+    const results = await Promise.allSettled(
+      Array.from({ length: 10 }, () => server.client.fineTuning.jobs.cancel(job.id)),
+    );
+    expect(results.filter(result => result.status === 'fulfilled')).toHaveLength(1);
+    const events = await server.client.fineTuning.jobs.listEvents(job.id);
+    expect(events.data.filter(event => /cancelled/.test(event.message))).toHaveLength(1);
+  });
+
+  test('tells the runners, and resuming enqueues the training', async () => {
+    const heard: string[] = [];
+    const listener = await server.database.pool.connect();
+    await listener.query('listen anneal_control');
+    listener.on('notification', ({ payload }) => heard.push(payload!));
+    const job = await create();
+    await setStatus(job.id, 'running');
+    await server.client.fineTuning.jobs.pause(job.id);
+    await server.client.fineTuning.jobs.resume(job.id);
+    await listener.query('select 1');
+    listener.release(true);
+    expect(heard).toEqual([job.id, job.id]);
+    const { rows } = await server.database.pool.query(
+      `select name from pgboss.job where data->>'jobId' = $1 order by created_on`,
+      [job.id],
+    );
+    expect(rows.map(row => row.name)).toContain('train');
+  });
+
+  test.each([
+    ['without content type', undefined],
+    ['as the Python client sends it', 'application/json'],
+  ])('needs no body, %s', async (_, contentType) => {
+    const job = await create();
+    const request = supertest(server.url)
+      .post(`/v1/fine_tuning/jobs/${job.id}/cancel`)
+      .auth(server.key, { type: 'bearer' });
+    if (contentType) request.set('content-type', contentType);
+    const response = await request;
+    expect([response.status, response.body.status]).toEqual([200, 'cancelled']);
+  });
+
+  test("another project's job, and one that is not there, are unknown", async () => {
+    const job = await create();
+    const { fineTuning } = server.otherClient;
+    for (const action of ['retrieve', 'cancel', 'pause', 'resume', 'listEvents'] as const) {
+      await expect(fineTuning.jobs[action](job.id)).rejects.toMatchObject({ status: 404 });
+    }
+    await expect(fineTuning.jobs.checkpoints.list(job.id)).rejects.toMatchObject({ status: 404 });
+    await expect(server.client.fineTuning.jobs.retrieve('ftjob-none')).rejects.toMatchObject({
+      status: 404,
+      message: expect.stringContaining('Could not find fine tune: ftjob-none'),
+    });
+  });
+});
+
+test('what the trainer resolved is shown in both places, and a failure as its error', async () => {
+  const job = await create({ method: { type: 'supervised', supervised: { hyperparameters: { rank: 4 } } } });
+  const resolved = {
+    n_epochs: 3,
+    batch_size: 2,
+    learning_rate_multiplier: 1,
+    rank: 4,
+    alpha: 8,
+    learning_rate: 0.0002,
+  };
+  const error = {
+    code: 'invalid_n_examples',
+    message: 'Training file has 7 example(s), but must have at least 10 examples',
+    param: 'training_file',
+  };
+  await server.database.pool.query(
+    `update jobs set status = 'failed', finished_at = now(), hyperparameters = $2, error = $3, trained_tokens = 5000000000 where id = $1`,
+    [job.id, resolved, error],
+  );
+  const seen = await server.client.fineTuning.jobs.retrieve(job.id);
+  expect(seen).toMatchObject({
+    status: 'failed',
+    error,
+    trained_tokens: 5_000_000_000,
+    finished_at: expect.any(Number),
+  });
+  expect(seen.hyperparameters).toEqual({ n_epochs: 3, batch_size: 2, learning_rate_multiplier: 1 });
+  expect(seen.method!.supervised!.hyperparameters).toEqual(resolved);
+});
