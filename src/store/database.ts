@@ -55,7 +55,7 @@ export async function inTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient) 
     });
     throw error;
   } finally {
-    client.off('error', onError);
+    if (!broken) client.off('error', onError);
     client.release(broken);
   }
 }
