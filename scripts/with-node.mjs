@@ -35,11 +35,14 @@ function findNode() {
   return path;
 }
 
-/** Installs what package-lock.json names, unless it is installed already. */
+/**
+ * Installs what package-lock.json names, unless it is installed already. Not with `npm ci`: that refuses a lock file written
+ * where the registry does not carry the optional packages of other platforms.
+ */
 function installPackages(node) {
   if (isInstalled()) return;
   say('installing packages');
-  npm(node, ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
+  npm(node, ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error']);
 }
 
 /** npm writes node_modules/.package-lock.json last, with what is there: every package but those of other platforms. */
@@ -63,7 +66,7 @@ function npm(node, args) {
     env: withNode(node),
   });
   if (done.status === 0) return;
-  if (args[0] === 'install') rmSync(join(root, '.node'), { recursive: true, force: true });
+  if (args.includes('--prefix')) rmSync(join(root, '.node'), { recursive: true, force: true });
   say(`npm ${args.join(' ')} failed`);
   process.exit(done.status ?? 1);
 }
