@@ -25,9 +25,10 @@ export interface TensorflowSetup {
   readonly source: 'stock' | 'wheel';
 }
 
-const SETUP_FILE = join(TENSORFLOW_HOME, 'setup.json');
+/** Written when the set-up has worked. */
+export const TENSORFLOW_SETUP = join(TENSORFLOW_HOME, 'setup.json');
 
-export const tensorflowIsSetUp = (): boolean => existsSync(SETUP_FILE);
+export const tensorflowIsSetUp = (): boolean => existsSync(TENSORFLOW_SETUP);
 
 /** Settings that the native library takes from its environment, and only when it is loaded. */
 function settings({ device, threads }: EngineOptions): Record<string, string> {
@@ -53,7 +54,7 @@ interface NativeBackend {
 
 /** Loads the binding and registers its backend and kernels: what the package's own index does, less what only that needs. */
 function loadBackend(options: EngineOptions): void {
-  const { packageName } = require(SETUP_FILE) as TensorflowSetup;
+  const { packageName } = require(TENSORFLOW_SETUP) as TensorflowSetup;
   const folder = join(TENSORFLOW_HOME, 'node_modules', packageName);
   for (const [name, value] of Object.entries(settings(options))) process.env[name] ??= value;
   mendUtil();
