@@ -183,6 +183,7 @@ async function writeLora(
   model: Model,
   tuning: LoraTuning,
   views: Record<string, Float32Array>,
+  baseModel: string,
 ) {
   const pairs = tuning.layers.map(layer => {
     const names = loraNames(layer);
@@ -192,7 +193,7 @@ async function writeLora(
     rank: tuning.rank,
     alpha: tuning.alpha,
     dropout: tuning.dropout,
-    baseModel: basename(model.directory),
+    baseModel,
     linearLayers: model.linearLayers,
     layers: Object.fromEntries(pairs),
   });
@@ -203,10 +204,13 @@ export async function writeModel(
   directory: string,
   { model, tuning, state: layout }: TrainedModel,
   parameters: Float32Array,
+  baseModel: string,
 ): Promise<void> {
   const views = viewsOf(parameters, layout);
   await writeFolder(directory, partial =>
-    tuning.kind === 'full' ? writeFullModel(partial, model, views) : writeLora(partial, model, tuning, views),
+    tuning.kind === 'full'
+      ? writeFullModel(partial, model, views)
+      : writeLora(partial, model, tuning, views, baseModel),
   );
 }
 

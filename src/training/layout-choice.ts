@@ -1,6 +1,6 @@
 // Finds the layout of a run: the cheapest shapes for its lengths among those whose measured memory there is.
 import { TrainingFailure } from './failure.ts';
-import { bucketFor, type CostModel, chooseShapes } from './layout.ts';
+import { type CostModel, chooseShapes, rowLengthFor } from './layout.ts';
 import { memoryToUse } from './memory.ts';
 import { batchesOf, type Plan, totalSteps } from './order.ts';
 import type { MicroBatchShape } from './programs.ts';
@@ -10,6 +10,7 @@ import type { Trainer } from './trainer.ts';
 const MAX_TOKENS = 4096;
 /** The memory of an accelerator is not measured from here. */
 const MAX_TOKENS_UNMEASURED = 2048;
+const SAMPLE_EXAMPLES = 512;
 const SAMPLE_BATCHES = 48;
 
 export interface LayoutCircumstances {
@@ -33,7 +34,7 @@ function longestOf(lengths: ArrayLike<number>): number {
 function sampleBatches(plan: Plan, lengths: ArrayLike<number>): number[][] {
   const examplesOf = batchesOf({ ...plan, epochs: 1 });
   const steps = totalSteps({ ...plan, epochs: 1 });
-  const count = Math.min(SAMPLE_BATCHES, steps);
+  const count = Math.min(SAMPLE_BATCHES, steps, Math.ceil(SAMPLE_EXAMPLES / plan.batchSize));
   return Array.from({ length: count }, (_, i) =>
     Array.from(examplesOf(1 + Math.floor((i * steps) / count)), example => lengths[example]!),
   );
@@ -75,7 +76,7 @@ export async function findShapes(circumstances: LayoutCircumstances): Promise<Mi
   const wanted = choose(MAX_TOKENS);
   const affordable = await affordableTokens(
     circumstances,
-    bucketFor(longest, maxPositions),
+    rowLengthFor(longest, maxPositions),
     mostTokens(wanted),
   );
   return mostTokens(wanted) <= affordable ? wanted : choose(affordable);

@@ -21,24 +21,28 @@ export interface CostModel {
   readonly hiddenSize: number;
 }
 
-const LARGEST_ROWS = 16;
+const ROWS = [1, 2, 3, 4, 6, 8, 12, 16];
+/** Lengths are multiples of this: of what vector units take at once. */
+const STEP = 8;
 const MOST_SHAPES = 3;
 /** Another shape must save this much to be worth compiling. */
 const WORTHWHILE = 0.93;
 /** A run of a program costs about as much as this many tokens, on top. */
 const RUN_OVERHEAD_TOKENS = 16;
 
-/** Row lengths that are compiled for: powers of two and the steps halfway between. */
+const roundUp = (length: number) => Math.ceil(length / STEP) * STEP;
+
+/** Row lengths worth a thought up to `longest`: four to every doubling, in steps of 8. */
 export function lengthBuckets(longest: number): number[] {
   const buckets = [];
-  for (let power = 16; power <= longest * 2; power *= 2) buckets.push(power, power * 1.5);
-  const enough = buckets.findIndex(bucket => bucket >= longest);
-  return buckets.slice(0, enough + 1);
+  for (let power = 32; power / 2 < longest; power *= 2)
+    for (const quarter of [0.5, 0.625, 0.75, 0.875]) buckets.push(roundUp(power * quarter));
+  return [...new Set(buckets)].filter(length => length <= longest);
 }
 
-/** The smallest bucket that holds `length`, but not more than the model has positions. */
-export const bucketFor = (length: number, maxPositions: number): number =>
-  Math.min(lengthBuckets(length).at(-1)!, Math.max(length, maxPositions));
+/** A row for the longest example of a run; not more than the model has positions. */
+export const rowLengthFor = (longest: number, maxPositions: number): number =>
+  Math.min(roundUp(longest), Math.max(longest, maxPositions));
 
 /** Attention adds length / (6 width) to the cost of a token's matrix products, with 12 width^2 weights a layer. */
 const costOf = ({ rows, length }: MicroBatchShape, { hiddenSize }: CostModel) =>
@@ -97,18 +101,16 @@ export interface ShapeOptions {
 
 /** Every shape worth a thought, those that hold the longest example included. */
 function candidates({ batches, longest, maxPositions, maxTokens }: ShapeOptions): MicroBatchShape[] {
-  const whole = Math.max(longest, ...batches.map(lengths => lengths.reduce((sum, n) => sum + n, 0)));
-  const longestRow = Math.max(longest, Math.min(whole, maxTokens, maxPositions));
-  const top = bucketFor(longestRow, maxPositions);
-  const lengths = [...new Set([...lengthBuckets(top), bucketFor(longest, maxPositions), top])].filter(
-    length => length <= maxPositions || length === top,
+  const needed = rowLengthFor(longest, maxPositions);
+  const whole = Math.max(...batches.map(lengths => lengths.reduce((sum, length) => sum + length, 0)));
+  const top = Math.max(needed, Math.min(roundUp(whole), maxTokens, maxPositions));
+  const lengths = [...new Set([...lengthBuckets(top), needed])];
+  return lengths.flatMap(length =>
+    ROWS.filter(rows => rows * length <= maxTokens || (rows === 1 && length === needed)).map(rows => ({
+      rows,
+      length,
+    })),
   );
-  const found: MicroBatchShape[] = [];
-  for (const length of lengths)
-    for (let rows = 1; rows <= LARGEST_ROWS && (rows === 1 || rows * length <= maxTokens); rows *= 2)
-      if (rows * length <= Math.max(maxTokens, bucketFor(longest, maxPositions)))
-        found.push({ rows, length });
-  return found;
 }
 
 /** At most three shapes: the best one that holds everything, then those that save most. The same for the same lengths. */

@@ -15,6 +15,8 @@ export type Emit = (event: TrainerEvent) => void | Promise<void>;
 
 export interface Run {
   readonly workDirectory: string;
+  /** Of the base model, for adapters to say. */
+  readonly modelName: string;
   readonly checkpointSeconds: number;
   readonly plan: Plan;
   readonly shapes: readonly MicroBatchShape[];
@@ -99,7 +101,7 @@ async function saveModel(run: Run, metrics: StepMetrics): Promise<void> {
   const { progress, workDirectory, trainer, plan } = run;
   const { step, full_valid_loss: loss, full_valid_mean_token_accuracy: tokenAccuracy } = metrics;
   const directory = foldersIn(workDirectory).model(step);
-  await writeModel(directory, trainer.trained, trainer.state.parameters);
+  await writeModel(directory, trainer.trained, trainer.state.parameters, run.modelName);
   const validation = loss === undefined || tokenAccuracy === undefined ? null : { loss, tokenAccuracy };
   const former = progress.best?.validation;
   if (!former || !validation || validation.loss < former.loss) {

@@ -24,6 +24,8 @@ export interface TrainSpec {
   jobId: string;
   /** Hugging Face folder of the base model. */
   modelDirectory: string;
+  /** What adapters say that they were trained on; the folder's name where absent. */
+  modelName?: string;
   /** PEFT folder to go on from, when the job fine-tunes a fine-tuned adapter; null otherwise. */
   adapterDirectory: string | null;
   trainingFile: string;

@@ -2,7 +2,7 @@
 // `emit` and hears only `stop`; it knows no process, queue or database.
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type Dataset, DatasetError, tokenizeFile } from '../data/dataset.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
@@ -217,6 +217,7 @@ async function prepare(p: Preparation): Promise<Run> {
     between: betweenRuns(p.stop),
   });
   if (shapes.length === 0) shapes = await measureShapes(p, trainer, plan);
+  await trainer.keepShapes(shapes);
   const layout = layoutToRecord({ shapes, engine: engine.name, device: engine.device, threads: p.threads });
   const progress: Progress = resumed ?? {
     seed: spec.seed,
@@ -232,6 +233,7 @@ async function prepare(p: Preparation): Promise<Run> {
   const { workDirectory, checkpointSeconds } = spec;
   const run: Run = {
     workDirectory,
+    modelName: spec.modelName ?? basename(spec.modelDirectory),
     checkpointSeconds,
     plan,
     shapes,

@@ -52,8 +52,10 @@ export interface Trainer {
   ): Promise<StepResult>;
   /** Sums over examples, without training on them. */
   measureLoss(examples: readonly Example[], parameters?: Float32Array): Promise<LossSums>;
-  /** Bytes that a micro-batch of this shape takes at its peak. */
+  /** Bytes that a micro-batch of this shape takes at its peak. Its program stays until `keepShapes`. */
   measureMemory(shape: MicroBatchShape): Promise<number>;
+  /** Closes the programs of all other shapes. */
+  keepShapes(shapes: readonly MicroBatchShape[]): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -91,10 +93,10 @@ function openPrograms(engine: Engine, program: (shape: MicroBatchShape) => Param
       compiled.set(keyOf(shape), found);
       return found;
     },
-    async close(shape?: MicroBatchShape) {
-      const keys = shape ? [keyOf(shape)] : [...compiled.keys()];
-      for (const key of keys) {
-        await (await compiled.get(key))?.close();
+    async close(kept: readonly MicroBatchShape[] = []) {
+      for (const [key, program] of compiled) {
+        if (kept.some(shape => keyOf(shape) === key)) continue;
+        await (await program).close();
         compiled.delete(key);
       }
     },
@@ -167,9 +169,10 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
         };
         await accumulate(shape, fed, 0);
       });
-      await gradientPrograms.close(shape);
       return peak;
     },
+
+    keepShapes: kept => gradientPrograms.close(kept),
 
     async close() {
       await gradientPrograms.close();

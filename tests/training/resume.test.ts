@@ -36,7 +36,7 @@ const goOn = (directory: string | null, layout: TrainSpec['layout'] = null): Tra
   return { ...spec, trainingFile, validationFile, resumeDirectory: directory, layout };
 };
 
-describe('a resumed run', () => {
+describe('a resumed run', { timeout: 120_000 }, () => {
   it('equals the unbroken one from every step', async () => {
     const checkpoints = eventsOf(unbroken.events, 'checkpoint').filter(({ kind }) => kind === 'resume');
     expect(checkpoints.map(({ step }) => step)).toEqual(
@@ -68,7 +68,7 @@ describe('a resumed run', () => {
   });
 });
 
-describe('commands', () => {
+describe('commands', { timeout: 120_000 }, () => {
   const at =
     (step: number, type: TrainerCommand['type']) =>
     (event: TrainerEvent): TrainerCommand | null =>
@@ -111,7 +111,7 @@ describe('commands', () => {
   );
 });
 
-describe('the trainer process', () => {
+describe('the trainer process', { timeout: 120_000 }, () => {
   const start = (spec: TrainSpec) => {
     mkdirSync(spec.workDirectory, { recursive: true });
     const file = join(spec.workDirectory, 'spec.json');

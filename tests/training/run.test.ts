@@ -62,6 +62,7 @@ describe('a run that learns', () => {
     expect(readdirSync(directory).sort()).toEqual(['adapter_config.json', 'adapter_model.safetensors']);
     const adapter = await readAdapter(directory, model.linearLayers);
     expect([adapter.rank, adapter.alpha, Object.keys(adapter.layers).length]).toEqual([8, 64, 14]);
+    expect(adapter.baseModel).toBe('llama-tiny');
     expect(adapter.layers[model.linearLayers[0]!.name]!.b.some(value => value !== 0)).toBe(true);
   });
 
@@ -92,7 +93,32 @@ describe('a run that learns', () => {
   });
 });
 
-describe('full fine-tuning', () => {
+describe('a run that overfits', { timeout: 120_000 }, () => {
+  const hyperparameters = { adapter: 'full', n_epochs: 20, batch_size: 6, learning_rate: 0.01 } as const;
+  const spec = toySpec({ engine: 'onnx', hyperparameters, checkpointSeconds: 3600 });
+  writeLines(spec.validationFile!, 6, 100, 1);
+
+  it('gives the model of its best epoch, and the same when it was resumed after that', async () => {
+    const events = await collect(spec);
+    const losses = eventsOf(events, 'checkpoint').flatMap(({ kind, metrics }) =>
+      kind === 'model' ? [metrics.full_valid_loss!] : [],
+    );
+    const best = losses.indexOf(Math.min(...losses));
+    expect(best).toBeLessThan(losses.length - 2);
+    const finished = eventsOf(events, 'finished')[0]!;
+    expect(finished.bestStep).toBe(4 * (best + 1));
+    const { validation } = eventsOf(events, 'evaluation')[0]!.report;
+    expect(validation).toMatchObject({ loss: losses[best] });
+
+    const { directory } = eventsOf(events, 'checkpoint').findLast(({ kind }) => kind === 'resume')!;
+    const workDirectory = `${spec.workDirectory}-elsewhere`;
+    const later = await collect({ ...spec, workDirectory, resumeDirectory: directory });
+    expect(eventsOf(later, 'finished')).toEqual([finished]);
+    expect(eventsOf(later, 'evaluation')).toEqual(eventsOf(events, 'evaluation'));
+  });
+});
+
+describe('full fine-tuning', { timeout: 120_000 }, () => {
   it('learns, and its folder is a model that a run can start from', async () => {
     const hyperparameters = { ...learning, adapter: 'full', n_epochs: 12, learning_rate: 0.005 } as const;
     const spec = toySpec({ engine: 'onnx', hyperparameters, checkpointSeconds: 3600 }, 48);
@@ -123,7 +149,7 @@ describe('full fine-tuning', () => {
     const values = await firstValues(model, trained.tuning, trained.state, 0);
     const directory = join(toySpec().workDirectory, 'bf16');
     mkdirSync(join(directory, '..'), { recursive: true });
-    await writeModel(directory, trained, values);
+    await writeModel(directory, trained, values, '');
     const { tensors } = await readModelHeaders(directory);
     for (const [name, stored] of Object.entries(model.weights)) {
       expect(tensors[name]!.dtype, name).toBe(stored.dtype);

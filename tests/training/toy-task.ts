@@ -7,18 +7,19 @@ import { runTraining } from '../../src/training/run.ts';
 
 const ANSWERS = ['red', 'green', 'blue'];
 
-const line = (index: number) =>
+/** `shift`: answers that are wrong. */
+const line = (index: number, shift: number) =>
   JSON.stringify({
     messages: [
       { role: 'user', content: `${ANSWERS[index % 3]![0]} ${'abcdefgh'.slice(0, index % 7)}` },
-      { role: 'assistant', content: ANSWERS[index % 3] },
+      { role: 'assistant', content: ANSWERS[(index + shift) % 3] },
     ],
   });
 
 export const goldenModel = (name: string) => join(import.meta.dirname, '../golden', name);
 
-export function writeLines(file: string, count: number, first = 0): string {
-  writeFileSync(file, Array.from({ length: count }, (_, i) => `${line(first + i)}\n`).join(''));
+export function writeLines(file: string, count: number, first = 0, shift = 0): string {
+  writeFileSync(file, Array.from({ length: count }, (_, i) => `${line(first + i, shift)}\n`).join(''));
   return file;
 }
 

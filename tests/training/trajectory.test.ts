@@ -30,42 +30,46 @@ function relativeDistance(actual: Float32Array, expected: Float32Array): number 
   return Math.sqrt(distance / size);
 }
 
-describe.each(runs)('$kind training of $model on $engine', ({ model, kind, engine }) => {
-  it('takes the same twenty steps as torch.optim.AdamW, to 1e-4', async () => {
-    const { optimizer, batches, steps, without_gradient: blind } = readTrajectory(model, kind);
-    const trainer = await openGolden({ model, kind, engine, shapes: SHAPES });
-    const costs = { hiddenSize: trainer.trained.model.shape.hiddenSize };
-    for (const [index, expected] of steps.entries()) {
-      const examples = unpack(batches[index % batches.length]!);
-      const plan = planBatch(
-        examples.map(({ tokens }) => tokens.length),
-        SHAPES,
-        costs,
-      );
-      const result = await trainer.takeStep(plan, examples, {
-        step: index + 1,
-        learningRate: expected.learning_rate,
-        weightDecay: optimizer.weight_decay,
-        maxGradNorm: optimizer.max_grad_norm,
-        seed: 0,
-      });
-      expect(Math.abs(result.loss / result.tokens / expected.loss - 1), `loss ${index + 1}`).toBeLessThan(
-        1e-4,
-      );
-      expect(
-        Math.abs(result.gradientNorm / expected.gradient_norm - 1),
-        `gradient norm ${index + 1}`,
-      ).toBeLessThan(1e-4);
-    }
-    const { tensors } = await readHeader(join(golden(model), `trajectory-${kind}.safetensors`));
-    const views = viewsOf(trainer.state.parameters, trainer.trained.state);
-    for (const [name, stored] of Object.entries(tensors)) {
-      const expected = await readTensor(stored);
-      const actual = views[ourName(name)]!;
-      for (const { tensor, from, to } of blind)
-        if (tensor === name) actual.set(expected.subarray(from, to), from);
-      expect(relativeDistance(actual, expected), name).toBeLessThan(1e-4);
-    }
-    await trainer.close();
-  });
-});
+describe.each(runs)(
+  '$kind training of $model on $engine',
+  { timeout: 120_000 },
+  ({ model, kind, engine }) => {
+    it('takes the same twenty steps as torch.optim.AdamW, to 1e-4', async () => {
+      const { optimizer, batches, steps, without_gradient: blind } = readTrajectory(model, kind);
+      const trainer = await openGolden({ model, kind, engine, shapes: SHAPES });
+      const costs = { hiddenSize: trainer.trained.model.shape.hiddenSize };
+      for (const [index, expected] of steps.entries()) {
+        const examples = unpack(batches[index % batches.length]!);
+        const plan = planBatch(
+          examples.map(({ tokens }) => tokens.length),
+          SHAPES,
+          costs,
+        );
+        const result = await trainer.takeStep(plan, examples, {
+          step: index + 1,
+          learningRate: expected.learning_rate,
+          weightDecay: optimizer.weight_decay,
+          maxGradNorm: optimizer.max_grad_norm,
+          seed: 0,
+        });
+        expect(Math.abs(result.loss / result.tokens / expected.loss - 1), `loss ${index + 1}`).toBeLessThan(
+          1e-4,
+        );
+        expect(
+          Math.abs(result.gradientNorm / expected.gradient_norm - 1),
+          `gradient norm ${index + 1}`,
+        ).toBeLessThan(1e-4);
+      }
+      const { tensors } = await readHeader(join(golden(model), `trajectory-${kind}.safetensors`));
+      const views = viewsOf(trainer.state.parameters, trainer.trained.state);
+      for (const [name, stored] of Object.entries(tensors)) {
+        const expected = await readTensor(stored);
+        const actual = views[ourName(name)]!;
+        for (const { tensor, from, to } of blind)
+          if (tensor === name) actual.set(expected.subarray(from, to), from);
+        expect(relativeDistance(actual, expected), name).toBeLessThan(1e-4);
+      }
+      await trainer.close();
+    });
+  },
+);
