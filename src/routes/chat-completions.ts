@@ -8,7 +8,6 @@ import {
   type ChatCompletionBody,
   chatLogprobsToWire,
   exampleChatCompletion,
-  exampleChatRequest,
   readMessages,
   unservedChatParameters,
 } from '../schemas/chat-completions.ts';
@@ -27,23 +26,14 @@ export function chatCompletionRoutes(app: FastifyInstance, deps: Deps): void {
         tags: ['Chat'],
         summary: 'Answer a conversation',
         description: "The next message of a conversation, in the form of the model's chat template.",
-        body: {
-          content: {
-            'application/json': {
-              schema: Type.Ref('CreateChatCompletionRequest'),
-              example: exampleChatRequest,
-            },
-          },
-        },
+        body: Type.Ref('CreateChatCompletionRequest'),
         response: {
           200: {
             description: 'The answer, or the stream.',
             content: {
               'application/json': { schema: Type.Ref('ChatCompletion'), example: exampleChatCompletion },
-              'text/event-stream': {
-                schema: Type.String({ description: 'Events of `ChatCompletionChunk`, then `[DONE]`.' }),
-                example: 'data: {"object":"chat.completion.chunk", ...}\n\ndata: [DONE]\n\n',
-              },
+              // one event of the stream, whose last is `[DONE]`
+              'text/event-stream': { schema: Type.Ref('ChatCompletionChunk') },
             },
           },
           ...errorResponses(400, 404, 500, 503),

@@ -8,7 +8,6 @@ import {
   type CompletionBody,
   completionLogprobsToWire,
   exampleCompletion,
-  exampleCompletionRequest,
   unservedCompletionParameters,
 } from '../schemas/completions.ts';
 import { errorResponses } from '../schemas/errors.ts';
@@ -29,23 +28,14 @@ export function completionRoutes(app: FastifyInstance, deps: Deps): void {
         summary: 'Continue a text',
         description:
           'Text that goes on from a prompt. With `echo`, `logprobs` and `max_tokens: 0`: how probable the prompt is.',
-        body: {
-          content: {
-            'application/json': {
-              schema: Type.Ref('CreateCompletionRequest'),
-              example: exampleCompletionRequest,
-            },
-          },
-        },
+        body: Type.Ref('CreateCompletionRequest'),
         response: {
           200: {
             description: 'The text, or the stream.',
             content: {
               'application/json': { schema: Type.Ref('Completion'), example: exampleCompletion },
-              'text/event-stream': {
-                schema: Type.String({ description: 'Events of `Completion`, then `[DONE]`.' }),
-                example: 'data: {"object":"text_completion", ...}\n\ndata: [DONE]\n\n',
-              },
+              // one event of the stream, whose last is `[DONE]`
+              'text/event-stream': { schema: Type.Ref('Completion') },
             },
           },
           ...errorResponses(400, 404, 500, 503),

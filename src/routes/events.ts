@@ -35,10 +35,8 @@ export function eventRoutes(app: FastifyInstance, deps: Deps): void {
                 schema: Type.Ref('ListFineTuningJobEventsResponse'),
                 example: exampleList(exampleEvent),
               },
-              'text/event-stream': {
-                schema: Type.String(),
-                example: `id: ${exampleEvent.id}\ndata: ${JSON.stringify(exampleEvent)}\n\ndata: [DONE]\n\n`,
-              },
+              // one event of the stream, whose last is `[DONE]`
+              'text/event-stream': { schema: Type.Ref('FineTuningJobEvent'), example: exampleEvent },
             },
           },
           ...errorResponses(400, 404),

@@ -9,7 +9,6 @@ import { ApiError } from '../errors.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
 import {
   exampleFile,
-  exampleUpload,
   expirySeconds,
   FileId,
   fileToWire,
@@ -39,7 +38,7 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
         description:
           'A multipart form with the fields in any order. Files for fine-tuning are JSON lines in UTF-8.',
         consumes: ['multipart/form-data'],
-        body: Type.Ref('CreateFileRequest', { examples: [exampleUpload] }),
+        body: Type.Ref('CreateFileRequest'),
         response: {
           200: json('The file.', Type.Ref('OpenAIFile'), exampleFile),
           ...errorResponses(400, 413, 503),

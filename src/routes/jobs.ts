@@ -5,14 +5,7 @@ import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
-import {
-  type CreateJobBody,
-  exampleJob,
-  exampleJobRequest,
-  JobId,
-  jobToWire,
-  ListJobsQuery,
-} from '../schemas/jobs.ts';
+import { type CreateJobBody, exampleJob, JobId, jobToWire, ListJobsQuery } from '../schemas/jobs.ts';
 import { exampleList, toWireList } from '../schemas/lists.ts';
 import { inTransaction } from '../store/database.ts';
 import { appendEvents } from '../store/events.ts';
@@ -34,7 +27,7 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
         summary: 'Create a job',
         description:
           'Fine-tunes a model on a file. The job is made at once; its files are checked next, then it waits for a worker.',
-        body: Type.Ref('CreateFineTuningJobRequest', { examples: [exampleJobRequest] }),
+        body: Type.Ref('CreateFineTuningJobRequest'),
         response: {
           200: json('The job.', Type.Ref('FineTuningJob'), exampleJob),
           ...errorResponses(400, 404),

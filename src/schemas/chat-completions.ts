@@ -36,6 +36,12 @@ export const ChatCompletionMessage = Type.Object(
   { $id: 'ChatCompletionMessage', description: 'One message of a conversation.' },
 );
 
+export const exampleChatRequest = {
+  model: 'ft:anneal-tiny:personal:tickets:a1B2c3D4',
+  messages: [{ role: 'user', content: 'My parcel came broken.' }],
+  temperature: 0,
+};
+
 export const CreateChatCompletionRequest = Type.Object(
   {
     model: Type.String({ minLength: 1, description: 'A base model, a fine-tuned model, or a checkpoint.' }),
@@ -79,6 +85,7 @@ export const CreateChatCompletionRequest = Type.Object(
   },
   {
     $id: 'CreateChatCompletionRequest',
+    examples: [exampleChatRequest],
     additionalProperties: false,
     description: 'A conversation for the model to go on with.',
   },
@@ -243,12 +250,6 @@ export const chatLogprobsToWire = (asked: boolean, tokens: readonly TokenPiece[]
         refusal: null,
       }
     : null;
-
-export const exampleChatRequest = {
-  model: 'ft:anneal-tiny:personal:tickets:a1B2c3D4',
-  messages: [{ role: 'user', content: 'My parcel came broken.' }],
-  temperature: 0,
-};
 
 export const exampleChatCompletion = {
   id: 'chatcmpl-Abc123Abc123Abc123Abc123',

@@ -7,6 +7,13 @@ import { Nullable, samplingParameters, Unserved, type UnservedTable } from './ge
 const MAX_PROMPTS = 256;
 const tokens = Type.Array(Type.Integer({ minimum: 0 }), { minItems: 1 });
 
+export const exampleCompletionRequest = {
+  model: 'anneal-tiny',
+  prompt: 'Once upon a time',
+  max_tokens: 8,
+  temperature: 0,
+};
+
 export const CreateCompletionRequest = Type.Object(
   {
     model: Type.String({ minLength: 1, description: 'A base model, a fine-tuned model, or a checkpoint.' }),
@@ -35,7 +42,12 @@ export const CreateCompletionRequest = Type.Object(
     max_tokens: Nullable(Type.Integer({ minimum: 0 }), 'At most so many tokens; 16.'),
     suffix: Unserved,
   },
-  { $id: 'CreateCompletionRequest', additionalProperties: false, description: 'A text to go on from.' },
+  {
+    $id: 'CreateCompletionRequest',
+    examples: [exampleCompletionRequest],
+    additionalProperties: false,
+    description: 'A text to go on from.',
+  },
 );
 export type CompletionBody = Static<typeof CreateCompletionRequest>;
 
@@ -97,13 +109,6 @@ export const completionLogprobsToWire = (asked: boolean, pieces: readonly TokenP
         top_logprobs: pieces.map(alternativesOf),
       }
     : null;
-
-export const exampleCompletionRequest = {
-  model: 'anneal-tiny',
-  prompt: 'Once upon a time',
-  max_tokens: 8,
-  temperature: 0,
-};
 
 export const exampleCompletion = {
   id: 'cmpl-Abc123Abc123Abc123Abc123',

@@ -24,6 +24,8 @@ export const OpenAIFile = Type.Object(
   { $id: 'OpenAIFile', description: 'An uploaded or produced file.' },
 );
 
+export const exampleUpload = { file: '{"messages": [...]}', purpose: 'fine-tune' };
+
 export const CreateFileRequest = Type.Object(
   {
     file: Type.String({
@@ -36,7 +38,7 @@ export const CreateFileRequest = Type.Object(
       Type.Integer({ ...expirySeconds, description: 'Seconds until it is deleted.' }),
     ),
   },
-  { $id: 'CreateFileRequest', description: 'Fields of the form, in any order.' },
+  { $id: 'CreateFileRequest', examples: [exampleUpload], description: 'Fields of the form, in any order.' },
 );
 
 export const ListFilesQuery = Type.Object({
@@ -84,5 +86,3 @@ export const exampleFile = {
   status: 'processed',
   status_details: null,
 };
-
-export const exampleUpload = { file: '{"messages": [...]}', purpose: 'fine-tune' };

@@ -83,6 +83,15 @@ const ignoredMethod = Type.Optional(
   Type.Record(Type.String(), Type.Unknown(), { description: 'Read only when `type` names it.' }),
 );
 
+export const exampleJobRequest = {
+  model: 'anneal-tiny',
+  training_file: 'file-Abc123Abc123Abc123Abc123',
+  suffix: 'tickets',
+  seed: 42,
+  metadata: { team: 'support' },
+  method: { type: 'supervised', supervised: { hyperparameters: { n_epochs: 3, rank: 8 } } },
+};
+
 export const CreateFineTuningJobRequest = Type.Object(
   {
     model: Type.String({ minLength: 1, description: 'A base model, or a fine-tuned one to go on from.' }),
@@ -135,6 +144,7 @@ export const CreateFineTuningJobRequest = Type.Object(
   },
   {
     $id: 'CreateFineTuningJobRequest',
+    examples: [exampleJobRequest],
     additionalProperties: false,
     description: 'A job to create.',
   },
@@ -284,13 +294,4 @@ export const exampleJob = {
   user_provided_suffix: 'tickets',
   usage_metrics: null,
   shared_with_openai: false,
-};
-
-export const exampleJobRequest = {
-  model: 'anneal-tiny',
-  training_file: 'file-Abc123Abc123Abc123Abc123',
-  suffix: 'tickets',
-  seed: 42,
-  metadata: { team: 'support' },
-  method: { type: 'supervised', supervised: { hyperparameters: { n_epochs: 3, rank: 8 } } },
 };
