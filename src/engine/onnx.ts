@@ -25,9 +25,13 @@ const widenedBytes = (graph: Graph): number =>
     0,
   );
 
+/** A program that shares its weights may have a copy of its own up to this size. */
+const SHARED_COPY_BYTES = 32 * 2 ** 20;
+
 /** Copies of the weights pay as long as they take a small part of the memory that is free. */
-function weightOptions(graph: Graph): Pick<SessionOptions, 'prepack' | 'widenOnce'> {
+function weightOptions(graph: Graph, shared: boolean): Pick<SessionOptions, 'prepack' | 'widenOnce'> {
   const bytes = widenedBytes(graph);
+  if (shared) return { prepack: bytes <= SHARED_COPY_BYTES, widenOnce: bytes <= SHARED_COPY_BYTES };
   return { prepack: bytes < freemem() / 6, widenOnce: bytes < freemem() / 3 };
 }
 
@@ -62,7 +66,8 @@ async function compile(given: Program, options: OnnxOptions): Promise<Executable
   const program = { ...given, weights: await resolveFiles(given.weights) };
   const graph = options.passes.reduce((graph, pass) => pass(graph), trace(program));
   const lowered = lower(graph, locateFromRoot);
-  const session = await openSession(lowered.model, rootOf(program), { ...options, ...weightOptions(graph) });
+  const copies = weightOptions(graph, program.sharesWeights ?? false);
+  const session = await openSession(lowered.model, rootOf(program), { ...options, ...copies });
   const outputs = specsOf(graph);
   return {
     outputs,

@@ -25,6 +25,8 @@ export interface Program {
   readonly name: string;
   readonly inputs: Readonly<Record<string, TensorSpec>>;
   readonly weights: Readonly<Record<string, StoredTensor>>;
+  /** Other programs use the same weights at the same time: an engine should not hold a copy of them for each. */
+  readonly sharesWeights?: boolean;
   run(inputs: Tensors, weights: Tensors): Tensors;
 }
 

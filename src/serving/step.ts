@@ -55,6 +55,7 @@ export function stepProgram(model: Model, shape: StepShape): Program {
     name: `${model.architecture} step ${shape.rows}x${shape.length}+${shape.cache} ${shape.logits}`,
     inputs: { ...tokenSpecs(shape), ...cacheSpecs(model, shape), ...stackSpecs(linearLayers, shape) },
     weights: model.weights,
+    sharesWeights: true,
     run(inputs, weights) {
       const step: Step = { shape, linearLayers, inputs, weights, produced: {} };
       const hidden = model.hidden(inputs.tokens!, inputs.positions!, stepLayers(step));
