@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
 import { inTransaction } from '../store/database.ts';
-import { type Lease, type Runner, takeLease } from '../store/leases.ts';
+import { type Lease, lockJob, type Runner, takeLease } from '../store/leases.ts';
 import type { Notifications } from '../store/notifications.ts';
 import { dbOf, type Queue } from './queue.ts';
 
@@ -28,6 +28,11 @@ export interface Work {
 const statusOf = { 'validate-files': 'validating_files', train: 'queued' } as const;
 /** Notifications come sooner; this is for those that were missed. */
 const LOOK_MS = 2_000;
+
+const BUSY_MS = 20;
+
+/** Somebody is writing to the job that the next message names. */
+class JobBusy extends Error {}
 
 /** Returns how to stop: no new job is taken, and those in hand are waited for. */
 export function takeWork(deps: TakeDeps, work: Work): () => Promise<void> {
@@ -67,6 +72,10 @@ async function takeOrLog(deps: TakeDeps, work: Work): Promise<{ lease: Lease | n
   try {
     return await takeNext(deps, work.queue);
   } catch (error) {
+    if (error instanceof JobBusy) {
+      await sleep(BUSY_MS);
+      return { lease: null };
+    }
     deps.log.warn({ error: (error as Error).message, queue: work.queue }, 'the queue could not be read');
     return null;
   }
@@ -81,6 +90,7 @@ async function takeNext(
     const db = dbOf(tx);
     const [message] = await queue.boss.fetch<{ jobId: string }>(name, { db });
     if (!message) return null;
+    if (!(await lockJob(tx, message.data.jobId))) throw new JobBusy(); // the message stays where it was
     await queue.boss.deleteJob(name, message.id, { db });
     return { lease: await takeLease(tx, message.data.jobId, statusOf[name], runner) };
   });

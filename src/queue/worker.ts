@@ -7,6 +7,7 @@ import { CONTROL_CHANNEL } from '../store/jobs.ts';
 import { openNotifications } from '../store/notifications.ts';
 import { expireFiles } from './expire-files.ts';
 import { queueChannel } from './queue.ts';
+import { removeModels } from './remove-models.ts';
 import { sweep } from './sweep.ts';
 import { takeWork } from './take.ts';
 import { train } from './train.ts';
@@ -59,6 +60,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
   });
   const expiring = await queue.boss.work('expire-files', { pollingIntervalSeconds: 10 }, async () => {
     await expireFiles(deps);
+    await removeModels(deps);
   });
   log.info({ runner: runner.id }, 'the worker runs');
   return {

@@ -80,7 +80,7 @@ export function modelRoutes(app: FastifyInstance, deps: Deps): void {
 }
 
 async function removeObjects(deps: Deps, model: store.ModelRow): Promise<void> {
-  for (const key of await store.unusedModelKeys(deps.pool, model)) await deps.blobs.delete(key);
+  for (const key of await store.unusedModelKeys(deps.pool, model.id)) await deps.blobs.delete(key);
 }
 
 async function findModel(deps: Deps, projectId: string, id: string): Promise<store.ModelRow> {

@@ -37,6 +37,20 @@ export interface Runner {
   readonly leaseSeconds: number;
 }
 
+/**
+ * Locks a job's row, and returns false when somebody else has it locked. Whoever holds its message must not wait for the
+ * row: who holds the row may be waiting for the message.
+ */
+export async function lockJob(db: Queryable, jobId: string): Promise<boolean> {
+  const { rowCount: locked } = await db.query(
+    'select 1 from jobs where id = $1 for no key update skip locked',
+    [jobId],
+  );
+  if (locked) return true;
+  const { rowCount: found } = await db.query('select 1 from jobs where id = $1', [jobId]);
+  return !found;
+}
+
 /** Null when there is nothing to do: another status, or somebody else holds the job. */
 export async function takeLease(
   db: Queryable,

@@ -107,16 +107,38 @@ export async function markModelDeleted(
   return rows[0] ?? null;
 }
 
-/** Keys of a deleted model's objects that no model which is still there uses. */
-export async function unusedModelKeys(
-  db: Queryable,
-  model: Pick<ModelRow, 'id' | 'files'>,
-): Promise<string[]> {
+/** A job that has not ended reads a model, and an adapter needs the full model that it sits on. */
+const needed = `(exists (
+    select 1 from jobs where jobs.model = gone.id and status in ('validating_files', 'queued', 'running', 'paused'))
+  or exists (select 1 from models where base_model = gone.id and kind = 'adapter' and deleted_at is null))`;
+
+/** Keys of a deleted model's objects that nothing which is still there uses. */
+export async function unusedModelKeys(db: Queryable, modelId: string): Promise<string[]> {
   const { rows } = await db.query<{ key: string }>(
-    `select key from unnest($1::text[]) as key
-     where not exists (
-       select 1 from models where deleted_at is null and id <> $2 and files @> jsonb_build_array(jsonb_build_object('key', key)))`,
-    [model.files.map(file => file.key), model.id],
+    `select file->>'key' as key from models as gone, jsonb_array_elements(files) as file
+     where gone.id = $1 and not ${needed}
+       and not exists (
+         select 1 from models where deleted_at is null and id <> $1
+           and files @> jsonb_build_array(jsonb_build_object('key', file->>'key')))
+       and not exists (
+         select 1 from job_checkpoints join jobs on jobs.id = job_checkpoints.job_id
+         where job_checkpoints.job_id = gone.job_id and status in ('running', 'queued', 'paused')
+           and files @> jsonb_build_array(jsonb_build_object('key', file->>'key')))`,
+    [modelId],
   );
   return rows.map(row => row.key);
+}
+
+/** Deleted models that nothing needs any more and whose objects may still be there. */
+export async function findDeletedModels(db: Queryable, limit: number): Promise<string[]> {
+  const { rows } = await db.query<{ id: string }>(
+    `select id from models as gone where deleted_at is not null and files <> '[]' and not ${needed} limit $1`,
+    [limit],
+  );
+  return rows.map(row => row.id);
+}
+
+/** Last step of a deletion. The row stays, because jobs name it. */
+export async function forgetModelFiles(db: Queryable, id: string): Promise<void> {
+  await db.query(`update models set files = '[]' where id = $1 and deleted_at is not null`, [id]);
 }

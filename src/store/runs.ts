@@ -54,9 +54,9 @@ export async function findInputFile(db: Queryable, id: string): Promise<InputFil
 /** Those of the files that a job which has not ended still reads. */
 export async function findFilesInUse(db: Queryable, ids: string[]): Promise<Set<string>> {
   const { rows } = await db.query<{ id: string }>(
-    `select id from unnest($1::text[]) as id where exists (
+    `select file.id from unnest($1::text[]) as file (id) where exists (
        select 1 from jobs where status in ('validating_files', 'queued', 'running', 'paused')
-         and (training_file = id or validation_file = id))`,
+         and file.id in (training_file, validation_file))`,
     [ids],
   );
   return new Set(rows.map(row => row.id));
