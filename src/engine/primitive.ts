@@ -1,20 +1,16 @@
 // How compound ops are made: one node where a program is traced, a composition of plain ops where it runs eagerly, and
 // gradients of their own. Which compound ops there are is in ops.ts.
 import type { NamedTensorMap, Tensor } from '@tensorflow/tfjs';
-import type { Attributes, OpName } from './kernels.ts';
+import { COMPOSITIONS, type OwnOp } from './compositions.ts';
+import type { Attributes } from './kernels.ts';
 import { tf } from './tf.ts';
 
 /** The backend whose kernels record; see trace.ts. */
 export const TRACE_BACKEND = 'trace';
 
-/** The op's outputs: recorded as one node while tracing, else computed by `eager`. */
-export function primitive(
-  op: OpName,
-  inputs: Record<string, Tensor>,
-  attributes: Attributes,
-  eager: () => Tensor[],
-): Tensor[] {
-  if (tf.getBackend() !== TRACE_BACKEND) return eager();
+/** The op's outputs: recorded as one node while tracing, else composed of plain ops. */
+export function primitive(op: OwnOp, inputs: Record<string, Tensor>, attributes: Attributes): Tensor[] {
+  if (tf.getBackend() !== TRACE_BACKEND) return COMPOSITIONS[op](inputs, attributes);
   return [tf.engine().runKernel(op, inputs as never, attributes as never)].flat() as Tensor[];
 }
 

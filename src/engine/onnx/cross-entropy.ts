@@ -1,7 +1,7 @@
 // The cross-entropy of an output layer in ONNX: a loop over chunks of the rows that have a target, so that the scores of a
 // few rows exist at a time and rows without a target cost nothing. Loss and gradients come from the same scores.
 import type { OnnxValue } from '../../formats/onnx.ts';
-import { crossEntropyChunk } from '../ops.ts';
+import { crossEntropyChunk } from '../compositions.ts';
 import { CONTRIB, type Lowering } from './lowering.ts';
 import type { Rule } from './rules.ts';
 
