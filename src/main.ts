@@ -179,7 +179,11 @@ async function run(mode: (config: Config) => Promise<void>): Promise<never> {
     process.exit(0);
   } catch (error) {
     const { message, stack } = error as Error;
-    say(error instanceof ConfigError || error instanceof ModelError || isExpected(error) ? message : (stack ?? message));
+    say(
+      error instanceof ConfigError || error instanceof ModelError || isExpected(error)
+        ? message
+        : (stack ?? message),
+    );
     process.exit(1);
   }
 }

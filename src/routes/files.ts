@@ -17,6 +17,7 @@ import {
 } from '../schemas/files.ts';
 import { exampleList, toWireList } from '../schemas/lists.ts';
 import * as store from '../store/files.ts';
+import { findFilesInUse } from '../store/runs.ts';
 import { describedOnly } from './validation.ts';
 
 const tags = ['Files'];
@@ -135,7 +136,7 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'deleteFile',
         tags,
         summary: 'Delete a file',
-        description: 'The file is gone at once; jobs that have read it already are not touched.',
+        description: 'The file is gone at once for everybody but the jobs that were created with it.',
         params: FileId,
         response: {
           200: json('It is deleted.', Type.Ref('DeleteFileResponse'), {
@@ -159,8 +160,10 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
   );
 }
 
-/** The second half of a deletion; a sweep of the worker's does it again where it fails. */
-export async function removeBytes(deps: Pick<Deps, 'pool' | 'blobs'>, file: store.File): Promise<void> {
+/** The second half of a deletion. What a job still reads, or what fails here, is removed by a sweep of the worker's. */
+async function removeBytes(deps: Deps, file: store.File): Promise<void> {
+  const inUse = await findFilesInUse(deps.pool, [file.id]);
+  if (inUse.has(file.id)) return;
   await deps.blobs.delete(file.blobKey);
   await store.removeFile(deps.pool, file.id);
 }

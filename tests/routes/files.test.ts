@@ -6,7 +6,7 @@ import { toFile } from 'openai';
 import supertest from 'supertest';
 import { describe, expect, test } from 'vitest';
 import type { Blobs } from '../../src/blobs/blobs.ts';
-import { startServer, useServer } from '../support/server.ts';
+import { BASE_MODEL, startServer, useServer } from '../support/server.ts';
 
 const server = useServer({ environment: { ANNEAL_FILE_LIMIT_MB: '2' } });
 const MIB = 2 ** 20;
@@ -342,6 +342,14 @@ describe('content and delete', () => {
     await expect(server.client.files.content(file.id)).rejects.toMatchObject(expected);
     await expect(server.client.files.delete(file.id)).rejects.toMatchObject(expected);
     expect(await keys(server.deps.blobs)).not.toContain(`files/${file.id}`);
+  });
+
+  test('the bytes stay for a job that has not ended', async () => {
+    const file = await upload('x');
+    await server.client.fineTuning.jobs.create({ model: BASE_MODEL, training_file: file.id });
+    await server.client.files.delete(file.id);
+    await expect(server.client.files.retrieve(file.id)).rejects.toMatchObject({ status: 404 });
+    expect(await keys(server.deps.blobs)).toContain(`files/${file.id}`);
   });
 
   test("another project's file is unknown", async () => {
