@@ -1,11 +1,14 @@
 // Softmax attention and its gradients, in blocks of queries. It knows no positions, caches or packing: those are in the mask.
 import type { Tensor, Tensor4D } from '@tensorflow/tfjs';
 import { differentiable } from './primitive.ts';
+import { softcap as cap, softcapSlope } from './softcap.ts';
 import { tf } from './tf.ts';
 
 export interface AttentionOptions {
   /** Promise that the mask hides every key after its query (length = keys): the hidden half is then not computed. */
   readonly causal?: boolean;
+  /** Scores are kept within (-softcap, softcap) before the mask is added; see softcap.ts. */
+  readonly softcap?: number | null;
 }
 
 /** Queries of a block: small enough that a causal block skips most of the hidden half, large enough for fast products. */
@@ -49,11 +52,14 @@ interface Inputs {
 }
 
 /** -> [rows, kvHeads, group * queries, keys] */
-function blockWeights({ query, key, mask }: Inputs, scale: number, { start, end, keys }: Block): Tensor {
+function blockScores({ query, key }: Inputs, scale: number, { start, end, keys }: Block): Tensor {
+  const queries = stack(along(query, start, end), key.shape[1]!);
+  return product(queries, along(key, 0, keys), false, true).mul(scale);
+}
+
+/** Of one block's scores: their softmax where the mask lets it. */
+function blockWeights(scores: Tensor, { query, mask }: Inputs, { start, end, keys }: Block): Tensor {
   const [rows, heads] = query.shape as [number, number];
-  const kvHeads = key.shape[1]!;
-  const queries = stack(along(query, start, end), kvHeads);
-  const scores = product(queries, along(key, 0, keys), false, true).mul(scale);
   const seen = mask.slice([0, start, 0], [mask.shape[0]!, end - start, keys]).expandDims(1);
   const masked = scores.reshape([rows, heads, end - start, keys]).add(seen);
   return tf.softmax(masked).reshape(scores.shape);
@@ -74,7 +80,7 @@ const joined = (parts: Tensor[]): Tensor => (parts.length === 1 ? parts[0]! : tf
 const summed = (parts: Tensor[]): Tensor => parts.reduce((sum, part) => sum.add(part));
 
 /**
- * softmax(query key^T * scale + mask) value.
+ * softmax(query key^T * scale + mask) value, the scores capped where `softcap` says so.
  * query [rows, heads, length, headDim]; key, value [rows, kvHeads, keys, headDim], where query head h reads key head
  * floor(h * kvHeads / heads); mask [rows or 1, length, keys] is added (0 or a large negative number such as -1e9; it gets no gradient).
  * -> [rows, heads, length, headDim]. A query that sees no key averages over all keys it was given.
@@ -85,52 +91,55 @@ export function softmaxAttention(
   value: Tensor,
   mask: Tensor,
   scale: number,
-  { causal = false }: AttentionOptions = {},
+  { causal = false, softcap = null }: AttentionOptions = {},
 ): Tensor {
   const [rows, heads, length, headDim] = query.shape as [number, number, number, number];
   const [, kvHeads, keys] = key.shape as [number, number, number];
   const blocks = blocksOf(length, keys, causal);
   const unstack = (x: Tensor) => x.reshape([rows, heads, x.shape[2]! / (heads / kvHeads), headDim]);
 
-  /** d loss / d scores of every block, stacked as the block's weights are. */
-  function scoreGradients(dy: Tensor, output: Tensor, value: Tensor, weights: Tensor[]): Tensor[] {
+  /** d loss / d scores of every block, stacked as the block's weights are. `kept` are the blocks' weights, then their slopes if capped. */
+  function scoreGradients(dy: Tensor, output: Tensor, value: Tensor, kept: Tensor[]): Tensor[] {
     // sum(weights * d weights) = sum(output * d output): https://arxiv.org/abs/2205.14135
     const inner = dy.mul(output).sum(-1, true);
     return blocks.map(({ start, end, keys }, i) => {
       const dWeights = product(stack(along(dy, start, end), kvHeads), along(value, 0, keys), false, true);
-      return weights[i]!.mul(dWeights.sub(stack(along(inner, start, end), kvHeads)));
+      const dScores = kept[i]!.mul(dWeights.sub(stack(along(inner, start, end), kvHeads)));
+      return softcap === null ? dScores : dScores.mul(kept[blocks.length + i]!);
     });
   }
 
   return differentiable({
     inputs: { query, key, value, mask },
     forward() {
-      const weights = blocks.map(block => blockWeights({ query, key, value, mask }, scale, block));
+      const inputs = { query, key, value, mask };
+      const scores = blocks.map(block => cap(blockScores(inputs, scale, block), softcap));
+      const weights = blocks.map((block, i) => blockWeights(scores[i]!, inputs, block));
+      const slopes = softcap === null ? [] : scores.map(capped => softcapSlope(capped, softcap));
       const output = joined(
         blocks.map((block, i) => unstack(product(weights[i]!, along(value, 0, block.keys)))),
       );
-      return { outputs: [output], save: [query, key, value, output, ...weights] };
+      return { outputs: [output], save: [query, key, value, output, ...weights, ...slopes] };
     },
     gradients: {
-      query: ([dy], [, key, value, output, ...weights]) =>
+      query: ([dy], [, key, value, output, ...kept]) =>
         joined(
-          scoreGradients(dy!, output!, value!, weights).map((dScores, i) =>
+          scoreGradients(dy!, output!, value!, kept).map((dScores, i) =>
             unstack(product(dScores, along(key!, 0, blocks[i]!.keys)).mul(scale)),
           ),
         ),
-      key: ([dy], [query, , value, output, ...weights]) =>
+      key: ([dy], [query, , value, output, ...kept]) =>
         summed(
-          scoreGradients(dy!, output!, value!, weights).map((dScores, i) => {
+          scoreGradients(dy!, output!, value!, kept).map((dScores, i) => {
             const queries = stack(along(query!, blocks[i]!.start, blocks[i]!.end), kvHeads);
             return padKeys(product(dScores, queries, true).mul(scale), keys);
           }),
         ),
       value: ([dy], [, , , , ...weights]) =>
         summed(
-          weights.map((weight, i) => {
-            const { start, end } = blocks[i]!;
-            return padKeys(product(weight, stack(along(dy!, start, end), kvHeads), true), keys);
-          }),
+          blocks.map(({ start, end }, i) =>
+            padKeys(product(weights[i]!, stack(along(dy!, start, end), kvHeads), true), keys),
+          ),
         ),
     },
   })[0]!;

@@ -3,6 +3,7 @@
 import type { Tensor } from '@tensorflow/tfjs';
 import type { Attributes, OpName } from './kernels.ts';
 import type { Tensors } from './program.ts';
+import { softcap, softcapSlope } from './softcap.ts';
 import { tf } from './tf.ts';
 
 export type OwnOp = Extract<
@@ -54,40 +55,50 @@ function* targetRows(hidden: Tensor, targets: Tensor, vocab: number): Generator<
   }
 }
 
+interface CrossEntropyKind {
+  /** none, hidden, weight or both. */
+  readonly gradients: string;
+  readonly cap: number | null;
+}
+
 /** A chunk's part of lossSum and correct, and of the gradients that are asked for. */
 function crossEntropyTerms(
   rows: TargetRows,
   weight: Tensor,
   hiddenRows: number,
-  gradients: string,
+  { gradients, cap }: CrossEntropyKind,
 ): Tensor[] {
   const { places, targets, hidden } = rows;
-  const logits: Tensor = tf.matMul(hidden as never, weight as never, false, true);
+  const logits = softcap(tf.matMul(hidden as never, weight as never, false, true), cap);
   const terms = [
     tf.sub(tf.logSumExp(logits, -1), tf.gather(logits, targets, 1, 1)).sum(),
     logits.argMax(-1).equal(targets).toInt().sum(),
   ];
   if (gradients === 'none') return terms;
-  const probabilities = tf.softmax(logits);
+  const slope = cap === null ? tf.onesLike(logits) : softcapSlope(logits, cap);
+  const spread = tf.softmax(logits).mul(slope);
+  const own = tf.gather(slope, targets, 1, 1).expandDims(1); // [rows, 1]
   if (gradients !== 'weight') {
-    const mean: Tensor = tf.matMul(probabilities as never, weight as never);
-    terms.push(tf.unsortedSegmentSum(mean.sub(tf.gather(weight, targets)), places as never, hiddenRows));
+    const mean: Tensor = tf.matMul(spread as never, weight as never);
+    const gradient = mean.sub(tf.gather(weight, targets).mul(own));
+    terms.push(tf.unsortedSegmentSum(gradient, places as never, hiddenRows));
   }
   if (gradients !== 'hidden') {
-    const spread: Tensor = tf.matMul(probabilities as never, hidden as never, true);
-    terms.push(spread.sub(tf.unsortedSegmentSum(hidden, targets as never, weight.shape[0]!)));
+    const sum: Tensor = tf.matMul(spread as never, hidden as never, true);
+    terms.push(sum.sub(tf.unsortedSegmentSum(hidden.mul(own), targets as never, weight.shape[0]!)));
   }
   return terms;
 }
 
-function crossEntropy(hidden: Tensor, weight: Tensor, targets: Tensor, gradients: string): Tensor[] {
+function crossEntropy(hidden: Tensor, weight: Tensor, targets: Tensor, kind: CrossEntropyKind): Tensor[] {
+  const { gradients } = kind;
   let sums: Tensor[] = [tf.scalar(0), tf.scalar(0, 'int32')];
   if (gradients === 'hidden' || gradients === 'both') sums.push(tf.zerosLike(hidden));
   if (gradients === 'weight' || gradients === 'both') sums.push(tf.zerosLike(weight));
   for (const rows of targetRows(hidden, targets, weight.shape[0]!)) {
     const before = sums;
     sums = tf.tidy(() =>
-      crossEntropyTerms(rows, weight, hidden.shape[0]!, gradients).map((term, i) => before[i]!.add(term)),
+      crossEntropyTerms(rows, weight, hidden.shape[0]!, kind).map((term, i) => before[i]!.add(term)),
     );
     tf.dispose([before, rows] as never);
   }
@@ -144,6 +155,9 @@ export const COMPOSITIONS: Record<OwnOp, (inputs: Tensors, attributes: Attribute
     const s = sin!.expandDims(1);
     return [tf.concat([first.mul(c).sub(second.mul(s)), second.mul(c).add(first.mul(s))], 3)];
   },
-  CrossEntropy: ({ hidden, weight, targets }, { gradients }) =>
-    crossEntropy(hidden!, weight!, targets!, gradients as string),
+  CrossEntropy: ({ hidden, weight, targets }, { gradients, softcap }) =>
+    crossEntropy(hidden!, weight!, targets!, {
+      gradients: gradients as string,
+      cap: (softcap as number) || null,
+    }),
 };

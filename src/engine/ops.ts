@@ -48,6 +48,22 @@ export function gelu(x: Tensor): Tensor {
   })[0]!;
 }
 
+/** GELU as it is defined: x times the standard normal's share below x. https://arxiv.org/abs/1606.08415 */
+export function geluExact(x: Tensor): Tensor {
+  const below = (x: Tensor) => x.mul(Math.SQRT1_2).erf().add(1).mul(0.5);
+  const density = (x: Tensor) =>
+    x
+      .square()
+      .mul(-0.5)
+      .exp()
+      .div(Math.sqrt(2 * Math.PI));
+  return differentiable({
+    inputs: { x },
+    forward: () => ({ outputs: [x.mul(below(x))], save: [x] }),
+    gradients: { x: ([dy], [x]) => dy!.mul(below(x!).add(x!.mul(density(x!)))) },
+  })[0]!;
+}
+
 /** x * sigmoid(x). */
 export function silu(x: Tensor): Tensor {
   return differentiable({
@@ -84,20 +100,28 @@ export interface CrossEntropySums {
 /**
  * Cross-entropy of a language model's output layer, without ever holding [n, vocab] for all rows at once.
  * hidden [n, width], outputWeight [vocab, width], targets [n] int32, -1 where a row has none: such rows cost nothing.
- * Gradients flow from `lossSum` into hidden and outputWeight.
+ * Gradients flow from `lossSum` into hidden and outputWeight. `softcap` keeps the scores within it; see softcap.ts.
  */
-export function crossEntropySums(hidden: Tensor, outputWeight: Tensor, targets: Tensor): CrossEntropySums {
+export function crossEntropySums(
+  hidden: Tensor,
+  outputWeight: Tensor,
+  targets: Tensor,
+  softcap: number | null = null,
+): CrossEntropySums {
+  const attributes = { softcap: softcap ?? 0 };
   const inputs = { hidden, weight: outputWeight, targets };
   const gradient =
     (of: 'hidden' | 'weight') =>
     ([dy]: readonly Tensor[], [hidden, weight, targets]: Tensor[]): Tensor => {
       const saved = { hidden: hidden!, weight: weight!, targets: targets! };
-      return primitive('CrossEntropy', saved, { gradients: of }).at(-1)!.mul(dy!);
+      return primitive('CrossEntropy', saved, { ...attributes, gradients: of })
+        .at(-1)!
+        .mul(dy!);
     };
   const [lossSum, correct, count] = differentiable({
     inputs,
     forward: () => ({
-      outputs: primitive('CrossEntropy', inputs, { gradients: 'none' }),
+      outputs: primitive('CrossEntropy', inputs, { ...attributes, gradients: 'none' }),
       save: [hidden, outputWeight, targets],
     }),
     gradients: { hidden: gradient('hidden'), weight: gradient('weight') },

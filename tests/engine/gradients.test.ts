@@ -30,6 +30,7 @@ const CASES: Record<string, Case> = {
     run: (x, w, b) => ops.layerNorm(x, w, b, 1e-5),
   },
   gelu: { given: [f32([12], 1, 3)], of: 1, run: ops.gelu },
+  geluExact: { given: [f32([12], 1, 3)], of: 1, run: ops.geluExact },
   silu: { given: [f32([12], 1, 3)], of: 1, run: ops.silu },
   rotary: {
     given: [f32([1, 2, 3, 4]), f32([1, 3, 2], 2), f32([1, 3, 2], 3)],
@@ -46,10 +47,20 @@ const CASES: Record<string, Case> = {
     of: 3,
     run: (q, k, v, m) => ops.softmaxAttention(q, k, v, m, 0.7, { causal: true }),
   },
+  'capped attention': {
+    given: [f32([2, 4, 3, 2]), f32([2, 2, 3, 2], 2), f32([2, 2, 3, 2], 3), mask(3)],
+    of: 3,
+    run: (q, k, v, m) => ops.softmaxAttention(q, k, v, m, 1.7, { causal: true, softcap: 0.8 }),
+  },
   'cross-entropy': {
     given: [f32([4, 3], 1, 2), f32([5, 3], 2, 2), i32([4], [4, -1, 0, 0])],
     of: 2,
     run: (h, w, t) => ops.crossEntropySums(h, w, t).lossSum,
+  },
+  'capped cross-entropy': {
+    given: [f32([4, 3], 1, 2), f32([5, 3], 2, 2), i32([4], [4, -1, 0, 0])],
+    of: 2,
+    run: (h, w, t) => ops.crossEntropySums(h, w, t, 1.3).lossSum,
   },
 };
 

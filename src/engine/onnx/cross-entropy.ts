@@ -73,15 +73,26 @@ const total = (to: Lowering, values: string) =>
 interface Scores {
   readonly loss: string;
   readonly correct: string;
-  /** softmax(logits) [chunk, vocab] */
-  readonly probabilities: string;
+  /** d loss / d products of hidden and weight [chunk, vocab]; without a cap the targets' own part, -1, is left to be subtracted. */
+  readonly spread: string;
 }
 
-function score(to: Lowering, { hidden, target, real }: Chunk, weight: string): Scores {
-  const logits = to.emit('FusedMatMul', [hidden, weight], {
+/** Scores within (-cap, cap), and their slope: 1 - (score / cap)^2. */
+function capScores(to: Lowering, products: string, cap: number) {
+  const scaled = to.emit('Mul', [products, to.scalar('float32', 1 / cap)]);
+  const bent = to.emit('Tanh', [scaled]);
+  return {
+    logits: to.emit('Mul', [bent, to.scalar('float32', cap)]),
+    slope: to.emit('Sub', [to.scalar('float32', 1), to.emit('Mul', [bent, bent])]),
+  };
+}
+
+function score(to: Lowering, { hidden, target, real }: Chunk, weight: string, cap: number | null): Scores {
+  const products = to.emit('FusedMatMul', [hidden, weight], {
     domain: CONTRIB,
     attributes: { transA: { int: 0 }, transB: { int: 1 }, alpha: { float: 1 } },
   });
+  const { logits, slope } = cap === null ? { logits: products, slope: null } : capScores(to, products, cap);
   const best = to.emit('ArgMax', [logits], { attributes: { axis: { int: 1 }, keepdims: { int: 1 } } });
   const probabilities = to.emit('Softmax', [logits], { attributes: { axis: { int: 1 } } });
   // log(sum(exp)) from the most probable token, whose probability is far from underflow.
@@ -94,8 +105,15 @@ function score(to: Lowering, { hidden, target, real }: Chunk, weight: string): S
   return {
     loss: total(to, to.emit('Where', [real, losses, to.scalar('float32', 0)])),
     correct: total(to, to.cast(hit, 'int32')),
-    probabilities,
+    spread: slope ? bendSpread(to, probabilities, target, slope) : probabilities,
   };
+}
+
+/** (probabilities, less 1 at the target) * slope */
+function bendSpread(to: Lowering, probabilities: string, target: string, slope: string): string {
+  const own = to.emit('Sub', [pick(to, probabilities, target), to.scalar('float32', 1)]);
+  const less = to.emit('ScatterElements', [probabilities, target, own], { attributes: { axis: { int: 1 } } });
+  return to.emit('Mul', [less, slope]);
 }
 
 /** d loss / d hidden of a chunk: the mean of all tokens' weights less the target's. */
@@ -103,23 +121,19 @@ function hiddenGradient(
   to: Lowering,
   { target, real }: Chunk,
   weight: string,
-  probabilities: string,
+  spread: string,
+  capped: boolean,
 ): string {
-  const mean = to.emit('MatMul', [probabilities, weight]);
-  const own = to.emit('Gather', [weight, to.emit('Reshape', [target, to.int64([-1])])]);
-  return to.emit('Mul', [to.emit('Sub', [mean, own]), to.cast(real, 'float32')]);
+  const mean = to.emit('MatMul', [spread, weight]);
+  const own = () => to.emit('Gather', [weight, to.emit('Reshape', [target, to.int64([-1])])]);
+  return to.emit('Mul', [capped ? mean : to.emit('Sub', [mean, own()]), to.cast(real, 'float32')]);
 }
 
-/** The first part of d loss / d weight, added up over the chunks; the targets' part is subtracted after the loop. */
-function weightGradient(
-  to: Lowering,
-  { hidden, real }: Chunk,
-  probabilities: string,
-  before: string,
-): string {
+/** d loss / d weight, added up over the chunks; without a cap the targets' part is subtracted after the loop. */
+function weightGradient(to: Lowering, { hidden, real }: Chunk, spread: string, before: string): string {
   const rows = to.emit('Mul', [hidden, to.cast(real, 'float32')]);
   const attributes = { transA: { int: 1 }, alpha: { float: 1 }, beta: { float: 1 } };
-  return to.emit('Gemm', [probabilities, rows, before], { attributes });
+  return to.emit('Gemm', [spread, rows, before], { attributes });
 }
 
 const scalar = (name: string, type: OnnxValue['type']): OnnxValue => ({ name, type, shape: [] });
@@ -127,6 +141,7 @@ const scalar = (name: string, type: OnnxValue['type']): OnnxValue => ({ name, ty
 export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, targets], y) => {
   const [rowCount, width] = inputs[0]!.shape as [number, number];
   const vocab = inputs[1]!.shape[0]!;
+  const cap = (attributes.softcap as number) || null;
   const forHidden = attributes.gradients === 'hidden' || attributes.gradients === 'both';
   const forWeight = attributes.gradients === 'weight' || attributes.gradients === 'both';
   const [lossSum, correct, count, ...gradientNames] = y as [string, string, string, ...string[]];
@@ -140,7 +155,7 @@ export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, 
   const correctBefore = scalar(body.fresh('correct'), 'int32');
   const weightBefore: OnnxValue = { name: body.fresh('dw'), type: 'float32', shape: [vocab, width] };
   const chunk = sliceChunk(body, rows, iteration.name);
-  const scores = score(body, chunk, weight!);
+  const scores = score(body, chunk, weight!, cap);
   const carriedOut: OnnxValue[] = [
     scalar(body.emit('Identity', [going.name]), 'bool'),
     scalar(body.emit('Add', [lossBefore.name, scores.loss]), 'float32'),
@@ -149,9 +164,9 @@ export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, 
   const carriedIn = [iteration, going, lossBefore, correctBefore];
   const firstValues = [to.scalar('float32', 0), to.scalar('int32', 0)];
   const results = [lossSum, correct];
-  const weightSum = to.fresh('dw');
+  const weightSum = cap === null || !forWeight ? to.fresh('dw') : gradientNames.at(-1)!;
   if (forWeight) {
-    const name = weightGradient(body, chunk, scores.probabilities, weightBefore.name);
+    const name = weightGradient(body, chunk, scores.spread, weightBefore.name);
     carriedOut.push({ ...weightBefore, name });
     carriedIn.push(weightBefore);
     firstValues.push(to.emit('Expand', [to.scalar('float32', 0), to.int64([vocab, width])]));
@@ -159,7 +174,7 @@ export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, 
   }
   const hiddenChunks = to.fresh('dh');
   if (forHidden) {
-    const name = hiddenGradient(body, chunk, weight!, scores.probabilities);
+    const name = hiddenGradient(body, chunk, weight!, scores.spread, cap !== null);
     carriedOut.push({ name, type: 'float32', shape: [body.fresh('rows'), width] });
     results.push(hiddenChunks);
   }
@@ -169,7 +184,7 @@ export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, 
     outputs: results,
   });
   if (forHidden) placeRows(to, rows, hiddenChunks, rowCount, width, gradientNames.shift()!);
-  if (forWeight) subtractTargets(to, rows, weightSum, width, gradientNames.shift()!);
+  if (forWeight && cap === null) subtractTargets(to, rows, weightSum, width, gradientNames.shift()!);
 };
 
 /** Gradients of the rows that have a target to their places, zeros elsewhere. */

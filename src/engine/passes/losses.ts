@@ -45,7 +45,12 @@ export function joinLosses(graph: Graph): Graph {
         ...(hidden ? [node.inputs[0]!] : []),
         ...(weight ? [node.inputs[1]!] : []),
       ];
-      const values = builder.add('CrossEntropy', node.inputs, { gradients: kindOf(hidden, weight) }, specs);
+      const values = builder.add(
+        'CrossEntropy',
+        node.inputs,
+        { ...node.attributes, gradients: kindOf(hidden, weight) },
+        specs,
+      );
       const gradients = values.slice(LOSS_OUTPUTS);
       made = {
         losses: values.slice(0, LOSS_OUTPUTS),
