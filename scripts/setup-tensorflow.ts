@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { TENSORFLOW_HOME, TENSORFLOW_SETUP, type TensorflowSetup } from '../src/engine/tensorflow.ts';
+import { TENSORFLOW_HOME, TENSORFLOW_SETUP, type TensorflowSetup } from '../src/engine/tensorflow-backend.ts';
 import { say, type Target } from './tensorflow/source.ts';
 import { setUpStock } from './tensorflow/stock.ts';
 import { setUpWheel } from './tensorflow/wheel.ts';

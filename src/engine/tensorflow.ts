@@ -1,86 +1,48 @@
-// The `tensorflow` engine: programs run op by op on the native TensorFlow that `npm run setup:tensorflow` puts into .tensorflow/.
-// What runs a program is in eager.ts; here the native backend is found, set and registered.
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { eagerEngine } from './eager.ts';
+// The `tensorflow` engine: programs are traced once, improved by passes and run node by node on native TensorFlow.
+// What runs a node is in interpret.ts, where the native library comes from in tensorflow-backend.ts.
 import type { EngineOptions } from './engine.ts';
+import type { Pass } from './graph.ts';
+import { interpretingEngine } from './interpret.ts';
+import { removeBroadcasts } from './passes/broadcasts.ts';
+import { foldConstants } from './passes/constants.ts';
+import { removeDead } from './passes/dead.ts';
+import { removeIdentities } from './passes/identities.ts';
+import { joinLosses } from './passes/losses.ts';
+import { mergeEqual } from './passes/merge.ts';
+import { foldIntoProducts } from './passes/products.ts';
+import { moveReshapes } from './passes/reshapes.ts';
 import type { Engine } from './program.ts';
-import { tf } from './tf.ts';
+import { registerTensorflow, TENSORFLOW_BACKEND, tensorflowIsSetUp } from './tensorflow-backend.ts';
 
-const BACKEND = 'tensorflow';
-const require = createRequire(import.meta.url);
+/** Those that make less work of any kind; the rest makes ops that only ONNX Runtime has. */
+export const TENSORFLOW_PASSES: readonly Pass[] = [
+  removeDead,
+  removeIdentities,
+  removeBroadcasts,
+  removeIdentities,
+  foldConstants,
+  moveReshapes,
+  removeIdentities,
+  mergeEqual,
+  joinLosses,
+  foldIntoProducts,
+  foldIntoProducts,
+  removeDead,
+];
 
-/** The folder that the setup fills; git does not see it. */
-export const TENSORFLOW_HOME = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), '.tensorflow');
-
-/** What the setup leaves behind when all of it has worked. */
-export interface TensorflowSetup {
-  /** The npm package whose binding was set up. */
-  readonly packageName: '@tensorflow/tfjs-node' | '@tensorflow/tfjs-node-gpu';
-  /** Version of the native library. */
-  readonly tensorflow: string;
-  /** `stock`: as published with the npm package; `wheel`: its binding built on the library of the PyPI wheel. */
-  readonly source: 'stock' | 'wheel';
-}
-
-/** Written when the set-up has worked. */
-export const TENSORFLOW_SETUP = join(TENSORFLOW_HOME, 'setup.json');
-
-export const tensorflowIsSetUp = (): boolean => existsSync(TENSORFLOW_SETUP);
-
-/** Settings that the native library takes from its environment, and only when it is loaded. */
-function settings({ device, threads }: EngineOptions): Record<string, string> {
-  return {
-    TF_CPP_MIN_LOG_LEVEL: '2',
-    // Else the first process on a GPU takes all of its memory.
-    TF_FORCE_GPU_ALLOW_GROWTH: 'true',
-    ...(threads > 0 && { TF_NUM_INTRAOP_THREADS: String(threads), OMP_NUM_THREADS: String(threads) }),
-    ...(device === 'cpu' && { CUDA_VISIBLE_DEVICES: '-1' }),
-  };
-}
-
-/** The package calls functions of `node:util` that Node 23 took away. */
-function mendUtil(): void {
-  const util = require('node:util');
-  util.isNullOrUndefined = (value: unknown) => value === null || value === undefined;
-  util.isArray = Array.isArray;
-}
-
-interface NativeBackend {
-  readonly isUsingGpuDevice: boolean;
-}
-
-/** Loads the binding and registers its backend and kernels: what the package's own index does, less what only that needs. */
-function loadBackend(options: EngineOptions): void {
-  const { packageName } = require(TENSORFLOW_SETUP) as TensorflowSetup;
-  const folder = join(TENSORFLOW_HOME, 'node_modules', packageName);
-  for (const [name, value] of Object.entries(settings(options))) process.env[name] ??= value;
-  mendUtil();
-  const binding = require(join(folder, 'lib', 'napi-v8', 'tfjs_binding.node'));
-  require(join(folder, 'dist', 'register_all_kernels.js'));
-  const { NodeJSKernelBackend } = require(join(folder, 'dist', 'nodejs_kernel_backend.js'));
-  tf.registerBackend(BACKEND, () => new NodeJSKernelBackend(binding, packageName));
-}
-
-/**
- * Throws when the engine is not set up or has no such device. Device and threads are those of the process's first call:
- * the library reads them once.
- */
-export async function openTensorflowEngine(options: EngineOptions): Promise<Engine> {
+/** Throws when the engine is not set up or has no such device. */
+export async function openTensorflowEngine(
+  options: EngineOptions,
+  passes: readonly Pass[] = TENSORFLOW_PASSES,
+): Promise<Engine> {
   if (options.device === 'webgpu')
     throw new Error('the tensorflow engine runs on cpu or cuda, not on webgpu');
   if (!tensorflowIsSetUp())
     throw new Error('the tensorflow engine is not set up here: run `npm run setup:tensorflow`');
-  if (!tf.findBackendFactory(BACKEND)) loadBackend(options);
-  const before = tf.getBackend();
-  await tf.setBackend(BACKEND);
-  const { isUsingGpuDevice } = tf.backend() as unknown as NativeBackend;
-  await tf.setBackend(before);
+  const { isUsingGpuDevice } = registerTensorflow(options);
   if (options.device === 'cuda' && !isUsingGpuDevice)
     throw new Error(
-      'the tensorflow engine finds no CUDA device: run `npm run setup:tensorflow -- --device cuda` for its reasons',
+      'the tensorflow engine finds no CUDA device: `npm run setup:tensorflow -- --device cuda` sets it up and says why not',
     );
-  return eagerEngine('tensorflow', isUsingGpuDevice ? 'cuda' : 'cpu', BACKEND);
+  return interpretingEngine('tensorflow', isUsingGpuDevice ? 'cuda' : 'cpu', TENSORFLOW_BACKEND, passes);
 }

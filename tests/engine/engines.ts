@@ -2,13 +2,19 @@
 import { type OnnxOptions, onnxEngine } from '../../src/engine/onnx.ts';
 import { PASSES } from '../../src/engine/passes.ts';
 import type { Engine } from '../../src/engine/program.ts';
-import { openTensorflowEngine, tensorflowIsSetUp } from '../../src/engine/tensorflow.ts';
+import { openTensorflowEngine, TENSORFLOW_PASSES } from '../../src/engine/tensorflow.ts';
+import { tensorflowIsSetUp } from '../../src/engine/tensorflow-backend.ts';
 
 const OPTIONS: OnnxOptions = { provider: 'cpu', threads: 2, passes: PASSES, profile: null };
 
 export async function enginesUnderTest({ passes = true } = {}): Promise<Engine[]> {
   const engines = [onnxEngine({ ...OPTIONS, passes: passes ? PASSES : [] })];
   if (tensorflowIsSetUp())
-    engines.push(await openTensorflowEngine({ engine: 'tensorflow', device: 'cpu', threads: 2 }));
+    engines.push(
+      await openTensorflowEngine(
+        { engine: 'tensorflow', device: 'cpu', threads: 2 },
+        passes ? TENSORFLOW_PASSES : [],
+      ),
+    );
   return engines;
 }
