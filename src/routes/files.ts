@@ -3,7 +3,7 @@ import { extname } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import { type BlobInfo, BlobTooLarge } from '../blobs/blobs.ts';
+import { type BlobInfo, BlobNotFound, BlobTooLarge } from '../blobs/blobs.ts';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
@@ -117,6 +117,7 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
     async (request, reply) => {
       const file = await findFile(deps, request);
       const bytes = await deps.blobs.get(file.blobKey).catch(cause => {
+        if (cause instanceof BlobNotFound) throw noSuchFile(file.id); // deleted this moment
         throw new ApiError('storage_unavailable', 'The object store does not answer.', { cause });
       });
       reply.type('application/octet-stream');

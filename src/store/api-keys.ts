@@ -54,6 +54,31 @@ export async function findCaller(db: Queryable, secret: string): Promise<Caller 
   return caller;
 }
 
-export async function revokeApiKey(db: Queryable, id: string): Promise<void> {
-  await db.query('update api_keys set revoked_at = now() where id = $1 and revoked_at is null', [id]);
+/** False when there is no such key, or it was revoked before. */
+export async function revokeApiKey(db: Queryable, id: string): Promise<boolean> {
+  const { rowCount } = await db.query(
+    'update api_keys set revoked_at = now() where id = $1 and revoked_at is null',
+    [id],
+  );
+  return rowCount === 1;
+}
+
+export interface ApiKey {
+  id: string;
+  name: string;
+  project: string;
+  hint: string;
+  createdAt: Date;
+  lastUsedAt: Date | null;
+}
+
+/** Those that work, oldest first. */
+export async function listApiKeys(db: Queryable): Promise<ApiKey[]> {
+  const { rows } = await db.query<ApiKey>(
+    `select api_keys.id, api_keys.name, projects.name as project, hint, api_keys.created_at as "createdAt",
+       last_used_at as "lastUsedAt"
+     from api_keys join projects on projects.id = project_id
+     where revoked_at is null order by api_keys.created_at, api_keys.id`,
+  );
+  return rows;
 }
