@@ -55,6 +55,8 @@ const processes = new Set<ChildProcess>();
 let failed = true;
 try {
   failed = !(await soak());
+} catch (error) {
+  console.error(error);
 } finally {
   for (const child of processes) child.kill('SIGKILL');
   await postgres.stop();
@@ -70,6 +72,7 @@ async function soak(): Promise<boolean> {
   const api = await startProcess('api');
   const client = new OpenAI({ baseURL: `${api.address}/v1`, apiKey: API_KEY, maxRetries: 5 });
   const pool = new pg.Pool({ connectionString: postgres.url, max: 2 });
+  pool.on('error', error => console.error(`database: ${error.message}`));
 
   const files = await uploadData(client);
   console.log(
@@ -83,7 +86,7 @@ async function soak(): Promise<boolean> {
   const killing = startKilling(
     await Promise.all(Array.from({ length: WORKERS }, () => startProcess('worker'))),
   );
-  await waitForAll(client, jobs);
+  await Promise.race([waitForAll(client, jobs), killing.failed]);
   const kills = await killing.stop();
   const seconds = (Date.now() - started) / 1000;
 
@@ -155,6 +158,8 @@ function startKilling(workers: Started[]) {
   }
   const ended = loop();
   return {
+    /** Rejects when a worker does not start again. */
+    failed: ended.then(() => new Promise<never>(() => undefined)),
     async stop(): Promise<number> {
       stopping.abort();
       await ended;

@@ -43,9 +43,11 @@ export async function openWorkDirectory(dataDirectory: string): Promise<WorkDire
   };
 }
 
+/** What cannot be removed now (a dying trainer still writes into it, another worker removes it, too) is left for the next start. */
 async function removeOrphans(all: string): Promise<void> {
   for (const name of await readdir(all)) {
-    if (await isOrphan(all, name)) await rm(join(all, name), { recursive: true, force: true, maxRetries: 5 });
+    if (!(await isOrphan(all, name))) continue;
+    await rm(join(all, name), { recursive: true, force: true, maxRetries: 2 }).catch(() => undefined);
   }
 }
 

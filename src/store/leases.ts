@@ -78,8 +78,9 @@ function key({ jobId, attempt, runnerId }: Lease): [string, number, string] {
 /** The heartbeat. Returns the job's status, or null when the lease is lost. */
 export async function extendLease(db: Queryable, lease: Lease): Promise<JobStatus | null> {
   const { rows } = await db.query<{ status: JobStatus }>(
-    `update jobs set lease_until = now() + make_interval(secs => $4) where ${held} returning status`,
-    [...key(lease), lease.leaseSeconds],
+    `update jobs set lease_until = case when status = any($5) then null else now() + make_interval(secs => $4) end
+     where ${held} returning status`,
+    [...key(lease), lease.leaseSeconds, TERMINAL_STATUSES],
   );
   return rows[0]?.status ?? null;
 }

@@ -114,6 +114,7 @@ test('nothing is written to a job that has ended', async () => {
     await setStatus(status);
     await expect(writeAs(lease), status).rejects.toThrow(JobEnded);
     expect(await extendLease(database.pool, lease)).toBe(status);
+    expect(await read(), 'a late heartbeat').toMatchObject({ lease_until: null });
   }
 });
 
