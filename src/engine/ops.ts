@@ -2,6 +2,7 @@
 // Randomness (dropout) is not here: a traced program has none of its own, so masks come in as inputs.
 import type { Tensor } from '@tensorflow/tfjs';
 import { differentiable, primitive } from './primitive.ts';
+import { tf } from './tf.ts';
 
 /** Sums over all axes but the last: the gradient of a vector that was applied to every row. */
 const sumRows = (x: Tensor): Tensor => x.sum(x.shape.slice(0, -1).map((_, axis) => axis));
@@ -61,6 +62,19 @@ export function geluExact(x: Tensor): Tensor {
     inputs: { x },
     forward: () => ({ outputs: [x.mul(below(x))], save: [x] }),
     gradients: { x: ([dy], [x]) => dy!.mul(below(x!).add(x!.mul(density(x!)))) },
+  })[0]!;
+}
+
+/** x [..., n] -> [..., n]: 1 at the `count` largest of every row, 0 elsewhere. A choice has no gradient. */
+export function markLargest(x: Tensor, count: number): Tensor {
+  return differentiable({
+    inputs: { x },
+    forward() {
+      const { indices } = tf.topk(x, count);
+      const marks = tf.oneHot(indices as never, x.shape.at(-1)!, 1, 0, 'float32');
+      return { outputs: [marks.sum(-2)], save: [] };
+    },
+    gradients: {},
   })[0]!;
 }
 

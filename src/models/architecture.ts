@@ -23,6 +23,8 @@ export interface Attention {
   readonly scale: number;
   /** How many positions back a token sees, itself included; null: all. */
   readonly window: number | null;
+  /** Scores are kept within (-softcap, softcap); absent or null: as they are. */
+  readonly softcap?: number | null;
 }
 
 /** What a forward pass is run with. Training, prefill and decoding differ only here. */
@@ -56,8 +58,13 @@ export interface Architecture<Config = unknown> {
   /** A name as files spell it -> as `tensors` does; null for harmless surplus (buffers). */
   canonicalName(config: Config, name: string): string | null;
   linearLayers(config: Config): LinearLayer[];
-  /** tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize]. */
+  /**
+   * tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize].
+   * A factor that the logits have is in them.
+   */
   hidden(config: Config, tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
   /** Name of the output projection's weight [vocab, hidden] (the embedding where tied). */
   outputWeight(config: Config): string;
+  /** Logits are kept within (-softcap, softcap); absent or null: as they are. */
+  logitSoftcap?(config: Config): number | null;
 }

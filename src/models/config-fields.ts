@@ -53,6 +53,16 @@ export function readObject(json: ConfigJson, name: string): ConfigJson | null {
   );
 }
 
+/** Query heads, and the key heads that they share: all of them their own without a word about it and without a fallback. */
+export function readHeadCounts(json: ConfigJson, fallback?: number): { heads: number; kvHeads: number } {
+  const heads = readCount(json, 'num_attention_heads');
+  const kvHeads = readCount(json, 'num_key_value_heads', fallback ?? heads);
+  if (heads % kvHeads === 0) return { heads, kvHeads };
+  throw new ModelError(
+    `config.json: num_attention_heads ${heads} is no multiple of num_key_value_heads ${kvHeads}`,
+  );
+}
+
 /** Refuses a field that asks for something no architecture here does. */
 export function refuse(json: ConfigJson, name: string, served: unknown): void {
   const value = json[name];

@@ -1,12 +1,19 @@
 // The Llama family: Llama 2 and 3, Mistral, Qwen2 and Qwen3. They differ in biases, head size, query-key norms and windows,
 // all of which is config; the forward pass is one.
 import type { Tensor } from '@tensorflow/tfjs';
-import { rmsNorm, rotary, silu } from '../engine/ops.ts';
+import { rmsNorm, silu } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import type { Architecture, Layers, LinearLayer } from './architecture.ts';
-import { type ConfigJson, readChoice, readCount, readFlag, readPositive } from './config-fields.ts';
+import {
+  type ConfigJson,
+  readChoice,
+  readCount,
+  readFlag,
+  readHeadCounts,
+  readPositive,
+} from './config-fields.ts';
 import { ModelError } from './model-error.ts';
-import { type Angles, readFrequencies, rotaryAngles } from './rope.ts';
+import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
 
 interface LlamaConfig {
   readonly vocabSize: number;
@@ -18,7 +25,7 @@ interface LlamaConfig {
   readonly maxPositions: number;
   readonly normEpsilon: number;
   readonly tied: boolean;
-  readonly frequencies: Float32Array;
+  readonly rope: Rope;
   readonly queryKeyNorm: boolean;
   readonly bias: { readonly queryKeyValue: boolean; readonly output: boolean; readonly mlp: boolean };
   /** One entry per layer: how many positions back it sees; null: all. */
@@ -99,14 +106,8 @@ function readConfig(json: ConfigJson, served: string): LlamaConfig {
   const variant: Variant = VARIANTS[served as keyof typeof VARIANTS];
   readChoice(json, 'hidden_act', ['silu', 'swish'], 'silu');
   const hiddenSize = readCount(json, 'hidden_size');
-  const heads = readCount(json, 'num_attention_heads');
-  const kvHeads = readCount(json, 'num_key_value_heads', heads);
+  const { heads, kvHeads } = readHeadCounts(json);
   const headDim = readCount(json, 'head_dim', variant.headDim ?? hiddenSize / heads);
-  if (heads % kvHeads !== 0) {
-    throw new ModelError(
-      `config.json: num_attention_heads ${heads} is no multiple of num_key_value_heads ${kvHeads}`,
-    );
-  }
   if (headDim % 2 !== 0) throw new ModelError(`config.json: head_dim ${headDim} is odd`);
   return {
     vocabSize: readCount(json, 'vocab_size'),
@@ -118,7 +119,7 @@ function readConfig(json: ConfigJson, served: string): LlamaConfig {
     maxPositions: readCount(json, 'max_position_embeddings', variant.maxPositions),
     normEpsilon: readPositive(json, 'rms_norm_eps', 1e-6),
     tied: readFlag(json, 'tie_word_embeddings', false),
-    frequencies: readFrequencies(json, headDim),
+    rope: readRope(json, headDim),
     queryKeyNorm: variant.queryKeyNorm,
     bias: variant.bias(json),
     windows: variant.windows(json, readCount(json, 'num_hidden_layers')),
@@ -193,8 +194,8 @@ function attention(c: LlamaConfig, index: number, x: Tensor, angles: Angles, lay
   };
   const attended = layers.attend({
     layer: index,
-    query: rotary(project('q', c.heads, c.queryKeyNorm), angles.cos, angles.sin),
-    key: rotary(project('k', c.kvHeads, c.queryKeyNorm), angles.cos, angles.sin),
+    query: turnHeads(project('q', c.heads, c.queryKeyNorm), angles),
+    key: turnHeads(project('k', c.kvHeads, c.queryKeyNorm), angles),
     value: project('v', c.kvHeads, false),
     scale: c.headDim ** -0.5,
     window: c.windows[index]!,
@@ -218,7 +219,7 @@ function block(c: LlamaConfig, index: number, x: Tensor, angles: Angles, layers:
 }
 
 function hidden(c: LlamaConfig, tokens: Tensor, positions: Tensor, layers: Layers): Tensor {
-  const angles = rotaryAngles(positions, c.frequencies);
+  const angles = rotaryAngles(positions, c.rope);
   const embedded: Tensor = tf.gather(layers.weight('model.embed_tokens.weight'), tokens);
   const last = c.windows.reduce((x, _, index) => block(c, index, x, angles, layers), embedded);
   return rmsNorm(last, layers.weight('model.norm.weight'), c.normEpsilon);

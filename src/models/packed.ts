@@ -41,8 +41,8 @@ export function packedLayers({ linearLayers, weights, segments, adapter }: Packe
   return {
     weight,
     linear: (name, x) => linear(byName.get(name)!, x, weight, adapter),
-    attend: ({ query, key, value, scale, window }: Attention) =>
-      softmaxAttention(query, key, value, maskFor(window), scale, { causal: true }),
+    attend: ({ query, key, value, scale, window, softcap }: Attention) =>
+      softmaxAttention(query, key, value, maskFor(window), scale, { causal: true, softcap }),
   };
 }
 

@@ -3,19 +3,25 @@ import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
 import type { StoredTensor } from '../engine/program.ts';
 import type { Architecture, Layers, LinearLayer, ModelShape } from './architecture.ts';
+import { cohere } from './cohere.ts';
 import { type ConfigJson, readFlag, refuse } from './config-fields.ts';
+import { falcon } from './falcon.ts';
+import { gemma } from './gemma.ts';
+import { gptNeox } from './gpt-neox.ts';
 import { gpt2 } from './gpt2.ts';
 import { readJsonFile } from './json-file.ts';
 import { llama } from './llama.ts';
+import { mixtral } from './mixtral.ts';
 import { ModelError } from './model-error.ts';
+import { phi3 } from './phi3.ts';
 import { openWeights } from './weights.ts';
 
-const ARCHITECTURES: readonly Architecture[] = [llama, gpt2];
+const ARCHITECTURES: readonly Architecture[] = [llama, gpt2, gptNeox, falcon, mixtral, gemma, phi3, cohere];
 
 /** A folder whose tensors are all there and all fit. Names of tensors and layers are `transformers`' own. */
 export interface Model {
   readonly directory: string;
-  /** `llama` or `gpt2`. */
+  /** Its file's name in this folder: `llama`, `gpt2`. */
   readonly architecture: string;
   readonly shape: ModelShape;
   /** `config.json` as it is. */
@@ -29,6 +35,8 @@ export interface Model {
   readonly linearLayers: readonly LinearLayer[];
   /** Name of the output projection's weight [vocab, hidden] (the embedding where tied). */
   readonly outputWeight: string;
+  /** Logits are kept within (-softcap, softcap); null: as they are. */
+  readonly logitSoftcap: number | null;
   /** tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize]. */
   hidden(tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
 }
@@ -56,6 +64,7 @@ export async function openModel(directory: string): Promise<Model> {
     parameters: Object.values(weights).reduce((sum, { shape }) => sum + sizeOf(shape), 0),
     linearLayers: architecture.linearLayers(settings),
     outputWeight: architecture.outputWeight(settings),
+    logitSoftcap: architecture.logitSoftcap?.(settings) ?? null,
     hidden: (tokens, positions, layers) => architecture.hidden(settings, tokens, positions, layers),
   };
 }

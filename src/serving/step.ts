@@ -3,6 +3,7 @@
 import type { Tensor } from '@tensorflow/tfjs';
 import { softmaxAttention } from '../engine/ops.ts';
 import type { Program, TensorSpec, Tensors } from '../engine/program.ts';
+import { softcap } from '../engine/softcap.ts';
 import { tf } from '../engine/tf.ts';
 import type { Attention, Layers, LinearLayer } from '../models/architecture.ts';
 import { loraDelta, project } from '../models/lora.ts';
@@ -107,7 +108,8 @@ function logitsOf(model: Model, { shape, inputs, weights }: Step, hidden: Tensor
   const { rows, length } = shape;
   const flat = tf.reshape(hidden, [rows * length, model.shape.hiddenSize]);
   const wanted = shape.logits === 'all' ? flat : tf.gather(flat, inputs.last!);
-  const logits = tf.matMul(wanted, weights[model.outputWeight] as typeof wanted, false, true);
+  const products = tf.matMul(wanted, weights[model.outputWeight] as typeof wanted, false, true);
+  const logits = softcap(products, model.logitSoftcap);
   return shape.logits === 'all' ? tf.reshape(logits, [rows, length, model.shape.vocabSize]) : logits;
 }
 
@@ -159,9 +161,10 @@ function windowMask({ shape, inputs }: Step, window: number | null): Tensor {
  * -> [rows, heads, length, headDim]. Scores against the cache and against the new tokens are joined, not keys and values:
  * the cache, which is the larger part, is read where it lies and never copied.
  */
-function attend(step: Step, { layer, query, key, value, scale }: Attention, mask: Tensor): Tensor {
+function attend(step: Step, attention: Attention, mask: Tensor): Tensor {
+  const { layer, query, key, value, scale, softcap: cap = null } = attention;
   const { cache, length } = step.shape;
-  if (cache === 0) return softmaxAttention(query, key, value, mask, scale, { causal: true });
+  if (cache === 0) return softmaxAttention(query, key, value, mask, scale, { causal: true, softcap: cap });
   const cachedKey = step.inputs[`key.${layer}`]!;
   const cachedValue = step.inputs[`value.${layer}`]!;
   const [rows, heads, , headDim] = query.shape as [number, number, number, number];
@@ -170,7 +173,7 @@ function attend(step: Step, { layer, query, key, value, scale }: Attention, mask
   const asked = tf.reshape(tf.mul(query, scale), [...grouped, headDim]);
   const scores = tf.concat([tf.matMul(asked, cachedKey, false, true), tf.matMul(asked, key, false, true)], 3);
   const masked = tf.add(
-    tf.reshape(scores, [rows, heads, length, cache + length]),
+    tf.reshape(softcap(scores, cap), [rows, heads, length, cache + length]),
     tf.reshape(mask, [rows, 1, length, cache + length]),
   );
   const weights = tf.reshape(tf.softmax(masked), [...grouped, cache + length]);

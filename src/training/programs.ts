@@ -78,7 +78,8 @@ function lossSums(trained: TrainedModel, parameters: Tensors, inputs: Tensors, f
   });
   const hidden = model.hidden(inputs.tokens!, inputs.positions!, layers); // [rows, length, width]
   const flat = tf.reshape(hidden, [-1, model.shape.hiddenSize]);
-  return crossEntropySums(flat, weights[model.outputWeight]!, tf.reshape(inputs.targets!, [-1]));
+  const targets = tf.reshape(inputs.targets!, [-1]);
+  return crossEntropySums(flat, weights[model.outputWeight]!, targets, model.logitSoftcap);
 }
 
 const frozenWeights = ({ model, tuning }: TrainedModel) => (tuning.kind === 'full' ? {} : model.weights);

@@ -19,7 +19,9 @@ LENGTH = 24
 # Lengths of the examples in each row of a micro-batch; what is left of a row is padding.
 LAYOUTS = [[[10, 8, 6], [20]], [[24], [5, 13]]]
 RANK, ALPHA = 4, 8
-FULL = {"llama2", "llama3", "gpt2"}
+FULL = {"llama2", "llama3", "gpt2", "gpt-neox", "falcon-40b", "mixtral", "gemma2", "cohere-normed"}
+# PEFT's "all-linear" adapts the joined experts of a mixture too.
+TARGETS = {"mixtral": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 TRAJECTORIES = {"llama3", "gpt2"}
 STEPS, WARMUP, CLIP, DECAY = 20, 3, 1.5, 0.1
 LEARNING_RATE = {"lora": 2e-2, "full": 1e-2}
@@ -87,7 +89,8 @@ def write_numbers(path, value):
 
 
 def load(folder):
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+    # The experts of a mixture one after the other: the grouped product takes no float64.
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, experts_implementation="eager")
     return model.eval()
 
 
@@ -98,7 +101,7 @@ def load_lora(folder):
 def write_adapter(folder, seed):
     """An adapter of PEFT's own, with both halves away from zero."""
     wrapped = peft.get_peft_model(load(folder), peft.LoraConfig(
-        r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM",
+        r=RANK, lora_alpha=ALPHA, target_modules=TARGETS.get(folder.name, "all-linear"), task_type="CAUSAL_LM",
         fan_in_fan_out=folder.name.startswith("gpt2"),
     ))
     generator = torch.Generator().manual_seed(seed)
@@ -123,6 +126,21 @@ def trained(model):
     return {adapter_name(name): p for name, p in model.named_parameters() if p.requires_grad}
 
 
+def as_in_files(gradients):
+    """By the names in files: transformers 5 joins the experts of Mixtral, gate and up above each other, and renames two tensors."""
+    named = {}
+    for name, gradient in gradients.items():
+        path, _, kind = name.rpartition(".mlp.experts.")
+        for expert in range(len(gradient) if path else 0):
+            parts = {"w1": 0, "w3": 1} if kind == "gate_up_proj" else {"w2": 0}
+            for part, piece in zip(parts, gradient[expert].chunk(len(parts))):
+                named[f"{path}.block_sparse_moe.experts.{expert}.{part}.weight"] = piece
+        if not path:
+            renamed = name.replace(".mlp.gate.", ".block_sparse_moe.gate.")
+            named[renamed.replace("lm_head", "embed_out") if "gpt_neox.embed_in.weight" in gradients else renamed] = gradient
+    return named
+
+
 def float32(tensors):
     return {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
 
@@ -134,7 +152,8 @@ def write_single(folder, batch):
     numbers = {"loss": backward(plain, [batch]), "lora_loss": backward(lora, [batch])}
     tensors |= {f"lora_gradient.{name}": p.grad for name, p in trained(lora).items()}
     if folder.name in FULL:
-        tensors |= {f"gradient.{name}": p.grad for name, p in trained(plain).items()}
+        gradients = as_in_files({name: p.grad for name, p in trained(plain).items()})
+        tensors |= {f"gradient.{name}": gradient for name, gradient in gradients.items()}
     save_file(float32(tensors), folder / "golden.safetensors")
     write_numbers(folder / "golden.json", {"batch": batch, **numbers})
 

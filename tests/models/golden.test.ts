@@ -27,6 +27,19 @@ const MODELS = [
   'qwen3',
   'gpt2',
   'gpt2-scaled',
+  'gpt-neox',
+  'gpt-neox-serial',
+  'falcon-7b',
+  'falcon-40b',
+  'falcon-11b',
+  'falcon-serial',
+  'mixtral',
+  'gemma2',
+  'gemma3',
+  'phi3',
+  'phi3-longrope',
+  'cohere',
+  'cohere-normed',
 ];
 
 const load = async (name: string) => {
@@ -59,12 +72,15 @@ describe.each(engines)('on $name', engine => {
     });
   });
 
-  test.each(['llama2', 'llama3', 'gpt2'])('%s: loss and gradients of every tensor', async name => {
-    const { model, golden } = await load(name);
-    const { loss, gradients } = await runGradients(engine, model, golden.batch);
-    expect(Math.abs(loss - golden.loss)).toBeLessThan(1e-5);
-    expectGradients(gradients, golden.tensors, 'gradient.');
-  });
+  test.each(['llama2', 'llama3', 'gpt2', 'gpt-neox', 'falcon-40b', 'mixtral', 'gemma2', 'cohere-normed'])(
+    '%s: loss and gradients of every tensor',
+    async name => {
+      const { model, golden } = await load(name);
+      const { loss, gradients } = await runGradients(engine, model, golden.batch);
+      expect(Math.abs(loss - golden.loss)).toBeLessThan(1e-5);
+      expectGradients(gradients, golden.tensors, 'gradient.');
+    },
+  );
 });
 
 /** Each tensor within 1e-4 of its own norm, and no tensor missing on either side. */

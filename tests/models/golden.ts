@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
 import { crossEntropySums } from '../../src/engine/ops.ts';
 import type { Engine, HostArrays, Program, TensorSpec, Tensors } from '../../src/engine/program.ts';
+import { softcap } from '../../src/engine/softcap.ts';
 import { tf } from '../../src/engine/tf.ts';
 import type { Adapter } from '../../src/formats/peft.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
@@ -111,7 +112,8 @@ export async function runLogits(
     run(inputs, weights) {
       const packed = adapter ? packedAdapter(model, adapter.scale, inputs) : null;
       const hidden = hiddenStates(model, inputs, weights, packed);
-      return { logits: tf.matMul(hidden as never, weights[model.outputWeight] as never, false, true) };
+      const products: Tensor = tf.matMul(hidden as never, weights[model.outputWeight] as never, false, true);
+      return { logits: softcap(products, model.logitSoftcap) };
     },
   };
   const outputs = await runOnce(engine, program, { ...batchArrays(batch), ...given.arrays });
@@ -143,8 +145,8 @@ export async function runGradients(
         const weights = adapter ? frozen : given;
         const packed = adapter ? packedAdapter(model, adapter.scale, given) : null;
         const hidden = hiddenStates(model, inputs, weights, packed);
-        return crossEntropySums(hidden, weights[model.outputWeight]!, tf.reshape(inputs.targets!, [-1]))
-          .lossSum;
+        const targets = tf.reshape(inputs.targets!, [-1]);
+        return crossEntropySums(hidden, weights[model.outputWeight]!, targets, model.logitSoftcap).lossSum;
       };
       const { value, grads } = tf.valueAndGrads(lossSum as never)(names.map(name => inputs[name]!));
       return { lossSum: value, ...Object.fromEntries(names.map((name, i) => [name, grads[i]!])) };

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { architectureOf } from '../../src/models/registry.ts';
-import { readFrequencies } from '../../src/models/rope.ts';
+import { readRope } from '../../src/models/rope.ts';
 import { goldenDirectory } from './golden.ts';
 
 interface Published {
@@ -32,7 +32,7 @@ test.each(published)(
 const rotary = published.filter(([, { frequencies }]) => frequencies);
 
 test.each(rotary)('%s turns as fast as in transformers', (_, { config, frequencies }) => {
-  const ours = readFrequencies(config, frequencies!.length * 2);
+  const ours = readRope(config, frequencies!.length * 2).frequencies;
   expect(ours).toHaveLength(frequencies!.length);
   // float32 in both, whose powers differ in the last bit or two.
   const errors = frequencies!.map((theirs, i) => Math.abs(ours[i]! / theirs - 1));

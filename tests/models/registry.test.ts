@@ -138,7 +138,8 @@ describe('a folder that is refused', () => {
   test('an architecture that is not known', async () => {
     expect(await withConfig('llama3', { architectures: ['GemmaForCausalLM'] })).toBe(
       'config.json: architectures GemmaForCausalLM; known are ' +
-        'LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, GPT2LMHeadModel',
+        'LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, GPT2LMHeadModel, GPTNeoXForCausalLM, ' +
+        'FalconForCausalLM, MixtralForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM, CohereForCausalLM',
     );
     expect(await withConfig('llama3', { architectures: null })).toContain('none (model_type "llama")');
   });
