@@ -167,9 +167,15 @@ function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyRep
   return reply.status(error.status).type('application/json').send(toWire(error));
 }
 
+/** What Postgres says of texts that it cannot hold: a NUL, half of a surrogate pair. */
+const UNSTORABLE_TEXT = ['22021', '22P05', '22P02'];
+
 function asApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown;
   const { statusCode, message, code } = thrown as FastifyError;
+  if (UNSTORABLE_TEXT.includes(code)) {
+    return new ApiError('invalid_value', 'The request holds a character that cannot be stored, such as NUL.');
+  }
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
     return new ApiError('unsupported_media_type', `${message}. Send Content-Type: application/json.`);
   }

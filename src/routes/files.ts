@@ -279,12 +279,11 @@ function tooLarge(deps: Deps): ApiError {
   });
 }
 
-function storeUpload(
-  deps: Deps,
-  projectId: string,
-  { id, filename, stored, fields }: Upload,
-): Promise<store.File> {
-  return store.insertFile(deps.pool, {
+/** Names the stored bytes in the database; bytes that cannot be named do not stay. */
+async function storeUpload(deps: Deps, projectId: string, upload: Upload): Promise<store.File> {
+  const { id, filename, stored, fields } = upload;
+  const seconds = fields['expires_after[seconds]'];
+  const file = {
     id,
     projectId,
     purpose: fields.purpose!,
@@ -292,8 +291,14 @@ function storeUpload(
     bytes: stored.sizeBytes,
     sha256: stored.sha256,
     blobKey: stored.key,
-    expiresAfterSeconds: fields['expires_after[seconds]'] ? Number(fields['expires_after[seconds]']) : null,
-  });
+    expiresAfterSeconds: seconds ? Number(seconds) : null,
+  };
+  try {
+    return await store.insertFile(deps.pool, file);
+  } catch (error) {
+    await deps.blobs.delete(stored.key).catch(() => undefined);
+    throw error;
+  }
 }
 
 /** What has been read so far; only at the end of the form is something missing. */

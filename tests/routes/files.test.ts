@@ -168,6 +168,20 @@ describe('upload', () => {
     expect([response.status, response.body.error.type]).toEqual([415, 'invalid_request_error']);
   });
 
+  test('whose row cannot be written leaves nothing', async () => {
+    const before = await keys(server.deps.blobs);
+    const body =
+      '--B\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n' +
+      `--B\r\nContent-Disposition: form-data; name="file"; filename*=UTF-8''a%00.txt\r\n\r\nx\r\n--B--\r\n`;
+    const response = await supertest(server.url)
+      .post('/v1/files')
+      .auth(server.key, { type: 'bearer' })
+      .set('content-type', 'multipart/form-data; boundary=B')
+      .send(body);
+    expect(response.status).toBe(400);
+    expect(await keys(server.deps.blobs)).toEqual(before);
+  });
+
   test('refuses a form that breaks off', async () => {
     const { type, body } = multipart([
       ['purpose', 'fine-tune'],

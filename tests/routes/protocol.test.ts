@@ -104,6 +104,33 @@ describe('errors have one shape', () => {
     expect([response.status, response.body.error.type]).toEqual([400, 'invalid_request_error']);
   });
 
+  test('texts that Postgres cannot hold', async () => {
+    const job = { model: 'test-base', training_file: 'file-x' };
+    const bad: [string, unknown][] = [
+      ['NUL in a name', { ...job, model: 'a\0b' }],
+      ['NUL in metadata', { ...job, metadata: { a: '\0' } }],
+      ['half a pair in metadata', { ...job, metadata: { a: '\ud800' } }],
+    ];
+    const { rows } = await server.database.pool.query(
+      `insert into files (id, project_id, purpose, filename, bytes, sha256, blob_key, status)
+       values ('file-x', $1, 'fine-tune', 'a.jsonl', 0, '', '', 'processed') returning id`,
+      [server.projectId],
+    );
+    expect(rows).toHaveLength(1);
+    for (const [name, body] of bad) {
+      const response = await authorized('post', '/v1/fine_tuning/jobs').send(body as object);
+      expect([name, response.status]).toEqual([name, 400]);
+    }
+    for (const path of [
+      '/v1/models/%00',
+      '/v1/files/a%00',
+      '/v1/files?after=%00',
+      '/v1/fine_tuning/jobs?metadata[a]=%00',
+    ]) {
+      expect([path, (await authorized('get', path)).status]).toEqual([path, 400]);
+    }
+  });
+
   test('a fault of ours: 500 without its reason, which is in the log', async () => {
     const lines: string[] = [];
     const sink = new Writable({
