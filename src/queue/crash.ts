@@ -17,6 +17,12 @@ export function crashReason({ code, signal, output }: TrainerEnd): string {
   return `The training process ended unexpectedly with exit code ${code}`;
 }
 
+/** Of the worker's own part of a run. */
+export function errorReason(error: unknown): string {
+  const isFull = (error as NodeJS.ErrnoException).code === 'ENOSPC';
+  return isFull ? 'The worker has no disk space left' : 'The run was broken off by an internal error';
+}
+
 export function crashMessage(reason: string, crashes: number): string {
   const advice =
     reason === OUT_OF_MEMORY

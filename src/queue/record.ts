@@ -125,7 +125,9 @@ async function recordPrepared(recorder: Recorder, prepared: Prepared): Promise<n
 
 async function recordSteps(recorder: Recorder, steps: Step[]): Promise<null> {
   await write(recorder, 'writing steps', async tx => {
-    await writeSteps(tx, recorder.job.id, steps);
+    const different = await writeSteps(tx, recorder.job.id, steps);
+    if (different.length > 0)
+      recorder.log.error({ steps: different }, 'steps done again had other numbers than the first time');
     await appendEvents(tx, recorder.job.id, steps.map(say.step));
   });
   return null;

@@ -13,7 +13,7 @@ import { fenced, goOnRunning, JobEnded, type Lease, LeaseLost, releaseLease } fr
 import type { Notifications } from '../store/notifications.ts';
 import { countCrash, findResumePoint, readRun, writeFailure } from '../store/runs.ts';
 import type { Store } from './artifacts.ts';
-import { crashMessage, crashReason } from './crash.ts';
+import { crashMessage, crashReason, errorReason } from './crash.ts';
 import { cleanJob } from './garbage.ts';
 import { InputMissing, prepareSpec } from './inputs.ts';
 import { keepLease, type LeaseKeeper } from './lease-keeper.ts';
@@ -56,7 +56,7 @@ export async function train(deps: TrainDeps, lease: Lease): Promise<void> {
     logEnd(log, keeper.signal.aborted ? keeper.signal.reason : error);
   } finally {
     keeper.close();
-    await deps.work.remove(folder);
+    await deps.work.remove(folder).catch(error => log.warn({ error }, 'a work folder was not removed'));
     await cleanJob(deps, lease).catch(error => log.warn({ error }, 'a job was not cleaned up'));
   }
 }
@@ -77,7 +77,7 @@ async function run(deps: TrainDeps, lease: Lease, keeper: LeaseKeeper, folder: s
     if (error instanceof InputMissing) return { type: 'failed', error: error.jobError };
     if (keeper.signal.aborted || error instanceof LeaseLost || error instanceof JobEnded) throw error;
     deps.log.error({ error }, 'a run broke off');
-    return { type: 'crashed', reason: 'The run was broken off by an internal error' };
+    return { type: 'crashed', reason: errorReason(error) };
   }
 }
 

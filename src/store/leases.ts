@@ -108,10 +108,10 @@ export async function fenced<T>(
 
 /** Gives the job back. Inside `fenced`. */
 export async function releaseLease(db: Queryable, lease: Lease, status: JobStatus): Promise<void> {
-  await db.query(`update jobs set runner_id = null, lease_until = null, status = $4 where ${held}`, [
-    ...key(lease),
-    status,
-  ]);
+  await db.query(
+    `update jobs set runner_id = null, lease_until = null, estimated_finish = null, status = $4 where ${held}`,
+    [...key(lease), status],
+  );
 }
 
 /** A job that was paused and resumed before its runner saw it just goes on. */
@@ -129,7 +129,7 @@ export interface LostJob {
 /** Takes the jobs from runners that fell silent: running ones are queued, the others keep their status. */
 export async function takeBackLostJobs(db: Queryable): Promise<LostJob[]> {
   const { rows } = await db.query<LostJob>(
-    `update jobs set runner_id = null, lease_until = null, lost_leases = lost_leases + 1,
+    `update jobs set runner_id = null, lease_until = null, estimated_finish = null, lost_leases = lost_leases + 1,
        status = case status when 'running' then 'queued' else status end
      where id in (
        select id from jobs

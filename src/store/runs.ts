@@ -84,8 +84,8 @@ export async function writePrepared(db: Queryable, jobId: string, prepared: Prep
   ]);
 }
 
-/** Steps that an earlier attempt has written stay as they are: these are the same numbers. */
-export async function writeSteps(db: Queryable, jobId: string, steps: Step[]): Promise<void> {
+/** Steps that an earlier attempt has written stay as they are. Returns those whose numbers were not the same: none. */
+export async function writeSteps(db: Queryable, jobId: string, steps: Step[]): Promise<number[]> {
   const last = steps.at(-1)!;
   await db.query(
     `update jobs set trained_tokens = greatest(trained_tokens, $2), total_steps = $3,
@@ -93,12 +93,15 @@ export async function writeSteps(db: Queryable, jobId: string, steps: Step[]): P
      where id = $1`,
     [jobId, last.trainedTokens, last.totalSteps, last.remainingSeconds],
   );
-  await db.query(
+  const { rows } = await db.query<{ step: number; differs: boolean }>(
     `insert into job_metrics (job_id, step, metrics)
      select $1, (metrics->>'step')::int, metrics from jsonb_array_elements($2::jsonb) as metrics
-     on conflict (job_id, step) do nothing`,
+     on conflict (job_id, step) do update set metrics = job_metrics.metrics
+       where job_metrics.metrics - 'seconds' <> excluded.metrics - 'seconds'
+     returning step, xmax <> 0 as differs`,
     [jobId, JSON.stringify(steps.map(metricsOf))],
   );
+  return rows.filter(row => row.differs).map(row => row.step);
 }
 
 function metricsOf(step: Step): Record<string, number> {
