@@ -1,11 +1,12 @@
 // Sets up the `tensorflow` engine in .tensorflow/: `npm run setup:tensorflow [-- --device auto|cpu|cuda] [--source auto|stock|wheel]`.
-// The native library comes from the first source that works; where each gets it is in its own file. Nothing outside .tensorflow/ changes.
+// The native library comes from the first source that works; where each gets it is in its own file. Nothing outside .tensorflow/ is written.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { TENSORFLOW_HOME, TENSORFLOW_SETUP, type TensorflowSetup } from '../src/engine/tensorflow-backend.ts';
+import { holdLock } from './tensorflow/lock.ts';
 import { say, type Target } from './tensorflow/source.ts';
 import { setUpStock } from './tensorflow/stock.ts';
 import { setUpWheel } from './tensorflow/wheel.ts';
@@ -117,8 +118,13 @@ const device = wantedDevice === 'auto' ? (hasGpu() ? 'cuda' : 'cpu') : wantedDev
 const sources = (Object.keys(SOURCES) as Source[]).filter(source => ['auto', source].includes(wantedSource));
 
 mkdirSync(TENSORFLOW_HOME, { recursive: true });
+await holdLock(join(TENSORFLOW_HOME, 'lock'));
 let done = isSetUp(device, sources);
-if (!done) rmSync(TENSORFLOW_SETUP, { force: true });
+if (!done) {
+  rmSync(TENSORFLOW_SETUP, { force: true });
+  // Small, and not known to be whole; the library, which is large, has a mark of its own for that.
+  rmSync(join(TENSORFLOW_HOME, 'node_modules'), { recursive: true, force: true });
+}
 for (const source of sources) {
   if (done) break;
   try {
