@@ -32,7 +32,7 @@ const PARTIAL = '.partial';
 export interface Progress {
   readonly seed: number;
   readonly hyperparameters: ResolvedHyperparameters;
-  readonly layout: Record<string, number | number[] | string>;
+  layout: Record<string, number | number[] | string>;
   /** sha256 of the data, to refuse going on with other data. */
   readonly trainingSha256: string;
   readonly validationSha256: string | null;

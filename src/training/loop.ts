@@ -113,33 +113,51 @@ async function saveModel(run: Run, metrics: StepMetrics): Promise<void> {
 
 const seconds = () => performance.now() / 1000;
 
+/** When this process began, for the time that is left. */
+interface Start {
+  readonly step: number;
+  readonly at: number;
+}
+
+/** One step with its losses, said. */
+async function advance(
+  run: Run,
+  examplesOf: (step: number) => Int32Array,
+  start: Start,
+): Promise<StepMetrics> {
+  const { plan, progress } = run;
+  const step = progress.step + 1;
+  const total = totalSteps(plan);
+  const stepStarted = seconds();
+  const result = await takeStep(run, examplesOf, step);
+  progress.step = step;
+  progress.trainedTokens += result.tokens;
+  const metrics = await measure(run, step, result);
+  progress.history.push(metrics);
+  const pace = (seconds() - start.at) / (step - start.step);
+  await run.emit({
+    type: 'step',
+    metrics,
+    totalSteps: total,
+    epoch: epochOf(step, plan),
+    learningRate: learningRateAt(step, total, progress.hyperparameters),
+    gradientNorm: result.gradientNorm,
+    trainedTokens: progress.trainedTokens,
+    seconds: seconds() - stepStarted,
+    remainingSeconds: pace * (total - step),
+  });
+  return metrics;
+}
+
 /** Trains from `progress.step` on to the end. Throws what `between` throws; the state is then that of `progress.step`. */
 export async function trainToEnd(run: Run): Promise<void> {
   const { plan, progress } = run;
-  const total = totalSteps(plan);
   const examplesOf = batchesOf(plan);
-  const started = { step: progress.step, at: seconds() };
-  let savedAt = seconds();
-  for (let step = progress.step + 1; step <= total; step++) {
-    const stepStarted = seconds();
-    const result = await takeStep(run, examplesOf, step);
-    progress.step = step;
-    progress.trainedTokens += result.tokens;
-    const metrics = await measure(run, step, result);
-    progress.history.push(metrics);
-    const pace = (seconds() - started.at) / (step - started.step);
-    await run.emit({
-      type: 'step',
-      metrics,
-      totalSteps: total,
-      epoch: epochOf(step, plan),
-      learningRate: learningRateAt(step, total, progress.hyperparameters),
-      gradientNorm: result.gradientNorm,
-      trainedTokens: progress.trainedTokens,
-      seconds: seconds() - stepStarted,
-      remainingSeconds: pace * (total - step),
-    });
-    const epochEnds = isEpochEnd(step, plan);
+  const start: Start = { step: progress.step, at: seconds() };
+  let savedAt = start.at;
+  while (progress.step < totalSteps(plan)) {
+    const metrics = await advance(run, examplesOf, start);
+    const epochEnds = isEpochEnd(progress.step, plan);
     if (epochEnds) await saveModel(run, metrics);
     if (epochEnds || seconds() - savedAt >= run.checkpointSeconds) {
       await saveResume(run);

@@ -1,0 +1,224 @@
+// From a spec to a run that is ready to step: engine, model, data, hyperparameters, layout, state. It takes no step.
+import { mkdir } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { basename, join } from 'node:path';
+import { type Dataset, DatasetError, tokenizeFile } from '../data/dataset.ts';
+import { loadTokenizer } from '../data/tokenizer.ts';
+import { openEngine } from '../engine/engine.ts';
+import type { Engine } from '../engine/program.ts';
+import { type Adapter, readAdapter } from '../formats/peft.ts';
+import { moduleNames, selectLayers } from '../models/lora.ts';
+import { type Model, openModel } from '../models/registry.ts';
+import { type Progress, readProgress, readState, removePartials } from './checkpoint.ts';
+import { TrainingFailure } from './failure.ts';
+import { resolveHyperparameters, resolveMaxLength, type StartingAdapter } from './hyperparameters.ts';
+import { type CostModel, type Layout, layoutFromRecord, layoutToRecord } from './layout.ts';
+import { findShapes } from './layout-choice.ts';
+import type { Emit, Run } from './loop.ts';
+import type { OptimizerState } from './optimizer.ts';
+import type { Plan } from './order.ts';
+import type { MicroBatchShape, TrainedModel } from './programs.ts';
+import type { ResolvedHyperparameters, TrainSpec } from './protocol.ts';
+import { firstValues, startFromAdapter, stateLayoutOf, tuningOf } from './trainable.ts';
+import { type Between, openTrainer, type Trainer } from './trainer.ts';
+
+export interface Prepared {
+  readonly run: Run;
+  readonly engine: Engine;
+  close(): Promise<void>;
+}
+
+/** What is read before anything is decided. */
+interface Inputs {
+  readonly spec: TrainSpec;
+  readonly engine: Engine;
+  readonly threads: number;
+  readonly model: Model;
+  readonly adapter: Adapter | null;
+  readonly training: Dataset;
+  readonly validation: Dataset | null;
+  readonly resumed: Progress | null;
+  /** Of an earlier attempt, to be laid out alike. */
+  readonly earlier: Layout | null;
+}
+
+export async function prepare(
+  spec: TrainSpec,
+  emit: Emit,
+  between: Between,
+  signal: AbortSignal,
+): Promise<Prepared> {
+  await mkdir(spec.workDirectory, { recursive: true });
+  await removePartials(spec.workDirectory);
+  const inputs = await readInputs(spec, emit, signal);
+  const { engine, training, validation } = inputs;
+  const closeData = () => {
+    training.close();
+    validation?.close();
+  };
+  try {
+    const run = await setUp(inputs, emit, between);
+    return {
+      run,
+      engine,
+      async close() {
+        closeData();
+        await run.trainer.close();
+      },
+    };
+  } catch (error) {
+    closeData();
+    throw error;
+  }
+}
+
+async function readInputs(spec: TrainSpec, emit: Emit, signal: AbortSignal): Promise<Inputs> {
+  const resumed = spec.resumeDirectory ? await readProgress(spec.resumeDirectory) : null;
+  const layout = resumed?.layout ?? spec.layout;
+  const earlier = layout ? layoutFromRecord(layout) : null;
+  // The same number of threads gives the same bits.
+  const threads = earlier?.threads ?? (spec.threads || availableParallelism());
+  const engine = await openEngine({ engine: spec.engine, device: spec.device, threads });
+  const model = await openModel(spec.modelDirectory);
+  const adapter = spec.adapterDirectory ? await readAdapter(spec.adapterDirectory, model.linearLayers) : null;
+  await emit({ type: 'progress', message: 'Tokenizing' });
+  const data = await readData(spec, model, signal);
+  return { spec, engine, threads, model, adapter, resumed, earlier, ...data };
+}
+
+// ---- data
+
+async function readData(spec: TrainSpec, model: Model, signal: AbortSignal) {
+  const maxLength = resolveMaxLength(spec.hyperparameters, model);
+  const tokenizer = await loadTokenizer(spec.modelDirectory);
+  const cacheDirectory = join(spec.workDirectory, 'data');
+  await mkdir(cacheDirectory, { recursive: true });
+  const read = (file: string, kind: Kind) =>
+    tokenizeFile({ file, tokenizer, maxLength, cacheDirectory, signal })
+      .then(dataset => refuseEmpty(dataset, kind))
+      .catch(error => refuseData(error, kind));
+  return {
+    training: await read(spec.trainingFile, 'training'),
+    validation: spec.validationFile ? await read(spec.validationFile, 'validation') : null,
+  };
+}
+
+type Kind = 'training' | 'validation';
+
+function refuseEmpty(dataset: Dataset, kind: Kind): Dataset {
+  if (dataset.count > 0) return dataset;
+  dataset.close();
+  const cut = dataset.dropped > 0 ? ` within ${dataset.maxLength} tokens` : '';
+  const message = `The ${kind} file has nothing to train on: no example has an assistant message with weight 1${cut}.`;
+  throw new TrainingFailure(`invalid_${kind}_file`, `${kind}_file`, message);
+}
+
+function refuseData(error: unknown, kind: Kind): never {
+  if (!(error instanceof DatasetError)) throw error;
+  const message = `The job failed due to an invalid ${kind} file. ${error.message}`;
+  throw new TrainingFailure(`invalid_${kind}_file`, `${kind}_file`, message);
+}
+
+// ---- decisions
+
+async function setUp(inputs: Inputs, emit: Emit, between: Between): Promise<Run> {
+  const { spec, model, training, validation, engine, threads } = inputs;
+  const progress = inputs.resumed ? goOn(inputs.resumed, inputs) : begin(inputs);
+  const plan = planOf(progress, training);
+  const costs: CostModel = { hiddenSize: model.shape.hiddenSize };
+  let shapes: readonly MicroBatchShape[] = inputs.earlier?.shapes ?? [];
+  const trained = trainedModel(model, progress.hyperparameters);
+  const state = await startState(inputs, trained, progress);
+  const trainer = await openTrainer({ engine, trained, state, costs, shapes: () => shapes, between });
+  if (shapes.length === 0) shapes = await measureShapes(inputs, trainer, plan, costs);
+  await trainer.keepShapes(shapes);
+  progress.layout = layoutToRecord({ shapes, engine: engine.name, device: engine.device, threads });
+  return {
+    workDirectory: spec.workDirectory,
+    modelName: spec.modelName ?? basename(spec.modelDirectory),
+    checkpointSeconds: spec.checkpointSeconds,
+    plan,
+    shapes,
+    costs,
+    trainer,
+    training,
+    validation,
+    progress,
+    emit,
+  };
+}
+
+function begin({ spec, model, adapter, training, validation }: Inputs): Progress {
+  return {
+    seed: spec.seed,
+    hyperparameters: resolveHyperparameters(spec.hyperparameters, {
+      model,
+      examples: training.count,
+      start: adapter && shapeOf(adapter, model),
+    }),
+    layout: {},
+    trainingSha256: training.sha256,
+    validationSha256: validation?.sha256 ?? null,
+    step: 0,
+    trainedTokens: 0,
+    history: [],
+    best: null,
+  };
+}
+
+function goOn(resumed: Progress, { training, validation }: Inputs): Progress {
+  const same =
+    resumed.trainingSha256 === training.sha256 && resumed.validationSha256 === (validation?.sha256 ?? null);
+  if (!same) throw new Error('the checkpoint is of a run on other data');
+  return resumed;
+}
+
+/** An adapter's own shape, as hyperparameters say it. */
+function shapeOf(adapter: Adapter, model: Model): StartingAdapter {
+  const adapted = model.linearLayers.filter(({ name }) => adapter.layers[name]);
+  const names = moduleNames(adapted);
+  const exact = selectLayers(model.linearLayers, names).length === adapted.length;
+  return {
+    rank: adapter.rank,
+    alpha: adapter.scale * adapter.rank,
+    targetModules: exact ? names : adapted.map(({ name }) => name),
+  };
+}
+
+const planOf = ({ hyperparameters, seed }: Progress, training: Dataset): Plan => ({
+  examples: training.count,
+  batchSize: hyperparameters.batch_size,
+  epochs: hyperparameters.n_epochs,
+  seed,
+});
+
+function trainedModel(model: Model, hyperparameters: ResolvedHyperparameters): TrainedModel {
+  const tuning = tuningOf(model, hyperparameters);
+  return { model, tuning, state: stateLayoutOf(model, tuning) };
+}
+
+async function startState(
+  { spec, adapter, model, resumed }: Inputs,
+  { tuning, state }: TrainedModel,
+  progress: Progress,
+): Promise<OptimizerState> {
+  if (spec.resumeDirectory && resumed)
+    return readState(spec.resumeDirectory, state, spec.workDirectory, progress);
+  const parameters =
+    adapter && tuning.kind === 'lora'
+      ? startFromAdapter(adapter, tuning, state)
+      : await firstValues(model, tuning, state, spec.seed);
+  return { parameters, m: new Float32Array(state.size), v: new Float32Array(state.size) };
+}
+
+const measureShapes = (inputs: Inputs, trainer: Trainer, plan: Plan, costs: CostModel) =>
+  findShapes({
+    trainer,
+    device: inputs.engine.device,
+    memoryBudgetBytes: inputs.spec.memoryBudgetBytes,
+    plan,
+    trainingLengths: inputs.training.lengths,
+    validationLengths: inputs.validation?.lengths ?? [],
+    maxPositions: inputs.model.shape.maxPositions,
+    costs,
+  });
