@@ -81,9 +81,7 @@ export async function startServer(
   const project = await ensureDefaultProject(database.pool);
   const other = await insertProject(database.pool, { name: 'other' });
   await upsertBaseModel(database.pool, { id: BASE_MODEL, architecture: 'llama', ownedBy: 'test', files: [] });
-  const [key, otherKey] = await Promise.all(
-    [project.id, other.id].map(id => createKey(real, id)),
-  );
+  const [key, otherKey] = await Promise.all([project.id, other.id].map(id => createKey(real, id)));
   const clientOf = (apiKey: string) =>
     new OpenAI({ apiKey, baseURL: `${url}/v1`, fetch: fetchWithContract(app), maxRetries: 0 });
 
