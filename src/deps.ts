@@ -62,7 +62,13 @@ export async function openDeps(config: Config, process: 'api' | 'worker'): Promi
 /** How the memory for answering requests is shared out. */
 const SERVING_SHARES = { models: 0.6, caches: 0.3, adapters: 0.1 };
 
-function servingOptions({ engine, device, threads, servingMemoryBytes }: Config): ServiceOptions {
+function servingOptions({
+  engine,
+  device,
+  threads,
+  servingMemoryBytes,
+  dataDirectory,
+}: Config): ServiceOptions {
   return {
     engine,
     device,
@@ -70,5 +76,6 @@ function servingOptions({ engine, device, threads, servingMemoryBytes }: Config)
     modelBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.models),
     cacheBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.caches),
     adapterBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.adapters),
+    widenedDirectory: join(dataDirectory, 'cache', 'widened'),
   };
 }

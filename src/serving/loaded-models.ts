@@ -4,6 +4,7 @@ import type { Engine } from '../engine/program.ts';
 import { openModel } from '../models/registry.ts';
 import { type AdapterPool, openAdapterPool } from './adapters.ts';
 import { Generator } from './generator.ts';
+import { widenWeights } from './widened-weights.ts';
 
 export interface LoadedModel {
   readonly generator: Generator;
@@ -24,6 +25,7 @@ export interface LoadedModelLimits {
   modelBytes: number;
   adapterBytes: number;
   cacheBytes: number;
+  widenedDirectory: string;
 }
 
 interface Entry {
@@ -92,7 +94,9 @@ async function openLoaded(
   directory: string,
   limits: LoadedModelLimits,
 ): Promise<LoadedModel> {
-  const [model, tokenizer] = [await openModel(directory), await loadTokenizer(directory)];
+  const [stored, tokenizer] = [await openModel(directory), await loadTokenizer(directory)];
+  const needsFloat32 = engine.name === 'onnx' && engine.device === 'cpu';
+  const model = needsFloat32 ? await widenWeights(stored, limits.widenedDirectory) : stored;
   return {
     generator: new Generator(engine, model, { cacheBytes: limits.cacheBytes }),
     tokenizer,

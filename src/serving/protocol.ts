@@ -86,4 +86,6 @@ export interface ServiceOptions {
   adapterBytes: number;
   /** For the keys and values of one base model's batch. */
   cacheBytes: number;
+  /** Folder for float32 copies of half-precision weights; see widened-weights.ts. */
+  widenedDirectory: string;
 }

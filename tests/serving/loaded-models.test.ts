@@ -14,7 +14,12 @@ beforeAll(async () => {
 });
 
 const open = (modelBytes: number): LoadedModels =>
-  openLoadedModels(engine, { modelBytes, adapterBytes: 1e6, cacheBytes: 1e8 });
+  openLoadedModels(engine, {
+    modelBytes,
+    adapterBytes: 1e6,
+    cacheBytes: 1e8,
+    widenedDirectory: '/nonexistent',
+  });
 
 const generate = (models: LoadedModels, directory: string, maxTokens = 2) =>
   models.with(directory, ({ generator }) =>

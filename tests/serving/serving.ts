@@ -74,6 +74,7 @@ export function useServing({ maxPending }: ServingOptions = {}): TestServer {
           modelBytes: 1e9,
           adapterBytes: 1e9,
           cacheBytes: 1e8,
+          widenedDirectory: join(real.config.dataDirectory, 'cache', 'widened'),
         },
         cache: openModelCache(real.blobs, join(real.config.dataDirectory, 'model-cache')),
         log: real.log,
