@@ -5,6 +5,9 @@ import type { HostArray, StoredTensor, TensorSpec } from './program.ts';
 /** A tensor in a graph. Two values are the same when they are the same object. */
 export interface Value extends TensorSpec {}
 
+export const sameShape = (a: Pick<Value, 'shape'>, b: Pick<Value, 'shape'>): boolean =>
+  a.shape.length === b.shape.length && a.shape.every((length, axis) => length === b.shape[axis]);
+
 export interface Node {
   readonly op: OpName;
   readonly inputs: readonly Value[];

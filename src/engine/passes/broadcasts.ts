@@ -1,6 +1,6 @@
 // Leaves to element-by-element ops the broadcasting that TensorFlow.js (its gradients above all) writes out beforehand.
 import { sizeOf } from '../arrays.ts';
-import { type Graph, type GraphBuilder, type Node, rewrite, type Value } from '../graph.ts';
+import { type Graph, type GraphBuilder, type Node, rewrite, sameShape, type Value } from '../graph.ts';
 import { type OpName, reducedAxes } from '../kernels.ts';
 import { tf } from '../tf.ts';
 
@@ -37,7 +37,7 @@ function elementwise({ op, inputs, outputs, attributes }: Node, builder: GraphBu
   if (sources.every((source, i) => source === inputs[i])) return null;
   const shape = broadcastShape(sources);
   const [y] = outputs;
-  if (sizeOf(shape) === sizeOf(y!.shape)) return builder.add(op, sources, attributes, outputs);
+  if (sameShape({ shape }, y!)) return builder.add(op, sources, attributes, outputs);
   const [small] = builder.add(op, sources, attributes, [{ shape, dtype: y!.dtype }]);
   return builder.add('BroadcastTo', [small!], { shape: y!.shape }, outputs);
 }

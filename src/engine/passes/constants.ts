@@ -25,6 +25,7 @@ const KEPT: ReadonlySet<OpName> = new Set<OpName>([
   'SiluGrad',
   'Rotary',
   'CrossEntropy',
+  'Gemm',
 ]);
 
 function compute({ op, inputs, attributes }: Node, data: readonly HostArray[]): HostArray[] {
@@ -45,7 +46,7 @@ function compute({ op, inputs, attributes }: Node, data: readonly HostArray[]): 
 
 export const foldConstants = (graph: Graph): Graph =>
   rewrite(graph, (node, builder) => {
-    if (KEPT.has(node.op) || node.inputs.length === 0) return null;
+    if (KEPT.has(node.op) || node.inputs.length === 0 || node.attributes.alpha !== undefined) return null;
     const data = node.inputs.map(input => builder.constants.get(input));
     if (data.some(array => array === undefined)) return null;
     if (node.outputs.some(({ shape }) => sizeOf(shape) > LARGEST_RESULT)) return null;

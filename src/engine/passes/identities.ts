@@ -1,10 +1,15 @@
 // Drops ops that change nothing, and joins shape ops and scalings that follow one another.
 import { sizeOf } from '../arrays.ts';
-import { type Graph, type GraphBuilder, type Node, type Rewrite, rewrite, type Value } from '../graph.ts';
+import {
+  type Graph,
+  type GraphBuilder,
+  type Node,
+  type Rewrite,
+  rewrite,
+  sameShape,
+  type Value,
+} from '../graph.ts';
 import type { OpName } from '../kernels.ts';
-
-const sameShape = (a: Value, b: Value): boolean =>
-  a.shape.length === b.shape.length && a.shape.every((length, axis) => length === b.shape[axis]);
 
 /** The input where the output has its shape. */
 const unchanged: Rewrite = ({ inputs, outputs }) =>

@@ -17,7 +17,7 @@ export function mergeEqual(graph: Graph): Graph {
   };
   return rewrite(graph, ({ op, inputs, outputs, attributes }, builder) => {
     const firsts = inputs.map(input => constants.get(input) ?? input);
-    const key = `${op}(${firsts.map(idOf)}) ${JSON.stringify(attributes)} ${outputs.map(({ shape }) => `[${shape}]`)}`;
+    const key = `${op}(${firsts.map(idOf)}) ${JSON.stringify(attributes, exactly)} ${outputs.map(({ shape }) => `[${shape}]`)}`;
     const before = known.get(key);
     if (before) return before;
     known.set(key, outputs);
@@ -25,6 +25,12 @@ export function mergeEqual(graph: Graph): Graph {
     return outputs;
   });
 }
+
+/** JSON knows neither infinities nor -0. */
+const exactly = (_key: string, value: unknown): unknown =>
+  typeof value === 'number' && (!Number.isFinite(value) || Object.is(value, -0))
+    ? `${Object.is(value, -0) ? '-0' : value}`
+    : value;
 
 /** Each constant that equals an earlier one -> the earlier one. */
 function equalConstants(graph: Graph): Map<Value, Value> {

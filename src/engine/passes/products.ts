@@ -6,6 +6,7 @@ import {
   type Node,
   type Pass,
   rewrite,
+  sameShape,
   type Value,
 } from '../graph.ts';
 
@@ -36,7 +37,7 @@ function factorBefore({ inputs, attributes, outputs }: Node, builder: GraphBuild
   for (const [i, input] of inputs.entries()) {
     const scaling = builder.producer(input, 'Multiply');
     const factor = scaling && builder.splat(scaling.inputs[1]!);
-    if (factor === undefined || scaling!.inputs[0]!.shape.length !== input.shape.length) continue;
+    if (factor === undefined || !sameShape(scaling!.inputs[0]!, input)) continue;
     const alpha = Number(attributes.alpha ?? 1) * factor;
     return builder.add('BatchMatMul', inputs.with(i, scaling!.inputs[0]!), { ...attributes, alpha }, outputs);
   }
@@ -51,15 +52,12 @@ export const foldIntoProducts: Pass = graph =>
 /** `x * c` after a product that nothing else reads. */
 export function foldFactors(graph: Graph): Graph {
   const uses = countUses(graph);
-  const source = new Map(graph.nodes.flatMap(node => node.outputs.map(output => [output, node] as const)));
-  const single = (value: Value) => uses.get(value) === 1;
   return rewrite(graph, (node, builder) => {
     if (node.op !== 'Multiply') return null;
     const factor = builder.splat(node.inputs[1]!);
     const product = builder.producer(node.inputs[0]!, 'BatchMatMul');
-    if (factor === undefined || !product || !source.has(product.outputs[0]!) || !single(product.outputs[0]!))
-      return null;
-    if (node.outputs[0]!.shape.length !== product.outputs[0]!.shape.length) return null;
+    if (factor === undefined || !product || uses.get(node.inputs[0]!) !== 1) return null;
+    if (!sameShape(node.outputs[0]!, product.outputs[0]!)) return null;
     const alpha = Number(product.attributes.alpha ?? 1) * factor;
     return builder.add('BatchMatMul', product.inputs, { ...product.attributes, alpha }, node.outputs);
   });
