@@ -60,10 +60,11 @@ export async function prepareSpec(deps: InputDeps, job: Run, directory: string):
 async function fetchModels(deps: InputDeps, id: string) {
   const model = await findModel(deps, id);
   if (model.kind !== 'adapter')
-    return { modelDirectory: await fetchModel(deps, model), adapterDirectory: null };
+    return { modelDirectory: await fetchModel(deps, model), modelName: model.id, adapterDirectory: null };
   const base = await findModel(deps, model.baseModel!);
   return {
     modelDirectory: await fetchModel(deps, base),
+    modelName: base.id,
     adapterDirectory: await fetchModel(deps, model),
   };
 }
