@@ -41,7 +41,7 @@ test('writes what it reads, rounding BF16 to the nearest even', async () => {
     1,
     1 + 2 ** -8,
     1 + 3 * 2 ** -8,
-    -3.1419,
+    -3.1412,
     Number.NaN,
     Number.POSITIVE_INFINITY,
   );
