@@ -40,6 +40,21 @@ function sampleBatches(plan: Plan, lengths: ArrayLike<number>): number[][] {
   );
 }
 
+/** Numbers, two moments, and gradient sums twice: five floats for each trained number. */
+const STATE_BYTES = 20;
+
+/** Throws TrainingFailure when the trained numbers and their optimizer do not fit; nothing is allocated yet. */
+export function refuseTooLargeState(trained: number, memoryBudgetBytes: number | null): void {
+  const available = memoryToUse(memoryBudgetBytes);
+  if (trained * STATE_BYTES <= available) return;
+  throw new TrainingFailure(
+    'insufficient_memory',
+    'method.supervised.hyperparameters.adapter',
+    `Training ${trained} numbers needs ${megabytes(trained * STATE_BYTES)} of memory, ${megabytes(available)} can be ` +
+      'used. Train an adapter of lower rank, or run the worker with more memory.',
+  );
+}
+
 const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
 
 function refuse(length: number, needed: number, available: number): never {

@@ -13,7 +13,7 @@ import { type Progress, readProgress, readState, removePartials } from './checkp
 import { TrainingFailure } from './failure.ts';
 import { resolveHyperparameters, resolveMaxLength, type StartingAdapter } from './hyperparameters.ts';
 import { type CostModel, type Layout, layoutFromRecord, layoutToRecord } from './layout.ts';
-import { findShapes } from './layout-choice.ts';
+import { findShapes, refuseTooLargeState } from './layout-choice.ts';
 import type { Emit, Run } from './loop.ts';
 import type { OptimizerState } from './optimizer.ts';
 import type { Plan } from './order.ts';
@@ -128,6 +128,7 @@ async function setUp(inputs: Inputs, emit: Emit, between: Between): Promise<Run>
   const costs: CostModel = { hiddenSize: model.shape.hiddenSize };
   let shapes: readonly MicroBatchShape[] = inputs.earlier?.shapes ?? [];
   const trained = trainedModel(model, progress.hyperparameters);
+  refuseTooLargeState(trained.state.size, spec.memoryBudgetBytes);
   const state = await startState(inputs, trained, progress);
   const trainer = await openTrainer({ engine, trained, state, costs, shapes: () => shapes, between });
   if (shapes.length === 0) shapes = await measureShapes(inputs, trainer, plan, costs);

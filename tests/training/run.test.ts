@@ -210,6 +210,12 @@ describe('refusals', () => {
   it('more memory than it may take', async () => {
     expect(await failureOf({ memoryBudgetBytes: 1000 })).toMatchObject({
       code: 'insufficient_memory',
+      param: 'method.supervised.hyperparameters.adapter',
+      message: expect.stringMatching(/^Training \d+ numbers needs \d MB .* 1 MB can be used\./),
+    });
+    expect(await failureOf({ memoryBudgetBytes: 700_000 })).toMatchObject({
+      code: 'insufficient_memory',
+      param: 'method.supervised.hyperparameters.max_length',
       message: expect.stringContaining('Lower max_length'),
     });
   });
