@@ -60,6 +60,12 @@ describe('an adapter we wrote', () => {
   test.each([
     ['llama3', 'all-linear', false],
     ['gpt2', 'all-linear', true],
+    ['gpt-neox', 'all-linear', false],
+    ['falcon-40b', 'all-linear', false],
+    ['mixtral', 'all-linear', false],
+    ['gemma3', 'all-linear', false],
+    ['phi3', 'all-linear', false],
+    ['cohere', 'all-linear', false],
   ] as const)(
     'of %s has the tensors that PEFT gives it, with the same shapes',
     async (name, targets, transposed) => {
@@ -94,6 +100,16 @@ describe('an adapter we wrote', () => {
     ['mistral', ['1.self_attn.q_proj', 'v_proj']],
     ['llama-tiny', 'all-linear'],
     ['gpt2-tiny', ['c_proj']],
+    ['gpt-neox', 'all-linear'],
+    ['falcon-7b', 'all-linear'],
+    ['falcon-40b', ['query_key_value', 'dense']],
+    ['mixtral', 'all-linear'],
+    ['gemma2', 'all-linear'],
+    ['gemma3', ['q_proj', 'gate_proj']],
+    ['phi3', 'all-linear'],
+    ['phi3-longrope', ['gate_up_proj']],
+    ['cohere', 'all-linear'],
+    ['cohere-normed', ['k_proj', 'down_proj']],
   ] as const)(
     'of %s on %s gives PEFT the same logits',
     async (name, targets) => {
