@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { toFile } from 'openai';
 import type { FineTuningJob, FineTuningJobEvent } from 'openai/resources/fine-tuning/jobs/jobs';
-import { bar } from '../src/cli/progress-bar.ts';
 import { printTable } from '../src/cli/table.ts';
 import { type ChatLine, contentText } from '../src/data/conversation.ts';
 import { makeExamples } from '../src/data/examples.ts';
@@ -14,6 +13,7 @@ import { loadTokenizer, type Tokenizer } from '../src/data/tokenizer.ts';
 import { classify, findLabels } from '../src/evaluation/classification.ts';
 import { exactMatch } from '../src/evaluation/exact-match.ts';
 import { newSecretKey } from '../src/ids.ts';
+import { openScreen } from './quickstart-screen.ts';
 import { type Service, startService } from './quickstart-service.ts';
 
 const BASE = 'anneal-tiny';
@@ -23,8 +23,14 @@ const AT_LEAST = 0.9;
 const BASE_AT_MOST = 0.4;
 const CONCURRENT = 8;
 
+const QUESTIONS = [
+  'Hello! My parcel should have been here on Tuesday. Where is it?',
+  'I was charged two times for the same lamp.',
+];
+
 const root = join(import.meta.dirname, '..');
 const home = join(root, '.anneal-quickstart');
+const screen = openScreen(process.stdout);
 const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
   process.on(signal, () => stop.abort(new Error(`stopped by ${signal}`)));
@@ -36,18 +42,18 @@ async function main(): Promise<number> {
   let service: Service | null = null;
   try {
     const key = await readKey();
-    heading('Starting Postgres, the api and a worker on .anneal-quickstart/');
+    screen.heading('Starting Postgres, the api and a worker on .anneal-quickstart/');
     service = await startService({ root, home, key, signal: stop.signal });
-    say(`listening on ${service.address}`);
+    screen.say(`listening on ${service.address}`);
     const client = new OpenAI({ baseURL: `${service.address}/v1`, apiKey: key });
     const passed = await runMainJob(client, key);
-    say(
+    screen.say(
       `\n${passed ? 'All of it worked' : 'The fine-tuned model is not as good as it must be'}, in ${seconds(began)} s.`,
     );
     return passed ? 0 : 1;
   } catch (error) {
-    if (stop.signal.aborted) say(`\n${(stop.signal.reason as Error).message}`);
-    else say(`\nquickstart failed: ${(error as Error).message}\n${service?.lastLines() ?? ''}`);
+    if (stop.signal.aborted) screen.say(`\n${(stop.signal.reason as Error).message}`);
+    else screen.say(`\nquickstart failed: ${(error as Error).message}\n${service?.lastLines() ?? ''}`);
     return stop.signal.aborted ? 130 : 1;
   } finally {
     await service?.stop();
@@ -66,10 +72,10 @@ async function runMainJob(client: OpenAI, key: string): Promise<boolean> {
 // ---- fine-tuning
 
 async function createJob(client: OpenAI): Promise<FineTuningJob> {
-  heading('Uploading samples/support-train.jsonl and samples/support-validation.jsonl');
+  screen.heading('Uploading samples/support-train.jsonl and samples/support-validation.jsonl');
   const training = await upload(client, 'support-train.jsonl');
   const validation = await upload(client, 'support-validation.jsonl');
-  heading(`Fine-tuning ${BASE}`);
+  screen.heading(`Fine-tuning ${BASE}`);
   const job = await client.fineTuning.jobs.create({
     model: BASE,
     training_file: training.id,
@@ -77,14 +83,14 @@ async function createJob(client: OpenAI): Promise<FineTuningJob> {
     suffix: SUFFIX,
     seed: SEED,
   });
-  say(`job ${job.id}`);
+  screen.say(`job ${job.id}`);
   return job;
 }
 
 async function upload(client: OpenAI, name: string) {
   const content = await readFile(join(root, 'samples', name));
   const file = await client.files.create({ file: await toFile(content, name), purpose: 'fine-tune' });
-  say(`${file.id}  ${file.filename}  ${file.bytes} bytes`);
+  screen.say(`${file.id}  ${file.filename}  ${file.bytes} bytes`);
   return file;
 }
 
@@ -109,20 +115,10 @@ async function followJob(client: OpenAI, id: string): Promise<FineTuningJob> {
   }
 }
 
-let onBar = false;
-
 function sayEvent({ message, type }: FineTuningJobEvent): void {
-  const step = /^Step (\d+)\/(\d+): (.*)/.exec(message);
-  if (type !== 'metrics' || !step) {
-    say(message);
-    return;
-  }
-  const [done, total] = [Number(step[1]), Number(step[2])];
-  const line = `${bar(done, total)} ${message}`;
-  if (process.stdout.isTTY) {
-    process.stdout.write(`\r\x1b[K${line.slice(0, (process.stdout.columns ?? 100) - 1)}`);
-    onBar = true;
-  } else if (done === 1 || done === total || done % 30 === 0) say(line);
+  const step = /^Step (\d+)\/(\d+): /.exec(message);
+  if (type === 'metrics' && step) screen.step(Number(step[1]), Number(step[2]), message);
+  else screen.say(message);
 }
 
 // ---- evaluation
@@ -140,7 +136,7 @@ interface Measured {
 async function compare(client: OpenAI, model: string): Promise<boolean> {
   const lines = (await readFile(join(root, 'samples', 'support-test.jsonl'), 'utf8')).trim().split('\n');
   const examples = lines.map(line => JSON.parse(line) as ChatLine);
-  heading(
+  screen.heading(
     `Asking both models the ${examples.length} examples of samples/support-test.jsonl, which were not trained on`,
   );
   const tokenizer = await loadTokenizer(join(root, 'models', BASE));
@@ -152,7 +148,7 @@ async function compare(client: OpenAI, model: string): Promise<boolean> {
     m.loss.toFixed(4),
   ];
   const header = ['', 'accuracy', 'macro precision', 'macro recall', 'macro F1', 'exact match', 'loss'];
-  say(printTable(header, [row(BASE, base), row(model, tuned)], true));
+  screen.say(printTable(header, [row(BASE, base), row(model, tuned)], true));
   return tuned.accuracy >= AT_LEAST && base.accuracy <= BASE_AT_MOST;
 }
 
@@ -215,36 +211,31 @@ async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<
 
 // ---- a chat, and how to go on
 
-const QUESTIONS = [
-  'Hello! My parcel should have been here on Tuesday. Where is it?',
-  'I was charged two times for the same lamp.',
-];
-
 async function chat(client: OpenAI, model: string): Promise<void> {
-  heading('A chat with the fine-tuned model');
+  screen.heading('A chat with the fine-tuned model');
   const system = JSON.parse(
     (await readFile(join(root, 'samples', 'support-test.jsonl'), 'utf8')).split('\n')[0]!,
   ).messages[0];
   for (const question of QUESTIONS) {
     const messages = [system, { role: 'user' as const, content: question }];
-    process.stdout.write(`you:   ${question}\nmodel: `);
+    screen.write(`you:   ${question}\nmodel: `);
     const stream = await client.chat.completions.create(
       { model, messages, temperature: 0, stream: true },
       { signal: stop.signal },
     );
-    for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta.content ?? '');
-    process.stdout.write('\n');
+    for await (const chunk of stream) screen.write(chunk.choices[0]?.delta.content ?? '');
+    screen.write('\n');
   }
 }
 
 function sayCurlLines(key: string, model: string): void {
   const address = 'http://127.0.0.1:8787';
-  heading('To go on, start it again (stop it with Ctrl-C):');
-  say('ANNEAL_DATA_DIR=.anneal-quickstart npm start\n');
-  say(`curl ${address}/v1/models -H "Authorization: Bearer ${key}"`);
-  say(`curl ${address}/v1/chat/completions -H "Authorization: Bearer ${key}" -H "Content-Type: application/json" \\
+  screen.heading('To go on, start it again (stop it with Ctrl-C):');
+  screen.say('ANNEAL_DATA_DIR=.anneal-quickstart npm start\n');
+  screen.say(`curl ${address}/v1/models -H "Authorization: Bearer ${key}"`);
+  screen.say(`curl ${address}/v1/chat/completions -H "Authorization: Bearer ${key}" -H "Content-Type: application/json" \\
   -d '{"model": "${model}", "messages": [{"role": "user", "content": "I forgot my password."}]}'`);
-  say(`curl ${address}/v1/fine_tuning/jobs -H "Authorization: Bearer ${key}"`);
+  screen.say(`curl ${address}/v1/fine_tuning/jobs -H "Authorization: Bearer ${key}"`);
 }
 
 // ---- its own key, and what it says
@@ -258,15 +249,6 @@ async function readKey(): Promise<string> {
   await mkdir(home, { recursive: true });
   await writeFile(path, `${key}\n`, { mode: 0o600 });
   return key;
-}
-
-function heading(text: string): void {
-  say(`\n${text}`);
-}
-
-function say(text: string): void {
-  process.stdout.write(`${onBar ? '\n' : ''}${text}\n`);
-  onBar = false;
 }
 
 function seconds(since: number): string {
