@@ -118,9 +118,9 @@ const RULES: Partial<Record<OpName, Rewrite>> = {
   Min: reduction,
   Prod: reduction,
   Mean: reduction,
-  Add: firstOf(constantRight, neutral(0, 'both')),
+  Add: firstOf(neutral(0, 'both'), constantRight),
   Sub: neutral(0, 'right'),
-  Multiply: firstOf(constantRight, neutral(1, 'both'), scalings),
+  Multiply: firstOf(neutral(1, 'both'), scalings, constantRight),
   RealDiv: firstOf(neutral(1, 'right'), division),
 };
 
