@@ -16,13 +16,11 @@ const NODE_API = 'napi-v8';
 const host = (): string => process.env.TFJS_NODE_CDN_STORAGE ?? 'https://storage.googleapis.com/';
 
 /** Throws within CONNECT_TIMEOUT_MS where the host does not answer. */
-async function open(url: string): Promise<Response> {
+async function connect(url: string): Promise<Response> {
   const controller = new AbortController();
   const timer = setTimeout(() => controller.abort(), CONNECT_TIMEOUT_MS);
   try {
-    const response = await fetch(url, { signal: controller.signal });
-    if (!response.ok) throw new Error(`${url} answers ${response.status}`);
-    return response;
+    return await fetch(url, { signal: controller.signal });
   } catch (error) {
     if (controller.signal.aborted)
       throw new Error(`${url} does not answer within ${CONNECT_TIMEOUT_MS / 1000} s`);
@@ -33,6 +31,12 @@ async function open(url: string): Promise<Response> {
   } finally {
     clearTimeout(timer);
   }
+}
+
+async function open(url: string): Promise<Response> {
+  const response = await connect(url);
+  if (!response.ok) throw new Error(`${url} answers ${response.status}`);
+  return response;
 }
 
 async function* withProgress(body: AsyncIterable<Uint8Array>, totalBytes: number) {

@@ -1,6 +1,8 @@
 // Twenty AdamW steps against PyTorch's: losses, gradient norms and the trained numbers at the end.
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { EngineName } from '../../src/engine/engine.ts';
+import { tensorflowIsSetUp } from '../../src/engine/tensorflow-backend.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
 import { planBatch } from '../../src/training/layout.ts';
 import { viewsOf } from '../../src/training/state.ts';
@@ -11,7 +13,7 @@ const SHAPES = [
   { rows: 1, length: 32 },
 ];
 
-const engines = ['cpu', 'onnx'] as const;
+const engines: EngineName[] = ['cpu', 'onnx', ...(tensorflowIsSetUp() ? ['tensorflow' as const] : [])];
 const runs = ['llama3', 'gpt2'].flatMap(model =>
   (['lora', 'full'] as const).flatMap(kind => engines.map(engine => ({ model, kind, engine }))),
 );
