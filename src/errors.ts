@@ -30,6 +30,7 @@ const rules = {
   unknown_url: { status: 404, type: 'invalid_request_error' },
   request_too_large: { status: 413, type: 'invalid_request_error', code: null },
   unsupported_media_type: { status: 415, type: 'invalid_request_error', code: null },
+  client_closed_request: { status: 499, type: 'invalid_request_error' },
   server_error: { status: 500, type: 'server_error', code: null },
   storage_unavailable: { status: 503, type: 'server_error' },
   server_is_overloaded: { status: 503, type: 'service_unavailable_error' },

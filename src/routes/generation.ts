@@ -71,11 +71,14 @@ export const readStop = ({ stop }: SamplingBody): string[] =>
 /** Aborted when the client goes away, or the service stops. */
 export function endOf(app: FastifyInstance, reply: FastifyReply): AbortSignal {
   const gone = new AbortController();
-  reply.raw.once('close', () => gone.abort());
+  // Nobody reads the answer; the log does.
+  reply.raw.once('close', () =>
+    gone.abort(new ApiError('client_closed_request', 'The client has gone away.')),
+  );
   return AbortSignal.any([gone.signal, app.closing]);
 }
 
-/** What a generation that was ended from outside is answered with, where anybody still listens. */
+/** The error of a generation, or what it is answered with when the service stops. */
 export function asEnded(error: unknown, signal: AbortSignal): unknown {
   if (!signal.aborted || error instanceof ApiError) return error;
   return new ApiError('server_is_overloaded', 'The server is shutting down.', { retryAfterSeconds: 2 });

@@ -93,12 +93,16 @@ function sample(logits: Float32Array, temperature: number, topP: number, uniform
 }
 
 /** Logits with biases and penalties; the same array where there are none. Penalties count generated tokens only. */
-function adjust(logits: Float32Array, sampling: Sampling, counts: ReadonlyMap<number, number>): Float32Array {
-  const biases = Object.entries(sampling.logitBias);
+function adjust(
+  logits: Float32Array,
+  sampling: Sampling,
+  biases: readonly [token: number, bias: number][],
+  counts: ReadonlyMap<number, number>,
+): Float32Array {
   const penalised = counts.size > 0 && (sampling.frequencyPenalty !== 0 || sampling.presencePenalty !== 0);
   if (biases.length === 0 && !penalised) return logits;
   const adjusted = logits.slice();
-  for (const [token, bias] of biases) adjusted[Number(token)]! += bias;
+  for (const [token, bias] of biases) adjusted[token]! += bias;
   if (penalised)
     for (const [token, count] of counts)
       adjusted[token]! -= count * sampling.frequencyPenalty + sampling.presencePenalty;
@@ -108,10 +112,14 @@ function adjust(logits: Float32Array, sampling: Sampling, counts: ReadonlyMap<nu
 /** A function from logits [vocab] to the next token, for one choice of a request. It remembers what it chose. */
 export function createSampler(sampling: Sampling, choice: number): (logits: Float32Array) => number {
   const greedy = sampling.temperature < MIN_TEMPERATURE || sampling.topP === 0;
+  const biases = Object.entries(sampling.logitBias).map(([token, bias]): [number, number] => [
+    Number(token),
+    bias,
+  ]);
   const counts = new Map<number, number>();
   let position = 0;
   return logits => {
-    const adjusted = adjust(logits, sampling, counts);
+    const adjusted = adjust(logits, sampling, biases, counts);
     const token = greedy
       ? argMax(adjusted)
       : sample(adjusted, sampling.temperature, sampling.topP, uniformAt(sampling.seed, choice, position));
