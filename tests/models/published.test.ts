@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { architectureOf } from '../../src/models/registry.ts';
-import { readRope } from '../../src/models/rope.ts';
+import type { Rope } from '../../src/models/rope.ts';
 import { goldenDirectory } from './golden.ts';
 
 interface Published {
@@ -10,7 +10,8 @@ interface Published {
   parameters: number;
   /** Those outside the layers, and of the layers the first one's. */
   tensors: Record<string, number[]>;
-  frequencies?: number[];
+  /** By kind of layer, or under `all`. */
+  frequencies?: Record<string, number[]>;
 }
 
 const published: [string, Published][] = Object.entries(
@@ -31,10 +32,20 @@ test.each(published)(
 
 const rotary = published.filter(([, { frequencies }]) => frequencies);
 
+/** Architectures keep their rotary positions so: one for all layers, or one for each kind. */
+interface Turning {
+  rope?: Rope;
+  ropes?: Record<string, Rope>;
+}
+
 test.each(rotary)('%s turns as fast as in transformers', (_, { config, frequencies }) => {
-  const ours = readRope(config, frequencies!.length * 2).frequencies;
-  expect(ours).toHaveLength(frequencies!.length);
-  // float32 in both, whose powers differ in the last bit or two.
-  const errors = frequencies!.map((theirs, i) => Math.abs(ours[i]! / theirs - 1));
-  expect(Math.max(...errors)).toBeLessThan(3e-7);
+  const { architecture, served } = architectureOf(config);
+  const { rope, ropes } = architecture.readConfig(config, served) as Turning;
+  for (const [kind, theirs] of Object.entries(frequencies!)) {
+    const [ours] = kind === 'all' ? [rope, ...Object.values(ropes ?? {})].filter(Boolean) : [ropes?.[kind]];
+    expect(ours?.frequencies).toHaveLength(theirs.length);
+    // float32 in both, whose powers differ in the last bit or two.
+    const errors = theirs.map((each, i) => Math.abs(ours!.frequencies[i]! / each - 1));
+    expect(Math.max(...errors)).toBeLessThan(3e-7);
+  }
 });

@@ -94,6 +94,21 @@ describe('a folder that fits', () => {
     }
   });
 
+  test('with LongRoPE has the positions of its pre-training', async () => {
+    const model = await openModel(goldenDirectory('phi3-longrope'));
+    expect(model.config.max_position_embeddings).toBe(64);
+    expect(model.shape.maxPositions).toBe(32);
+  });
+
+  test('of GPT-NeoX may spell its output as transformers 5 does in memory', async () => {
+    const directory = await copyGolden('gpt-neox');
+    await changeTensors(join(directory, 'model.safetensors'), tensors => {
+      tensors['lm_head.weight'] = tensors['embed_out.weight']!;
+      delete tensors['embed_out.weight'];
+    });
+    expect((await openModel(directory)).weights['embed_out.weight']!.shape).toEqual([96, 32]);
+  });
+
   test('has weights that read as their file says', async () => {
     const model = await openModel(goldenDirectory('llama-f16'));
     const norm = await readTensor(model.weights['model.norm.weight']!);
@@ -226,6 +241,40 @@ describe('a folder that is refused', () => {
     expect(await withConfig('llama3', change)).toContain(message);
   });
 
+  test.each([
+    ['gpt-neox', { hidden_size: 30 }, 'hidden_size 30 is no multiple of num_attention_heads 4'],
+    ['gpt-neox', { rotary_pct: 0.4 }, 'partial_rotary_factor turns 3 of 8 elements of a head'],
+    ['gpt-neox', { hidden_act: 'mish' }, 'hidden_act must be one of gelu, gelu_new'],
+    ['falcon-7b', { alibi: true }, 'alibi true is not served'],
+    ['falcon-40b', { num_kv_heads: 3 }, 'num_kv_heads 3 do not divide'],
+    ['mixtral', { num_experts_per_tok: 9 }, 'num_experts_per_tok 9 of num_local_experts 4'],
+    ['gemma2', { use_bidirectional_attention: true }, 'use_bidirectional_attention true is not served'],
+    [
+      'gemma2',
+      { layer_types: ['full_attention', 'chunked_attention'] },
+      'layer_types must have 2 entries out of',
+    ],
+    ['gemma3', { attn_logit_softcapping: 50 }, 'attn_logit_softcapping 50 is not served'],
+    [
+      'phi3',
+      { rope_parameters: { rope_type: 'yarn' } },
+      'rope_type must be one of default, longrope, not "yarn"',
+    ],
+    [
+      'phi3-longrope',
+      { rope_parameters: { rope_type: 'longrope', short_factor: [1] } },
+      'short_factor of longrope has only 1 entries',
+    ],
+    [
+      'phi3-longrope',
+      { rope_parameters: { rope_type: 'longrope' } },
+      'short_factor of longrope must be a list',
+    ],
+    ['cohere', { num_key_value_heads: 3 }, 'num_attention_heads 4 is no multiple of num_key_value_heads 3'],
+  ])('a config of %s that asks for %j', async (name, change, message) => {
+    expect(await withConfig(name, change)).toContain(message);
+  });
+
   test('a GPT-2 with another activation', async () => {
     expect(await withConfig('gpt2', { activation_function: 'relu' })).toContain('activation_function');
   });
@@ -254,6 +303,14 @@ describe('sliding windows', () => {
       [null, 7],
     ],
     ['llama3', { sliding_window: 3 }, [null, null]],
+    ['mixtral', {}, [6, 6]],
+    ['mixtral', { sliding_window: null }, [null, null]],
+    ['phi3', {}, [6, 6]],
+    ['gemma2', {}, [6, null]],
+    ['gemma2', { layer_types: undefined }, [6, null]],
+    ['gemma3', {}, [6, null]],
+    ['gemma3', { sliding_window_pattern: undefined }, [6, 6]],
+    ['gemma3', { layer_types: ['full_attention', 'sliding_attention'] }, [null, 6]],
   ])('of %s with %j', async (name, change, expected) => {
     expect(await windows(name, change)).toEqual(expected);
   });
