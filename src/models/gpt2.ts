@@ -5,6 +5,8 @@ import { gelu, layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import type { Architecture, Layers, LinearLayer } from './architecture.ts';
 import { type ConfigJson, readChoice, readCount, readFlag, readPositive, refuse } from './config-fields.ts';
+import { mergeHeads, splitHeads } from './heads.ts';
+import { linearLayer, linearTensors } from './linear-layers.ts';
 import { ModelError } from './model-error.ts';
 
 interface Gpt2Config {
@@ -46,11 +48,7 @@ const layerPath = (index: number): string => `transformer.h.${index}`;
 
 function linearLayers(c: Gpt2Config): LinearLayer[] {
   const linear = (name: string, inFeatures: number, outFeatures: number): LinearLayer => ({
-    name,
-    weight: `${name}.weight`,
-    bias: `${name}.bias`,
-    inFeatures,
-    outFeatures,
+    ...linearLayer(name, inFeatures, outFeatures, true),
     transposed: true,
   });
   return Array.from({ length: c.layers }, (_, index) => [
@@ -74,10 +72,7 @@ function tensors(c: Gpt2Config): Record<string, readonly number[]> {
     ['transformer.wte.weight', [c.vocabSize, c.hiddenSize]],
     ['transformer.wpe.weight', [c.maxPositions, c.hiddenSize]],
     ...(c.tied ? [] : [['lm_head.weight', [c.vocabSize, c.hiddenSize]]]),
-    ...linearLayers(c).flatMap(l => [
-      [l.weight, [l.inFeatures, l.outFeatures]],
-      [l.bias, [l.outFeatures]],
-    ]),
+    ...linearTensors(linearLayers(c)),
     ...normPaths(c).flatMap(path => [
       [`${path}.weight`, [c.hiddenSize]],
       [`${path}.bias`, [c.hiddenSize]],
@@ -98,21 +93,18 @@ function norm(c: Gpt2Config, path: string, x: Tensor, layers: Layers): Tensor {
 /** x [rows, length, hidden] -> [rows, length, hidden] */
 function attention(c: Gpt2Config, index: number, x: Tensor, layers: Layers): Tensor {
   const path = `${layerPath(index)}.attn`;
-  const [rows, length] = x.shape as [number, number, number];
-  const headDim = c.hiddenSize / c.heads;
-  const heads = tf
+  const [query, key, value] = tf
     .split(layers.linear(`${path}.c_attn`, x), 3, -1)
-    .map(part => tf.transpose(tf.reshape(part, [rows, length, c.heads, headDim]), [0, 2, 1, 3]));
+    .map(part => splitHeads(part, c.heads)) as [Tensor, Tensor, Tensor];
   const attended = layers.attend({
     layer: index,
-    query: heads[0]!,
-    key: heads[1]!,
-    value: heads[2]!,
-    scale: (c.scaleByHeadDim ? headDim ** -0.5 : 1) / (c.scaleByLayer ? index + 1 : 1),
+    query,
+    key,
+    value,
+    scale: (c.scaleByHeadDim ? (c.hiddenSize / c.heads) ** -0.5 : 1) / (c.scaleByLayer ? index + 1 : 1),
     window: null,
   });
-  const merged = tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), [rows, length, c.hiddenSize]);
-  return layers.linear(`${path}.c_proj`, merged);
+  return layers.linear(`${path}.c_proj`, mergeHeads(attended));
 }
 
 function block(c: Gpt2Config, index: number, x: Tensor, layers: Layers): Tensor {

@@ -12,6 +12,8 @@ import {
   readHeadCounts,
   readPositive,
 } from './config-fields.ts';
+import { mergeHeads } from './heads.ts';
+import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
 import { ModelError } from './model-error.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
 
@@ -131,17 +133,8 @@ const layerPath = (index: number): string => `model.layers.${index}`;
 function layerLinears(c: LlamaConfig, index: number): LinearLayer[] {
   const queries = c.heads * c.headDim;
   const keys = c.kvHeads * c.headDim;
-  const linear = (path: string, inFeatures: number, outFeatures: number, bias: boolean): LinearLayer => {
-    const name = `${layerPath(index)}.${path}`;
-    return {
-      name,
-      weight: `${name}.weight`,
-      bias: bias ? `${name}.bias` : null,
-      inFeatures,
-      outFeatures,
-      transposed: false,
-    };
-  };
+  const linear = (path: string, inFeatures: number, outFeatures: number, bias: boolean): LinearLayer =>
+    linearLayer(`${layerPath(index)}.${path}`, inFeatures, outFeatures, bias);
   return [
     linear('self_attn.q_proj', c.hiddenSize, queries, c.bias.queryKeyValue),
     linear('self_attn.k_proj', c.hiddenSize, keys, c.bias.queryKeyValue),
@@ -156,8 +149,8 @@ function layerLinears(c: LlamaConfig, index: number): LinearLayer[] {
 const linearLayers = (c: LlamaConfig): LinearLayer[] =>
   c.windows.flatMap((_, index) => layerLinears(c, index));
 
-function norms(c: LlamaConfig): [string, number[]][] {
-  const perLayer = c.windows.flatMap((_, index): [string, number[]][] => [
+function norms(c: LlamaConfig): NamedShape[] {
+  const perLayer = c.windows.flatMap((_, index): NamedShape[] => [
     [`${layerPath(index)}.input_layernorm.weight`, [c.hiddenSize]],
     [`${layerPath(index)}.post_attention_layernorm.weight`, [c.hiddenSize]],
     ...(c.queryKeyNorm ? queryKeyNorms(c, index) : []),
@@ -165,7 +158,7 @@ function norms(c: LlamaConfig): [string, number[]][] {
   return [...perLayer, ['model.norm.weight', [c.hiddenSize]]];
 }
 
-const queryKeyNorms = (c: LlamaConfig, index: number): [string, number[]][] => [
+const queryKeyNorms = (c: LlamaConfig, index: number): NamedShape[] => [
   [`${layerPath(index)}.self_attn.q_norm.weight`, [c.headDim]],
   [`${layerPath(index)}.self_attn.k_norm.weight`, [c.headDim]],
 ];
@@ -175,8 +168,7 @@ function tensors(c: LlamaConfig): Record<string, readonly number[]> {
   return Object.fromEntries([
     ['model.embed_tokens.weight', table],
     ...(c.tied ? [] : [['lm_head.weight', table]]),
-    ...linearLayers(c).map(l => [l.weight, [l.outFeatures, l.inFeatures]]),
-    ...linearLayers(c).flatMap(l => (l.bias ? [[l.bias, [l.outFeatures]]] : [])),
+    ...linearTensors(linearLayers(c)),
     ...norms(c),
   ]);
 }
@@ -200,8 +192,7 @@ function attention(c: LlamaConfig, index: number, x: Tensor, angles: Angles, lay
     scale: c.headDim ** -0.5,
     window: c.windows[index]!,
   });
-  const merged = tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), [rows, length, c.heads * c.headDim]);
-  return layers.linear(`${path}.o_proj`, merged);
+  return layers.linear(`${path}.o_proj`, mergeHeads(attended));
 }
 
 /** SwiGLU. */
