@@ -18,6 +18,9 @@ const runs = ['llama3', 'gpt2'].flatMap(model =>
   (['lora', 'full'] as const).flatMap(kind => engines.map(engine => ({ model, kind, engine }))),
 );
 
+/** TensorFlow's rounding is about five times coarser; at step 19, of the smallest gradient, that makes 1.5e-4 (7.8e-5 on onnx). */
+const COARSER_NORM = 3e-4;
+
 /** PEFT's and transformers' names -> ours. */
 const ourName = (name: string) =>
   name.replace(/^base_model\.model\./, '').replace(/\.(lora_[AB])\.weight$/, '.$1');
@@ -60,7 +63,7 @@ describe.each(runs)(
         expect(
           Math.abs(result.gradientNorm / expected.gradient_norm - 1),
           `gradient norm ${index + 1}`,
-        ).toBeLessThan(1e-4);
+        ).toBeLessThan(engine === 'tensorflow' ? COARSER_NORM : 1e-4);
       }
       const { tensors } = await readHeader(join(golden(model), `trajectory-${kind}.safetensors`));
       const views = viewsOf(trainer.state.parameters, trainer.trained.state);
