@@ -1,5 +1,5 @@
 // Opening model folders: what is read from them, and how each kind of broken folder is refused.
-import { rm, truncate, writeFile } from 'node:fs/promises';
+import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readTensor } from '../../src/formats/safetensors.ts';
@@ -157,6 +157,12 @@ describe('a folder that is refused', () => {
         'FalconForCausalLM, MixtralForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM, CohereForCausalLM',
     );
     expect(await withConfig('llama3', { architectures: null })).toContain('none (model_type "llama")');
+  });
+
+  test('every architecture that is known is in docs/models.md', async () => {
+    const known = (await withConfig('llama3', { architectures: null })).split('known are ')[1]!.split(', ');
+    const page = await readFile(join(import.meta.dirname, '../../docs/models.md'), 'utf8');
+    expect(known.filter(name => !page.includes(`\`${name}\``))).toEqual([]);
   });
 
   test('a missing tensor', async () => {
