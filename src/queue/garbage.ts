@@ -1,7 +1,9 @@
-// Removes a job's objects that no row names: old checkpoints, and what killed runs left behind.
+// Removes a job's objects that no row names: old checkpoints, and what killed runs left behind. The lease of a job that has
+// ended runs on until this is done, so that somebody else does it when we die before.
 import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
-import { findUsedKeys } from '../store/runs.ts';
+import { endLease } from '../store/leases.ts';
+import { dropUnservedCheckpoints, findUsedKeys } from '../store/runs.ts';
 
 export interface GarbageDeps {
   readonly pool: pg.Pool;
@@ -23,4 +25,11 @@ export async function cleanJob({ pool, blobs }: GarbageDeps, { jobId, attempt }:
   if (found.length === 0) return;
   const used = await findUsedKeys(pool, jobId); // after listing: what was stored meanwhile is not in the list
   for (const key of found) if (!used.has(key)) await blobs.delete(key);
+}
+
+/** Nothing for a job that goes on, except objects of earlier attempts. */
+export async function cleanEndedJob(deps: GarbageDeps, job: CleanedJob): Promise<void> {
+  await dropUnservedCheckpoints(deps.pool, job.jobId);
+  await cleanJob(deps, job);
+  await endLease(deps.pool, job.jobId);
 }

@@ -14,7 +14,6 @@ import { insertModel, type NewModel, readModel, type StoredFile } from '../store
 import {
   dropOldModels,
   dropOldResumePoints,
-  dropUnservedCheckpoints,
   findCheckpointFiles,
   findRootModel,
   insertCheckpoint,
@@ -225,7 +224,6 @@ async function recordFinish(recorder: Recorder, said: Said<'finished'>): Promise
         blobKey: stored.key,
       });
     }
-    await dropUnservedCheckpoints(tx, job.id);
     await writeSuccess(tx, job.id, {
       fineTunedModel: model.id,
       trainedTokens: said.trainedTokens,

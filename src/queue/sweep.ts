@@ -4,9 +4,9 @@ import type { Blobs } from '../blobs/blobs.ts';
 import type { Logger } from '../log.ts';
 import { inTransaction } from '../store/database.ts';
 import { appendEvents } from '../store/events.ts';
-import { findWaitingJobs, type LostJob, takeBackLostJobs } from '../store/leases.ts';
-import { dropUnservedCheckpoints, findResumePoint, findUncleanJobs, writeFailure } from '../store/runs.ts';
-import { cleanJob } from './garbage.ts';
+import { findWaitingJobs, type LostJob, letLeaseRunOut, takeBackLostJobs } from '../store/leases.ts';
+import { findResumePoint, findUncleanJobs, writeFailure } from '../store/runs.ts';
+import { cleanEndedJob } from './garbage.ts';
 import { dbOf, type Queue, type QueueName, queueChannel } from './queue.ts';
 import * as say from './run-events.ts';
 
@@ -46,6 +46,7 @@ async function tell(tx: pg.PoolClient, job: LostJob): Promise<void> {
 async function giveUp(tx: pg.PoolClient, job: LostJob): Promise<void> {
   const message = `The worker was lost ${job.lostLeases} times in a row without reaching a checkpoint. If the job takes more memory than its machine has, lower max_length, batch_size or rank in method.supervised.hyperparameters, or give the worker more.`;
   await writeFailure(tx, job.id, { code: 'server_error', message, param: null });
+  await letLeaseRunOut(tx, job.id); // whoever sweeps next removes its objects
   await appendEvents(tx, job.id, [say.failed(message)]);
 }
 
@@ -65,7 +66,6 @@ async function sendMissingMessages({ pool, queue }: SweepDeps): Promise<void> {
 
 async function cleanEndedJobs({ pool, blobs }: SweepDeps): Promise<void> {
   for (const jobId of await findUncleanJobs(pool)) {
-    await dropUnservedCheckpoints(pool, jobId);
-    await cleanJob({ pool, blobs }, { jobId, attempt: Number.POSITIVE_INFINITY });
+    await cleanEndedJob({ pool, blobs }, { jobId, attempt: Number.POSITIVE_INFINITY });
   }
 }

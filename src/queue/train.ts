@@ -14,7 +14,7 @@ import type { Notifications } from '../store/notifications.ts';
 import { countCrash, findResumePoint, readRun, writeFailure } from '../store/runs.ts';
 import type { Store } from './artifacts.ts';
 import { crashMessage, crashReason, errorReason } from './crash.ts';
-import { cleanJob } from './garbage.ts';
+import { cleanEndedJob } from './garbage.ts';
 import { InputMissing, prepareSpec } from './inputs.ts';
 import { keepLease, type LeaseKeeper } from './lease-keeper.ts';
 import type { Queue } from './queue.ts';
@@ -57,7 +57,7 @@ export async function train(deps: TrainDeps, lease: Lease): Promise<void> {
   } finally {
     keeper.close();
     await deps.work.remove(folder).catch(error => log.warn({ error }, 'a work folder was not removed'));
-    await cleanJob(deps, lease).catch(error => log.warn({ error }, 'a job was not cleaned up'));
+    await cleanEndedJob(deps, lease).catch(error => log.warn({ error }, 'a job was not cleaned up'));
   }
 }
 

@@ -6,7 +6,7 @@ import { type FileKind, toJobError, type ValidationReport, validateTrainingFile 
 import type { Logger } from '../log.ts';
 import { appendEvents, type NewEvent } from '../store/events.ts';
 import type { JobError } from '../store/jobs.ts';
-import { fenced, JobEnded, type Lease, LeaseLost, releaseLease } from '../store/leases.ts';
+import { endLease, fenced, JobEnded, type Lease, LeaseLost, releaseLease } from '../store/leases.ts';
 import type { Notifications } from '../store/notifications.ts';
 import { findInputFile, type Run, readRun, writeFailure } from '../store/runs.ts';
 import { InputMissing } from './inputs.ts';
@@ -41,6 +41,7 @@ export async function validateFiles(deps: ValidateDeps, lease: Lease): Promise<v
     else await giveUp({ ...deps, log }, lease, reason);
   } finally {
     keeper.close();
+    await endLease(deps.pool, lease.jobId).catch(() => undefined); // it runs out by itself
   }
 }
 

@@ -75,10 +75,10 @@ function key({ jobId, attempt, runnerId }: Lease): [string, number, string] {
   return [jobId, attempt, runnerId];
 }
 
-/** The heartbeat. Returns the job's status, or null when the lease is lost. */
+/** The heartbeat. Returns the job's status, or null when the lease is lost. The lease of a job that has ended just runs out. */
 export async function extendLease(db: Queryable, lease: Lease): Promise<JobStatus | null> {
   const { rows } = await db.query<{ status: JobStatus }>(
-    `update jobs set lease_until = case when status = any($5) then null else now() + make_interval(secs => $4) end
+    `update jobs set lease_until = case when status = any($5) then lease_until else now() + make_interval(secs => $4) end
      where ${held} returning status`,
     [...key(lease), lease.leaseSeconds, TERMINAL_STATUSES],
   );
@@ -112,6 +112,19 @@ export async function releaseLease(db: Queryable, lease: Lease, status: JobStatu
     `update jobs set runner_id = null, lease_until = null, estimated_finish = null, status = $4 where ${held}`,
     [...key(lease), status],
   );
+}
+
+/** Of a job that has ended and is to be cleaned up. */
+export async function letLeaseRunOut(db: Queryable, jobId: string): Promise<void> {
+  await db.query('update jobs set lease_until = now() where id = $1', [jobId]);
+}
+
+/** Of a job that has ended: nothing is left to be done for it. */
+export async function endLease(db: Queryable, jobId: string): Promise<void> {
+  await db.query('update jobs set lease_until = null where id = $1 and status = any($2)', [
+    jobId,
+    TERMINAL_STATUSES,
+  ]);
 }
 
 /** A job that was paused and resumed before its runner saw it just goes on. */

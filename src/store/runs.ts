@@ -211,19 +211,22 @@ export async function dropOldModels(db: Queryable, jobId: string, keep: number):
   );
 }
 
-/** A run that is over needs neither the checkpoints for resuming nor the best one of long ago. */
+/** A job that has ended needs neither the checkpoints for resuming nor the best one of long ago. */
 export async function dropUnservedCheckpoints(db: Queryable, jobId: string): Promise<void> {
-  await db.query(`delete from job_checkpoints where job_id = $1 and (kind = 'resume' or model is null)`, [
-    jobId,
-  ]);
+  await db.query(
+    `delete from job_checkpoints using jobs
+     where jobs.id = job_id and job_id = $1 and status = any($2) and (kind = 'resume' or job_checkpoints.model is null)`,
+    [jobId, TERMINAL_STATUSES],
+  );
 }
 
-/** Jobs that have ended and still hold such checkpoints: cancelled while nobody ran them. */
+/** Jobs that have ended and were not cleaned up: cancelled while nobody ran them, or ended by a runner that then died. */
 export async function findUncleanJobs(db: Queryable): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>(
-    `select distinct jobs.id from job_checkpoints join jobs on jobs.id = job_id
-     where (kind = 'resume' or job_checkpoints.model is null) and status = any($1)`,
-    [TERMINAL_STATUSES],
+    `select id from jobs where status in ('succeeded', 'failed', 'cancelled') and lease_until < now()
+     union select jobs.id from job_checkpoints join jobs on jobs.id = job_id
+       where (kind = 'resume' or job_checkpoints.model is null)
+         and status in ('succeeded', 'failed', 'cancelled') and lease_until is null`,
   );
   return rows.map(row => row.id);
 }
@@ -252,7 +255,7 @@ export interface Result {
 export async function writeSuccess(db: Queryable, jobId: string, result: Result): Promise<void> {
   await db.query(
     `update jobs set status = 'succeeded', fine_tuned_model = $2, trained_tokens = $3, manifest = $4,
-       result_files = $5, finished_at = now(), estimated_finish = null, error = null, lease_until = null
+       result_files = $5, finished_at = now(), estimated_finish = null, error = null
      where id = $1`,
     [jobId, result.fineTunedModel, result.trainedTokens, toJsonb(result.manifest), result.resultFiles],
   );
@@ -260,7 +263,7 @@ export async function writeSuccess(db: Queryable, jobId: string, result: Result)
 
 export async function writeFailure(db: Queryable, jobId: string, error: JobError): Promise<void> {
   await db.query(
-    `update jobs set status = 'failed', error = $2, finished_at = now(), estimated_finish = null, lease_until = null
+    `update jobs set status = 'failed', error = $2, finished_at = now(), estimated_finish = null
      where id = $1`,
     [jobId, toJsonb(error)],
   );

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import type { Worker } from '../../src/queue/worker.ts';
 import { useDatabase } from '../support/postgres.ts';
 import type { Script } from './scripted-trainer.ts';
@@ -19,6 +19,9 @@ import {
   waitFor,
   waitForStatus,
 } from './setting.ts';
+
+/** A machine that runs all tests at once is slow. */
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
 const database = useDatabase();
 let setting: Setting;

@@ -5,15 +5,15 @@ import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promise
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { openS3 } from '../../src/blobs/s3.ts';
 import { migrateQueue } from '../../src/queue/queue.ts';
 import { startEmbeddedPostgres } from '../../src/store/embedded-postgres.ts';
 import { migrate } from '../../src/store/migrate.ts';
-import { useDatabase } from '../support/postgres.ts';
+import { createDatabase, useDatabase } from '../support/postgres.ts';
 import { openProxy, throughPort } from '../support/proxy.ts';
 import { useS3 } from '../support/s3.ts';
-import { isAlive, startWorkerProcess, trainersOf } from './processes.ts';
+import { isAlive, startWorkerProcess, trainersOf, type WorkerProcess } from './processes.ts';
 import type { Script } from './scripted-trainer.ts';
 import {
   chatLines,
@@ -29,11 +29,16 @@ import {
   waitForStatus,
 } from './setting.ts';
 
+/** A machine that runs all tests at once is slow. */
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
+
 const database = useDatabase();
 const s3 = useS3();
 let setting: Setting;
 let directory = '';
 let diary = '';
+/** Undone after each test, the last first, however it went. */
+let undo: (() => Promise<unknown>)[] = [];
 /** Of a run that nothing disturbed, with the real trainer. */
 let undisturbed: Record<string, unknown>[] = [];
 const STEPS = 60;
@@ -56,6 +61,22 @@ beforeEach(async () => {
   diary = join(directory, `${Math.random()}`);
   await writeFile(diary, '');
 });
+
+afterEach(async () => {
+  for (const step of undo.reverse()) await step();
+  undo = [];
+});
+
+async function start(options?: Parameters<Setting['startWorker']>[0], where = setting): Promise<void> {
+  const worker = await where.startWorker(options);
+  undo.push(() => worker.close());
+}
+
+async function startProcess(environment = environmentOf(setting)): Promise<WorkerProcess> {
+  const worker = await startWorkerProcess(environment);
+  undo.push(() => worker.end('SIGKILL'));
+  return worker;
+}
 
 async function realJob({ putFile }: Setting): Promise<JobOptions> {
   return {
@@ -99,7 +120,7 @@ async function expectUndisturbed({ pool }: Setting, id: string): Promise<void> {
 
 test('a trainer that dies goes on from its last checkpoint', async () => {
   const plain = await scriptedJob({ steps: 20, stepsPerEpoch: 10, resumeEvery: 4 });
-  const worker = await setting.startWorker({ trainerModule: SCRIPTED_TRAINER });
+  await start({ trainerModule: SCRIPTED_TRAINER });
   await waitForStatus(setting.pool, plain, 'succeeded');
   await writeFile(diary, '');
   const deaths: Script['deaths'] = {
@@ -116,12 +137,11 @@ test('a trainer that dies goes on from its last checkpoint', async () => {
     'The training process ended unexpectedly with exit code 3; the job goes on from step 8',
     'The training process ended unexpectedly with exit code 0; the job goes on from step 12',
   ]);
-  await worker.close();
 });
 
 test('a trainer that dies again and again before a checkpoint fails the job, and says what to change', async () => {
   const death = { afterStep: 1, how: 'SIGKILL' } as const;
-  const worker = await setting.startWorker({ trainerModule: SCRIPTED_TRAINER });
+  await start({ trainerModule: SCRIPTED_TRAINER });
   const id = await scriptedJob({ deaths: { 1: death, 2: death, 3: death, 4: death } });
   const { error } = await waitForStatus(setting.pool, id, 'failed');
   expect(error).toMatchObject({ code: 'server_error', param: null });
@@ -129,11 +149,10 @@ test('a trainer that dies again and again before a checkpoint fails the job, and
     /3 times in a row.*Lower max_length, batch_size or rank/,
   );
   expect((await readDiary()).filter(line => line.endsWith('start'))).toHaveLength(3);
-  await worker.close();
 });
 
 test('the real trainer killed with -9 at random moments', async () => {
-  const worker = await setting.startWorker();
+  await start();
   const id = await setting.createJob(await realJob(setting));
   for (let kill = 0; kill < 3; kill++) {
     const steps = (await readLosses(setting.pool, id)).length;
@@ -144,15 +163,14 @@ test('the real trainer killed with -9 at random moments', async () => {
     await sleep(300 * Math.random());
     for (const pid of await trainersOf(process.pid)) process.kill(pid, 'SIGKILL');
   }
-  await waitForStatus(setting.pool, id, 'succeeded', 90_000);
+  await waitForStatus(setting.pool, id, 'succeeded', 180_000);
   await expectUndisturbed(setting, id);
-  await worker.close();
-}, 120_000);
+}, 240_000);
 
 test('a worker killed with -9 at random moments takes its trainer along, and the next one goes on', async () => {
   const id = await setting.createJob(await realJob(setting));
   for (let kill = 0; kill < 3; kill++) {
-    const worker = await startWorkerProcess(environmentOf(setting));
+    const worker = await startProcess();
     const steps = (await readLosses(setting.pool, id)).length;
     await waitFor(
       'progress',
@@ -166,37 +184,41 @@ test('a worker killed with -9 at random moments takes its trainer along, and the
       return !alive.includes(true);
     });
   }
-  const worker = await startWorkerProcess(environmentOf(setting));
-  await waitForStatus(setting.pool, id, 'succeeded', 90_000);
+  await startProcess();
+  await waitForStatus(setting.pool, id, 'succeeded', 180_000);
   await expectUndisturbed(setting, id);
-  await worker.end('SIGTERM');
-}, 180_000);
+}, 300_000);
 
 test('a runner that is late changes nothing: stopped, overtaken, and let go on', async () => {
   const id = await setting.createJob(await realJob(setting));
-  const late = await startWorkerProcess(environmentOf(setting));
+  const late = await startProcess();
   await waitFor('progress', async () => (await readLosses(setting.pool, id)).length > 10);
   const [trainer] = await trainersOf(late.pid);
   late.child.kill('SIGSTOP'); // its trainer goes on and fills its ears
   const first = (await readJob(setting.pool, id)).attempt;
-  const other = await startWorkerProcess(environmentOf(setting));
+  await startProcess();
   await waitFor('the job to be taken', async () => (await readJob(setting.pool, id)).attempt !== first);
   late.child.kill('SIGCONT');
   await waitFor('the late trainer to be gone', async () => !(await isAlive(trainer!)));
-  await waitForStatus(setting.pool, id, 'succeeded', 90_000);
+  await waitForStatus(setting.pool, id, 'succeeded', 180_000);
   await expectUndisturbed(setting, id);
-  await Promise.all([late.end('SIGTERM'), other.end('SIGTERM')]);
-}, 120_000);
+}, 240_000);
 
 test('Postgres is killed and started again in the middle', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'anneal-test-restart-'));
   let server = await startEmbeddedPostgres({ directory: join(folder, 'postgres') });
+  undo.push(async () => {
+    await server.stop();
+    await rm(folder, { recursive: true, force: true });
+  });
   const proxy = await openProxy(portOf(server.url));
+  undo.push(() => proxy.close());
   const databaseUrl = throughPort(server.url, proxy.port);
   await migrate(databaseUrl);
   await migrateQueue(databaseUrl);
   const own = await openSetting({ databaseUrl });
-  const worker = await own.startWorker();
+  undo.push(() => own.close());
+  await start({}, own);
   const id = await own.createJob(await realJob(own));
   const attempts: unknown[] = [];
   for (const how of ['SIGKILL', 'stop'] as const) {
@@ -214,55 +236,62 @@ test('Postgres is killed and started again in the middle', async () => {
     proxy.restore(portOf(server.url));
     await waitFor('the database', () => own.pool.query('select 1').catch(() => null));
   }
-  await waitForStatus(own.pool, id, 'succeeded', 90_000);
+  await waitForStatus(own.pool, id, 'succeeded', 180_000);
   await expectUndisturbed(own, id);
   attempts.push((await readJob(own.pool, id)).attempt);
   expect(new Set(attempts).size, 'the same runner goes on').toBe(1);
-  await worker.close();
-  await own.close();
-  await proxy.close();
-  await server.stop();
-  await rm(folder, { recursive: true, force: true });
-}, 180_000);
+}, 300_000);
 
 test('the object store is away for a while', async () => {
   const proxy = await openProxy(portOf(s3.settings.endpoint!));
+  undo.push(() => proxy.close());
   const endpoint = throughPort(s3.settings.endpoint!, proxy.port);
-  const own = await openSetting({ databaseUrl: database.url, blobs: openS3({ ...s3.settings, endpoint }) });
-  const worker = await own.startWorker();
+  const other = await createDatabase();
+  undo.push(() => other.drop());
+  const own = await openSetting({ databaseUrl: other.url, blobs: openS3({ ...s3.settings, endpoint }) });
+  undo.push(() => own.close());
+  await start({}, own);
   const id = await own.createJob(await realJob(own));
   await waitFor('progress', async () => (await readLosses(own.pool, id)).length > 3);
   proxy.cut();
   await sleep(12_000);
   expect((await readJob(own.pool, id)).status).toBe('running');
   proxy.restore();
-  await waitForStatus(own.pool, id, 'succeeded', 90_000);
+  await waitForStatus(own.pool, id, 'succeeded', 180_000);
   await expectUndisturbed(own, id);
   expect((await readJob(own.pool, id)).crashes).toBe(0);
-  await worker.close();
-  await own.close();
-  await proxy.close();
-}, 120_000);
+}, 240_000);
 
 test('two workers share the jobs: each is run once', async () => {
   const jobs = [];
   for (let count = 0; count < 6; count++)
     jobs.push(await scriptedJob({ steps: 20, stepMs: 25, stepsPerEpoch: 20 }));
   const environment = { ...environmentOf(setting), TEST_TRAINER: SCRIPTED_TRAINER };
-  const workers = await Promise.all([1, 2].map(() => startWorkerProcess(environment)));
+  await Promise.all([1, 2].map(() => startProcess(environment)));
   const runners = new Set<unknown>();
   for (const job of jobs) runners.add((await waitForStatus(setting.pool, job, 'succeeded')).runner_id);
   expect(runners.size).toBe(2);
   expect((await readDiary()).filter(line => line.endsWith(' start'))).toHaveLength(6);
-  await Promise.all(workers.map(worker => worker.end('SIGTERM')));
 });
 
 test('a message that was lost is sent again', async () => {
   const id = await scriptedJob({});
   await setting.queue.boss.deleteAllJobs('validate-files');
-  const worker = await setting.startWorker({ trainerModule: SCRIPTED_TRAINER });
+  await start({ trainerModule: SCRIPTED_TRAINER });
   await waitForStatus(setting.pool, id, 'succeeded');
-  await worker.close();
+});
+
+test('what a runner left that died right after the end of its job is removed by another', async () => {
+  await start({ trainerModule: SCRIPTED_TRAINER });
+  const id = await scriptedJob({});
+  await waitForStatus(setting.pool, id, 'succeeded');
+  await waitFor('the lease to end', async () => !(await readJob(setting.pool, id)).lease_until);
+  const left = `jobs/${id}/2/resume-step-6/state.json`;
+  await setting.blobs.put(left, Buffer.from('x'));
+  await setting.pool.query(`update jobs set lease_until = now() + interval '1 s' where id = $1`, [id]);
+  await waitFor('the object to go', async () => (await setting.blobs.size(left)) === null);
+  await waitFor('the lease to end', async () => !(await readJob(setting.pool, id)).lease_until);
+  expect(await readJob(setting.pool, id)).toMatchObject({ status: 'succeeded' });
 });
 
 test('a job that loses worker after worker is not tried for ever', async () => {
@@ -271,10 +300,9 @@ test('a job that loses worker after worker is not tried for ever', async () => {
     `update jobs set status = 'running', lease_until = now() - interval '1 s', lost_leases = 19 where id = $1`,
     [id],
   );
-  const worker = await setting.startWorker({ trainerModule: SCRIPTED_TRAINER });
+  await start({ trainerModule: SCRIPTED_TRAINER });
   const { error } = await waitForStatus(setting.pool, id, 'failed');
   expect((error as { message: string }).message).toContain('The worker was lost 20 times in a row');
-  await worker.close();
 });
 
 test('folders of dead workers are removed at the start, those of living ones are not', async () => {
@@ -285,11 +313,10 @@ test('folders of dead workers are removed at the start, those of living ones are
   const elsewhere = folder('another-host', 1);
   for (const path of [dead, alive, elsewhere]) await mkdir(path, { recursive: true });
   await writeFile(join(elsewhere, 'alive'), '');
-  const worker = await setting.startWorker();
+  await start();
   await expect(access(dead)).rejects.toThrow('ENOENT');
   await access(alive);
   await access(elsewhere);
-  await worker.close();
 });
 
 function portOf(url: string): number {

@@ -205,7 +205,7 @@ export async function readJob(
 export async function waitFor<T>(
   what: string,
   read: () => Promise<T | null | undefined | false>,
-  timeoutMs = 60_000,
+  timeoutMs = 120_000,
 ): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
@@ -216,7 +216,7 @@ export async function waitFor<T>(
   }
 }
 
-export async function waitForStatus(pool: pg.Pool, id: string, status: string, timeoutMs = 60_000) {
+export async function waitForStatus(pool: pg.Pool, id: string, status: string, timeoutMs = 120_000) {
   return waitFor(
     `${id} to be ${status}`,
     async () => {

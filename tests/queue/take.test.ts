@@ -1,9 +1,12 @@
 // Taking messages: nobody waits for a row while holding a message, so nobody who holds the row can wait in a circle.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { inTransaction } from '../../src/store/database.ts';
 import { changeJobStatus } from '../../src/store/jobs.ts';
 import { useDatabase } from '../support/postgres.ts';
 import { openSetting, SCRIPTED_TRAINER, type Setting, scripted, waitFor, waitForStatus } from './setting.ts';
+
+/** A machine that runs all tests at once is slow. */
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
 const database = useDatabase();
 let setting: Setting;

@@ -53,8 +53,10 @@ describe('migrate', () => {
 
   test('says what is missing', async () => {
     expect(await missingMigrations(full.pool)).toEqual([]);
-    await add('0001-a.sql', 'select 1');
-    await add('0002-b.sql', 'select 1');
-    expect(await missingMigrations(full.pool, folder)).toEqual(['0002-b.sql']);
+    const { rows } = await full.pool.query('select number from migrations order by number');
+    for (const { number } of rows) await add(`${String(number).padStart(4, '0')}-a.sql`, 'select 1');
+    const next = `${String(rows.length + 1).padStart(4, '0')}-b.sql`;
+    await add(next, 'select 1');
+    expect(await missingMigrations(full.pool, folder)).toEqual([next]);
   });
 });
