@@ -10,8 +10,8 @@ const examples = readTrajectory('llama3', 'lora')
 const lengths = examples.map(({ tokens }) => tokens.length);
 
 /** One step; the loss and the numbers after it. */
-async function stepWith(shapes: MicroBatchShape[], oneByOne: boolean, dropout = 0) {
-  const trainer = await openGolden({ model: 'llama3', kind: 'lora', engine: 'onnx', shapes, dropout });
+async function stepWith(model: string, shapes: MicroBatchShape[], oneByOne: boolean, dropout = 0) {
+  const trainer = await openGolden({ model, kind: 'lora', engine: 'onnx', shapes, dropout });
   const plan = oneByOne
     ? examples.map((_, place) => ({ shape: shapes[0]!, rows: [[place]] }))
     : planBatch(lengths, shapes, { hiddenSize: 32 });
@@ -39,28 +39,30 @@ function expectSame(actual: Awaited<ReturnType<typeof stepWith>>, expected: type
   });
 }
 
-describe('a batch', () => {
+const MODELS = ['llama3', 'gpt2', 'gpt-neox', 'falcon-40b', 'mixtral', 'gemma2', 'gemma3', 'phi3', 'cohere'];
+
+describe.each(MODELS)('a batch on %s', model => {
   it('gives the same step packed into rows as one example at a time', async () => {
-    const alone = await stepWith([{ rows: 1, length: 24 }], true);
-    const packed = await stepWith([{ rows: 1, length: 128 }], false);
+    const alone = await stepWith(model, [{ rows: 1, length: 24 }], true);
+    const packed = await stepWith(model, [{ rows: 1, length: 128 }], false);
     expect(alone.runs).toBe(8);
     expect(packed.runs).toBeLessThan(3);
     expectSame(packed, alone);
   });
 
   it('gives the same step in eight micro-batches of one row as in one of eight', async () => {
-    const eight = await stepWith([{ rows: 1, length: 24 }], true);
-    const one = await stepWith([{ rows: 8, length: 24 }], false);
+    const eight = await stepWith(model, [{ rows: 1, length: 24 }], true);
+    const one = await stepWith(model, [{ rows: 8, length: 24 }], false);
     expect(one.runs).toBe(1);
     expectSame(one, eight);
   });
 
   it('gives the same bits twice, with dropout too, and other numbers without it', async () => {
     const shapes = [{ rows: 2, length: 32 }];
-    const first = await stepWith(shapes, false, 0.2);
-    const second = await stepWith(shapes, false, 0.2);
+    const first = await stepWith(model, shapes, false, 0.2);
+    const second = await stepWith(model, shapes, false, 0.2);
     expect(second.m).toEqual(first.m);
     expect(second.loss).toBe(first.loss);
-    expect((await stepWith(shapes, false)).loss).not.toBe(first.loss);
+    expect((await stepWith(model, shapes, false)).loss).not.toBe(first.loss);
   });
 });
