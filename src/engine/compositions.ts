@@ -70,9 +70,10 @@ function crossEntropyTerms(
 ): Tensor[] {
   const { places, targets, hidden } = rows;
   const logits = softcap(tf.matMul(hidden as never, weight as never, false, true), cap);
+  const ownLogits = tf.gather(logits, targets, 1, 1); // [rows]
   const terms = [
-    tf.sub(tf.logSumExp(logits, -1), tf.gather(logits, targets, 1, 1)).sum(),
-    logits.argMax(-1).equal(targets).toInt().sum(),
+    tf.logSumExp(logits, -1).sub(ownLogits).sum(),
+    ownLogits.greaterEqual(logits.max(-1)).toInt().sum(),
   ];
   if (gradients === 'none') return terms;
   const slope = cap === null ? tf.onesLike(logits) : softcapSlope(logits, cap);

@@ -105,7 +105,7 @@ export function rotary(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
 export interface CrossEntropySums {
   /** Scalar float32: sum of -log p(target) over the rows that have a target. */
   readonly lossSum: Tensor;
-  /** Scalar int32: rows whose most probable token is the target. */
+  /** Scalar int32: rows where no token is more probable than the target. */
   readonly correct: Tensor;
   /** Scalar int32: rows that have a target. */
   readonly count: Tensor;

@@ -1,7 +1,9 @@
 // How Anneal's own ops, all but the cross-entropy, are computed in ONNX.
-import type { Node } from '../graph.ts';
+import { sizeOf } from '../arrays.ts';
+import type { Node, Value } from '../graph.ts';
 import { CONTRIB, type Lowering } from './lowering.ts';
 import type { Rule } from './rules.ts';
+import { emitInTiles } from './tiles.ts';
 
 const epsilonOf = ({ attributes }: Node) => ({
   axis: { int: -1 },
@@ -18,46 +20,62 @@ const shifted = (to: Lowering, a: string, term: number) => to.emit('Add', [a, to
 const layerNorm: Rule = (to, node, x, y) =>
   to.emit('LayerNormalization', x, { attributes: epsilonOf(node), outputs: y });
 
+type Body = (to: Lowering, tiles: readonly string[], outputs?: readonly string[]) => string;
+
+/** A rule that works row by row on those inputs that have rows; the others come whole to every tile. */
+const tiled =
+  (body: (whole: readonly string[]) => Body): Rule =>
+  (to, { inputs, outputs }, x, [y]) => {
+    const width = outputs[0]!.shape.at(-1)!;
+    const rows = sizeOf(outputs[0]!.shape) / width;
+    const byRow = (value: Value) => value.shape.length > 1 || inputs.every(({ shape }) => shape.length === 1);
+    const matrices = inputs.flatMap((value, i) =>
+      byRow(value) ? [{ name: x[i]!, width: value.shape.at(-1)! }] : [],
+    );
+    const whole = x.filter((_, i) => !byRow(inputs[i]!));
+    emitInTiles(to, matrices, [rows, width], { name: y!, shape: outputs[0]!.shape }, body(whole));
+  };
+
 /** scale * (g - mean(g) - c * mean(g c) * scale^2), where g = dy * weight and c = x - mean. */
-const layerNormGrad: Rule = (to, _node, [dy, x, weight, mean, scale], y) => {
+const layerNormGrad = tiled(([weight]) => (to, [dy, x, mean, scale], outputs) => {
   const g = times(to, dy!, weight!);
   const centred = to.emit('Sub', [x!, mean!]);
   const slope = times(to, meanOfRows(to, times(to, g, centred)), times(to, scale!, scale!));
   const level = to.emit('Sub', [g, meanOfRows(to, g)]);
-  to.emit('Mul', [to.emit('Sub', [level, times(to, centred, slope)]), scale!], { outputs: y });
-};
+  return to.emit('Mul', [to.emit('Sub', [level, times(to, centred, slope)]), scale!], { outputs });
+});
 
 /** ONNX Runtime's name for it, in ONNX's own domain. */
 const rmsNorm: Rule = (to, node, x, y) =>
   to.emit('SimplifiedLayerNormalization', x, { attributes: epsilonOf(node), outputs: y });
 
 /** scale * (g - x * mean(g x) * scale^2), where g = dy * weight. */
-const rmsNormGrad: Rule = (to, _node, [dy, x, weight, scale], y) => {
+const rmsNormGrad = tiled(([weight]) => (to, [dy, x, scale], outputs) => {
   const g = times(to, dy!, weight!);
   const slope = times(to, meanOfRows(to, times(to, g, x!)), times(to, scale!, scale!));
-  to.emit('Mul', [to.emit('Sub', [g, times(to, x!, slope)]), scale!], { outputs: y });
-};
+  return to.emit('Mul', [to.emit('Sub', [g, times(to, x!, slope)]), scale!], { outputs });
+});
 
 const CUBIC = 0.044715;
 const SLOPE = 2 * Math.sqrt(2 / Math.PI);
 
 /** With s = sigmoid(x v), v = a (1 + b x^2): dy * (s + x s (1 - s) (a + 3 a b x^2)). */
-const geluGrad: Rule = (to, _node, [dy, x], y) => {
+const geluGrad = tiled(() => (to, [dy, x], outputs) => {
   const square = times(to, x!, x!);
   const s = to.emit('Sigmoid', [times(to, x!, shifted(to, scaled(to, square, SLOPE * CUBIC), SLOPE))]);
   const out = times(to, x!, s);
   const rest = to.emit('Sub', [out, times(to, out, s)]);
   const slope = times(to, rest, shifted(to, scaled(to, square, 3 * SLOPE * CUBIC), SLOPE));
-  to.emit('Mul', [dy!, to.emit('Add', [s, slope])], { outputs: y });
-};
+  return to.emit('Mul', [dy!, to.emit('Add', [s, slope])], { outputs });
+});
 
 /** dy * (s + x s (1 - s)), s = sigmoid(x). */
-const siluGrad: Rule = (to, _node, [dy, x], y) => {
+const siluGrad = tiled(() => (to, [dy, x], outputs) => {
   const s = to.emit('Sigmoid', [x!]);
   const out = times(to, x!, s);
   const rest = to.emit('Sub', [out, times(to, out, s)]);
-  to.emit('Mul', [dy!, to.emit('Add', [s, rest])], { outputs: y });
-};
+  return to.emit('Mul', [dy!, to.emit('Add', [s, rest])], { outputs });
+});
 
 /** The op takes tables by position: every row's every place is a position of its own. */
 const rotary: Rule = (to, { inputs }, [x, cos, sin], y) => {

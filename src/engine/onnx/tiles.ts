@@ -1,0 +1,67 @@
+// Runs nodes that work row by row over a few rows at a time, so that what passes between them stays in the processor's cache.
+// Which nodes those are is the caller's to say.
+import type { OnnxValue } from '../../formats/onnx.ts';
+import type { Lowering } from './lowering.ts';
+
+/** Numbers of one matrix in a tile: with the four or five that are alive at a time, about half of a core's second-level cache. */
+const TILE_NUMBERS = 1 << 16;
+
+/** The most rows that divide `rows` and stay under the tile's size. */
+function tileRows(rows: number, width: number): number {
+  const most = Math.max(1, Math.floor(TILE_NUMBERS / width));
+  for (let count = Math.min(rows, most); count > 1; count--) if (rows % count === 0) return count;
+  return 1;
+}
+
+export interface RowInput {
+  readonly name: string;
+  /** Numbers of a row: the width, or 1. */
+  readonly width: number;
+}
+
+/**
+ * y [rows, width] = body(inputs), tile by tile. Rows that do not divide well, and matrices that fit into the cache, go in one piece.
+ * `body` emits into the lowering it is given, takes the names of tiles and returns the name of a tile of y.
+ */
+export function emitInTiles(
+  to: Lowering,
+  inputs: readonly RowInput[],
+  [rows, width]: readonly [number, number],
+  y: { readonly name: string; readonly shape: readonly number[] },
+  body: (to: Lowering, tiles: readonly string[], outputs?: readonly string[]) => string,
+): void {
+  const count = tileRows(rows, width);
+  const tiles = rows / count;
+  if (tiles < 4 || count * width < TILE_NUMBERS / 8) {
+    body(
+      to,
+      inputs.map(({ name }) => name),
+      [y.name],
+    );
+    return;
+  }
+  const inner = to.child();
+  const tileOf = (width: number, name: string): OnnxValue => ({
+    name,
+    type: 'float32',
+    shape: [count, width],
+  });
+  const parameters = inputs.map(input => tileOf(input.width, inner.fresh('tile')));
+  const result = tileOf(
+    width,
+    body(
+      inner,
+      parameters.map(({ name }) => name),
+    ),
+  );
+  const stacked = inputs.map(input =>
+    to.emit('Reshape', [input.name, to.int64([tiles, count, input.width])]),
+  );
+  const all = to.emit('Scan', stacked, {
+    attributes: {
+      body: { graph: inner.graph('tile', parameters, [result]) },
+      num_scan_inputs: { int: inputs.length },
+    },
+  });
+  to.emit('Reshape', [all, to.int64(y.shape)], { outputs: [y.name] });
+}
