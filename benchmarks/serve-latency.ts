@@ -83,12 +83,14 @@ function generate(client: OpenAI): Load {
         messages: [{ role: 'user' as const, content: `Tell me story number ${seed}.` }],
         max_completion_tokens: 200,
         seed,
+        // The random model's tokens mostly have no text: with log-probabilities each of them is an event all the same.
+        logprobs: true,
       };
       const stream = await client.chat.completions.create(
         { ...body, stream: true },
         { signal: controller.signal },
       );
-      for await (const chunk of stream) tokens += chunk.choices[0]?.finish_reason === null ? 1 : 0;
+      for await (const chunk of stream) tokens += chunk.choices[0]?.logprobs?.content?.length ?? 0;
     }
   };
   const running = Array.from({ length: Number(streams) }, (_, seed) => endless(seed).catch(() => undefined));
