@@ -22,12 +22,16 @@ function parseInt8(text: string): number {
   return value;
 }
 
+/** A process that was frozen in the middle of a transaction (a paused machine) must not hold its rows against all others. */
+const IDLE_IN_TRANSACTION_MS = 20_000;
+
 /** Sessions that are lost while idle are replaced at the next query; that is only logged. */
 export function openPool(databaseUrl: string, log: Logger, options: { max?: number } = {}): pg.Pool {
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     max: options.max ?? 10,
     connectionTimeoutMillis: 10_000,
+    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
     types: columnTypes,
     application_name: 'anneal',
   });

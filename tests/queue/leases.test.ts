@@ -170,3 +170,20 @@ test('validation keeps the status and holds the job all the same', async () => {
   expect(await takeLease(database.pool, jobId, 'validating_files', two)).toBeNull();
   expect(await read()).toMatchObject({ status: 'validating_files', started_at: null });
 });
+
+test('a runner that freezes in the middle of a write holds the job only for a while', async () => {
+  const lease = await take();
+  await letLeaseRunOut();
+  const { pool } = database;
+  const { rows } = await pool.query('show idle_in_transaction_session_timeout');
+  expect(rows[0].idle_in_transaction_session_timeout).toBe('20s');
+  const frozen = await pool.connect();
+  const lost = new Promise(done => frozen.on('error', done));
+  await frozen.query(`set idle_in_transaction_session_timeout = '300ms'`);
+  await frozen.query('begin');
+  await frozen.query('select 1 from jobs where id = $1 for update', [lease.jobId]);
+  expect(await takeBackLostJobs(pool)).toEqual([]);
+  await lost;
+  await expect.poll(() => takeBackLostJobs(pool)).toMatchObject([{ id: lease.jobId }]);
+  frozen.release(true);
+});
