@@ -8,7 +8,7 @@ import type { Failure, FromChild, ServiceOptions, ToChild } from './protocol.ts'
 import { answerRequest } from './service.ts';
 
 /** Generating must not slow down the api; it goes before training, which has 10. */
-const NICENESS = 5;
+const NICENESS = 8;
 
 function toFailure(error: unknown): Failure {
   if (error instanceof ApiError)
