@@ -9,7 +9,11 @@ export type QueueName = (typeof queueNames)[number];
 export interface SendOptions {
   /** A client in a transaction of the caller's: the message is there when that commits. */
   client?: Queryable;
+  /** Before those that have not begun: for a job that was interrupted. */
+  first?: boolean;
 }
+
+export const FIRST_PRIORITY = 1;
 
 export interface Queue {
   /** A second message for a job that has one waiting is not stored. */
@@ -90,8 +94,8 @@ export async function openQueue(databaseUrl: string, options: QueueSettings = {}
   await start(boss);
   return {
     boss,
-    enqueueValidation: (jobId, { client } = {}) => send(boss, 'validate-files', jobId, client),
-    enqueueTraining: (jobId, { client } = {}) => send(boss, 'train', jobId, client),
+    enqueueValidation: (jobId, options = {}) => send(boss, 'validate-files', jobId, options),
+    enqueueTraining: (jobId, options = {}) => send(boss, 'train', jobId, options),
     async check() {
       if (!(await boss.getQueue('train'))) throw new Error('the queue is not set up: run `migrate`');
     },
@@ -108,9 +112,14 @@ async function start(boss: PgBoss): Promise<void> {
   }
 }
 
-async function send(boss: PgBoss, name: QueueName, jobId: string, client?: Queryable): Promise<void> {
+async function send(
+  boss: PgBoss,
+  name: QueueName,
+  jobId: string,
+  { client, first }: SendOptions,
+): Promise<void> {
   const db = client ? dbOf(client) : boss.getDb();
-  await boss.send(name, { jobId }, { singletonKey: jobId, db });
+  await boss.send(name, { jobId }, { singletonKey: jobId, priority: first ? FIRST_PRIORITY : 0, db });
   await db.executeSql('select pg_notify($1, $2)', [queueChannel, name]);
 }
 

@@ -7,7 +7,7 @@ import { appendEvents } from '../store/events.ts';
 import { findWaitingJobs, type LostJob, letLeaseRunOut, takeBackLostJobs } from '../store/leases.ts';
 import { findResumePoint, findUncleanJobs, writeFailure } from '../store/runs.ts';
 import { cleanEndedJob } from './garbage.ts';
-import { dbOf, type Queue, type QueueName, queueChannel } from './queue.ts';
+import { dbOf, FIRST_PRIORITY, type Queue, type QueueName, queueChannel } from './queue.ts';
 import * as say from './run-events.ts';
 
 export interface SweepDeps {
@@ -57,7 +57,11 @@ async function sendMissingMessages({ pool, queue }: SweepDeps): Promise<void> {
   const waiting = await findWaitingJobs(pool);
   const byQueue = Map.groupBy(waiting, job => queueOf[job.status] as QueueName);
   for (const [name, jobs] of byQueue) {
-    const messages = jobs.map(({ id }) => ({ data: { jobId: id }, singletonKey: id }));
+    const messages = jobs.map(({ id, started }) => ({
+      data: { jobId: id },
+      singletonKey: id,
+      priority: started ? FIRST_PRIORITY : 0,
+    }));
     const db = dbOf(pool);
     const sent = await queue.boss.insert(name, messages, { db, returnId: true });
     if (sent?.length) await pool.query('select pg_notify($1, $2)', [queueChannel, name]);

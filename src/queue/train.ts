@@ -164,7 +164,7 @@ async function settle(deps: TrainDeps, lease: Lease, keeper: LeaseKeeper, end: E
         if (end.type === 'crashed' && !(await mayGoOn(tx, lease, end.reason))) return;
         const left: JobStatus = status === 'paused' ? 'paused' : 'queued';
         await releaseLease(tx, lease, left);
-        if (left === 'queued') await queue.enqueueTraining(lease.jobId, { client: tx });
+        if (left === 'queued') await queue.enqueueTraining(lease.jobId, { client: tx, first: true });
       }),
     { what: 'writing the end', log, signal: keeper.signal },
   );

@@ -153,12 +153,18 @@ export async function takeBackLostJobs(db: Queryable): Promise<LostJob[]> {
   return rows;
 }
 
+export interface WaitingJob {
+  id: string;
+  status: 'validating_files' | 'queued';
+  /** Somebody has already worked on it. */
+  started: boolean;
+}
+
 /** Jobs that wait for a runner and should therefore have a message. */
-export async function findWaitingJobs(
-  db: Queryable,
-): Promise<{ id: string; status: 'validating_files' | 'queued' }[]> {
-  const { rows } = await db.query(
-    `select id, status from jobs where status in ('validating_files', 'queued') and lease_until is null`,
+export async function findWaitingJobs(db: Queryable): Promise<WaitingJob[]> {
+  const { rows } = await db.query<WaitingJob>(
+    `select id, status, started_at is not null as started from jobs
+     where status in ('validating_files', 'queued') and lease_until is null order by created_at, id`,
   );
   return rows;
 }

@@ -153,7 +153,7 @@ test('leases that ran out are taken back, each once; others are left', async () 
   await letLeaseRunOut();
   const found = await Promise.all([1, 2, 3].map(() => takeBackLostJobs(database.pool)));
   expect(found.flat()).toEqual([{ id: jobId, status: 'queued', attempt: 1, lostLeases: 1 }]);
-  expect(await findWaitingJobs(database.pool)).toEqual([{ id: jobId, status: 'queued' }]);
+  expect(await findWaitingJobs(database.pool)).toEqual([{ id: jobId, status: 'queued', started: true }]);
 });
 
 test('a paused job whose runner was lost stays paused', async () => {

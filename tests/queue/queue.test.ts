@@ -33,6 +33,17 @@ test('a job has one waiting message', async () => {
   await queue.close();
 });
 
+test('an interrupted job comes before those that have not begun', async () => {
+  const queue = await openQueue(database.url);
+  await queue.boss.deleteAllJobs('train');
+  await queue.enqueueTraining('new');
+  await queue.enqueueTraining('interrupted', { first: true });
+  const [next] = await queue.boss.fetch<{ jobId: string }>('train');
+  expect(next!.data.jobId).toBe('interrupted');
+  await queue.boss.deleteAllJobs('train');
+  await queue.close();
+});
+
 test('check says that the queue answers, and why it does not', async () => {
   const queue = await openQueue(database.url);
   await queue.check();

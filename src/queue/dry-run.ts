@@ -1,0 +1,69 @@
+// Runs a dry run in a process of its own: fetches what a job names, starts the child, hands on its answer.
+// What is found out is src/training/dry-run.ts'.
+import { fork } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type pg from 'pg';
+import type { Blobs } from '../blobs/blobs.ts';
+import type { Config } from '../config.ts';
+import type { Logger } from '../log.ts';
+import type { ModelCache } from '../serving/model-cache.ts';
+import type { NewJob } from '../store/jobs.ts';
+import type { DryRunAnswer, DryRunSpec } from '../training/dry-run.ts';
+import { prepareSpec } from './inputs.ts';
+
+const CHILD = new URL('../training/dry-run-child.ts', import.meta.url).pathname;
+const KEPT_OUTPUT = 4000;
+
+export interface DryRunDeps {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly pool: pg.Pool;
+  readonly blobs: Blobs;
+  readonly models: ModelCache;
+}
+
+/** Throws InputMissing when what the job names is gone, and the signal's reason when that is aborted. */
+export async function runDryRun(deps: DryRunDeps, job: NewJob, signal: AbortSignal): Promise<DryRunAnswer> {
+  const directory = await mkdtemp(join(tmpdir(), 'anneal-dry-run-'));
+  try {
+    const store = { blobs: deps.blobs, log: deps.log, signal };
+    const unnamed = { ...job, id: 'dry-run', organizationId: '', layout: null };
+    const inputs = await prepareSpec({ ...deps, store }, unnamed, directory);
+    const { trainingFile: trainingFileId, validationFile: validationFileId } = job;
+    const spec: DryRunSpec = { ...inputs, trainingFileId, validationFileId };
+    const path = join(directory, 'spec.json');
+    await writeFile(path, JSON.stringify(spec));
+    return await askChild(path, signal);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+function askChild(specPath: string, signal: AbortSignal): Promise<DryRunAnswer> {
+  const { promise, resolve, reject } = Promise.withResolvers<DryRunAnswer>();
+  signal.throwIfAborted();
+  const child = fork(CHILD, [specPath], {
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    detached: true,
+  });
+  const kill = () => void child.kill('SIGKILL');
+  signal.addEventListener('abort', kill, { once: true });
+  let output = '';
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    output = (output + text).slice(-KEPT_OUTPUT);
+  });
+  child.once('message', answer => resolve(answer as DryRunAnswer));
+  child.once('error', reject);
+  child.once('close', (code, killedBy) => {
+    signal.removeEventListener('abort', kill);
+    reject(
+      signal.aborted
+        ? signal.reason
+        : new Error(`the dry run ended with ${code ?? killedBy}: ${output.trim()}`),
+    );
+  });
+  return promise;
+}
