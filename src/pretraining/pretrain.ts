@@ -1,4 +1,4 @@
-// `npm run pretrain:tiny [-- --out <folder>] [--work <folder>] [--steps <n>]`: pre-trains anneal-tiny with this project's engine.
+// `npm run pretrain:tiny [-- --out <folder>] [--work <folder>]`: pre-trains anneal-tiny with this project's engine.
 // Stopped at any time, it goes on where it was. The numbers are in recipe.ts, the text in corpus.ts.
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -10,13 +10,12 @@ const { values } = parseArgs({
   options: {
     out: { type: 'string', default: join(root, 'models', recipe.name) },
     work: { type: 'string', default: join(root, 'build', 'pretraining') },
-    steps: { type: 'string', default: String(recipe.steps) },
   },
 });
 const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop.abort());
 const finished = await pretrain({
-  recipe: { ...recipe, steps: Number(values.steps) },
+  recipe,
   work: values.work,
   out: values.out,
   signal: stop.signal,

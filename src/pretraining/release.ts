@@ -11,7 +11,7 @@ import type { OptimizerState } from '../training/optimizer.ts';
 import { type StateLayout, viewsOf } from '../training/state.ts';
 import type { ChatMessage } from './corpus.ts';
 import type { Progress } from './progress-store.ts';
-import type { Recipe } from './recipe.ts';
+import { type Recipe, totalSteps } from './recipe.ts';
 
 export interface Figures extends Progress {
   readonly heldOutLoss: number;
@@ -102,9 +102,9 @@ async function generateText(
 
 function readme({ recipe, layout, figures }: Release, written: readonly string[]): string {
   const parameters = layout.slots.reduce((sum, { size }) => sum + size, 0);
-  const tokens = recipe.steps * recipe.rows * recipe.rowLength;
+  const tokens = totalSteps(recipe) * recipe.rows * recipe.rowLength;
   const marks = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1].map(part =>
-    Math.max(1, Math.round(part * recipe.steps)),
+    Math.max(1, Math.round(part * totalSteps(recipe))),
   );
   const losses = marks.map(step => `| ${step} | ${meanBefore(figures.losses, step).toFixed(3)} |`);
   return `---
@@ -115,7 +115,8 @@ pipeline_tag: text-generation
 # anneal-tiny
 
 A language model of ${(parameters / 1e6).toFixed(2)} million parameters (Llama architecture, tied embeddings, bf16) that writes simple English and
-follows a chat format. It exists so that Anneal's quickstart and tests have something real to fine-tune; it knows almost nothing.
+follows a chat format: it answers in turn and ends its turn. It exists so that Anneal's quickstart and tests have something real to fine-tune.
+It has seen very little text: it knows almost nothing, loses its thread after some sentences, and mostly fails to look up who did what in a text that it is given.
 
 It was pre-trained from nothing by \`npm run pretrain:tiny\`, on Anneal's own engine, on text that
 \`src/pretraining/corpus.ts\` generates: stories, facts, dialogues, letters and conversations. There is no other text in it.
@@ -127,7 +128,7 @@ The same command makes it again.
 | heads, key-value heads | ${recipe.heads}, ${recipe.kvHeads} |
 | vocabulary | ${recipe.vocabSize}, byte-level BPE |
 | context | ${recipe.maxPositions} |
-| tokens seen | ${(tokens / 1e6).toFixed(2)} million in ${recipe.steps} steps |
+| tokens seen | ${(tokens / 1e6).toFixed(2)} million in ${totalSteps(recipe)} steps |
 | time | ${(figures.seconds / 60).toFixed(0)} minutes of steps, ${Math.round(tokens / figures.seconds)} tokens/s |
 | loss, next-token accuracy on generated text never seen | ${figures.heldOutLoss.toFixed(3)}, ${figures.heldOutAccuracy.toFixed(3)} |
 

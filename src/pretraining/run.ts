@@ -3,7 +3,6 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
-import type { Example } from '../data/examples.ts';
 import { openEngine } from '../engine/engine.ts';
 import type { Engine } from '../engine/program.ts';
 import { openModel } from '../models/registry.ts';
@@ -11,11 +10,11 @@ import type { MicroBatchPlan } from '../training/layout.ts';
 import type { MicroBatchShape } from '../training/programs.ts';
 import { firstValues, stateLayoutOf } from '../training/trainable.ts';
 import { openTrainer, type Trainer } from '../training/trainer.ts';
+import { type Batch, joinedBatches, separateBatches } from './batches.ts';
 import { readJson, writeFirstWeights, writeJsonFiles } from './model-folder.ts';
 import { loadProgress, type Progress, saveProgress } from './progress-store.ts';
-import { learningRateAt, type Recipe } from './recipe.ts';
+import { learningRateAt, type Recipe, totalSteps } from './recipe.ts';
 import { writeTrainedModel } from './release.ts';
-import { makeTokenRows, type TokenRows } from './token-rows.ts';
 
 const SAVE_EVERY_MS = 60_000;
 const SAY_EVERY_STEPS = 25;
@@ -40,19 +39,25 @@ export async function pretrain(run: Pretraining): Promise<boolean> {
     readJson(join(start, 'tokenizer.json')),
     readJson(join(start, 'tokenizer_config.json')),
   );
-  say('writing the text');
-  const rows = makeTokenRows(tokenizer, recipe.seed, recipe.steps * recipe.rows, recipe.rowLength);
   const engine = await openEngine({ engine: 'onnx', device: 'cpu', threads: availableParallelism() });
   const trainer = await openForPretraining(engine, start, recipe);
-  say(`${recipe.steps} steps of ${recipe.rows} x ${recipe.rowLength} tokens on ${engine.name}`);
-  const progress = await takeSteps(trainer, rows, run);
-  if (progress.step < recipe.steps) {
+  const progress = loadProgress(work, trainer.state) ?? { step: 0, losses: [], seconds: 0 };
+  say(`after step ${progress.step}; writing the text`);
+  const batches = makeBatches(tokenizer, recipe, progress.step);
+  say(`${totalSteps(recipe)} steps of ${recipe.rows} x ${recipe.rowLength} tokens on ${engine.name}`);
+  await takeSteps(trainer, progress, batches, run);
+  if (progress.step < totalSteps(recipe)) {
     await trainer.close();
     return false;
   }
-  const heldOut = makeTokenRows(tokenizer, recipe.heldOutSeed, recipe.heldOutRows, recipe.rowLength);
+  const unseen = {
+    tokenizer,
+    seed: recipe.heldOutSeed,
+    count: recipe.heldOutBatches,
+    ...shapeInTokens(recipe),
+  };
   const { loss, tokens, correct } = await trainer.measureLoss(
-    Array.from({ length: heldOut.count }, (_, i) => heldOut.read(i)),
+    separateBatches(unseen).flatMap(({ examples }) => examples),
   );
   const figures = { ...progress, heldOutLoss: loss / tokens, heldOutAccuracy: correct / tokens };
   say(`loss on text never seen: ${figures.heldOutLoss.toFixed(3)}`);
@@ -98,21 +103,30 @@ function shapeOf({ rows, rowLength }: Recipe): MicroBatchShape {
   return { rows, length: rowLength };
 }
 
-async function takeSteps(trainer: Trainer, rows: TokenRows, run: Pretraining): Promise<Progress> {
-  const { recipe, work, say, signal } = run;
-  const progress = loadProgress(work, trainer.state) ?? { step: 0, losses: [], seconds: 0 };
-  if (progress.step > 0) say(`going on after step ${progress.step}`);
-  const plan: MicroBatchPlan[] = [
-    { shape: shapeOf(recipe), rows: Array.from({ length: recipe.rows }, (_, i) => [i]) },
-  ];
+const shapeInTokens = ({ rows, rowLength }: Recipe) => ({ rows, rowLength });
+
+/** The batch of every step, from 0; those of a half that lies behind are left out. */
+function makeBatches(tokenizer: Tokenizer, recipe: Recipe, stepsTaken: number): (step: number) => Batch {
+  const { seed, joinedSteps, separateSteps } = recipe;
+  const common = { tokenizer, ...shapeInTokens(recipe) };
+  const joined = stepsTaken < joinedSteps ? joinedBatches({ ...common, seed, count: joinedSteps }) : [];
+  const separate = separateBatches({ ...common, seed: seed + 1, count: separateSteps });
+  return step => (step < joinedSteps ? joined[step]! : separate[step - joinedSteps]!);
+}
+
+async function takeSteps(
+  trainer: Trainer,
+  progress: Progress,
+  batchAt: (step: number) => Batch,
+  { recipe, work, say, signal }: Pretraining,
+): Promise<void> {
+  const last = totalSteps(recipe);
   let saved = Date.now();
-  while (progress.step < recipe.steps && !signal?.aborted) {
+  while (progress.step < last && !signal?.aborted) {
     const began = Date.now();
+    const { examples, rows } = batchAt(progress.step);
+    const plan: MicroBatchPlan[] = [{ shape: shapeOf(recipe), rows }];
     const step = progress.step + 1;
-    const examples = Array.from(
-      { length: recipe.rows },
-      (_, i): Example => rows.read(progress.step * recipe.rows + i),
-    );
     const { loss, tokens } = await trainer.takeStep(plan, examples, {
       step,
       learningRate: learningRateAt(step, recipe),
@@ -123,19 +137,18 @@ async function takeSteps(trainer: Trainer, rows: TokenRows, run: Pretraining): P
     progress.step = step;
     progress.losses.push(loss / tokens);
     progress.seconds += (Date.now() - began) / 1000;
-    if (step % SAY_EVERY_STEPS === 0 || step === recipe.steps) say(describeProgress(progress, recipe));
-    if (Date.now() - saved > SAVE_EVERY_MS || step === recipe.steps || signal?.aborted) {
+    if (step % SAY_EVERY_STEPS === 0 || step === last) say(describeProgress(progress, recipe));
+    if (Date.now() - saved > SAVE_EVERY_MS || step === last || signal?.aborted) {
       saveProgress(work, trainer.state, progress);
       saved = Date.now();
     }
   }
-  return progress;
 }
 
 function describeProgress({ step, losses, seconds }: Progress, recipe: Recipe): string {
   const recent = losses.slice(-SAY_EVERY_STEPS);
   const mean = recent.reduce((sum, loss) => sum + loss, 0) / recent.length;
   const speed = (step * recipe.rows * recipe.rowLength) / seconds;
-  const minutes = ((seconds / step) * (recipe.steps - step)) / 60;
-  return `step ${step}/${recipe.steps}: loss ${mean.toFixed(3)}, ${speed.toFixed(0)} tokens/s, ${minutes.toFixed(1)} min to go`;
+  const minutes = ((seconds / step) * (totalSteps(recipe) - step)) / 60;
+  return `step ${step}/${totalSteps(recipe)}: loss ${mean.toFixed(3)}, ${speed.toFixed(0)} tokens/s, ${minutes.toFixed(1)} min to go`;
 }

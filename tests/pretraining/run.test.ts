@@ -15,11 +15,12 @@ const small: Recipe = {
   layers: 2,
   heads: 2,
   kvHeads: 1,
-  steps: 8,
+  joinedSteps: 4,
+  separateSteps: 4,
   warmupSteps: 2,
   rows: 2,
-  rowLength: 64,
-  heldOutRows: 2,
+  rowLength: 128,
+  heldOutBatches: 2,
 };
 
 let folder: string;
@@ -65,12 +66,12 @@ test('a run writes a model that opens; one that was stopped and went on writes t
     );
 }, 120_000);
 
-test('the rate rises, stays and falls', () => {
-  const rates = [1, 60, 61, 1000].map(step => learningRateAt(step, { ...recipe, steps: 2000 }));
-  expect(rates[0]).toBeCloseTo(recipe.peakLearningRate / 60);
-  expect(rates.slice(1, 4)).toEqual([1, 1, 1].map(() => recipe.peakLearningRate));
-  expect(learningRateAt(2000, { ...recipe, steps: 2000 })).toBeCloseTo(
-    recipe.peakLearningRate * recipe.finalFraction,
-  );
-  expect(learningRateAt(1700, { ...recipe, steps: 2000 })).toBeLessThan(recipe.peakLearningRate);
+test('the rate rises, stays and falls, twice', () => {
+  const r = { ...recipe, joinedSteps: 2000, separateSteps: 1000 };
+  const rates = (steps: number[]) => steps.map(step => learningRateAt(step, r) / r.peakLearningRate);
+  const rising = 1 / r.warmupSteps;
+  expect(rates([1, 60, 61, 1000, 1400])).toEqual([rising, 1, 1, 1, 1]);
+  expect(rates([1401, 2000]).map(rate => rate.toFixed(3))).toEqual(['0.998', '0.050']);
+  expect(rates([2001, 2060, 2500])).toEqual([rising, 1, 1]);
+  expect(rates([3000])[0]).toBeCloseTo(r.finalFraction);
 });

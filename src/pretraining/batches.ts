@@ -1,0 +1,67 @@
+// The corpus as the batches of pre-training. First the documents follow each other without gaps and a row is one long text;
+// later they lie apart in their rows and see only themselves, which is how a model is used. In memory: a few million tokens.
+import type { Tokenizer } from '@huggingface/tokenizers';
+import type { Example } from '../data/examples.ts';
+import { renderDocument } from './chat-format.ts';
+import { createDocument } from './corpus.ts';
+
+export interface Batch {
+  readonly examples: readonly Example[];
+  /** For each row, which of the examples lie in it. */
+  readonly rows: readonly (readonly number[])[];
+}
+
+export interface BatchOptions {
+  readonly tokenizer: Tokenizer;
+  readonly seed: number;
+  readonly count: number;
+  readonly rows: number;
+  readonly rowLength: number;
+}
+
+/** Every row is an example of its full length. */
+export function joinedBatches({ tokenizer, seed, count, rows, rowLength }: BatchOptions): Batch[] {
+  const tokens = new Int32Array(count * rows * rowLength);
+  for (let document = 0, filled = 0; filled < tokens.length; document++) {
+    const ids = encode(tokenizer, seed, document);
+    tokens.set(ids.slice(0, tokens.length - filled), filled);
+    filled += ids.length;
+  }
+  const rowAt = (index: number) => toExample(tokens.subarray(index * rowLength, (index + 1) * rowLength));
+  const places = Array.from({ length: rows }, (_, row) => [row]);
+  return Array.from({ length: count }, (_, batch) => ({
+    examples: places.map(([row]) => rowAt(batch * rows + row!)),
+    rows: places,
+  }));
+}
+
+/** Every document is an example; a batch takes them in order until the next one fits no row. */
+export function separateBatches({ tokenizer, seed, count, rows, rowLength }: BatchOptions): Batch[] {
+  let document = 0;
+  let next = toExample(Int32Array.from(encode(tokenizer, seed, document)));
+  return Array.from({ length: count }, () => {
+    const examples: Example[] = [];
+    const places: number[][] = Array.from({ length: rows }, () => []);
+    const free = new Array<number>(rows).fill(rowLength);
+    for (;;) {
+      const row = free.findIndex(room => room >= next.tokens.length);
+      if (row < 0) return { examples, rows: places };
+      places[row]!.push(examples.length);
+      examples.push(next);
+      free[row]! -= next.tokens.length;
+      document++;
+      next = toExample(Int32Array.from(encode(tokenizer, seed, document).slice(0, rowLength)));
+    }
+  });
+}
+
+function encode(tokenizer: Tokenizer, seed: number, document: number): number[] {
+  return tokenizer.encode(renderDocument(createDocument(seed, document)), { add_special_tokens: false }).ids;
+}
+
+/** Every token is learnt, except the first, which nothing comes before. */
+function toExample(tokens: Int32Array): Example {
+  const trained = new Uint8Array(tokens.length).fill(1);
+  trained[0] = 0;
+  return { tokens, trained };
+}
