@@ -41,7 +41,7 @@ function sampleBatches(plan: Plan, lengths: ArrayLike<number>): number[][] {
 }
 
 /** Numbers, two moments, and gradient sums twice: five floats for each trained number. */
-const STATE_BYTES = 20;
+export const STATE_BYTES = 20;
 
 /** Throws TrainingFailure when the trained numbers and their optimizer do not fit; nothing is allocated yet. */
 export function refuseTooLargeState(trained: number, memoryBudgetBytes: number | null): void {

@@ -2,7 +2,7 @@
 import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
-import { type Dataset, DatasetError, tokenizeFile } from '../data/dataset.ts';
+import { type Dataset, type DatasetCounts, DatasetError, tokenizeFile } from '../data/dataset.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import { openEngine } from '../engine/engine.ts';
 import type { Engine } from '../engine/program.ts';
@@ -108,15 +108,25 @@ type Kind = 'training' | 'validation';
 function refuseEmpty(dataset: Dataset, kind: Kind): Dataset {
   if (dataset.count > 0) return dataset;
   dataset.close();
-  const cut = dataset.dropped > 0 ? ` within ${dataset.maxLength} tokens` : '';
-  const message = `The ${kind} file has nothing to train on: no example has an assistant message with weight 1${cut}.`;
-  throw new TrainingFailure(`invalid_${kind}_file`, `${kind}_file`, message);
+  throw emptyFailure(dataset, dataset.maxLength, kind);
 }
 
 function refuseData(error: unknown, kind: Kind): never {
   if (!(error instanceof DatasetError)) throw error;
+  throw dataFailure(error, kind);
+}
+
+/** Of a file that leaves nothing to learn. */
+export function emptyFailure({ dropped }: DatasetCounts, maxLength: number, kind: Kind): TrainingFailure {
+  const cut = dropped > 0 ? ` within ${maxLength} tokens` : '';
+  const message = `The ${kind} file has nothing to train on: no example has an assistant message with weight 1${cut}.`;
+  return new TrainingFailure(`invalid_${kind}_file`, `${kind}_file`, message);
+}
+
+/** Of a line that cannot be made into tokens. */
+export function dataFailure(error: { message: string }, kind: Kind): TrainingFailure {
   const message = `The job failed due to an invalid ${kind} file. ${error.message}`;
-  throw new TrainingFailure(`invalid_${kind}_file`, `${kind}_file`, message);
+  return new TrainingFailure(`invalid_${kind}_file`, `${kind}_file`, message);
 }
 
 // ---- decisions
@@ -175,7 +185,7 @@ function goOn(resumed: Progress, { training, validation }: Inputs): Progress {
 }
 
 /** An adapter's own shape, as hyperparameters say it. */
-function shapeOf(adapter: Adapter, model: Model): StartingAdapter {
+export function shapeOf(adapter: Adapter, model: Model): StartingAdapter {
   const adapted = model.linearLayers.filter(({ name }) => adapter.layers[name]);
   const names = moduleNames(adapted);
   const exact = selectLayers(model.linearLayers, names).length === adapted.length;

@@ -1,0 +1,154 @@
+// What a run would do, without a step of it: its files read, its hyperparameters resolved, its steps counted, with the
+// code of the run itself. It opens no engine, so what depends on measuring one (time, memory of activations) is not here.
+import type { DatasetCounts } from '../data/dataset.ts';
+import { type Duplicates, duplicatesBetween, type Survey, surveyFile } from '../data/survey.ts';
+import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
+import { type FileKind, toJobError } from '../data/validate.ts';
+import { findLabels, MAX_LABELS } from '../evaluation/classification.ts';
+import { readAdapter } from '../formats/peft.ts';
+import { type Model, openModel } from '../models/registry.ts';
+import { TrainingFailure } from './failure.ts';
+import { resolveHyperparameters, resolveMaxLength } from './hyperparameters.ts';
+import { STATE_BYTES } from './layout-choice.ts';
+import { totalSteps } from './order.ts';
+import { dataFailure, emptyFailure, shapeOf } from './prepare.ts';
+import type { ResolvedHyperparameters, TrainSpec } from './protocol.ts';
+import { stateLayoutOf, tuningOf } from './trainable.ts';
+
+export interface DryRunSpec
+  extends Pick<
+    TrainSpec,
+    | 'modelDirectory'
+    | 'adapterDirectory'
+    | 'trainingFile'
+    | 'validationFile'
+    | 'method'
+    | 'hyperparameters'
+    | 'seed'
+  > {
+  /** As the job would name them in its error. */
+  trainingFileId: string;
+  validationFileId: string | null;
+}
+
+export interface Failure {
+  code: string;
+  message: string;
+  param: string | null;
+}
+
+export interface DryRun {
+  /** What the job would fail with; null when nothing stands in its way but what only running shows. */
+  error: Failure | null;
+  training: FileSurvey;
+  validation: FileSurvey | null;
+  /** Lines of the validation file that are in the training file, too; null without a validation file. */
+  duplicatesBetween: Duplicates | null;
+  /** Null, as what follows from them, when they cannot be resolved. */
+  hyperparameters: ResolvedHyperparameters | null;
+  totalSteps: number | null;
+  /** Tokens with a loss, all epochs. */
+  trainedTokens: number | null;
+  trainedParameters: number | null;
+  /** Of the trained numbers, their gradients and their optimizer. */
+  stateBytes: number | null;
+}
+
+export type FileSurvey = Omit<Survey, 'digests'>;
+
+/** What the child process answers. */
+export type DryRunAnswer = { type: 'done'; report: DryRun } | { type: 'invalid_model'; message: string };
+
+/** Throws ModelError for a folder that is not a model. */
+export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
+  const model = await openModel(spec.modelDirectory);
+  const adapter = spec.adapterDirectory ? await readAdapter(spec.adapterDirectory, model.linearLayers) : null;
+  const tokenizer = await loadTokenizer(spec.modelDirectory);
+  const length = attempt(() => resolveMaxLength(spec.hyperparameters, model));
+  const maxLength = length.value ?? resolveMaxLength({}, model);
+  const training = await survey(spec, spec.trainingFile, 'training', tokenizer, maxLength);
+  const validation = spec.validationFile
+    ? await survey(spec, spec.validationFile, 'validation', tokenizer, maxLength)
+    : null;
+  const start = adapter && shapeOf(adapter, model);
+  const resolved =
+    training.counts.count === 0
+      ? { value: null, failure: null }
+      : attempt(() =>
+          resolveHyperparameters(spec.hyperparameters, { model, examples: training.counts.count, start }),
+        );
+  const error =
+    invalidFile(training, spec.trainingFileId, 'training_file') ??
+    (validation && invalidFile(validation, spec.validationFileId!, 'validation_file')) ??
+    length.failure ??
+    unusable(training, maxLength, 'training') ??
+    (validation && unusable(validation, maxLength, 'validation')) ??
+    resolved.failure;
+  return {
+    error,
+    training: toReport(training),
+    validation: validation && toReport(validation),
+    duplicatesBetween: validation && duplicatesBetween(training, validation),
+    hyperparameters: resolved.value,
+    ...consequences(model, resolved.value, training.counts, spec.seed),
+  };
+}
+
+const survey = (
+  { method }: DryRunSpec,
+  file: string,
+  kind: FileKind,
+  tokenizer: Tokenizer,
+  maxLength: number,
+) => surveyFile({ file, kind, method, tokenizer, maxLength, mostAnswers: MAX_LABELS });
+
+interface Attempt<T> {
+  value: T | null;
+  failure: Failure | null;
+}
+
+function attempt<T>(work: () => T): Attempt<T> {
+  try {
+    return { value: work(), failure: null };
+  } catch (error) {
+    if (error instanceof TrainingFailure) return { value: null, failure: plain(error) };
+    throw error;
+  }
+}
+
+const plain = ({ code, message, param }: TrainingFailure): Failure => ({ code, message, param });
+
+/** What the validation of the job would find. */
+const invalidFile = ({ validation }: Survey, id: string, param: 'training_file' | 'validation_file') =>
+  toJobError(validation, id, param);
+
+function unusable({ counts, refusals }: Survey, maxLength: number, kind: FileKind): Failure | null {
+  if (refusals[0]) return plain(dataFailure(refusals[0], kind));
+  return counts.count > 0 ? null : plain(emptyFailure(counts, maxLength, kind));
+}
+
+function toReport({ digests: _, answers, ...rest }: Survey): FileSurvey {
+  return { ...rest, answers: answers && isClassification(answers) ? answers : null };
+}
+
+/** By the rule of the evaluation, which counts by class where this says so. */
+const isClassification = (answers: NonNullable<Survey['answers']>) =>
+  findLabels(answers.flatMap(({ answer, count }) => new Array<string>(count).fill(answer))) !== null;
+
+function consequences(
+  model: Model,
+  chosen: ResolvedHyperparameters | null,
+  { count, trainedTokens }: DatasetCounts,
+  seed: number,
+): Pick<DryRun, 'totalSteps' | 'trainedTokens' | 'trainedParameters' | 'stateBytes'> {
+  if (chosen === null)
+    return { totalSteps: null, trainedTokens: null, trainedParameters: null, stateBytes: null };
+  const { size } = stateLayoutOf(model, tuningOf(model, chosen));
+  const plan = { examples: count, batchSize: chosen.batch_size, epochs: chosen.n_epochs, seed };
+  return {
+    totalSteps: totalSteps(plan),
+    trainedTokens: trainedTokens * chosen.n_epochs,
+    trainedParameters: size,
+    stateBytes: size * STATE_BYTES,
+  };
+}
