@@ -1,4 +1,5 @@
 // buildApp: the HTTP service as a value, every plugin and route by name, in order. It listens nowhere and owns no process.
+import type { Socket } from 'node:net';
 import multipart from '@fastify/multipart';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
@@ -89,12 +90,27 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
 function announceClosing(app: FastifyInstance): void {
   const closing = new AbortController();
   app.decorate('closing', closing.signal);
+  const unused = unusedConnections(app);
   let sweeping: NodeJS.Timeout | undefined;
   app.addHook('preClose', async () => {
     closing.abort();
-    sweeping = setInterval(() => app.server.closeIdleConnections(), 50);
+    sweeping = setInterval(() => {
+      app.server.closeIdleConnections();
+      for (const socket of unused) if (socket.bytesRead === 0) socket.destroy();
+    }, 50);
   });
   app.addHook('onClose', async () => clearInterval(sweeping));
+}
+
+/** Connections that have carried no request yet. Node counts them as busy, and would wait a minute for their first one. */
+function unusedConnections(app: FastifyInstance): ReadonlySet<Socket> {
+  const unused = new Set<Socket>();
+  app.server.on('connection', socket => {
+    unused.add(socket);
+    socket.once('close', () => unused.delete(socket));
+  });
+  app.server.on('request', request => unused.delete(request.socket));
+  return unused;
 }
 
 function addAuthentication(app: FastifyInstance, deps: Deps): void {

@@ -7,7 +7,7 @@ import type { Config } from './config.ts';
 import { type Logger, openLog } from './log.ts';
 import { openQueue, type Queue } from './queue/queue.ts';
 import { type GenerationClient, openGenerationClient } from './serving/client.ts';
-import { openModelCache } from './serving/model-cache.ts';
+import { type ModelCache, openModelCache } from './serving/model-cache.ts';
 import type { ServiceOptions } from './serving/protocol.ts';
 import { openPool } from './store/database.ts';
 import { EVENTS_CHANNEL } from './store/events.ts';
@@ -23,6 +23,8 @@ export interface Deps {
   /** Hears of new events of jobs (channel `anneal_events`). */
   readonly events: Notifications;
   readonly generation: GenerationClient;
+  /** Folders of stored models. */
+  readonly models: ModelCache;
 }
 
 export interface OpenedDeps {
@@ -49,10 +51,10 @@ export async function openDeps(config: Config, process: 'api' | 'worker'): Promi
     const events = await openNotifications(databaseUrl, EVENTS_CHANNEL, log);
     closing.push(() => events.close());
     const blobs = await openBlobs(config);
-    const cache = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
-    const generation = openGenerationClient({ service: servingOptions(config), cache, log });
+    const models = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
+    const generation = openGenerationClient({ service: servingOptions(config), cache: models, log });
     closing.push(() => generation.close());
-    return { deps: { config, log, pool, blobs, queue, events, generation }, close };
+    return { deps: { config, log, pool, blobs, queue, events, generation, models }, close };
   } catch (error) {
     await close();
     throw error;

@@ -110,7 +110,7 @@ async function buildCache(directory: string, options: TokenizeFileOptions): Prom
 
 async function writeExamples(directory: string, options: TokenizeFileOptions): Promise<DatasetCounts> {
   const { tokenizer, maxLength, signal } = options;
-  const counts: DatasetCounts = { count: 0, lines: 0, tokens: 0, trainedTokens: 0, truncated: 0, dropped: 0 };
+  const counts = noExamples();
   const tokens = await openNumbers(join(directory, 'tokens.bin'));
   const index = await openNumbers(join(directory, 'index.bin'));
   try {
@@ -118,16 +118,8 @@ async function writeExamples(directory: string, options: TokenizeFileOptions): P
       signal?.throwIfAborted();
       counts.lines += 1;
       for (const whole of examplesOf(line, number, tokenizer)) {
-        const example = truncateExample(whole, maxLength);
-        if (example !== whole) counts.truncated += 1;
-        const trained = countTrained(example);
-        if (trained === 0) {
-          counts.dropped += 1;
-          continue;
-        }
-        counts.count += 1;
-        counts.tokens += example.tokens.length;
-        counts.trainedTokens += trained;
+        const example = takeExample(whole, maxLength, counts);
+        if (example === null) continue;
         await tokens.add(
           example.tokens.length,
           at => (example.tokens[at]! | (example.trained[at]! << 31)) >>> 0,
@@ -142,7 +134,32 @@ async function writeExamples(directory: string, options: TokenizeFileOptions): P
   return counts;
 }
 
-function examplesOf(line: TrainingLine, number: number, tokenizer: Tokenizer): Example[] {
+export const noExamples = (): DatasetCounts => ({
+  count: 0,
+  lines: 0,
+  tokens: 0,
+  trainedTokens: 0,
+  truncated: 0,
+  dropped: 0,
+});
+
+/** The example as it is trained on, cut and counted; null when nothing in it is left to learn. */
+export function takeExample(whole: Example, maxLength: number, counts: DatasetCounts): Example | null {
+  const example = truncateExample(whole, maxLength);
+  if (example !== whole) counts.truncated += 1;
+  const trained = countTrained(example);
+  if (trained === 0) {
+    counts.dropped += 1;
+    return null;
+  }
+  counts.count += 1;
+  counts.tokens += example.tokens.length;
+  counts.trainedTokens += trained;
+  return example;
+}
+
+/** Throws DatasetError when the chat template refuses the line. */
+export function examplesOf(line: TrainingLine, number: number, tokenizer: Tokenizer): Example[] {
   try {
     return makeExamples(line, tokenizer);
   } catch (cause) {

@@ -68,12 +68,21 @@ export function evaluationPrompt(line: TrainingLine, tokenizer: Tokenizer): Eval
   if (!isChatLine(line)) {
     return { tokens: Int32Array.from(tokenizer.encodePrompt(line.prompt)), reference: line.completion };
   }
-  const last = line.messages.findLastIndex(message => message.role === 'assistant');
-  const reference = last < 0 ? '' : contentText(line.messages[last]!.content);
-  if (reference === '') return null;
+  const last = lastAnswer(line);
+  const reference = referenceText(line);
+  if (reference === null) return null;
   const prompt = tokenizer.encodeChat(line.messages.slice(0, last), lineTools(line), GENERATION);
   return { tokens: Int32Array.from(prompt), reference };
 }
+
+/** What the line has the model answer at its end: the last assistant message, or the completion; null without words. */
+export function referenceText(line: TrainingLine): string | null {
+  if (!isChatLine(line)) return line.completion;
+  const last = lastAnswer(line);
+  return last < 0 ? null : contentText(line.messages[last]!.content) || null;
+}
+
+const lastAnswer = (line: ChatLine) => line.messages.findLastIndex(message => message.role === 'assistant');
 
 const GENERATION = { addGenerationPrompt: true, now: TRAINING_DATE };
 

@@ -27,7 +27,7 @@ export interface ValidationReport {
   format: LineFormat | null;
   /** Lines that are not blank, right or wrong. */
   examples: number;
-  /** The first findings, at most KEPT_ERRORS. */
+  /** The first findings, at most `keptErrors`. */
   errors: LineError[];
   /** All findings; a line may have several. */
   errorCount: number;
@@ -39,6 +39,10 @@ export interface ValidationOptions {
   kind: FileKind;
   method: Method;
   signal?: AbortSignal;
+  /** Findings to keep; KEPT_ERRORS where absent. */
+  keptErrors?: number;
+  /** Told of every line with a finding. */
+  onBadLine?: (line: number) => void;
 }
 
 /** Reads `source` to its end. Never throws for what the bytes are. */
@@ -46,7 +50,7 @@ export async function validateTrainingFile(
   source: ByteSource,
   options: ValidationOptions,
 ): Promise<ValidationReport> {
-  const { kind, method, signal } = options;
+  const { kind, method, signal, keptErrors = KEPT_ERRORS, onBadLine } = options;
   const report: ValidationReport = {
     kind,
     method,
@@ -65,9 +69,10 @@ export async function validateTrainingFile(
         : lineFindings(line.text, line.number, report);
     if (findings.length === 0) continue;
     report.badLines += 1;
+    onBadLine?.(line.number);
     report.errorCount += findings.length;
     for (const { path, text } of findings) {
-      if (report.errors.length === KEPT_ERRORS) break;
+      if (report.errors.length === keptErrors) break;
       report.errors.push({ line: line.number, path, message: `Example ${line.number}${text}` });
     }
   }

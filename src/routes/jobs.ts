@@ -5,20 +5,29 @@ import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
-import { type CreateJobBody, exampleJob, JobId, jobToWire, ListJobsQuery } from '../schemas/jobs.ts';
+import {
+  type CreateJobBody,
+  CreateJobQuery,
+  exampleJob,
+  JobId,
+  jobToWire,
+  ListJobsQuery,
+} from '../schemas/jobs.ts';
 import { exampleList, toWireList } from '../schemas/lists.ts';
 import { inTransaction } from '../store/database.ts';
 import { appendEvents } from '../store/events.ts';
 import { findFile } from '../store/files.ts';
 import * as store from '../store/jobs.ts';
 import { findModel } from '../store/models.ts';
+import { dryRunner } from './dry-runs.ts';
 import { noSuchFile } from './files.ts';
 
 const tags = ['Fine-tuning'];
 const SEED_END = 2 ** 31;
 
 export function jobRoutes(app: FastifyInstance, deps: Deps): void {
-  app.post<{ Body: CreateJobBody }>(
+  const dryRun = dryRunner(deps, app.closing);
+  app.post<{ Body: CreateJobBody; Querystring: CreateJobQuery }>(
     '/v1/fine_tuning/jobs',
     {
       schema: {
@@ -26,16 +35,22 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
         tags,
         summary: 'Create a job',
         description:
-          'Fine-tunes a model on a file. The job is made at once; its files are checked next, then it waits for a worker.',
+          'Fine-tunes a model on a file. The job is made at once; its files are checked next, then it waits for a worker. With `dry_run=true` nothing is made: the answer says what the job would do.',
+        querystring: CreateJobQuery,
         body: Type.Ref('CreateFineTuningJobRequest'),
         response: {
-          200: json('The job.', Type.Ref('FineTuningJob'), exampleJob),
-          ...errorResponses(400, 404),
+          200: json(
+            'The job; with `dry_run=true` what it would do.',
+            Type.Union([Type.Ref('FineTuningJob'), Type.Ref('FineTuningDryRun')]),
+            exampleJob,
+          ),
+          ...errorResponses(400, 404, 503),
         },
       },
     },
     async request => {
       const job = await readNewJob(deps, request.caller.projectId, request.body);
+      if (request.query.dry_run) return dryRun(request, job);
       return jobToWire(await createJob(deps, job));
     },
   );

@@ -150,6 +150,16 @@ export const CreateFineTuningJobRequest = Type.Object(
   },
 );
 
+export const CreateJobQuery = Type.Object({
+  dry_run: Type.Optional(
+    Type.Boolean({
+      default: false,
+      description: '`true`: make nothing, and answer with a FineTuningDryRun: what the job would do.',
+    }),
+  ),
+});
+export type CreateJobQuery = WithDefaults<Static<typeof CreateJobQuery>, 'dry_run'>;
+
 /** `Type.Ref` has no static type of its own, so the two places that use it are named here. */
 export type CreateJobBody = Omit<Static<typeof CreateFineTuningJobRequest>, 'method' | 'hyperparameters'> & {
   method?: {

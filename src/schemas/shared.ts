@@ -9,6 +9,7 @@ import {
 } from './chat-completions.ts';
 import { FineTuningJobCheckpoint, ListFineTuningJobCheckpointsResponse } from './checkpoints.ts';
 import { Completion, CreateCompletionRequest } from './completions.ts';
+import { DryRunFile, DuplicateLines, FineTuningDryRun } from './dry-runs.ts';
 import { ErrorResponse } from './errors.ts';
 import { FineTuningJobEvent, ListFineTuningJobEventsResponse } from './events.ts';
 import { CreateFileRequest, DeleteFileResponse, ListFilesResponse, OpenAIFile } from './files.ts';
@@ -34,6 +35,9 @@ export const sharedSchemas: readonly TSchema[] = [
   CreateFineTuningJobRequest,
   FineTuningJob,
   ListFineTuningJobsResponse,
+  DuplicateLines,
+  DryRunFile,
+  FineTuningDryRun,
   FineTuningJobEvent,
   ListFineTuningJobEventsResponse,
   FineTuningJobCheckpoint,

@@ -13,6 +13,7 @@ import { readConfig } from '../../src/config.ts';
 import type { Deps } from '../../src/deps.ts';
 import { newSecretKey } from '../../src/ids.ts';
 import { openQueue } from '../../src/queue/queue.ts';
+import { openModelCache } from '../../src/serving/model-cache.ts';
 import { insertApiKey } from '../../src/store/api-keys.ts';
 import { EVENTS_CHANNEL } from '../../src/store/events.ts';
 import { upsertBaseModel } from '../../src/store/models.ts';
@@ -72,6 +73,7 @@ export async function startServer(
     queue,
     events,
     generation: {} as Deps['generation'],
+    models: openModelCache(blobs, join(folder, 'cache', 'models')),
   };
   const deps = { ...real, ...options.deps?.(real) };
   const app = await buildApp(deps);

@@ -1,0 +1,254 @@
+// What a training or validation file holds, line by line, as a run would take it: wrong lines, tokens, repeated examples,
+// answers, a few examples token by token. It reads with the code of the real run, and writes nothing.
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import type { TrainingLine } from './conversation.ts';
+import { type DatasetCounts, DatasetError, examplesOf, noExamples, takeExample } from './dataset.ts';
+import { type Example, referenceText } from './examples.ts';
+import { readLines } from './jsonl.ts';
+import type { Tokenizer } from './tokenizer.ts';
+import { type FileKind, type Method, type ValidationReport, validateTrainingFile } from './validate.ts';
+
+const KEPT_ERRORS = 10_000;
+const KEPT_DUPLICATES = 100;
+const SAMPLES = 3;
+/** Of a longer sample the rest is left out. */
+const SAMPLE_TOKENS = 4096;
+
+export interface Sample {
+  /** 1-based. */
+  line: number;
+  /** Tokens of the whole example; `tokens` holds the first SAMPLE_TOKENS. */
+  length: number;
+  tokens: { id: number; text: string; trained: boolean }[];
+}
+
+export interface ControlTokens {
+  /** Beginnings of a text; null where the model has none. */
+  bosId: number | null;
+  bosTokens: number;
+  /** Examples with more than one: usually a template and a tokenizer that both write it. */
+  examplesWithSeveralBos: number;
+  eosIds: readonly number[];
+  eosTokens: number;
+  trainedEosTokens: number;
+  /** Examples that do not teach the model to stop. */
+  examplesWithoutTrainedEos: number;
+}
+
+export interface Duplicates {
+  /** Lines that repeat an earlier one. */
+  count: number;
+  /** The lines that are the same, first ones first; at most KEPT_DUPLICATES groups. */
+  groups: number[][];
+}
+
+export interface Survey {
+  validation: ValidationReport;
+  counts: DatasetCounts;
+  /** Right lines that the chat template refuses, at most KEPT_ERRORS; `refused` counts them all. */
+  refusals: { line: number; message: string }[];
+  refused: number;
+  longest: number;
+  control: ControlTokens;
+  duplicates: Duplicates;
+  /** How often each answer is given, most frequent first; null for more than `mostAnswers`. */
+  answers: { answer: string; count: number }[] | null;
+  samples: Sample[];
+  /** Digest of the tokens of each line -> the first line that has them. */
+  digests: ReadonlyMap<string, number>;
+}
+
+export interface SurveyOptions {
+  file: string;
+  kind: FileKind;
+  method: Method;
+  tokenizer: Tokenizer;
+  maxLength: number;
+  mostAnswers: number;
+}
+
+/** Reads the file twice: as validation does, then, without the lines that it found wrong, as tokenizing does. */
+export async function surveyFile(options: SurveyOptions): Promise<Survey> {
+  const { file, kind, method } = options;
+  const bad = new Set<number>();
+  const validation = await validateTrainingFile(createReadStream(file, { highWaterMark: 1 << 20 }), {
+    kind,
+    method,
+    keptErrors: KEPT_ERRORS,
+    onBadLine: line => bad.add(line),
+  });
+  const tally = openTally(options);
+  if (validation.format !== 'preference') {
+    for await (const { number, line } of goodLines(file, bad)) tally.add(number, line);
+  }
+  return tally.close(validation);
+}
+
+async function* goodLines(file: string, bad: ReadonlySet<number>) {
+  for await (const line of readLines(createReadStream(file, { highWaterMark: 1 << 20 }))) {
+    if ('problem' in line || bad.has(line.number)) continue;
+    yield { number: line.number, line: JSON.parse(line.text) as TrainingLine };
+  }
+}
+
+interface Tally {
+  add(number: number, line: TrainingLine): void;
+  close(validation: ValidationReport): Survey;
+}
+
+function openTally({ tokenizer, maxLength, mostAnswers }: SurveyOptions): Tally {
+  const counts = noExamples();
+  const control = noControlTokens(tokenizer);
+  const repeated = openRepeated();
+  const answers = openAnswers(mostAnswers);
+  const samples: Sample[] = [];
+  const refusals: Survey['refusals'] = [];
+  let refused = 0;
+  let longest = 0;
+
+  const take = (number: number, whole: Example) => {
+    const example = takeExample(whole, maxLength, counts);
+    if (example === null) return;
+    longest = Math.max(longest, example.tokens.length);
+    countControlTokens(control, example);
+    if (samples.length < SAMPLES) samples.push(sampleOf(number, example, tokenizer));
+  };
+  return {
+    add(number, line) {
+      counts.lines += 1;
+      const examples = examplesOrRefusal(line, number, tokenizer);
+      if (examples instanceof DatasetError) {
+        refused += 1;
+        if (refusals.length < KEPT_ERRORS) refusals.push({ line: number, message: examples.message });
+        return;
+      }
+      repeated.add(number, examples);
+      answers.add(referenceText(line));
+      for (const whole of examples) take(number, whole);
+    },
+    close: validation => ({
+      validation,
+      refusals,
+      refused,
+      counts,
+      longest,
+      control,
+      duplicates: repeated.duplicates(),
+      digests: repeated.digests,
+      answers: answers.close(),
+      samples,
+    }),
+  };
+}
+
+function examplesOrRefusal(
+  line: TrainingLine,
+  number: number,
+  tokenizer: Tokenizer,
+): Example[] | DatasetError {
+  try {
+    return examplesOf(line, number, tokenizer);
+  } catch (error) {
+    if (error instanceof DatasetError) return error;
+    throw error;
+  }
+}
+
+// ---- tokens
+
+const noControlTokens = ({ bosId, eosIds }: Tokenizer): ControlTokens => ({
+  bosId,
+  bosTokens: 0,
+  examplesWithSeveralBos: 0,
+  eosIds,
+  eosTokens: 0,
+  trainedEosTokens: 0,
+  examplesWithoutTrainedEos: 0,
+});
+
+function countControlTokens(control: ControlTokens, { tokens, trained }: Example): void {
+  let bos = 0;
+  let trainedEos = 0;
+  tokens.forEach((token, i) => {
+    if (token === control.bosId) bos += 1;
+    if (!control.eosIds.includes(token)) return;
+    control.eosTokens += 1;
+    trainedEos += trained[i]!;
+  });
+  control.bosTokens += bos;
+  control.trainedEosTokens += trainedEos;
+  // A model whose texts begin with its end token has one for each answer, too.
+  const severalBos = bos > 1 && !control.eosIds.includes(control.bosId!);
+  if (severalBos) control.examplesWithSeveralBos += 1;
+  if (trainedEos === 0) control.examplesWithoutTrainedEos += 1;
+}
+
+function sampleOf(line: number, { tokens, trained }: Example, tokenizer: Tokenizer): Sample {
+  const shown = Array.from(tokens.subarray(0, SAMPLE_TOKENS), (id, i) => ({
+    id,
+    text: Buffer.from(tokenizer.tokenBytes(id)).toString('utf8'),
+    trained: trained[i] === 1,
+  }));
+  return { line, length: tokens.length, tokens: shown };
+}
+
+// ---- repeated lines
+
+function openRepeated() {
+  const digests = new Map<string, number>();
+  const later = new Map<number, number[]>();
+  let count = 0;
+  return {
+    digests,
+    add(number: number, examples: readonly Example[]): void {
+      const digest = digestOf(examples);
+      const first = digests.get(digest);
+      if (first === undefined) {
+        digests.set(digest, number);
+        return;
+      }
+      count += 1;
+      const group = later.get(first);
+      if (group) group.push(number);
+      else if (later.size < KEPT_DUPLICATES) later.set(first, [first, number]);
+    },
+    duplicates: (): Duplicates => ({ count, groups: [...later.values()] }),
+  };
+}
+
+/** Equal for lines that are the same tokens with the same of them learnt. */
+function digestOf(examples: readonly Example[]): string {
+  const digest = createHash('sha256');
+  for (const { tokens, trained } of examples) {
+    digest.update(`${tokens.length}\n`).update(tokens).update(trained);
+  }
+  return digest.digest('base64').slice(0, 22);
+}
+
+/** Lines of `later` whose tokens `earlier` has, too: [line of the first, line of the second]. */
+export function duplicatesBetween(earlier: Survey, later: Survey): Duplicates {
+  const pairs = [...later.digests].flatMap(([digest, line]) => {
+    const first = earlier.digests.get(digest);
+    return first === undefined ? [] : [[first, line]];
+  });
+  return { count: pairs.length, groups: pairs.slice(0, KEPT_DUPLICATES) };
+}
+
+// ---- answers
+
+function openAnswers(most: number) {
+  const counts = new Map<string, number>();
+  return {
+    add(answer: string | null): void {
+      if (answer === null || counts.size > most) return;
+      const label = answer.trim();
+      counts.set(label, (counts.get(label) ?? 0) + 1);
+    },
+    close(): Survey['answers'] {
+      if (counts.size > most) return null;
+      const entries = [...counts].map(([answer, count]) => ({ answer, count }));
+      return entries.sort((a, b) => b.count - a.count || (a.answer < b.answer ? -1 : 1));
+    },
+  };
+}

@@ -1,0 +1,180 @@
+// Dry runs on the wire: what a job would do, before it is made.
+import { Type } from 'typebox';
+import type { Duplicates } from '../data/survey.ts';
+import type { NewJob } from '../store/jobs.ts';
+import type { DryRun, FileSurvey } from '../training/dry-run.ts';
+
+const nullableInteger = (description: string) => Type.Union([Type.Integer(), Type.Null()], { description });
+const count = (description: string) => Type.Integer({ description });
+
+export const DuplicateLines = Type.Object(
+  {
+    count: count('Lines that repeat an earlier one.'),
+    groups: Type.Array(Type.Array(Type.Integer()), {
+      description:
+        'Numbers of lines that are the same once rendered, at most 100 groups. Between files: line of the training file, line of the validation file.',
+    }),
+  },
+  { $id: 'DuplicateLines', description: 'Lines whose tokens and loss mask are equal.' },
+);
+
+export const DryRunFile = Type.Object(
+  {
+    file_id: Type.String(),
+    format: Type.Union([Type.String(), Type.Null()], {
+      description: '`chat`, `completion` or `preference`.',
+    }),
+    lines: count('Lines that are not blank.'),
+    bad_lines: count('Lines with something wrong.'),
+    error_count: count('All that is wrong; a line may have several.'),
+    errors: Type.Array(Type.Object({ line: Type.Integer(), path: Type.String(), message: Type.String() }), {
+      description: 'What is wrong, and where; the first 10,000.',
+    }),
+    examples: count('Examples that are trained on.'),
+    dropped_examples: count('Examples with nothing to learn, or none left after the cut.'),
+    truncated_examples: count('Examples that are cut at `max_length`.'),
+    longest_example: count('Tokens of the longest example, after the cut.'),
+    tokens: count('Tokens in one pass over the file.'),
+    trained_tokens: count('Those of them that have a loss.'),
+    untrained_tokens: count('Those that have none: prompts, and what `weight` 0 leaves out.'),
+    bos: Type.Object(
+      {
+        id: nullableInteger('Token; null where the model has none.'),
+        tokens: count('How often it occurs.'),
+        examples_with_several: count('Examples in which it occurs more than once.'),
+      },
+      { description: 'The token that begins a text.' },
+    ),
+    eos: Type.Object(
+      {
+        ids: Type.Array(Type.Integer(), { description: 'Tokens at which generation stops.' }),
+        tokens: count('How often they occur.'),
+        trained_tokens: count('How often they are learnt.'),
+        examples_without: count('Examples in which none is learnt: nothing teaches the model to stop.'),
+      },
+      { description: 'The tokens that end an answer.' },
+    ),
+    duplicates: Type.Ref('DuplicateLines'),
+    answers: Type.Union(
+      [Type.Array(Type.Object({ answer: Type.String(), count: Type.Integer() })), Type.Null()],
+      { description: 'How often each answer is given, where there are few; null for free text.' },
+    ),
+    samples: Type.Array(
+      Type.Object({
+        line: Type.Integer(),
+        length: count('Tokens of the example; of more than 4096 the first are shown.'),
+        tokens: Type.Array(
+          Type.Object({
+            id: Type.Integer(),
+            text: Type.String({ description: 'U+FFFD where a token is part of a character.' }),
+            trained: Type.Boolean({ description: 'Whether it has a loss.' }),
+          }),
+        ),
+      }),
+      { description: 'The first three examples as the model sees them.' },
+    ),
+  },
+  { $id: 'DryRunFile', description: 'What a file holds, as a run would take it.' },
+);
+
+export const FineTuningDryRun = Type.Object(
+  {
+    object: Type.Literal('fine_tuning.job.dry_run'),
+    model: Type.String(),
+    valid: Type.Boolean({ description: 'Whether the job would get as far as training.' }),
+    error: Type.Union(
+      [
+        Type.Object({
+          code: Type.String(),
+          message: Type.String(),
+          param: Type.Union([Type.String(), Type.Null()]),
+        }),
+        Type.Null(),
+      ],
+      { description: 'The error that the job would fail with.' },
+    ),
+    training_file: Type.Ref('DryRunFile'),
+    validation_file: Type.Union([Type.Ref('DryRunFile'), Type.Null()]),
+    duplicates_between_files: Type.Union([Type.Ref('DuplicateLines'), Type.Null()], {
+      description:
+        'Lines of the validation file that are in the training file; null without a validation file.',
+    }),
+    hyperparameters: Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Null()], {
+      description: 'Every one with the number that would be used; null when they cannot be resolved.',
+    }),
+    n_steps: nullableInteger('Steps of the whole run.'),
+    trained_tokens: nullableInteger('Tokens with a loss, over all epochs.'),
+    trained_parameters: nullableInteger('Numbers that are trained.'),
+    state_bytes: nullableInteger('Memory of the trained numbers, their gradients and the optimizer.'),
+    estimated_memory_bytes: Type.Null({
+      description: 'Null: what activations take is measured on the worker when a run starts.',
+    }),
+    estimated_seconds: Type.Union([Type.Number(), Type.Null()], {
+      description:
+        "At the speed of the project's last run with this model, file and kind of adapter; null when there was none.",
+    }),
+  },
+  { $id: 'FineTuningDryRun', description: 'What a job would do. Nothing was made.' },
+);
+
+export interface DryRunOnWire {
+  job: NewJob;
+  report: DryRun;
+  estimatedSeconds: number | null;
+}
+
+export function dryRunToWire({ job, report, estimatedSeconds }: DryRunOnWire) {
+  const { validation, duplicatesBetween } = report;
+  return {
+    object: 'fine_tuning.job.dry_run' as const,
+    model: job.model,
+    valid: report.error === null,
+    error: report.error,
+    training_file: fileToWire(job.trainingFile, report.training),
+    validation_file: validation && fileToWire(job.validationFile!, validation),
+    duplicates_between_files: duplicatesBetween && duplicatesToWire(duplicatesBetween),
+    hyperparameters: report.hyperparameters,
+    n_steps: report.totalSteps,
+    trained_tokens: report.trainedTokens,
+    trained_parameters: report.trainedParameters,
+    state_bytes: report.stateBytes,
+    estimated_memory_bytes: null,
+    estimated_seconds: estimatedSeconds,
+  };
+}
+
+function fileToWire(id: string, survey: FileSurvey) {
+  const { validation, refusals, refused, counts, control } = survey;
+  const refusedLines = refusals.map(({ line, message }) => ({ line, path: '', message }));
+  return {
+    file_id: id,
+    format: validation.format,
+    lines: validation.examples,
+    bad_lines: validation.badLines + refused,
+    error_count: validation.errorCount + refused,
+    errors: [...validation.errors, ...refusedLines].sort((a, b) => a.line - b.line),
+    examples: counts.count,
+    dropped_examples: counts.dropped,
+    truncated_examples: counts.truncated,
+    longest_example: survey.longest,
+    tokens: counts.tokens,
+    trained_tokens: counts.trainedTokens,
+    untrained_tokens: counts.tokens - counts.trainedTokens,
+    bos: {
+      id: control.bosId,
+      tokens: control.bosTokens,
+      examples_with_several: control.examplesWithSeveralBos,
+    },
+    eos: {
+      ids: control.eosIds,
+      tokens: control.eosTokens,
+      trained_tokens: control.trainedEosTokens,
+      examples_without: control.examplesWithoutTrainedEos,
+    },
+    duplicates: duplicatesToWire(survey.duplicates),
+    answers: survey.answers,
+    samples: survey.samples,
+  };
+}
+
+const duplicatesToWire = ({ count, groups }: Duplicates) => ({ count, groups });
