@@ -213,11 +213,6 @@ describe('refusals', () => {
       param: 'method.supervised.hyperparameters.adapter',
       message: expect.stringMatching(/^Training \d+ numbers needs \d MB .* 1 MB can be used\./),
     });
-    expect(await failureOf({ memoryBudgetBytes: 700_000 })).toMatchObject({
-      code: 'insufficient_memory',
-      param: 'method.supervised.hyperparameters.max_length',
-      message: expect.stringContaining('Lower max_length'),
-    });
   });
 
   it('a loss that is not a number', async () => {
