@@ -128,7 +128,7 @@ The same command makes it again.
 | heads, key-value heads | ${recipe.heads}, ${recipe.kvHeads} |
 | vocabulary | ${recipe.vocabSize}, byte-level BPE |
 | context | ${recipe.maxPositions} |
-| tokens seen | ${(tokens / 1e6).toFixed(2)} million in ${totalSteps(recipe)} steps |
+| tokens seen | about ${(tokens / 1e6).toFixed(1)} million in ${totalSteps(recipe)} steps |
 | time | ${(figures.seconds / 60).toFixed(0)} minutes of steps, ${Math.round(tokens / figures.seconds)} tokens/s |
 | loss, next-token accuracy on generated text never seen | ${figures.heldOutLoss.toFixed(3)}, ${figures.heldOutAccuracy.toFixed(3)} |
 
