@@ -22,6 +22,7 @@ import { eventRoutes } from './routes/events.ts';
 import { fileRoutes } from './routes/files.ts';
 import { healthRoutes } from './routes/health.ts';
 import { jobRoutes } from './routes/jobs.ts';
+import { metricRoutes } from './routes/metrics.ts';
 import { modelRoutes } from './routes/models.ts';
 import { openapi, refResolver } from './routes/openapi.ts';
 import { parseQuery } from './routes/query.ts';
@@ -79,6 +80,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     jobRoutes(v1, deps);
     eventRoutes(v1, deps);
     checkpointRoutes(v1, deps);
+    metricRoutes(v1, deps);
     modelRoutes(v1, deps);
     chatCompletionRoutes(v1, deps);
     completionRoutes(v1, deps);

@@ -22,6 +22,7 @@ import {
   ListFineTuningJobsResponse,
   SupervisedHyperparameters,
 } from './jobs.ts';
+import { FineTuningJobMetrics, ListFineTuningJobMetricsResponse } from './metrics.ts';
 import { DeleteModelResponse, ListModelsResponse, Model } from './models.ts';
 
 export const sharedSchemas: readonly TSchema[] = [
@@ -42,6 +43,8 @@ export const sharedSchemas: readonly TSchema[] = [
   ListFineTuningJobEventsResponse,
   FineTuningJobCheckpoint,
   ListFineTuningJobCheckpointsResponse,
+  FineTuningJobMetrics,
+  ListFineTuningJobMetricsResponse,
   Model,
   ListModelsResponse,
   DeleteModelResponse,

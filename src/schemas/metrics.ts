@@ -1,0 +1,93 @@
+// The numbers of a job's steps on the wire: objects of a list, and lines of CSV.
+import { type Static, Type } from 'typebox';
+import type { StepRow } from '../store/metrics.ts';
+import { Choice } from './choice.ts';
+import { After, Limit, ListOf, type WithDefaults } from './lists.ts';
+
+const metricNames = {
+  epoch: 'Counts from 1.',
+  train_loss: 'Mean over the tokens of the batch that have a loss.',
+  train_mean_token_accuracy: 'Share of them that the model would have chosen.',
+  valid_loss: 'Of a few validation examples; not at every step.',
+  valid_mean_token_accuracy: 'Of the same.',
+  full_valid_loss: 'Of the whole validation file, at the end of an epoch.',
+  full_valid_mean_token_accuracy: 'Of the same.',
+  learning_rate: 'Used in this step.',
+  gradient_norm: 'Before clipping.',
+  seconds: 'The step took.',
+} as const;
+
+type MetricName = keyof typeof metricNames;
+const names = Object.keys(metricNames) as MetricName[];
+
+export const FineTuningJobMetrics = Type.Object(
+  {
+    id: Type.String({ description: '`step-` and the number of the step.' }),
+    object: Type.Literal('fine_tuning.job.metrics'),
+    fine_tuning_job_id: Type.String(),
+    step_number: Type.Integer({ description: 'Counts from 1.' }),
+    metrics: Type.Object(
+      Object.fromEntries(
+        names.map(name => [name, Type.Optional(Type.Number({ description: metricNames[name] }))]),
+      ),
+    ),
+  },
+  { $id: 'FineTuningJobMetrics', description: 'What was measured in one step.' },
+);
+
+export const ListMetricsQuery = Type.Object({
+  after: After,
+  limit: Limit(100, 1000),
+  order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'By step.' })),
+  format: Type.Optional(
+    Choice(['json', 'csv'], {
+      default: 'json',
+      description: '`csv`: all steps as one text, from the first; `after`, `limit` and `order` do not apply.',
+    }),
+  ),
+});
+export type ListMetricsQuery = WithDefaults<Static<typeof ListMetricsQuery>, 'limit' | 'order' | 'format'>;
+
+export const ListFineTuningJobMetricsResponse = ListOf(
+  'ListFineTuningJobMetricsResponse',
+  Type.Ref('FineTuningJobMetrics'),
+  'A page of steps.',
+);
+
+export function stepToWire(jobId: string, { step, metrics }: StepRow) {
+  const known = names.filter(name => typeof metrics[name] === 'number');
+  return {
+    object: 'fine_tuning.job.metrics' as const,
+    id: `step-${step}`,
+    fine_tuning_job_id: jobId,
+    step_number: step,
+    metrics: Object.fromEntries(known.map(name => [name, metrics[name]])),
+  };
+}
+
+/** The step that an id of ours names; null for anything else. */
+export function stepOfId(id: string): number | null {
+  const digits = /^step-(\d{1,9})$/.exec(id)?.[1];
+  return digits === undefined ? null : Number(digits);
+}
+
+export const csvHeader = `${['step', ...names].join(',')}\n`;
+
+/** A number as JSON writes it, nothing where it was not measured. */
+export const csvLine = ({ step, metrics }: StepRow): string =>
+  `${[step, ...names.map(name => metrics[name] ?? '')].join(',')}\n`;
+
+export const exampleStep = {
+  object: 'fine_tuning.job.metrics',
+  id: 'step-10',
+  fine_tuning_job_id: 'ftjob-Abc123Abc123Abc123Abc123',
+  step_number: 10,
+  metrics: {
+    epoch: 1,
+    train_loss: 1.24,
+    train_mean_token_accuracy: 0.61,
+    learning_rate: 0.0002,
+    gradient_norm: 0.8,
+    seconds: 1.9,
+  },
+};
