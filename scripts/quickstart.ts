@@ -65,7 +65,7 @@ async function runMainJob(client: OpenAI, key: string): Promise<boolean> {
   const model = (await followJob(client, job.id)).fine_tuned_model!;
   const passed = await compare(client, model);
   await chat(client, model);
-  sayCurlLines(key, model);
+  await sayCurlLines(key, model);
   return passed;
 }
 
@@ -213,9 +213,7 @@ async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<
 
 async function chat(client: OpenAI, model: string): Promise<void> {
   screen.heading('A chat with the fine-tuned model');
-  const system = JSON.parse(
-    (await readFile(join(root, 'samples', 'support-test.jsonl'), 'utf8')).split('\n')[0]!,
-  ).messages[0];
+  const system = await readSystemMessage();
   for (const question of QUESTIONS) {
     const messages = [system, { role: 'user' as const, content: question }];
     screen.write(`you:   ${question}\nmodel: `);
@@ -228,13 +226,20 @@ async function chat(client: OpenAI, model: string): Promise<void> {
   }
 }
 
-function sayCurlLines(key: string, model: string): void {
+/** What every sample begins with: the model was trained to answer after it. */
+async function readSystemMessage(): Promise<OpenAI.Chat.ChatCompletionSystemMessageParam> {
+  const [line] = (await readFile(join(root, 'samples', 'support-test.jsonl'), 'utf8')).split('\n');
+  return JSON.parse(line!).messages[0];
+}
+
+async function sayCurlLines(key: string, model: string): Promise<void> {
+  const messages = [await readSystemMessage(), { role: 'user', content: 'I forgot my password.' }];
   const address = 'http://127.0.0.1:8787';
   screen.heading('To go on, start it again (stop it with Ctrl-C):');
   screen.say('ANNEAL_DATA_DIR=.anneal-quickstart npm start\n');
   screen.say(`curl ${address}/v1/models -H "Authorization: Bearer ${key}"`);
   screen.say(`curl ${address}/v1/chat/completions -H "Authorization: Bearer ${key}" -H "Content-Type: application/json" \\
-  -d '{"model": "${model}", "messages": [{"role": "user", "content": "I forgot my password."}]}'`);
+  -d '${JSON.stringify({ model, messages })}'`);
   screen.say(`curl ${address}/v1/fine_tuning/jobs -H "Authorization: Bearer ${key}"`);
 }
 
