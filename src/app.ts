@@ -26,6 +26,7 @@ import { metricRoutes } from './routes/metrics.ts';
 import { modelRoutes } from './routes/models.ts';
 import { openapi, refResolver } from './routes/openapi.ts';
 import { parseQuery } from './routes/query.ts';
+import { uploadRoutes } from './routes/uploads.ts';
 import { createValidatorCompiler } from './routes/validation.ts';
 import { sharedSchemas } from './schemas/shared.ts';
 import { type Caller, findCaller } from './store/api-keys.ts';
@@ -77,6 +78,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   await app.register(async v1 => {
     addAuthentication(v1, deps);
     fileRoutes(v1, deps);
+    uploadRoutes(v1, deps);
     jobRoutes(v1, deps);
     eventRoutes(v1, deps);
     checkpointRoutes(v1, deps);

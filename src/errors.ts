@@ -21,6 +21,7 @@ const rules = {
   unsupported_parameter: { status: 400, type: 'invalid_request_error' },
   unsupported_value: { status: 400, type: 'invalid_request_error' },
   invalid_file: { status: 400, type: 'invalid_request_error' },
+  invalid_upload_state: { status: 400, type: 'invalid_request_error' },
   invalid_job_state: { status: 400, type: 'invalid_request_error' },
   file_too_large: { status: 413, type: 'invalid_request_error' },
   context_length_exceeded: { status: 400, type: 'invalid_request_error' },

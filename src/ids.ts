@@ -7,6 +7,8 @@ const BYTES_KEPT = 248;
 
 const prefixes = {
   file: 'file-',
+  upload: 'upload_',
+  uploadPart: 'part_',
   job: 'ftjob-',
   event: 'ftevent-',
   checkpoint: 'ftckpt_',

@@ -6,6 +6,7 @@ import { openModelCache } from '../serving/model-cache.ts';
 import { CONTROL_CHANNEL } from '../store/jobs.ts';
 import { openNotifications } from '../store/notifications.ts';
 import { expireFiles } from './expire-files.ts';
+import { cleanUploads } from './expire-uploads.ts';
 import { queueChannel } from './queue.ts';
 import { removeModels } from './remove-models.ts';
 import { sweep } from './sweep.ts';
@@ -60,6 +61,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
   });
   const expiring = await queue.boss.work('expire-files', { pollingIntervalSeconds: 10 }, async () => {
     await expireFiles(deps);
+    await cleanUploads(deps);
     await removeModels(deps);
   });
   log.info({ runner: runner.id }, 'the worker runs');

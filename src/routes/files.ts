@@ -1,9 +1,7 @@
 // /v1/files: upload, list, read and delete. Bytes go from the socket into the object store, never whole through memory.
-import { extname } from 'node:path';
-import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import { type BlobInfo, BlobNotFound, BlobTooLarge } from '../blobs/blobs.ts';
+import { BlobNotFound } from '../blobs/blobs.ts';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
@@ -18,14 +16,11 @@ import {
 import { exampleList, toWireList } from '../schemas/lists.ts';
 import * as store from '../store/files.ts';
 import { findFilesInUse } from '../store/runs.ts';
+import { missing, receiveFormFile, unknownField } from './form-file.ts';
+import { checkExtension, type FileOfBytes, nameBytes, orRemove } from './new-files.ts';
 import { describedOnly } from './validation.ts';
 
 const tags = ['Files'];
-const JSONL_PURPOSES = ['fine-tune', 'batch'];
-const MIB = 2 ** 20;
-const DRAIN_TIMEOUT_MS = 30_000;
-/** What the form's parser says on the file's stream; other errors there are the store's. */
-const FORM_BROKE_OFF = /terminated early|Unexpected end of multipart/;
 
 export function fileRoutes(app: FastifyInstance, deps: Deps): void {
   app.post(
@@ -47,8 +42,8 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
       },
     },
     async request => {
-      const upload = await receiveUpload(request, deps);
-      return fileToWire(await storeUpload(deps, request.caller.projectId, upload));
+      const file = await receiveFile(request, deps);
+      return fileToWire(await orRemove(deps, file.stored.key, () => nameBytes(deps.pool, file)));
     },
   );
 
@@ -182,123 +177,23 @@ export function noSuchFile(id: string, param = 'id'): ApiError {
 
 // ---- uploads
 
-interface Upload {
-  id: string;
-  filename: string;
-  stored: BlobInfo;
-  fields: Record<string, string>;
-}
-
-/** Reads the form to its end. When anything is wrong with it, nothing stays in the store. */
-async function receiveUpload(request: FastifyRequest, deps: Deps): Promise<Upload> {
-  if (!request.isMultipart()) {
-    throw new ApiError(
-      'unsupported_media_type',
-      'Send the file as a form: Content-Type: multipart/form-data.',
-    );
-  }
-  const form: Form = { id: store.newFileId(), fields: {}, file: null };
-  try {
-    refuseTooLarge(request, deps);
-    await readParts(request, deps, form);
-    if (!form.file) throw missing('file');
-    checkFields(form.fields, form.file.filename, true);
-    return { id: form.id, fields: form.fields, ...form.file };
-  } catch (error) {
-    if (form.file) await deps.blobs.delete(form.file.stored.key).catch(() => undefined);
-    drain(request);
-    throw error;
-  }
-}
-
-interface Form {
-  id: string;
-  fields: Record<string, string>;
-  file: Pick<Upload, 'filename' | 'stored'> | null;
-}
-
-async function readParts(request: FastifyRequest, deps: Deps, form: Form): Promise<void> {
-  try {
-    for await (const part of request.parts()) {
-      if (part.type === 'field') form.fields[part.fieldname] = String(part.value);
-      else if (part.fieldname !== 'file') throw unknownField(part.fieldname);
-      else {
-        const { filename, file } = part;
-        checkFields({ ...form.fields }, filename, false);
-        const stored = await storeBytes(request, deps, store.fileBlobKey(form.id), file);
-        form.file = { filename, stored };
-      }
-    }
-  } catch (cause) {
-    const { statusCode, message } = cause as { statusCode?: number; message: string };
-    if (cause instanceof ApiError || statusCode) throw cause;
-    throw new ApiError('invalid_request', `The form cannot be read: ${message}`, { cause });
-  }
-}
-
-/** Reads and drops what still comes, so that a client that only listens once it has sent all hears the answer. */
-function drain(request: FastifyRequest): void {
-  const timer = setTimeout(() => request.raw.destroy(), DRAIN_TIMEOUT_MS);
-  request.raw.once('close', () => clearTimeout(timer));
-  request.raw.unpipe();
-  request.raw.resume();
-}
-
-/** A request that says itself that it is too large is refused before its bytes are read. */
-function refuseTooLarge(request: FastifyRequest, deps: Deps): void {
-  const announced = Number(request.headers['content-length'] ?? 0);
-  if (announced > deps.config.fileLimitBytes + MIB) throw tooLarge(deps);
-}
-
-async function storeBytes(
-  request: FastifyRequest,
-  deps: Deps,
-  key: string,
-  bytes: Readable,
-): Promise<BlobInfo> {
-  const cut = new AbortController();
-  const onClose = () => {
-    if (!request.raw.complete) cut.abort(new Error('the client went away'));
-  };
-  request.raw.once('close', onClose);
-  try {
-    return await deps.blobs.put(key, bytes, { limitBytes: deps.config.fileLimitBytes, signal: cut.signal });
-  } catch (cause) {
-    if (cause instanceof BlobTooLarge) throw tooLarge(deps);
-    if (cut.signal.aborted || FORM_BROKE_OFF.test((cause as Error).message)) throw cause;
-    throw new ApiError('storage_unavailable', 'The file could not be stored; try again.', { cause });
-  } finally {
-    request.raw.off('close', onClose);
-  }
-}
-
-function tooLarge(deps: Deps): ApiError {
-  const limit = deps.config.fileLimitBytes / MIB;
-  return new ApiError('file_too_large', `The file is larger than the limit of ${limit} MB.`, {
-    param: 'file',
+async function receiveFile(request: FastifyRequest, deps: Deps): Promise<FileOfBytes> {
+  const id = store.newFileId();
+  const { fields, filename, stored } = await receiveFormFile(request, deps, {
+    field: 'file',
+    key: store.fileBlobKey(id),
+    limitBytes: deps.config.fileLimitBytes,
+    check: checkFields,
   });
-}
-
-/** Names the stored bytes in the database; bytes that cannot be named do not stay. */
-async function storeUpload(deps: Deps, projectId: string, upload: Upload): Promise<store.File> {
-  const { id, filename, stored, fields } = upload;
   const seconds = fields['expires_after[seconds]'];
-  const file = {
+  return {
     id,
-    projectId,
+    projectId: request.caller.projectId,
     purpose: fields.purpose!,
     filename,
-    bytes: stored.sizeBytes,
-    sha256: stored.sha256,
-    blobKey: stored.key,
+    stored,
     expiresAfterSeconds: seconds ? Number(seconds) : null,
   };
-  try {
-    return await store.insertFile(deps.pool, file);
-  } catch (error) {
-    await deps.blobs.delete(stored.key).catch(() => undefined);
-    throw error;
-  }
 }
 
 /** What has been read so far; only at the end of the form is something missing. */
@@ -325,16 +220,7 @@ function checkPurpose(purpose: string, filename: string): void {
       param: 'purpose',
     });
   }
-  const extension = extname(filename).slice(1).toLowerCase();
-  if (JSONL_PURPOSES.includes(purpose) && extension !== 'jsonl') {
-    throw new ApiError(
-      'invalid_file',
-      `Invalid extension '${extension}' for purpose '${purpose}'. Supported formats: "jsonl".`,
-      {
-        param: 'file',
-      },
-    );
-  }
+  checkExtension(purpose, filename, 'file');
 }
 
 function checkExpiry(text: string): void {
@@ -343,14 +229,4 @@ function checkExpiry(text: string): void {
   if (/^\d+$/.test(text) && seconds >= minimum && seconds <= maximum) return;
   const message = `Invalid 'expires_after.seconds': expected an integer from ${minimum} to ${maximum}, but got '${text}' instead.`;
   throw new ApiError('invalid_value', message, { param: 'expires_after.seconds' });
-}
-
-function missing(name: string): ApiError {
-  return new ApiError('missing_required_parameter', `Missing required parameter: '${name}'.`, {
-    param: name,
-  });
-}
-
-function unknownField(name: string): ApiError {
-  return new ApiError('unknown_parameter', `Unknown parameter: '${name}'.`, { param: name });
 }

@@ -7,6 +7,7 @@ Any OpenAI client works against it: set its base URL to this server's address wi
 
 const tags = [
   { name: 'Files', description: 'Upload training data, download results.' },
+  { name: 'Uploads', description: 'Upload large files in parts.' },
   { name: 'Fine-tuning', description: 'Create jobs and follow them.' },
   { name: 'Models', description: 'Base models and the fine-tuned ones.' },
   { name: 'Chat', description: 'Chat with a model.' },

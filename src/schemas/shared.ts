@@ -24,6 +24,13 @@ import {
 } from './jobs.ts';
 import { FineTuningJobMetrics, ListFineTuningJobMetricsResponse } from './metrics.ts';
 import { DeleteModelResponse, ListModelsResponse, Model } from './models.ts';
+import {
+  AddUploadPartRequest,
+  CompleteUploadRequest,
+  CreateUploadRequest,
+  Upload,
+  UploadPart,
+} from './uploads.ts';
 
 export const sharedSchemas: readonly TSchema[] = [
   ErrorResponse,
@@ -31,6 +38,11 @@ export const sharedSchemas: readonly TSchema[] = [
   CreateFileRequest,
   ListFilesResponse,
   DeleteFileResponse,
+  CreateUploadRequest,
+  AddUploadPartRequest,
+  CompleteUploadRequest,
+  Upload,
+  UploadPart,
   Hyperparameters,
   SupervisedHyperparameters,
   CreateFineTuningJobRequest,

@@ -84,3 +84,23 @@ test('the store goes down in the middle: a 5xx in the usual shape, nothing half-
   });
   expect(await keys()).toEqual([`files/${file.id}`]);
 }, 120_000);
+
+test('parts of an upload are joined', async () => {
+  const parts = ['a line\n', 'b line\n'].map(line => Buffer.alloc(6 * 2 ** 20, line));
+  const upload = await server.client.uploads.create({
+    filename: 'train.jsonl',
+    purpose: 'fine-tune',
+    bytes: 12 * 2 ** 20,
+    mime_type: 'text/jsonl',
+  });
+  const stored = await Promise.all(
+    parts.map(async part =>
+      server.client.uploads.parts.create(upload.id, { data: await toFile(part, 'part') }),
+    ),
+  );
+  const { file } = await server.client.uploads.complete(upload.id, { part_ids: stored.map(({ id }) => id) });
+  const back = Buffer.from(await (await server.client.files.content(file!.id)).arrayBuffer());
+  expect(back.equals(Buffer.concat(parts))).toBe(true);
+  await server.client.files.delete(file!.id);
+  expect(await keys()).not.toContain(`files/${file!.id}`);
+});

@@ -1,0 +1,45 @@
+// What every way to make a file has in common: which names a purpose allows, and that bytes without a row do not stay.
+import { extname } from 'node:path';
+import type { BlobInfo } from '../blobs/blobs.ts';
+import type { Deps } from '../deps.ts';
+import { ApiError } from '../errors.ts';
+import type { Queryable } from '../store/database.ts';
+import { type File, insertFile } from '../store/files.ts';
+
+const JSONL_PURPOSES = ['fine-tune', 'batch'];
+
+/** `param`: what named the file. */
+export function checkExtension(purpose: string, filename: string, param: string): void {
+  const extension = extname(filename).slice(1).toLowerCase();
+  if (!JSONL_PURPOSES.includes(purpose) || extension === 'jsonl') return;
+  throw new ApiError(
+    'invalid_file',
+    `Invalid extension '${extension}' for purpose '${purpose}'. Supported formats: "jsonl".`,
+    { param },
+  );
+}
+
+export interface FileOfBytes {
+  id: string;
+  projectId: string;
+  purpose: string;
+  filename: string;
+  stored: BlobInfo;
+  expiresAfterSeconds: number | null;
+}
+
+/** Names stored bytes in the database. */
+export function nameBytes(db: Queryable, { stored, ...file }: FileOfBytes): Promise<File> {
+  const { sizeBytes: bytes, sha256, key: blobKey } = stored;
+  return insertFile(db, { ...file, bytes, sha256, blobKey });
+}
+
+/** Does what names an object; when that fails, the object does not stay. */
+export async function orRemove<T>(deps: Deps, key: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    await deps.blobs.delete(key).catch(() => undefined);
+    throw error;
+  }
+}

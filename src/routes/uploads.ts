@@ -1,0 +1,274 @@
+// /v1/uploads: large files in parts. A part is an object of its own; completing joins them as a stream, whatever their size.
+import { createHash, type Hash } from 'node:crypto';
+import { Readable } from 'node:stream';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { type BlobInfo, BlobNotFound, type Blobs } from '../blobs/blobs.ts';
+import type { Deps } from '../deps.ts';
+import { ApiError } from '../errors.ts';
+import { removeParts } from '../queue/expire-uploads.ts';
+import { errorResponses, json } from '../schemas/errors.ts';
+import {
+  type CompleteUploadBody,
+  type CreateUploadBody,
+  exampleCompletedUpload,
+  examplePart,
+  exampleUpload,
+  partToWire,
+  UploadId,
+  uploadLimits,
+  uploadToWire,
+} from '../schemas/uploads.ts';
+import { inTransaction } from '../store/database.ts';
+import { type File, fileBlobKey, newFileId } from '../store/files.ts';
+import * as store from '../store/uploads.ts';
+import { receiveFormFile, unknownField } from './form-file.ts';
+import { checkExtension, nameBytes, orRemove } from './new-files.ts';
+import { describedOnly } from './validation.ts';
+
+const tags = ['Uploads'];
+
+export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
+  app.post<{ Body: CreateUploadBody }>(
+    '/v1/uploads',
+    {
+      schema: {
+        operationId: 'createUpload',
+        tags,
+        summary: 'Begin an upload',
+        description:
+          'For files of up to 8 GB. Add parts of up to 64 MB, several at once if you like, and complete it within an hour.',
+        body: Type.Ref('CreateUploadRequest'),
+        response: {
+          200: json('The upload.', Type.Ref('Upload'), exampleUpload),
+          ...errorResponses(400),
+        },
+      },
+    },
+    async request => uploadToWire(await createUpload(deps, request)),
+  );
+
+  app.post<{ Params: UploadId }>(
+    '/v1/uploads/:upload_id/parts',
+    {
+      validatorCompiler: describedOnly,
+      schema: {
+        operationId: 'addUploadPart',
+        tags,
+        summary: 'Add a part',
+        description:
+          'A multipart form with one field, `data`. The order of parts is given when it is completed.',
+        consumes: ['multipart/form-data'],
+        params: UploadId,
+        body: Type.Ref('AddUploadPartRequest'),
+        response: {
+          200: json('The part.', Type.Ref('UploadPart'), examplePart),
+          ...errorResponses(400, 404, 413, 503),
+        },
+      },
+    },
+    async request => partToWire(await addPart(deps, request)),
+  );
+
+  app.post<{ Params: UploadId; Body: CompleteUploadBody }>(
+    '/v1/uploads/:upload_id/complete',
+    {
+      schema: {
+        operationId: 'completeUpload',
+        tags,
+        summary: 'Complete an upload',
+        description:
+          'Joins the parts in the given order into a file. Together they must have the announced size.',
+        params: UploadId,
+        body: Type.Ref('CompleteUploadRequest'),
+        response: {
+          200: json('The upload, with its file.', Type.Ref('Upload'), exampleCompletedUpload),
+          ...errorResponses(400, 404, 503),
+        },
+      },
+    },
+    async request => {
+      const { upload, file } = await completeUpload(deps, request);
+      return uploadToWire(upload, file);
+    },
+  );
+
+  app.post<{ Params: UploadId }>(
+    '/v1/uploads/:upload_id/cancel',
+    {
+      schema: {
+        operationId: 'cancelUpload',
+        tags,
+        summary: 'Cancel an upload',
+        description: 'Its parts are removed; nothing can be added to it any more.',
+        params: UploadId,
+        response: {
+          200: json('The upload.', Type.Ref('Upload'), { ...exampleUpload, status: 'cancelled' }),
+          ...errorResponses(400, 404),
+        },
+      },
+    },
+    async request => uploadToWire(await cancelUpload(deps, request)),
+  );
+}
+
+async function createUpload(
+  deps: Deps,
+  { body, caller }: FastifyRequest<{ Body: CreateUploadBody }>,
+): Promise<store.Upload> {
+  checkExtension(body.purpose, body.filename, 'filename');
+  return store.insertUpload(deps.pool, {
+    projectId: caller.projectId,
+    filename: body.filename,
+    purpose: body.purpose,
+    bytes: body.bytes,
+    mimeType: body.mime_type,
+    expiresAfterSeconds: body.expires_after?.seconds ?? null,
+    lifetimeSeconds: uploadLimits.lifetimeSeconds,
+  });
+}
+
+type UploadRequest = FastifyRequest<{ Params: UploadId }>;
+
+/** The upload of a request's path; throws unless it is still pending. */
+async function findPending(deps: Deps, request: UploadRequest): Promise<store.Upload> {
+  const upload = await findUpload(deps, request);
+  if (upload.status !== 'pending') throw notPending(upload);
+  return upload;
+}
+
+async function findUpload(deps: Deps, { params, caller }: UploadRequest): Promise<store.Upload> {
+  const upload = await store.findUpload(deps.pool, caller.projectId, params.upload_id);
+  if (upload) return upload;
+  throw new ApiError('not_found', `No such Upload object: ${params.upload_id}`, { param: 'upload_id' });
+}
+
+function notPending({ id, status }: store.Upload): ApiError {
+  return new ApiError('invalid_upload_state', `Upload ${id} is ${status}; it must be pending.`);
+}
+
+// ---- parts
+
+/** A part that is sent again, because its answer was lost, counts twice. */
+const mostBytes = ({ bytes }: store.Upload) => 2 * bytes + uploadLimits.partBytes;
+
+async function addPart(deps: Deps, request: UploadRequest): Promise<store.UploadPart> {
+  const upload = await findPending(deps, request);
+  const id = store.newPartId();
+  const key = store.partBlobKey(upload.id, id);
+  const { stored } = await receiveFormFile(request, deps, {
+    field: 'data',
+    key,
+    limitBytes: uploadLimits.partBytes,
+    check: refuseFields,
+  });
+  const part = { id, uploadId: upload.id, bytes: stored.sizeBytes, mostBytes: mostBytes(upload) };
+  return orRemove(deps, key, async () => {
+    const added = await store.insertPart(deps.pool, part);
+    if (added) return added;
+    await findPending(deps, request);
+    throw new ApiError(
+      'invalid_value',
+      `The parts of this upload have more than twice the ${upload.bytes} bytes that were announced.`,
+      { param: 'data' },
+    );
+  });
+}
+
+function refuseFields(fields: Record<string, string>): void {
+  const name = Object.keys(fields)[0];
+  if (name !== undefined) throw unknownField(name);
+}
+
+// ---- complete
+
+interface Completed {
+  upload: store.Upload;
+  file: File;
+}
+
+type CompleteRequest = FastifyRequest<{ Params: UploadId; Body: CompleteUploadBody }>;
+
+async function completeUpload(deps: Deps, request: CompleteRequest): Promise<Completed> {
+  const upload = await findPending(deps, request);
+  const parts = await findAllParts(deps, upload, request.body.part_ids);
+  const id = newFileId();
+  const key = fileBlobKey(id);
+  const completed = await orRemove(deps, key, async () => {
+    const { stored, md5 } = await joinParts(deps, upload, parts, key);
+    checkMd5(md5, request.body.md5);
+    return inTransaction(deps.pool, async tx => {
+      const ended = await store.endUpload(tx, upload.id, { status: 'completed', fileId: id });
+      if (!ended) throw notPending(await findUpload(deps, request));
+      const { projectId, purpose, filename, expiresAfterSeconds } = upload;
+      const file = await nameBytes(tx, { id, projectId, purpose, filename, stored, expiresAfterSeconds });
+      return { upload: ended, file };
+    });
+  });
+  await removePartsNow(deps, upload.id);
+  return completed;
+}
+
+async function findAllParts(deps: Deps, upload: store.Upload, ids: string[]): Promise<store.UploadPart[]> {
+  const parts = await store.findParts(deps.pool, upload.id, ids);
+  const found = new Set(parts.map(part => part.id));
+  const unknown = ids.find(id => !found.has(id));
+  if (unknown !== undefined) throw wrongParts(`Upload ${upload.id} has no part '${unknown}'.`);
+  const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
+  if (bytes === upload.bytes) return parts;
+  throw wrongParts(`The parts have ${bytes} bytes together; ${upload.bytes} were announced.`);
+}
+
+function wrongParts(message: string): ApiError {
+  return new ApiError('invalid_value', message, { param: 'part_ids' });
+}
+
+async function joinParts(
+  deps: Deps,
+  upload: store.Upload,
+  parts: store.UploadPart[],
+  key: string,
+): Promise<{ stored: BlobInfo; md5: string }> {
+  const hash = createHash('md5');
+  try {
+    const bytes = Readable.from(bytesOf(deps.blobs, parts, hash), { objectMode: false });
+    const stored = await deps.blobs.put(key, bytes, { limitBytes: upload.bytes });
+    return { stored, md5: hash.digest('hex') };
+  } catch (cause) {
+    if (cause instanceof BlobNotFound)
+      throw new ApiError('invalid_upload_state', `Upload ${upload.id} has ended meanwhile.`, { cause });
+    throw new ApiError('storage_unavailable', 'The file could not be stored; try again.', { cause });
+  }
+}
+
+/** One part after the other. */
+async function* bytesOf(blobs: Blobs, parts: store.UploadPart[], hash: Hash): AsyncGenerator<Uint8Array> {
+  for (const part of parts) {
+    for await (const chunk of await blobs.get(store.partBlobKey(part.uploadId, part.id))) {
+      hash.update(chunk);
+      yield chunk;
+    }
+  }
+}
+
+function checkMd5(found: string, expected: string | undefined): void {
+  if (expected === undefined || expected.toLowerCase() === found) return;
+  throw new ApiError('invalid_value', `The parts' md5 is ${found}, not '${expected}'.`, { param: 'md5' });
+}
+
+// ---- cancel
+
+async function cancelUpload(deps: Deps, request: UploadRequest): Promise<store.Upload> {
+  const upload = await findPending(deps, request);
+  const cancelled = await store.endUpload(deps.pool, upload.id, { status: 'cancelled' });
+  if (!cancelled) throw notPending(await findUpload(deps, request));
+  await removePartsNow(deps, upload.id);
+  return cancelled;
+}
+
+/** What is left here is removed by a sweep of the worker's. */
+async function removePartsNow(deps: Deps, uploadId: string): Promise<void> {
+  await removeParts(deps.blobs, uploadId).catch(error => {
+    deps.log.warn({ error, upload: uploadId }, 'the parts of an upload stay until the next sweep');
+  });
+}
