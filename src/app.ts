@@ -184,6 +184,7 @@ function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyRep
   reply.header('x-request-id', request.id);
   if (error.status >= 500) request.log.error({ err: error.cause ?? thrown }, error.message);
   if (error.retryAfterSeconds !== null) reply.header('retry-after', error.retryAfterSeconds);
+  if (error.shouldRetry !== null) reply.header('x-should-retry', String(error.shouldRetry));
   return reply.status(error.status).type('application/json').send(toWire(error));
 }
 

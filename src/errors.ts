@@ -31,11 +31,12 @@ const rules = {
   unknown_url: { status: 404, type: 'invalid_request_error' },
   request_too_large: { status: 413, type: 'invalid_request_error', code: null },
   unsupported_media_type: { status: 415, type: 'invalid_request_error', code: null },
+  idempotency_key_reused: { status: 409, type: 'invalid_request_error', retry: false },
   client_closed_request: { status: 499, type: 'invalid_request_error' },
   server_error: { status: 500, type: 'server_error', code: null },
   storage_unavailable: { status: 503, type: 'server_error' },
   server_is_overloaded: { status: 503, type: 'service_unavailable_error' },
-} satisfies Record<string, { status: number; type: string; code?: null }>;
+} satisfies Record<string, { status: number; type: string; code?: null; retry?: false }>;
 
 export type ErrorKind = keyof typeof rules;
 
@@ -59,6 +60,12 @@ export class ApiError extends Error {
 
   get status(): number {
     return rules[this.kind].status;
+  }
+
+  /** False where clients would try again, which cannot help; null: as they think. */
+  get shouldRetry(): false | null {
+    const rule: { status: number; retry?: false } = rules[this.kind];
+    return rule.retry ?? null;
   }
 }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Deps } from '../deps.ts';
 import type { Logger } from '../log.ts';
 import { openModelCache } from '../serving/model-cache.ts';
+import { removeExpiredKeys } from '../store/idempotency.ts';
 import { CONTROL_CHANNEL } from '../store/jobs.ts';
 import { openNotifications } from '../store/notifications.ts';
 import { expireFiles } from './expire-files.ts';
@@ -62,6 +63,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
   const expiring = await queue.boss.work('expire-files', { pollingIntervalSeconds: 10 }, async () => {
     await expireFiles(deps);
     await cleanUploads(deps);
+    await removeExpiredKeys(deps.pool);
     await removeModels(deps);
   });
   log.info({ runner: runner.id }, 'the worker runs');

@@ -17,7 +17,8 @@ import { exampleList, toWireList } from '../schemas/lists.ts';
 import * as store from '../store/files.ts';
 import { findFilesInUse } from '../store/runs.ts';
 import { missing, receiveFormFile, unknownField } from './form-file.ts';
-import { checkExtension, type FileOfBytes, nameBytes, orRemove } from './new-files.ts';
+import { answerOnce, type Commit, IdempotencyHeaders } from './idempotency.ts';
+import { checkExtension, type FileOfBytes, keepIfNamed, nameBytes } from './new-files.ts';
 import { describedOnly } from './validation.ts';
 
 const tags = ['Files'];
@@ -34,16 +35,26 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
         description:
           'A multipart form with the fields in any order. Files for fine-tuning are JSON lines in UTF-8.',
         consumes: ['multipart/form-data'],
+        headers: IdempotencyHeaders,
         body: Type.Ref('CreateFileRequest'),
         response: {
           200: json('The file.', Type.Ref('OpenAIFile'), exampleFile),
-          ...errorResponses(400, 413, 503),
+          ...errorResponses(400, 409, 413, 503),
         },
       },
     },
-    async request => {
+    async (request, reply) => {
       const file = await receiveFile(request, deps);
-      return fileToWire(await orRemove(deps, file.stored.key, () => nameBytes(deps.pool, file)));
+      const { id, stored, ...rest } = file;
+      const content = { ...rest, sha256: stored.sha256 };
+      const make = (commit: Commit<ReturnType<typeof fileToWire>>) =>
+        commit(async tx => fileToWire(await nameBytes(tx, file)));
+      return keepIfNamed(
+        deps,
+        stored.key,
+        () => answerOnce(deps, request, reply, content, make),
+        answer => answer.id === id,
+      );
     },
   );
 

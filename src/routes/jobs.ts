@@ -1,6 +1,7 @@
 // /v1/fine_tuning/jobs: create, list, retrieve, cancel, pause, resume. What a job does is the worker's.
 import { randomInt } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { PoolClient } from 'pg';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
@@ -21,6 +22,7 @@ import * as store from '../store/jobs.ts';
 import { findModel } from '../store/models.ts';
 import { dryRunner } from './dry-runs.ts';
 import { noSuchFile } from './files.ts';
+import { answerOnce, IdempotencyHeaders } from './idempotency.ts';
 
 const tags = ['Fine-tuning'];
 const SEED_END = 2 ** 31;
@@ -37,6 +39,7 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
         description:
           'Fine-tunes a model on a file. The job is made at once; its files are checked next, then it waits for a worker. With `dry_run=true` nothing is made: the answer says what the job would do.',
         querystring: CreateJobQuery,
+        headers: IdempotencyHeaders,
         body: Type.Ref('CreateFineTuningJobRequest'),
         response: {
           200: json(
@@ -44,14 +47,17 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
             Type.Union([Type.Ref('FineTuningJob'), Type.Ref('FineTuningDryRun')]),
             exampleJob,
           ),
-          ...errorResponses(400, 404, 503),
+          ...errorResponses(400, 404, 409, 503),
         },
       },
     },
-    async request => {
-      const job = await readNewJob(deps, request.caller.projectId, request.body);
-      if (request.query.dry_run) return dryRun(request, job);
-      return jobToWire(await createJob(deps, job));
+    async (request, reply) => {
+      const read = () => readNewJob(deps, request.caller.projectId, request.body);
+      if (request.query.dry_run) return dryRun(request, await read());
+      return answerOnce(deps, request, reply, request.body, async commit => {
+        const job = await read();
+        return commit(async tx => jobToWire(await createJob(deps, tx, job)));
+      });
     },
   );
 
@@ -131,17 +137,15 @@ function noSuchJob(id: string): ApiError {
 
 // ---- create
 
-async function createJob(deps: Deps, newJob: store.NewJob): Promise<store.Job> {
-  return inTransaction(deps.pool, async tx => {
-    const job = await store.insertJob(tx, newJob);
-    const validation = job.validationFile ? ` and validation file: ${job.validationFile}` : '';
-    await appendEvents(tx, job.id, [
-      { message: `Created fine-tuning job: ${job.id}`, once: 'created' },
-      { message: `Validating training file: ${job.trainingFile}${validation}`, once: 'validating' },
-    ]);
-    await deps.queue.enqueueValidation(job.id, { client: tx });
-    return job;
-  });
+async function createJob(deps: Deps, tx: PoolClient, newJob: store.NewJob): Promise<store.Job> {
+  const job = await store.insertJob(tx, newJob);
+  const validation = job.validationFile ? ` and validation file: ${job.validationFile}` : '';
+  await appendEvents(tx, job.id, [
+    { message: `Created fine-tuning job: ${job.id}`, once: 'created' },
+    { message: `Validating training file: ${job.trainingFile}${validation}`, once: 'validating' },
+  ]);
+  await deps.queue.enqueueValidation(job.id, { client: tx });
+  return job;
 }
 
 /** The request as a job. Throws what is wrong with it beyond its shape. */

@@ -34,12 +34,23 @@ export function nameBytes(db: Queryable, { stored, ...file }: FileOfBytes): Prom
   return insertFile(db, { ...file, bytes, sha256, blobKey });
 }
 
-/** Does what names an object; when that fails, the object does not stay. */
-export async function orRemove<T>(deps: Deps, key: string, work: () => Promise<T>): Promise<T> {
+/**
+ * Does what names an object. The object does not stay when that fails, nor when the answer is of another object
+ * (`isOwn` false): the one that an earlier, equal request has stored.
+ */
+export async function keepIfNamed<Answer>(
+  deps: Deps,
+  key: string,
+  work: () => Promise<Answer>,
+  isOwn: (answer: Answer) => boolean = () => true,
+): Promise<Answer> {
+  const remove = () => deps.blobs.delete(key).catch(() => undefined);
   try {
-    return await work();
+    const answer = await work();
+    if (!isOwn(answer)) await remove();
+    return answer;
   } catch (error) {
-    await deps.blobs.delete(key).catch(() => undefined);
+    await remove();
     throw error;
   }
 }

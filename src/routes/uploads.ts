@@ -1,7 +1,7 @@
 // /v1/uploads: large files in parts. A part is an object of its own; completing joins them as a stream, whatever their size.
 import { createHash, type Hash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { type BlobInfo, BlobNotFound, type Blobs } from '../blobs/blobs.ts';
 import type { Deps } from '../deps.ts';
@@ -19,11 +19,12 @@ import {
   uploadLimits,
   uploadToWire,
 } from '../schemas/uploads.ts';
-import { inTransaction } from '../store/database.ts';
-import { type File, fileBlobKey, newFileId } from '../store/files.ts';
+import type { Queryable } from '../store/database.ts';
+import { fileBlobKey, newFileId } from '../store/files.ts';
 import * as store from '../store/uploads.ts';
 import { receiveFormFile, unknownField } from './form-file.ts';
-import { checkExtension, nameBytes, orRemove } from './new-files.ts';
+import { answerOnce, type Commit, IdempotencyHeaders } from './idempotency.ts';
+import { checkExtension, keepIfNamed, nameBytes } from './new-files.ts';
 import { describedOnly } from './validation.ts';
 
 const tags = ['Uploads'];
@@ -38,14 +39,19 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
         summary: 'Begin an upload',
         description:
           'For files of up to 8 GB. Add parts of up to 64 MB, several at once if you like, and complete it within an hour.',
+        headers: IdempotencyHeaders,
         body: Type.Ref('CreateUploadRequest'),
         response: {
           200: json('The upload.', Type.Ref('Upload'), exampleUpload),
-          ...errorResponses(400),
+          ...errorResponses(400, 409),
         },
       },
     },
-    async request => uploadToWire(await createUpload(deps, request)),
+    async (request, reply) =>
+      answerOnce(deps, request, reply, request.body, commit => {
+        checkExtension(request.body.purpose, request.body.filename, 'filename');
+        return commit(async tx => uploadToWire(await createUpload(tx, request)));
+      }),
   );
 
   app.post<{ Params: UploadId }>(
@@ -60,14 +66,15 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
           'A multipart form with one field, `data`. The order of parts is given when it is completed.',
         consumes: ['multipart/form-data'],
         params: UploadId,
+        headers: IdempotencyHeaders,
         body: Type.Ref('AddUploadPartRequest'),
         response: {
           200: json('The part.', Type.Ref('UploadPart'), examplePart),
-          ...errorResponses(400, 404, 413, 503),
+          ...errorResponses(400, 404, 409, 413, 503),
         },
       },
     },
-    async request => partToWire(await addPart(deps, request)),
+    (request, reply) => addPart(deps, request, reply),
   );
 
   app.post<{ Params: UploadId; Body: CompleteUploadBody }>(
@@ -80,17 +87,18 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
         description:
           'Joins the parts in the given order into a file. Together they must have the announced size.',
         params: UploadId,
+        headers: IdempotencyHeaders,
         body: Type.Ref('CompleteUploadRequest'),
         response: {
           200: json('The upload, with its file.', Type.Ref('Upload'), exampleCompletedUpload),
-          ...errorResponses(400, 404, 503),
+          ...errorResponses(400, 404, 409, 503),
         },
       },
     },
-    async request => {
-      const { upload, file } = await completeUpload(deps, request);
-      return uploadToWire(upload, file);
-    },
+    (request, reply) =>
+      answerOnce<UploadAnswer>(deps, request, reply, request.body, commit =>
+        completeUpload(deps, request, commit),
+      ),
   );
 
   app.post<{ Params: UploadId }>(
@@ -112,12 +120,11 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
   );
 }
 
-async function createUpload(
-  deps: Deps,
+function createUpload(
+  db: Queryable,
   { body, caller }: FastifyRequest<{ Body: CreateUploadBody }>,
 ): Promise<store.Upload> {
-  checkExtension(body.purpose, body.filename, 'filename');
-  return store.insertUpload(deps.pool, {
+  return store.insertUpload(db, {
     projectId: caller.projectId,
     filename: body.filename,
     purpose: body.purpose,
@@ -128,17 +135,19 @@ async function createUpload(
   });
 }
 
+type UploadAnswer = ReturnType<typeof uploadToWire>;
+type PartAnswer = ReturnType<typeof partToWire>;
 type UploadRequest = FastifyRequest<{ Params: UploadId }>;
 
 /** The upload of a request's path; throws unless it is still pending. */
-async function findPending(deps: Deps, request: UploadRequest): Promise<store.Upload> {
-  const upload = await findUpload(deps, request);
+async function findPending(db: Queryable, request: UploadRequest): Promise<store.Upload> {
+  const upload = await findUpload(db, request);
   if (upload.status !== 'pending') throw notPending(upload);
   return upload;
 }
 
-async function findUpload(deps: Deps, { params, caller }: UploadRequest): Promise<store.Upload> {
-  const upload = await store.findUpload(deps.pool, caller.projectId, params.upload_id);
+async function findUpload(db: Queryable, { params, caller }: UploadRequest): Promise<store.Upload> {
+  const upload = await store.findUpload(db, caller.projectId, params.upload_id);
   if (upload) return upload;
   throw new ApiError('not_found', `No such Upload object: ${params.upload_id}`, { param: 'upload_id' });
 }
@@ -152,27 +161,36 @@ function notPending({ id, status }: store.Upload): ApiError {
 /** A part that is sent again, because its answer was lost, counts twice. */
 const mostBytes = ({ bytes }: store.Upload) => 2 * bytes + uploadLimits.partBytes;
 
-async function addPart(deps: Deps, request: UploadRequest): Promise<store.UploadPart> {
-  const upload = await findPending(deps, request);
+async function addPart(deps: Deps, request: UploadRequest, reply: FastifyReply): Promise<PartAnswer> {
+  const upload = await findPending(deps.pool, request);
   const id = store.newPartId();
-  const key = store.partBlobKey(upload.id, id);
   const { stored } = await receiveFormFile(request, deps, {
     field: 'data',
-    key,
+    key: store.partBlobKey(upload.id, id),
     limitBytes: uploadLimits.partBytes,
     check: refuseFields,
   });
   const part = { id, uploadId: upload.id, bytes: stored.sizeBytes, mostBytes: mostBytes(upload) };
-  return orRemove(deps, key, async () => {
-    const added = await store.insertPart(deps.pool, part);
-    if (added) return added;
-    await findPending(deps, request);
-    throw new ApiError(
-      'invalid_value',
-      `The parts of this upload have more than twice the ${upload.bytes} bytes that were announced.`,
-      { param: 'data' },
-    );
-  });
+  const make = (commit: Commit<PartAnswer>) =>
+    commit(async tx => {
+      const added = await store.insertPart(tx, part);
+      return added ? partToWire(added) : refusePart(tx, request);
+    });
+  return keepIfNamed(
+    deps,
+    stored.key,
+    () => answerOnce(deps, request, reply, { sha256: stored.sha256 }, make),
+    answer => answer.id === id,
+  );
+}
+
+async function refusePart(db: Queryable, request: UploadRequest): Promise<never> {
+  const { bytes } = await findPending(db, request);
+  throw new ApiError(
+    'invalid_value',
+    `The parts of this upload have more than twice the ${bytes} bytes that were announced.`,
+    { param: 'data' },
+  );
 }
 
 function refuseFields(fields: Record<string, string>): void {
@@ -182,31 +200,30 @@ function refuseFields(fields: Record<string, string>): void {
 
 // ---- complete
 
-interface Completed {
-  upload: store.Upload;
-  file: File;
-}
-
 type CompleteRequest = FastifyRequest<{ Params: UploadId; Body: CompleteUploadBody }>;
 
-async function completeUpload(deps: Deps, request: CompleteRequest): Promise<Completed> {
-  const upload = await findPending(deps, request);
+async function completeUpload(
+  deps: Deps,
+  request: CompleteRequest,
+  commit: Commit<UploadAnswer>,
+): Promise<UploadAnswer> {
+  const upload = await findPending(deps.pool, request);
   const parts = await findAllParts(deps, upload, request.body.part_ids);
   const id = newFileId();
   const key = fileBlobKey(id);
-  const completed = await orRemove(deps, key, async () => {
+  const { projectId, purpose, filename, expiresAfterSeconds } = upload;
+  const answer = await keepIfNamed(deps, key, async () => {
     const { stored, md5 } = await joinParts(deps, upload, parts, key);
     checkMd5(md5, request.body.md5);
-    return inTransaction(deps.pool, async tx => {
+    return commit(async tx => {
       const ended = await store.endUpload(tx, upload.id, { status: 'completed', fileId: id });
-      if (!ended) throw notPending(await findUpload(deps, request));
-      const { projectId, purpose, filename, expiresAfterSeconds } = upload;
-      const file = await nameBytes(tx, { id, projectId, purpose, filename, stored, expiresAfterSeconds });
-      return { upload: ended, file };
+      if (!ended) throw notPending(await findUpload(tx, request));
+      const file = { id, projectId, purpose, filename, stored, expiresAfterSeconds };
+      return uploadToWire(ended, await nameBytes(tx, file));
     });
   });
   await removePartsNow(deps, upload.id);
-  return completed;
+  return answer;
 }
 
 async function findAllParts(deps: Deps, upload: store.Upload, ids: string[]): Promise<store.UploadPart[]> {
@@ -259,9 +276,9 @@ function checkMd5(found: string, expected: string | undefined): void {
 // ---- cancel
 
 async function cancelUpload(deps: Deps, request: UploadRequest): Promise<store.Upload> {
-  const upload = await findPending(deps, request);
+  const upload = await findPending(deps.pool, request);
   const cancelled = await store.endUpload(deps.pool, upload.id, { status: 'cancelled' });
-  if (!cancelled) throw notPending(await findUpload(deps, request));
+  if (!cancelled) throw notPending(await findUpload(deps.pool, request));
   await removePartsNow(deps, upload.id);
   return cancelled;
 }

@@ -34,6 +34,14 @@ const answers = {
     description: "There is nothing of that name in the key's project.",
     example: { message: 'No such File object: file-abc123', param: 'id', code: null },
   },
+  409: {
+    description: 'The Idempotency-Key was used for another request.',
+    example: {
+      message: "The Idempotency-Key 'a1' was used for another request.",
+      param: 'Idempotency-Key',
+      code: 'idempotency_key_reused',
+    },
+  },
   413: {
     description: 'The request is larger than what is accepted.',
     example: {

@@ -1,0 +1,100 @@
+// `Idempotency-Key`: a request that is sent again makes nothing twice and gets the answer of the first one.
+// The key is taken, and the answer kept, in the transaction that makes the thing: both are there or neither.
+import { createHash } from 'node:crypto';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type pg from 'pg';
+import { type Static, Type } from 'typebox';
+import type { Deps } from '../deps.ts';
+import { ApiError } from '../errors.ts';
+import { inTransaction } from '../store/database.ts';
+import * as store from '../store/idempotency.ts';
+
+const LIFETIME_SECONDS = 24 * 3600;
+const LONGEST_KEY = 255;
+
+export const IdempotencyHeaders = Type.Object({
+  'idempotency-key': Type.Optional(
+    Type.String({
+      description: `Any text of up to ${LONGEST_KEY} characters. For 24 hours the same request with the same key makes nothing new and is given the first answer; another request with that key is a 409.`,
+    }),
+  ),
+});
+export type IdempotencyHeaders = Static<typeof IdempotencyHeaders>;
+
+/** Runs `make` in one transaction. What it returns is the answer, as it is sent. */
+export type Commit<Answer> = (make: (tx: pg.PoolClient) => Promise<Answer>) => Promise<Answer>;
+
+/** Another request took the key first; its answer is there. */
+class AlreadyAnswered extends Error {}
+
+/**
+ * `content`: what the request says, besides its path. `work` may prepare as it likes, and makes what it makes through
+ * `commit`, once. Failures are not kept: the same request may be tried again.
+ */
+export async function answerOnce<Answer extends object>(
+  deps: Deps,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  content: unknown,
+  work: (commit: Commit<Answer>) => Promise<Answer>,
+): Promise<Answer> {
+  const key = keyOf(request);
+  if (key === null) return work(make => inTransaction(deps.pool, make));
+  const claim = {
+    projectId: request.caller.projectId,
+    key,
+    fingerprint: fingerprintOf(request, content),
+    lifetimeSeconds: LIFETIME_SECONDS,
+  };
+  const given = () => findAnswer<Answer>(deps, reply, claim);
+  try {
+    return (await given()) ?? (await work(make => claimAndMake(deps, claim, make)));
+  } catch (error) {
+    // what failed may have failed because the same request has succeeded meanwhile
+    const answer = await given();
+    if (answer) return answer;
+    throw error;
+  }
+}
+
+type Claim = Parameters<typeof store.claimKey>[1];
+
+function claimAndMake<Answer>(
+  deps: Deps,
+  claim: Claim,
+  make: (tx: pg.PoolClient) => Promise<Answer>,
+): Promise<Answer> {
+  return inTransaction(deps.pool, async tx => {
+    if (!(await store.claimKey(tx, claim))) throw new AlreadyAnswered();
+    const answer = await make(tx);
+    await store.writeAnswer(tx, claim, answer);
+    return answer;
+  });
+}
+
+async function findAnswer<Answer>(deps: Deps, reply: FastifyReply, claim: Claim): Promise<Answer | null> {
+  const given = await store.findGivenAnswer(deps.pool, claim);
+  if (!given) return null;
+  if (given.fingerprint !== claim.fingerprint) throw keyReused(claim.key);
+  reply.header('idempotent-replayed', 'true');
+  return given.answer as Answer;
+}
+
+function keyReused(key: string): ApiError {
+  const message = `The Idempotency-Key '${key}' was used for another request. Use a new key for each request, and the same one only to send it again.`;
+  return new ApiError('idempotency_key_reused', message, { param: 'Idempotency-Key' });
+}
+
+function keyOf(request: FastifyRequest): string | null {
+  const key = request.headers['idempotency-key'];
+  if (key === undefined) return null;
+  if (typeof key === 'string' && key.length > 0 && key.length <= LONGEST_KEY) return key;
+  throw new ApiError('invalid_value', `An Idempotency-Key has 1 to ${LONGEST_KEY} characters.`, {
+    param: 'Idempotency-Key',
+  });
+}
+
+function fingerprintOf({ method, url }: FastifyRequest, content: unknown): string {
+  const text = `${method} ${url.split('?')[0]}\n${JSON.stringify(content)}`;
+  return createHash('sha256').update(text).digest('hex');
+}
