@@ -4,6 +4,8 @@ import type { Duplicates } from '../data/survey.ts';
 import type { NewJob } from '../store/jobs.ts';
 import type { DryRun, FileSurvey } from '../training/dry-run.ts';
 
+const SHOWN_ERRORS = 10_000;
+
 const nullableInteger = (description: string) => Type.Union([Type.Integer(), Type.Null()], { description });
 const count = (description: string) => Type.Integer({ description });
 
@@ -152,7 +154,7 @@ function fileToWire(id: string, survey: FileSurvey) {
     lines: validation.examples,
     bad_lines: validation.badLines + refused,
     error_count: validation.errorCount + refused,
-    errors: [...validation.errors, ...refusedLines].sort((a, b) => a.line - b.line),
+    errors: [...validation.errors, ...refusedLines].sort((a, b) => a.line - b.line).slice(0, SHOWN_ERRORS),
     examples: counts.count,
     dropped_examples: counts.dropped,
     truncated_examples: counts.truncated,
