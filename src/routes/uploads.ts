@@ -162,7 +162,9 @@ function notPending({ id, status }: store.Upload): ApiError {
 const mostBytes = ({ bytes }: store.Upload) => 2 * bytes + uploadLimits.partBytes;
 
 async function addPart(deps: Deps, request: UploadRequest, reply: FastifyReply): Promise<PartAnswer> {
-  const upload = await findPending(deps.pool, request);
+  // with a key it may be a part that has been answered before the upload ended: its bytes will tell
+  const mayBeKnown = request.headers['idempotency-key'] !== undefined;
+  const upload = await (mayBeKnown ? findUpload : findPending)(deps.pool, request);
   const id = store.newPartId();
   const { stored } = await receiveFormFile(request, deps, {
     field: 'data',

@@ -170,6 +170,8 @@ test('an upload, its parts and its completion are each made once', async () => {
   expect(new Set(completed.map(({ file }) => file!.id)).size).toBe(1);
   expect(completed[3]).toEqual(completed[0]);
   expect(await fileKeys()).toHaveLength(before.length + 1);
+  expect(await add('abc')).toEqual(part);
+  expect(await fileKeys(`uploads/${begun.id}/`)).toEqual([]);
   await expect(uploads.complete(begun.id, { part_ids: [part.id] }, withKey('d'))).rejects.toMatchObject({
     status: 400,
     code: 'invalid_upload_state',
