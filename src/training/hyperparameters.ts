@@ -84,11 +84,11 @@ export function automaticEpochs(examples: number): number {
 }
 
 /**
- * 0.2% of the examples as OpenAI's, but 8 where a pass still makes 25 steps. Measured on 600 one-word answers, LoRA, 3 epochs,
- * validation loss after each: batch 8 at rate 0.003: 0.41, 0.15, 0.11; 4 at 0.004: 0.42, 0.30, 0.16; 1 at 0.002: 0.56, 0.35, 0.26.
+ * 0.2% of the examples as OpenAI's, but 4 where a pass still makes 25 steps. Of 2, 4 and 8 none is clearly best (docs/training.md);
+ * fewer, larger steps cost less where the optimizer's state is large.
  */
 export function automaticBatchSize(examples: number): number {
-  const small = Math.min(8, Math.max(1, Math.floor(examples / 25)));
+  const small = Math.min(4, Math.max(1, Math.floor(examples / 25)));
   return Math.min(256, Math.max(small, Math.round(examples * 0.002)));
 }
 
@@ -98,7 +98,7 @@ export function automaticBatchSize(examples: number): number {
  * (https://thinkingmachines.ai/blog/lora/).
  */
 export function baseLearningRate(adapter: 'lora' | 'full', hiddenSize: number): number {
-  const lora = Math.min(3e-3, Math.max(2e-4, (2e-4 * 4096) / hiddenSize));
+  const lora = Math.min(2e-3, Math.max(2e-4, (2e-4 * 4096) / hiddenSize));
   return adapter === 'lora' ? lora : lora / 10;
 }
 

@@ -44,12 +44,12 @@ async function takeStep(
     maxGradNorm: hyperparameters.max_grad_norm,
     seed: run.progress.seed,
   });
-  refuseDivergence(result, run, step);
+  refuseDivergence([result.loss, result.gradientNorm], run, step);
   return result;
 }
 
-function refuseDivergence({ loss, gradientNorm }: StepResult, { progress }: Run, step: number): void {
-  if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) return;
+function refuseDivergence(found: readonly number[], { progress }: Run, step: number): void {
+  if (found.every(Number.isFinite)) return;
   const { learning_rate: rate, learning_rate_multiplier: multiplier } = progress.hyperparameters;
   throw new TrainingFailure(
     'training_diverged',
@@ -76,6 +76,7 @@ async function measure(run: Run, step: number, result: StepResult): Promise<Step
     metrics.full_valid_loss = loss;
     metrics.full_valid_mean_token_accuracy = tokenAccuracy;
   }
+  refuseDivergence([metrics.valid_loss ?? 0, metrics.full_valid_loss ?? 0], run, step);
   return metrics;
 }
 

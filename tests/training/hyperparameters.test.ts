@@ -71,8 +71,8 @@ describe('auto', () => {
     [10, 1],
     [50, 2],
     [100, 4],
-    [600, 8],
-    [1000, 8],
+    [600, 4],
+    [1000, 4],
     [5000, 10],
     [1_000_000, 256],
   ])('batch_size for %i examples is %i', (examples, size) => {
@@ -80,7 +80,7 @@ describe('auto', () => {
   });
 
   it('base learning rates fall with the width, and are ten times smaller for full fine-tuning', () => {
-    expect(baseLearningRate('lora', 192)).toBe(3e-3);
+    expect(baseLearningRate('lora', 192)).toBe(2e-3);
     expect(baseLearningRate('lora', 1024)).toBeCloseTo(8e-4, 10);
     expect(baseLearningRate('lora', 8192)).toBe(2e-4);
     expect(baseLearningRate('full', 4096)).toBeCloseTo(2e-5, 10);
@@ -89,7 +89,7 @@ describe('auto', () => {
   it('resolves nothing at all to good defaults', () => {
     expect(resolve({ n_epochs: 'auto', batch_size: 'auto', learning_rate_multiplier: 'auto' })).toEqual({
       n_epochs: 3,
-      batch_size: 8,
+      batch_size: 4,
       learning_rate_multiplier: 1,
       adapter: 'lora',
       rank: 16,
