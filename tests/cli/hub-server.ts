@@ -40,11 +40,11 @@ export async function startHub(options: HubOptions): Promise<HubServer> {
 function answer(options: HubOptions, request: IncomingMessage, response: ServerResponse): void {
   const { repo, revision, token } = options;
   const path = decodeURIComponent(request.url!.split('?')[0]!);
-  if (token && request.headers.authorization !== `Bearer ${token}`) return refuse(response, 401, 'GatedRepo');
-  if (path === `/api/models/${repo}/tree/${revision}`) return sendJson(response, listing(options));
   const prefix = `/${repo}/resolve/${revision}/`;
-  if (path.startsWith(prefix)) return sendFile(options, path.slice(prefix.length), request, response);
-  return refuse(response, 404, 'RepoNotFound');
+  if (token && request.headers.authorization !== `Bearer ${token}`) refuse(response, 401, 'GatedRepo');
+  else if (path === `/api/models/${repo}/tree/${revision}`) sendJson(response, listing(options));
+  else if (path.startsWith(prefix)) sendFile(options, path.slice(prefix.length), request, response);
+  else refuse(response, 404, 'RepoNotFound');
 }
 
 function listing({ folder }: HubOptions): object[] {
