@@ -40,10 +40,10 @@ export async function startHub(options: HubOptions): Promise<HubServer> {
 function answer(options: HubOptions, request: IncomingMessage, response: ServerResponse): void {
   const { repo, revision, token } = options;
   const path = decodeURIComponent(request.url!.split('?')[0]!);
-  const prefix = `/${repo}/resolve/${revision}/`;
+  const files = `/${repo}/resolve/${revision}/`;
   if (token && request.headers.authorization !== `Bearer ${token}`) refuse(response, 401, 'GatedRepo');
   else if (path === `/api/models/${repo}/tree/${revision}`) sendJson(response, listing(options));
-  else if (path.startsWith(prefix)) sendFile(options, path.slice(prefix.length), request, response);
+  else if (path.startsWith(files)) sendFile(options, path.slice(files.length), request, response);
   else refuse(response, 404, 'RepoNotFound');
 }
 
