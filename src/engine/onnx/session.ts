@@ -1,8 +1,9 @@
 // An ONNX model in ONNX Runtime: opened from memory, run on the caller's arrays, closed. It knows no graph.
 import { parse } from 'node:path';
-import * as ort from 'onnxruntime-node';
+import type { InferenceSession as Ort } from 'onnxruntime-node';
 import { encodeOnnx, type OnnxModel } from '../../formats/onnx.ts';
 import type { HostArrays } from '../program.ts';
+import { InferenceSession, Tensor } from './runtime.ts';
 
 export type Provider = 'cpu' | 'cuda' | 'webgpu';
 
@@ -27,7 +28,7 @@ export interface Session {
 export const locateFromRoot = (file: string): string =>
   file.slice(parse(file).root.length).replaceAll('\\', '/');
 
-const toOrtOptions = (root: string, options: SessionOptions): ort.InferenceSession.SessionOptions => ({
+const toOrtOptions = (root: string, options: SessionOptions): Ort.SessionOptions => ({
   executionProviders: options.provider === 'cpu' ? ['cpu'] : [options.provider, 'cpu'],
   intraOpNumThreads: options.threads,
   interOpNumThreads: 1,
@@ -49,7 +50,7 @@ const toOrtOptions = (root: string, options: SessionOptions): ort.InferenceSessi
 /** `root` is the root of the file system that holds the weights. */
 export async function openSession(model: OnnxModel, root: string, options: SessionOptions): Promise<Session> {
   const bytes = Buffer.concat(encodeOnnx(model));
-  const session = await ort.InferenceSession.create(bytes, toOrtOptions(root, options));
+  const session = await InferenceSession.create(bytes, toOrtOptions(root, options));
   const shapes = new Map(
     [...model.graph.inputs, ...model.graph.outputs].map(({ name, type, shape }) => [name, { type, shape }]),
   );
@@ -57,7 +58,7 @@ export async function openSession(model: OnnxModel, root: string, options: Sessi
     Object.fromEntries(
       Object.entries(arrays).map(([name, array]) => {
         const { type, shape } = shapes.get(name)!;
-        return [name, new ort.Tensor(type as 'float32', array as Float32Array, shape as number[])];
+        return [name, new Tensor(type as 'float32', array as Float32Array, shape as number[])];
       }),
     );
   return {
