@@ -58,8 +58,14 @@ class Listener implements Notifications {
     });
     client.on('error', () => undefined); // `end` follows
     client.on('notification', ({ payload }) => this.tell(payload ?? ''));
-    await client.connect();
-    await client.query(`listen ${pg.escapeIdentifier(this.channel)}`);
+    try {
+      await client.connect();
+      await client.query(`listen ${pg.escapeIdentifier(this.channel)}`);
+      this.closing.signal.throwIfAborted(); // closed while this was under way
+    } catch (error) {
+      await client.end().catch(() => undefined);
+      throw error;
+    }
     client.on('end', () => void this.reopen());
     this.client = client;
     this.probe = setInterval(
