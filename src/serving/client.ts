@@ -163,7 +163,10 @@ class ForkedGeneration implements GenerationClient {
     child.on('message', (messages: FromChild) => {
       for (const { id, event } of messages) this.#receive(id, event);
     });
-    child.on('error', error => log.error({ error }, 'generation process'));
+    child.on('error', error => {
+      log.error({ error }, 'generation process');
+      if (child.pid === undefined) this.#lost(child, error.message); // it never was, and will not exit
+    });
     child.on('exit', (code, signal) => this.#lost(child, signal ?? code));
     return child;
   }

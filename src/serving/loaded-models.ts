@@ -59,14 +59,15 @@ export function openLoadedModels(engine: Engine, limits: LoadedModelLimits): Loa
       throw error;
     }
   };
+  const openBytes = (): number =>
+    [...entries.values()].reduce((sum, { model }) => sum + (model?.bytes ?? 0), 0);
   const evict = async (): Promise<void> => {
-    let total = [...entries.values()].reduce((sum, { model }) => sum + (model?.bytes ?? 0), 0);
-    for (const [directory, { model, users }] of [...entries]) {
-      if (total <= limits.modelBytes) return;
-      if (!model || users > 0) continue;
-      total -= model.bytes;
+    for (const [directory, entry] of [...entries]) {
+      if (openBytes() <= limits.modelBytes) return;
+      // While one is closed, others come, go, and are closed by others.
+      if (!entry.model || entry.users > 0 || entries.get(directory) !== entry) continue;
       entries.delete(directory);
-      await model.generator.close();
+      await entry.model.generator.close();
     }
   };
   return {

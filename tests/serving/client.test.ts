@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 import { describe, expect, test } from 'vitest';
 import { ApiError } from '../../src/errors.ts';
+import { openGenerationClient } from '../../src/serving/client.ts';
 import type { GenerationParameters } from '../../src/serving/protocol.ts';
 import { GREEDY } from '../../src/serving/sampling.ts';
 import { findModel } from '../../src/store/models.ts';
@@ -76,6 +77,30 @@ test('a killed process fails what runs with a 5xx and is replaced with the next 
   const pids = await childPids();
   expect(pids).toHaveLength(1);
   expect(pids[0]).not.toBe(pid);
+});
+
+test('a process that cannot be started fails its request at once', async () => {
+  const { target, asked } = await parameters();
+  const client = openGenerationClient({
+    service: {
+      engine: 'cpu',
+      device: 'cpu',
+      threads: 1,
+      modelBytes: 1,
+      adapterBytes: 1,
+      cacheBytes: 1,
+      widenedDirectory: '/nonexistent',
+    },
+    cache: { materialize: async () => '/nonexistent' },
+    log: server.deps.log,
+  });
+  const { execPath } = process;
+  process.execPath = '/nonexistent/node';
+  const answer = client.generate(target, asked, new AbortController().signal)[Symbol.asyncIterator]().next();
+  await expect(answer.finally(() => Object.assign(process, { execPath }))).rejects.toMatchObject({
+    kind: 'server_error',
+  });
+  await client.close();
 });
 
 test('a client that goes away ends its generation', async () => {

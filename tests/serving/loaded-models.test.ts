@@ -1,8 +1,12 @@
 // Models that are held open: opened once, closed when they take too much, never under a request.
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { openEngine } from '../../src/engine/engine.ts';
 import type { Engine } from '../../src/engine/program.ts';
-import { type LoadedModels, openLoadedModels } from '../../src/serving/loaded-models.ts';
+import {
+  type LoadedModelLimits,
+  type LoadedModels,
+  openLoadedModels,
+} from '../../src/serving/loaded-models.ts';
 import { GREEDY } from '../../src/serving/sampling.ts';
 import { golden } from './serving.ts';
 
@@ -13,13 +17,14 @@ beforeAll(async () => {
   engine = await openEngine({ engine: 'cpu', device: 'cpu', threads: 1 });
 });
 
-const open = (modelBytes: number): LoadedModels =>
-  openLoadedModels(engine, {
-    modelBytes,
-    adapterBytes: 1e6,
-    cacheBytes: 1e8,
-    widenedDirectory: '/nonexistent',
-  });
+const limitsOf = (modelBytes: number): LoadedModelLimits => ({
+  modelBytes,
+  adapterBytes: 1e6,
+  cacheBytes: 1e8,
+  widenedDirectory: '/nonexistent',
+});
+
+const open = (modelBytes: number): LoadedModels => openLoadedModels(engine, limitsOf(modelBytes));
 
 const generate = (models: LoadedModels, directory: string, maxTokens = 2) =>
   models.with(directory, ({ generator }) =>
@@ -61,6 +66,27 @@ test('a model in use is not closed', async () => {
   await generate(models, GPT2);
   expect(models.loaded()).toContain(LLAMA);
   expect((await long).tokens).toBe(40);
+  await models.close();
+});
+
+test('two that make room at once close a model once', async () => {
+  const limits = limitsOf(1e9);
+  const models = openLoadedModels(engine, limits);
+  const [slow, idle] = await Promise.all([LLAMA, GPT2].map(path => models.with(path, async model => model)));
+  const closing = Promise.withResolvers<void>();
+  const mayClose = Promise.withResolvers<void>();
+  slow!.generator.close = () => {
+    closing.resolve();
+    return mayClose.promise;
+  };
+  const closed = vi.spyOn(idle!.generator, 'close');
+  limits.modelBytes = 1;
+  const first = models.with(`${LLAMA}/.`, async () => undefined);
+  await closing.promise;
+  await models.with(`${GPT2}/.`, async () => undefined);
+  mayClose.resolve();
+  await first;
+  expect(closed).toHaveBeenCalledTimes(1);
   await models.close();
 });
 
