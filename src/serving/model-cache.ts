@@ -55,7 +55,7 @@ function identityOf(files: readonly ModelFile[]): string {
   return createHash('sha256').update(lines.join('')).digest('hex').slice(0, 32);
 }
 
-/** Where the store is a folder and keeps the files as a model folder does, that is the folder. */
+/** Where the store is a folder and keeps the files as a model folder does, that is the folder; null elsewhere, and when one is missing. */
 async function localFolder(blobs: Blobs, files: readonly ModelFile[]): Promise<string | null> {
   const folders = files.map(({ key, path }) => {
     const stored = blobs.localPath(key);
@@ -64,11 +64,17 @@ async function localFolder(blobs: Blobs, files: readonly ModelFile[]): Promise<s
   const folder = folders[0];
   if (!folder || folders.some(other => other !== folder)) return null;
   for (const { path, bytes } of files) {
-    const found = await stat(join(folder, path));
+    const found = await stat(join(folder, path)).catch(nullWhenMissing);
+    if (!found) return null; // the store says which object it is
     if (found.size !== bytes)
       throw new Error(`${join(folder, path)} has ${found.size} bytes instead of ${bytes}`);
   }
   return folder;
+}
+
+function nullWhenMissing(error: NodeJS.ErrnoException): null {
+  if (error.code === 'ENOENT') return null;
+  throw error;
 }
 
 const exists = (path: string): Promise<boolean> =>

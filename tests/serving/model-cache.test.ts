@@ -94,6 +94,13 @@ test('a folder store is used where it lies, when it lies as a model does', async
   await expect(cache.materialize(files.map(file => ({ ...file, bytes: 3 })))).rejects.toThrow(/instead of 3/);
 });
 
+test('an object that a folder store has lost is named', async () => {
+  const blobs = await openFolder(join(folder, 'store'));
+  await blobs.put(files[0]!.key, Buffer.from(contents['config.json']));
+  const cache = openModelCache(blobs, join(folder, 'cache'));
+  await expect(cache.materialize(files)).rejects.toThrow(BlobNotFound);
+});
+
 test('sweeps away what a killed download has left, a day later', async () => {
   const left = join(folder, 'cache', '.partial-old');
   const fresh = join(folder, 'cache', '.partial-new');
