@@ -13,7 +13,7 @@ import type { NewJob } from '../store/jobs.ts';
 import type { DryRunAnswer, DryRunSpec } from '../training/dry-run.ts';
 import { prepareSpec } from './inputs.ts';
 
-const CHILD = new URL('../training/dry-run-child.ts', import.meta.url).pathname;
+const CHILD = join(import.meta.dirname, '../training/dry-run-child.ts');
 const KEPT_OUTPUT = 4000;
 
 export interface DryRunDeps {

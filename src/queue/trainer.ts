@@ -1,9 +1,10 @@
 // The trainer's process: started, listened to, told to pause, killed. What it says is defined in training/protocol.ts.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import type { TrainerCommand, TrainerEvent } from '../training/protocol.ts';
 
-const TRAINER = new URL('../training/child.ts', import.meta.url).pathname;
+const TRAINER = join(import.meta.dirname, '../training/child.ts');
 const KEPT_OUTPUT = 4000;
 
 export interface Trainer {
