@@ -29,12 +29,6 @@ export function newSecretKey(): string {
   return `sk-anneal-${randomText(40)}`;
 }
 
-/** `ft:{base}:{organization}:{suffix}:{8}`; a suffix is brought to letters, digits, `.`, `_` and `-`. */
-export function newModelId(base: string, organization: string, suffix: string | null): string {
-  const readable = (suffix ?? '').toLowerCase().replace(/[^a-z0-9._-]+/g, '-');
-  return `ft:${base}:${organization}:${readable}:${randomText(8)}`;
-}
-
 /** The name under which a checkpoint of a fine-tuned model is served. */
 export function checkpointModelId(model: string, step: number): string {
   return `${model}:ckpt-step-${step}`;

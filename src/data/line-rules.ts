@@ -1,5 +1,4 @@
 // What a line of a training file must be: chat and prompt/completion lines, checked key by key. It reads no files.
-import type { TrainingLine } from './conversation.ts';
 
 export type LineFormat = 'chat' | 'completion' | 'preference';
 
@@ -33,10 +32,6 @@ export function checkLine(value: unknown): Finding[] {
   else if (lineFormat(value) === 'completion') checkCompletion(value, add);
   else checkChat(value, add);
   return findings;
-}
-
-export function isTrainingLine(value: unknown): value is TrainingLine {
-  return checkLine(value).length === 0;
 }
 
 function checkCompletion(line: Json, add: Add): void {

@@ -53,16 +53,6 @@ export function fillRow(examples: readonly Example[], rowLength: number): Packed
   return row;
 }
 
-export function packExamples(examples: readonly Example[], rowLength: number): PackedRow[] {
-  const lengths = examples.map(example => example.tokens.length);
-  return planRows(lengths, rowLength).map(row =>
-    fillRow(
-      row.map(index => examples[index]!),
-      rowLength,
-    ),
-  );
-}
-
 /** Nothing but padding: makes a batch of rows as many as a compiled program expects. */
 export function emptyRow(rowLength: number): PackedRow {
   return {

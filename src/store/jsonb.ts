@@ -6,8 +6,3 @@ export function toJsonb(value: unknown): string {
     code.length > 1 ? '\\ufffd' : found,
   );
 }
-
-/** The same for a text column. */
-export function toText(value: string): string {
-  return value.replaceAll('\0', '\ufffd').toWellFormed();
-}

@@ -65,13 +65,6 @@ export function fillBits(out: Uint32Array, { seed, purpose, at }: Place): Uint32
   return out;
 }
 
-/** Fills with numbers uniform in [-bound, bound). */
-export function fillUniform(out: Float32Array, bound: number, place: Place): Float32Array {
-  const bits = fillBits(new Uint32Array(out.length), place);
-  for (let i = 0; i < out.length; i++) out[i] = (bits[i]! / 0x80000000 - 1) * bound;
-  return out;
-}
-
 /** Fills with 1 (kept) and 0 (dropped, with the given probability, to 1/65536). */
 export function fillKept(out: Uint8Array, dropProbability: number, place: Place): Uint8Array {
   const halves = new Uint16Array(fillBits(new Uint32Array(Math.ceil(out.length / 2)), place).buffer);

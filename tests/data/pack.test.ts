@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Example } from '../../src/data/examples.ts';
-import { emptyRow, fillRow, packExamples, planRows } from '../../src/data/pack.ts';
+import { emptyRow, fillRow, planRows } from '../../src/data/pack.ts';
 
 function example(tokens: number[], trained: number[]): Example {
   return { tokens: Int32Array.from(tokens), trained: Uint8Array.from(trained) };
@@ -23,6 +23,17 @@ const examples = fc.array(
     ),
   { maxLength: 30 },
 );
+
+const packExamples = (list: readonly Example[], rowLength: number) =>
+  planRows(
+    list.map(({ tokens }) => tokens.length),
+    rowLength,
+  ).map(row =>
+    fillRow(
+      row.map(index => list[index]!),
+      rowLength,
+    ),
+  );
 
 test('every example comes out of the rows as it went in', () => {
   fc.assert(
