@@ -112,6 +112,7 @@ describe('with the real trainer', () => {
     const [job] = await select(`select * from jobs where suffix = 'farm'`);
     const id = job!.id as string;
     const model = job!.fine_tuned_model as string;
+    await waitFor('what is not needed to go', async () => !(await readJob(setting.pool, id)).lease_until);
     const names = await select(
       'select id from models where job_id = $1 and deleted_at is null order by step, id',
       id,
