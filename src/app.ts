@@ -140,7 +140,7 @@ function maskKey(key: string): string {
 /** The Python client sends `Content-Type: application/json` with every POST and DELETE, also those without a body. */
 function acceptEmptyJson(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error');
-  app.removeContentTypeParser('application/json');
+  app.removeContentTypeParser(['application/json', 'text/plain']);
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body.length === 0) return done(null, undefined);
     parse(request, body as string, (error, value) => {

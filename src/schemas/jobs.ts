@@ -74,7 +74,11 @@ export const SupervisedHyperparameters = Type.Object(
   },
 );
 
-const Metadata = Type.Record(Type.String({ maxLength: 64 }), Type.String({ maxLength: 512 }), {
+/** Written out: a record of TypeBox drops what is asked of keys, and leaves keys with a line break unchecked. */
+const Metadata = Type.Unsafe<Record<string, string>>({
+  type: 'object',
+  propertyNames: { maxLength: 64 },
+  additionalProperties: { type: 'string', maxLength: 512 },
   maxProperties: 16,
   description: 'Up to 16 pairs: keys of up to 64, values of up to 512 characters.',
 });

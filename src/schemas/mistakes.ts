@@ -12,6 +12,8 @@ interface Finding {
   schema?: unknown;
   parentSchema?: { anyOf?: Branch[]; type?: string };
   data?: unknown;
+  /** The key, where it is the key that is wrong. */
+  propertyName?: string;
 }
 
 interface Branch {
@@ -24,7 +26,7 @@ const sentences: Record<string, Sentence> = {
   additionalProperties: name => ['unknown_parameter', `Unknown parameter: '${name}'.`],
   type: (name, { params, data }) => [
     'invalid_type',
-    `Invalid type for '${name}': expected ${withArticle(String(params.type))}, but got ${describe(data)} instead.`,
+    `Invalid type for ${name ? `'${name}'` : 'the body'}: expected ${withArticle(String(params.type))}, but got ${describe(data)} instead.`,
   ],
   anyOf: (name, { parentSchema, data }) => [
     'invalid_type',
@@ -52,9 +54,9 @@ const sentences: Record<string, Sentence> = {
     'string_below_min_length',
     `Invalid '${name}': string too short. Expected a string with minimum length ${schema}, but got ${lengthOf(data, 'a string')} instead.`,
   ],
-  maxLength: (name, { schema, data }) => [
+  maxLength: (name, { schema, data, propertyName }) => [
     'string_above_max_length',
-    `Invalid '${name}': string too long. Expected a string with maximum length ${schema}, but got ${lengthOf(data, 'a string')} instead.`,
+    `Invalid ${propertyName === undefined ? '' : 'key in '}'${name}': string too long. Expected a string with maximum length ${schema}, but got ${lengthOf(data, 'a string')} instead.`,
   ],
   pattern: (name, { schema }) => [
     'invalid_value',

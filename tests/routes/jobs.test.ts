@@ -230,6 +230,20 @@ describe('create', () => {
       /at most 16/,
     ],
     ['a long value', { metadata: { a: 'x'.repeat(513) } }, 'metadata.a', 'string_above_max_length', /512/],
+    [
+      'a long key',
+      { metadata: { ['k'.repeat(65)]: 'x' } },
+      'metadata',
+      'string_above_max_length',
+      /key in 'metadata': string too long. Expected a string with maximum length 64/,
+    ],
+    [
+      'a number under a key with a line break',
+      { metadata: { 'a\nb': 1 } },
+      'metadata.a\nb',
+      'invalid_type',
+      /expected a string/,
+    ],
     ['dpo', { method: { type: 'dpo' } }, 'method.type', 'unsupported_value', /'dpo' is not supported yet/],
     ['an unknown method', { method: { type: 'magic' } }, 'method.type', 'invalid_value', /'magic'/],
     [

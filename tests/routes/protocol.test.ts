@@ -82,10 +82,18 @@ describe('errors have one shape', () => {
     expect(response.status).toBe(400);
   });
 
-  test('another content type', async () => {
-    const response = await authorized('post', '/v1/fine_tuning/jobs').type('form').send('{"model": "x"}');
+  test.each(['form', 'text/plain'])('another content type: %s', async type => {
+    const response = await authorized('post', '/v1/fine_tuning/jobs').type(type).send('{"model": "x"}');
     expect(response.status).toBe(415);
     expect(response.body.error.message).toMatch(/application\/json/);
+  });
+
+  test('a body that is no object', async () => {
+    const response = await authorized('post', '/v1/fine_tuning/jobs').send([]);
+    expect(response.body.error).toMatchObject({
+      param: null,
+      message: 'Invalid type for the body: expected an object, but got an array instead.',
+    });
   });
 
   test('a body that is too large', async () => {
