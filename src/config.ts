@@ -101,7 +101,7 @@ export const variables = {
   threads: variable(
     'ANNEAL_THREADS',
     '',
-    'Threads that training may use. Empty: one for every core.',
+    'Threads that training, and answering requests, may each use. Empty: one for every core.',
     threads,
   ),
   memoryBudgetBytes: variable(
