@@ -107,18 +107,24 @@ export async function markModelDeleted(
   return rows[0] ?? null;
 }
 
-/** A job that has not ended reads a model, and an adapter needs the full model that it sits on. */
-const needed = `(exists (
-    select 1 from jobs where jobs.model = gone.id and status in ('validating_files', 'queued', 'running', 'paused'))
-  or exists (select 1 from models where base_model = gone.id and kind = 'adapter' and deleted_at is null))`;
+const isTrainedOn = (id: string): string =>
+  `exists (
+    select 1 from jobs where jobs.model = ${id} and status in ('validating_files', 'queued', 'running', 'paused'))`;
+
+/** A job that has not ended reads a model, and an adapter that is not gone or is trained on needs the model that it sits on. */
+const isNeeded = (id: string): string =>
+  `(${isTrainedOn(id)}
+  or exists (
+    select 1 from models as adapter where adapter.base_model = ${id} and adapter.kind = 'adapter'
+      and (adapter.deleted_at is null or ${isTrainedOn('adapter.id')})))`;
 
 /** Keys of a deleted model's objects that nothing which is still there uses. */
 export async function unusedModelKeys(db: Queryable, modelId: string): Promise<string[]> {
   const { rows } = await db.query<{ key: string }>(
     `select file->>'key' as key from models as gone, jsonb_array_elements(files) as file
-     where gone.id = $1 and not ${needed}
+     where gone.id = $1 and not ${isNeeded('gone.id')}
        and not exists (
-         select 1 from models where deleted_at is null and id <> $1
+         select 1 from models as other where (deleted_at is null or ${isNeeded('other.id')}) and id <> $1
            and files @> jsonb_build_array(jsonb_build_object('key', file->>'key')))
        and not exists (
          select 1 from job_checkpoints join jobs on jobs.id = job_checkpoints.job_id
@@ -132,7 +138,7 @@ export async function unusedModelKeys(db: Queryable, modelId: string): Promise<s
 /** Deleted models that nothing needs any more and whose objects may still be there. */
 export async function findDeletedModels(db: Queryable, limit: number): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>(
-    `select id from models as gone where deleted_at is not null and files <> '[]' and not ${needed} limit $1`,
+    `select id from models as gone where deleted_at is not null and files <> '[]' and not ${isNeeded('gone.id')} limit $1`,
     [limit],
   );
   return rows.map(row => row.id);

@@ -86,10 +86,14 @@ test('a deleted model that a job trains on, or that an adapter sits on, keeps it
     trainingFile: await setting.putFile(chatLines(10)),
     model: 'ft:on-full',
   });
-  for (const id of ['ft:full', 'ft:on-full']) await markModelDeleted(setting.pool, setting.projectId, id);
-  const adapter = 'models/ft:on-full/weights';
+  const checkpoint = 'ft:on-full:ckpt-step-1';
+  await putModel(checkpoint, { base: 'ft:full', key: 'models/ft:on-full/weights' });
+  for (const id of ['ft:full', 'ft:on-full', checkpoint])
+    await markModelDeleted(setting.pool, setting.projectId, id);
+  const adapter = 'models/ft:on-full/weights'; // the checkpoint's, too
   await removeModels(setting);
   expect(await setting.blobs.size(adapter)).toBe(1);
+  expect(await setting.blobs.size(full)).toBe(1); // the job needs it, though both are deleted
   await setting.change(job, 'cancel');
   await removeModels(setting);
   expect(await setting.blobs.size(adapter)).toBeNull();
