@@ -1,6 +1,6 @@
 // The `onnx` engine: programs are traced once, improved by passes, lowered to ONNX and run by ONNX Runtime.
 import { realpath } from 'node:fs/promises';
-import { availableParallelism, freemem } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { parse } from 'node:path';
 import { allocate, checkArrays, ProgramError } from './arrays.ts';
 import type { EngineOptions } from './engine.ts';
@@ -28,11 +28,18 @@ const widenedBytes = (graph: Graph): number =>
 /** A program that shares its weights may have a copy of its own up to this size. */
 const SHARED_COPY_BYTES = 32 * 2 ** 20;
 
-/** Copies of the weights pay as long as they take a small part of the memory that is free. */
+/** Of the machine or its control group. */
+const machineBytes = (): number =>
+  Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+
+/**
+ * Copies of the weights pay as long as they take a small part of the memory. Not of what is free at the moment: products with
+ * rearranged weights round otherwise, and a run that goes on later must give the same bits.
+ */
 function weightOptions(graph: Graph, shared: boolean): Pick<SessionOptions, 'prepack' | 'widenOnce'> {
   const bytes = widenedBytes(graph);
   if (shared) return { prepack: bytes <= SHARED_COPY_BYTES, widenOnce: bytes <= SHARED_COPY_BYTES };
-  return { prepack: bytes < freemem() / 6, widenOnce: bytes < freemem() / 3 };
+  return { prepack: bytes < machineBytes() / 8, widenOnce: bytes < machineBytes() / 4 };
 }
 
 async function resolveFiles(

@@ -1,9 +1,10 @@
 // The `onnx` engine as a caller sees it: stored weights, arrays in and out, equal bits, steady memory, refusals.
 import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { syncBuiltinESMExports } from 'node:module';
+import os, { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { openCpuEngine } from '../../src/engine/cpu.ts';
 import { openEngine } from '../../src/engine/engine.ts';
 import type { Engine, Program, StoredTensor } from '../../src/engine/program.ts';
@@ -96,6 +97,31 @@ test('the same inputs give the same bits, in every run and in every session', as
   const executable = await engine.compile(training.program);
   for (let i = 0; i < 20; i++) expect(await executable.run(training.inputs)).toEqual(first);
   await executable.close();
+});
+
+test('how much memory is free at the moment changes no bit', async () => {
+  const file = join(await mkdtemp(join(tmpdir(), 'engine-')), 'weights.safetensors');
+  const [rows, inner, columns] = [112, 192, 512] as const;
+  await writeSafetensors(file, {
+    w: { dtype: 'F32', shape: [inner, columns], data: numbers(inner * columns) },
+  });
+  const { tensors } = await readHeader(file);
+  const program: Program = {
+    name: 'product',
+    inputs: { x: { shape: [rows, inner], dtype: 'float32' } },
+    weights: { w: tensors.w! },
+    run: ({ x }, { w }) => ({ y: tf.matMul(x as never, w as never) }),
+  };
+  const results: Buffer[] = [];
+  for (const free of [0, 1e12]) {
+    const freemem = vi.spyOn(os, 'freemem').mockReturnValue(free);
+    syncBuiltinESMExports();
+    const { y } = await runOn(engine, program, { x: numbers(rows * inner) });
+    results.push(Buffer.from(y!.buffer as ArrayBuffer));
+    freemem.mockRestore();
+    syncBuiltinESMExports();
+  }
+  expect(results[0]!.equals(results[1]!)).toBe(true);
 });
 
 const megabytes = () => process.memoryUsage.rss() / 2 ** 20;
