@@ -70,8 +70,9 @@ export async function registerModelsIn(deps: Needs, directory: string): Promise<
 
 async function modelFolders(directory: string): Promise<string[]> {
   const entries = await readdir(directory).catch(error => {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
+    throw new ModelError(`the folder of base models (ANNEAL_MODELS_DIR) cannot be read: ${error.message}`, {
+      cause: error,
+    });
   });
   const isModel = (name: string) =>
     stat(join(directory, name, 'config.json')).then(

@@ -92,7 +92,9 @@ describe('a folder becomes a base model', () => {
       'from-folder',
     ]);
     expect((await listBaseModels(database.pool)).map(({ id }) => id)).toContain('from-folder');
-    expect(await registerModelsIn({ pool: database.pool, blobs }, join(folder, 'nowhere'))).toEqual([]);
+    await expect(registerModelsIn({ pool: database.pool, blobs }, join(folder, 'nowhere'))).rejects.toThrow(
+      /ANNEAL_MODELS_DIR.*nowhere/,
+    );
   });
 });
 
