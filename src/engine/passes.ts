@@ -1,4 +1,4 @@
-// The passes of the `onnx` engine, in order. What a pass does is in its own file.
+// The passes of the engines that trace, in order. What a pass does is in its own file.
 import type { Pass } from './graph.ts';
 import { removeBroadcasts } from './passes/broadcasts.ts';
 import { foldConstants } from './passes/constants.ts';
@@ -9,7 +9,8 @@ import { mergeEqual } from './passes/merge.ts';
 import { foldFactors, foldIntoProducts, makeGemms } from './passes/products.ts';
 import { moveReshapes } from './passes/reshapes.ts';
 
-export const PASSES: readonly Pass[] = [
+/** Those that make less work of any kind, for every engine. */
+export const PORTABLE_PASSES: readonly Pass[] = [
   removeDead,
   removeIdentities,
   removeBroadcasts,
@@ -22,8 +23,7 @@ export const PASSES: readonly Pass[] = [
   foldIntoProducts,
   foldIntoProducts,
   removeDead,
-  foldFactors,
-  removeDead,
-  makeGemms,
-  removeDead,
 ];
+
+/** For the `onnx` engine: the last ones make ops that only ONNX Runtime has. */
+export const PASSES: readonly Pass[] = [...PORTABLE_PASSES, foldFactors, removeDead, makeGemms, removeDead];

@@ -3,37 +3,14 @@
 import type { EngineOptions } from './engine.ts';
 import type { Pass } from './graph.ts';
 import { interpretingEngine } from './interpret.ts';
-import { removeBroadcasts } from './passes/broadcasts.ts';
-import { foldConstants } from './passes/constants.ts';
-import { removeDead } from './passes/dead.ts';
-import { removeIdentities } from './passes/identities.ts';
-import { joinLosses } from './passes/losses.ts';
-import { mergeEqual } from './passes/merge.ts';
-import { foldIntoProducts } from './passes/products.ts';
-import { moveReshapes } from './passes/reshapes.ts';
+import { PORTABLE_PASSES } from './passes.ts';
 import type { Engine } from './program.ts';
 import { registerTensorflow, TENSORFLOW_BACKEND, tensorflowIsSetUp } from './tensorflow-backend.ts';
-
-/** Those that make less work of any kind; the rest makes ops that only ONNX Runtime has. */
-export const TENSORFLOW_PASSES: readonly Pass[] = [
-  removeDead,
-  removeIdentities,
-  removeBroadcasts,
-  removeIdentities,
-  foldConstants,
-  moveReshapes,
-  removeIdentities,
-  mergeEqual,
-  joinLosses,
-  foldIntoProducts,
-  foldIntoProducts,
-  removeDead,
-];
 
 /** Throws when the engine is not set up or has no such device. */
 export async function openTensorflowEngine(
   options: EngineOptions,
-  passes: readonly Pass[] = TENSORFLOW_PASSES,
+  passes: readonly Pass[] = PORTABLE_PASSES,
 ): Promise<Engine> {
   if (options.device === 'webgpu')
     throw new Error('the tensorflow engine runs on cpu or cuda, not on webgpu');

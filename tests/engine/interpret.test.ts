@@ -7,13 +7,13 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { openCpuEngine } from '../../src/engine/cpu.ts';
 import { interpretingEngine } from '../../src/engine/interpret.ts';
 import { crossEntropySums, rmsNorm, silu, softmaxAttention } from '../../src/engine/ops.ts';
+import { PORTABLE_PASSES } from '../../src/engine/passes.ts';
 import type { Program, StoredTensor } from '../../src/engine/program.ts';
-import { TENSORFLOW_PASSES } from '../../src/engine/tensorflow.ts';
 import { tf } from '../../src/engine/tf.ts';
 import { readHeader, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { expectAlike, f32, i32, programOf, runOn } from './programs.ts';
 
-const open = (passes = TENSORFLOW_PASSES) => interpretingEngine('interpreted', 'cpu', 'cpu', passes);
+const open = (passes = PORTABLE_PASSES) => interpretingEngine('interpreted', 'cpu', 'cpu', passes);
 
 /** Loss and gradients of one small transformer layer. */
 const layer = () =>
@@ -39,7 +39,7 @@ const layer = () =>
 
 describe.each([
   ['no passes', []],
-  ['its passes', TENSORFLOW_PASSES],
+  ['its passes', PORTABLE_PASSES],
 ] as const)('with %s', (_, passes) => {
   test('loss and gradients are those of the program run directly', async () => {
     const { program, inputs } = layer();
