@@ -11,8 +11,7 @@ import {
   readMessages,
   unservedChatParameters,
 } from '../schemas/chat-completions.ts';
-import { errorResponses } from '../schemas/errors.ts';
-import { refuseUnserved, type Usage, usageToWire } from '../schemas/generation.ts';
+import { refuseUnserved, type Usage, usageToWire, wholeOrStream } from '../schemas/generation.ts';
 import { unixSeconds } from '../schemas/lists.ts';
 import type { GenerationEvent, GenerationParameters, TokenPiece } from '../serving/protocol.ts';
 import { asEnded, endOf, findTarget, readSampling, readStop, sendStream } from './generation.ts';
@@ -27,17 +26,12 @@ export function chatCompletionRoutes(app: FastifyInstance, deps: Deps): void {
         summary: 'Answer a conversation',
         description: "The next message of a conversation, in the form of the model's chat template.",
         body: Type.Ref('CreateChatCompletionRequest'),
-        response: {
-          200: {
-            description: 'The answer, or the stream.',
-            content: {
-              'application/json': { schema: Type.Ref('ChatCompletion'), example: exampleChatCompletion },
-              // one event of the stream, whose last is `[DONE]`
-              'text/event-stream': { schema: Type.Ref('ChatCompletionChunk') },
-            },
-          },
-          ...errorResponses(400, 404, 500, 503),
-        },
+        response: wholeOrStream(
+          'The answer, or the stream.',
+          Type.Ref('ChatCompletion'),
+          exampleChatCompletion,
+          Type.Ref('ChatCompletionChunk'),
+        ),
       },
     },
     async (request, reply) => {

@@ -10,8 +10,7 @@ import {
   exampleCompletion,
   unservedCompletionParameters,
 } from '../schemas/completions.ts';
-import { errorResponses } from '../schemas/errors.ts';
-import { refuseUnserved, type Usage, usageToWire } from '../schemas/generation.ts';
+import { refuseUnserved, type Usage, usageToWire, wholeOrStream } from '../schemas/generation.ts';
 import { unixSeconds } from '../schemas/lists.ts';
 import type { GenerationEvent, GenerationParameters, Prompt, TokenPiece } from '../serving/protocol.ts';
 import { asEnded, endOf, findTarget, mergeEvents, readSampling, readStop, sendStream } from './generation.ts';
@@ -29,17 +28,12 @@ export function completionRoutes(app: FastifyInstance, deps: Deps): void {
         description:
           'Text that goes on from a prompt. With `echo`, `logprobs` and `max_tokens: 0`: how probable the prompt is.',
         body: Type.Ref('CreateCompletionRequest'),
-        response: {
-          200: {
-            description: 'The text, or the stream.',
-            content: {
-              'application/json': { schema: Type.Ref('Completion'), example: exampleCompletion },
-              // one event of the stream, whose last is `[DONE]`
-              'text/event-stream': { schema: Type.Ref('Completion') },
-            },
-          },
-          ...errorResponses(400, 404, 500, 503),
-        },
+        response: wholeOrStream(
+          'The text, or the stream.',
+          Type.Ref('Completion'),
+          exampleCompletion,
+          Type.Ref('Completion'),
+        ),
       },
     },
     async (request, reply) => {

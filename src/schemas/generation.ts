@@ -1,6 +1,7 @@
 // What chat completions and completions have in common on the wire: sampling parameters, usage, and parameters that are not served.
 import { type Static, type TSchema, Type } from 'typebox';
 import { ApiError } from '../errors.ts';
+import { errorResponses } from './errors.ts';
 
 /** Optional, and null is the same as absent. */
 export const Nullable = <Schema extends TSchema>(schema: Schema, description?: string) =>
@@ -109,4 +110,16 @@ export const usageToWire = ({ promptTokens, completionTokens }: Usage) => ({
     accepted_prediction_tokens: 0,
     rejected_prediction_tokens: 0,
   },
+});
+
+/** What a route that generates answers with: the whole, or a stream of events whose last is `[DONE]`. */
+export const wholeOrStream = (description: string, whole: TSchema, example: unknown, event: TSchema) => ({
+  200: {
+    description,
+    content: {
+      'application/json': { schema: whole, example },
+      'text/event-stream': { schema: event },
+    },
+  },
+  ...errorResponses(400, 404, 500, 503),
 });
