@@ -43,8 +43,8 @@ export async function missingMigrations(db: pg.Pool, folder = FOLDER): Promise<s
 async function applyMissing(client: pg.Client, migrations: Migration[]): Promise<string[]> {
   const { rows } = await client.query('select number, name, sha256 from migrations order by number');
   for (const row of rows) checkApplied(row, migrations);
-  const last = rows.at(-1)?.number ?? 0;
-  const missing = migrations.filter(migration => migration.number > last);
+  const applied = new Set(rows.map(row => row.number));
+  const missing = migrations.filter(migration => !applied.has(migration.number));
   for (const migration of missing) await apply(client, migration);
   return missing.map(migration => migration.name);
 }
@@ -79,8 +79,8 @@ async function readMigrations(folder: string): Promise<Migration[]> {
   const names = (await readdir(folder)).filter(name => name.endsWith('.sql')).sort();
   const migrations = await Promise.all(names.map(name => readMigration(folder, name)));
   migrations.forEach((migration, index) => {
-    if (migration.number !== index + 1)
-      throw new Error(`migrations/${migration.name}: number ${index + 1} is missing`);
+    if (migration.number === migrations[index - 1]?.number)
+      throw new Error(`migrations/${migration.name}: number ${migration.number} is taken`);
   });
   return migrations;
 }
