@@ -22,6 +22,7 @@ import { embeddedDirectory, startAll } from './start.ts';
 import { openPool } from './store/database.ts';
 import { findRunningPostgres, startEmbeddedPostgres } from './store/embedded-postgres.ts';
 import type { ReadyMessage } from './supervisor.ts';
+import { checkDatabase, checkDataDirectory, listenFailure } from './surroundings.ts';
 
 /** After a stop was asked for, everything gets this long. */
 const STOP_DEADLINE_MS = 45_000;
@@ -73,6 +74,7 @@ interface Running {
 }
 
 async function start(config: Config): Promise<void> {
+  await checkSurroundings(config);
   const stopped = untilStopped();
   const started = await startAll({ config, environment: process.env, program: import.meta.filename, say });
   say(
@@ -89,10 +91,11 @@ async function serve(
   name: 'api' | 'worker',
   open: (deps: Deps) => Promise<Running & { address?: string }>,
 ) {
+  await checkSurroundings(config);
   const stopped = untilStopped();
   const { deps, close } = await openDeps({ ...config, databaseUrl: await databaseUrlOf(config) }, name);
   try {
-    await registerModelsIn(deps, config.modelsDirectory);
+    await registerModels(deps);
     const running = await open(deps);
     const { address } = running;
     deps.log.info({ address }, 'ready');
@@ -104,12 +107,21 @@ async function serve(
   }
 }
 
+/** A folder that is no model, or no longer one, costs that model, not the service. */
+async function registerModels(deps: Deps): Promise<void> {
+  const { refused } = await registerModelsIn(deps, deps.config.modelsDirectory);
+  for (const { folder, reason } of refused)
+    deps.log.error({ folder, error: reason }, 'a folder of ANNEAL_MODELS_DIR is not served');
+}
+
 async function startApi(deps: Deps): Promise<Running & { address: string }> {
   const { config } = deps;
   const newKey = await ensureApiKey(deps.config.databaseUrl!, config.apiKey);
   if (newKey) say(`API key (shown only this once): ${newKey}`);
   const app = await buildApp(deps);
-  await app.listen({ host: config.host, port: config.port });
+  await app.listen({ host: config.host, port: config.port }).catch(error => {
+    throw listenFailure(error, config.host, config.port);
+  });
   const { port } = app.server.address() as AddressInfo;
   const host = config.host.includes(':') ? `[${config.host}]` : config.host;
   return { address: `http://${host}:${port}`, close: () => app.close() };
@@ -131,6 +143,11 @@ async function writeOpenapi(config: Config, output: string): Promise<void> {
   say(`wrote ${output}`);
 }
 
+async function checkSurroundings({ dataDirectory, databaseUrl }: Config): Promise<void> {
+  await checkDataDirectory(dataDirectory);
+  if (databaseUrl) await checkDatabase(databaseUrl);
+}
+
 // ---- databases
 
 /** The one that is named, or the one that `start` runs on this machine at the moment. */
@@ -145,6 +162,7 @@ async function databaseUrlOf(config: Config): Promise<string> {
 
 /** For a command that needs the database only for a moment: the embedded one is started for it when it does not run. */
 async function withDatabase(config: Config, work: (url: string) => Promise<void>): Promise<void> {
+  await checkSurroundings(config);
   const url = config.databaseUrl ?? (await findRunningPostgres(embeddedDirectory(config)));
   if (url) return work(url);
   const database = await startEmbeddedPostgres({ directory: embeddedDirectory(config), onTrouble: say });

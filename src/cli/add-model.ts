@@ -60,13 +60,35 @@ export async function registerBaseModel(
   return { ...added, changed: true };
 }
 
-/** Every subfolder with a config.json, as its own name. Resolves to what was added or found. */
-export async function registerModelsIn(deps: Needs, directory: string): Promise<AddedModel[]> {
-  const added: AddedModel[] = [];
-  for (const name of await modelFolders(directory))
-    added.push(await registerBaseModel(deps, join(directory, name), name));
-  return added;
+export interface RefusedFolder {
+  readonly folder: string;
+  readonly reason: string;
 }
+
+/** Every subfolder with a config.json, as its own name: what was added or found, and what cannot be used. */
+export async function registerModelsIn(
+  deps: Needs,
+  directory: string,
+): Promise<{ added: AddedModel[]; refused: RefusedFolder[] }> {
+  const added: AddedModel[] = [];
+  const refused: RefusedFolder[] = [];
+  for (const name of await modelFolders(directory)) {
+    const folder = join(directory, name);
+    try {
+      added.push(await registerBaseModel(deps, folder, name));
+    } catch (error) {
+      if (!isUnusable(error)) throw error;
+      refused.push({ folder, reason: (error as Error).message });
+    }
+  }
+  return { added, refused };
+}
+
+/** The folder's fault: what an architecture or a tokenizer refuses, a file that is cut off or cannot be read. */
+const isUnusable = (error: unknown): boolean =>
+  error instanceof ModelError ||
+  error instanceof SyntaxError ||
+  ['ENOENT', 'EACCES', 'EISDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
 
 async function modelFolders(directory: string): Promise<string[]> {
   const entries = await readdir(directory).catch(error => {

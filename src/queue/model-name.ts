@@ -13,8 +13,11 @@ export interface ModelNameParts {
 
 /** The last part comes from the job's id: checkpoints have the name from the first one on, whoever runs the job. */
 export function fineTunedModelName({ base, organization, suffix, jobId }: ModelNameParts): string {
-  return `ft:${base}:${organization}:${suffix ?? ''}:${shortHash(jobId)}`;
+  return `ft:${base}:${organization}:${plain(suffix ?? '')}:${shortHash(jobId)}`;
 }
+
+/** A colon would be read as the end of a part, and names stand in paths of URLs: what is not plain becomes a dash. */
+const plain = (suffix: string): string => suffix.replace(/[^A-Za-z0-9._-]+/g, '-');
 
 /** 8 letters and digits: 2^47 names. */
 function shortHash(text: string): string {

@@ -1,6 +1,6 @@
 // The worker's own folder below the data folder. What a killed worker left is removed when another starts.
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
@@ -27,18 +27,22 @@ export async function openWorkDirectory(dataDirectory: string): Promise<WorkDire
   await removeOrphans(all);
   const runnerId = `${hostname()}.${process.pid}.${STARTED_MS}.${randomUUID().slice(0, 8)}`;
   const own = join(all, runnerId);
-  await mkdir(own);
-  await writeFile(join(own, ALIVE), '');
+  /** Also when somebody cleared the data folder below us. */
+  const touch = async () => {
+    await mkdir(own, { recursive: true });
+    await writeFile(join(own, ALIVE), '');
+  };
+  await touch();
   return {
     runnerId,
     async open(name) {
       const path = join(own, name);
       await rm(path, { recursive: true, force: true });
-      await mkdir(path);
+      await mkdir(path, { recursive: true });
       return path;
     },
     remove: name => rm(join(own, name), { recursive: true, force: true, maxRetries: 5 }),
-    touch: () => utimes(join(own, ALIVE), new Date(), new Date()),
+    touch,
     close: () => rm(own, { recursive: true, force: true, maxRetries: 5 }),
   };
 }

@@ -24,6 +24,8 @@ function parseInt8(text: string): number {
 
 /** A process that was frozen in the middle of a transaction (a paused machine) must not hold its rows against all others. */
 const IDLE_IN_TRANSACTION_MS = 20_000;
+/** No statement here takes long. One that hears nothing for this time has lost its server, and its session is given up. */
+const QUERY_TIMEOUT_MS = 60_000;
 
 /** Sessions that are lost while idle are replaced at the next query; that is only logged. */
 export function openPool(databaseUrl: string, log: Logger, options: { max?: number } = {}): pg.Pool {
@@ -31,6 +33,8 @@ export function openPool(databaseUrl: string, log: Logger, options: { max?: numb
     connectionString: databaseUrl,
     max: options.max ?? 10,
     connectionTimeoutMillis: 10_000,
+    query_timeout: QUERY_TIMEOUT_MS,
+    keepAlive: true,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
     types: columnTypes,
     application_name: 'anneal',

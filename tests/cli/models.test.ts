@@ -88,8 +88,15 @@ describe('a folder becomes a base model', () => {
     const models = join(folder, 'models');
     await cp(tiny, join(models, 'from-folder'), { recursive: true });
     await mkdir(join(models, 'not-a-model'));
-    expect((await registerModelsIn({ pool: database.pool, blobs }, models)).map(({ id }) => id)).toEqual([
-      'from-folder',
+    await mkdir(join(models, 'cut-off'));
+    await writeFile(join(models, 'cut-off', 'config.json'), '{"architectures": [');
+    await mkdir(join(models, 'unknown'));
+    await writeFile(join(models, 'unknown', 'config.json'), '{"architectures": ["Abacus"]}');
+    const { added, refused } = await registerModelsIn({ pool: database.pool, blobs }, models);
+    expect(added.map(({ id }) => id)).toEqual(['from-folder']);
+    expect(refused).toMatchObject([
+      { folder: join(models, 'cut-off'), reason: expect.stringMatching(/config.json/) },
+      { folder: join(models, 'unknown'), reason: expect.stringMatching(/Abacus/) },
     ]);
     expect((await listBaseModels(database.pool)).map(({ id }) => id)).toContain('from-folder');
     await expect(registerModelsIn({ pool: database.pool, blobs }, join(folder, 'nowhere'))).rejects.toThrow(

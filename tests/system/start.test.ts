@@ -127,6 +127,25 @@ test('a wrong setting stops it with a line that says which and why', async () =>
   );
 });
 
+test('what settings name and cannot be used is said with the setting', { timeout: 40_000 }, async () => {
+  const cases: [Record<string, string>, RegExp][] = [
+    [
+      { ANNEAL_DATA_DIR: '/proc/anneal/data' },
+      /^anneal: ANNEAL_DATA_DIR: \/proc\/anneal\/data cannot be written/,
+    ],
+    [
+      { DATABASE_URL: 'postgresql://me:secret@127.0.0.1:1/mine' },
+      /^anneal: DATABASE_URL: the database mine at 127.0.0.1:1 does not answer: .*ECONNREFUSED/,
+    ],
+  ];
+  for (const [settings, line] of cases) {
+    const run = anneal(['start'], settings);
+    expect(await ended(run)).toBe(1);
+    expect(run.output()).toMatch(line);
+    expect(run.output()).not.toContain('secret');
+  }
+});
+
 test('api and worker alone need a database, and a migrated one', async () => {
   const without = anneal(['worker']);
   expect(await ended(without)).toBe(1);
@@ -146,7 +165,7 @@ test('a port that is taken is said in a line', { timeout: 40_000 }, async () => 
     ANNEAL_DATA_DIR: join(folder, 'other'),
   });
   expect(await ended(second)).toBe(1);
-  expect(second.output()).toMatch(/EADDRINUSE/);
+  expect(second.output()).toMatch(/HOST, PORT: cannot listen on 127.0.0.1:\d+: .*EADDRINUSE/);
   first.child.kill('SIGTERM');
   await ended(first);
   expect(await ownProcesses()).toEqual([]);

@@ -1,0 +1,71 @@
+// What settings name, tried before anything is opened on it: a folder that cannot be written, a database that does not
+// answer, a port that is taken. A failure is a ConfigError that names the setting. Nothing stays open.
+import { randomUUID } from 'node:crypto';
+import { mkdir, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import pg from 'pg';
+import { ConfigError } from './config.ts';
+
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/** Makes the folder where it is missing. */
+export async function checkDataDirectory(directory: string): Promise<void> {
+  const probe = join(directory, `.probe-${randomUUID()}`);
+  try {
+    await makeFolder(directory);
+    await writeFile(probe, '');
+    await rm(probe);
+  } catch (cause) {
+    throw naming('ANNEAL_DATA_DIR', `${directory} cannot be written`, cause);
+  }
+}
+
+/** One folder after the other: Node's own recursive mkdir never returns below /proc. */
+async function makeFolder(directory: string): Promise<void> {
+  try {
+    await mkdir(directory);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT' || (await isFolder(dirname(directory)))) throw error;
+    await makeFolder(dirname(directory));
+    await mkdir(directory).catch(ignoreExisting);
+  }
+}
+
+const isFolder = (path: string): Promise<boolean> =>
+  stat(path).then(
+    found => found.isDirectory(),
+    () => false,
+  );
+
+function ignoreExisting(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EEXIST') throw error;
+}
+
+export async function checkDatabase(databaseUrl: string): Promise<void> {
+  const client = new pg.Client({
+    connectionString: databaseUrl,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    application_name: 'anneal check',
+  });
+  client.on('error', () => undefined); // the query says so
+  try {
+    await client.connect();
+    await client.query('select 1');
+  } catch (cause) {
+    const { host, port, database } = client;
+    throw naming('DATABASE_URL', `the database ${database} at ${host}:${port} does not answer`, cause);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+/** For what `listen` throws. */
+export const listenFailure = (cause: unknown, host: string, port: number): ConfigError =>
+  naming('HOST, PORT', `cannot listen on ${host}:${port}`, cause);
+
+function naming(setting: string, what: string, cause: unknown): ConfigError {
+  const { message, code } = cause as NodeJS.ErrnoException;
+  return new ConfigError(`${setting}: ${what}: ${message || code}`, { cause });
+}
