@@ -14,6 +14,9 @@ export interface LinearLayer {
   readonly transposed: boolean;
 }
 
+/** What a model's hidden states are of: what comes before a token, the whole text, or the whole of one text and what comes before in another. */
+export type ModelKind = 'causal' | 'encoder' | 'encoder-decoder';
+
 export interface Attention {
   readonly layer: number;
   /** query [rows, heads, length, headDim]; key and value [rows, kvHeads, length, headDim], rotary already applied. */
@@ -23,6 +26,8 @@ export interface Attention {
   readonly scale: number;
   /** How many positions back a token sees, itself included; null: all. */
   readonly window: number | null;
+  /** A token sees as far ahead as back; absent: nothing ahead. */
+  readonly bothWays?: boolean;
   /** Scores are kept within (-softcap, softcap); absent or null: as they are. */
   readonly softcap?: number | null;
 }
@@ -48,6 +53,7 @@ export interface ModelShape {
 
 export interface Architecture<Config = unknown> {
   readonly name: string;
+  readonly kind: ModelKind;
   /** `config.json`'s `architectures` entries that this file serves, e.g. `LlamaForCausalLM`. */
   readonly serves: readonly string[];
   /** `served` is the entry of `serves`. Throws ModelError naming the field when the config asks for something that is not served. */
@@ -57,14 +63,16 @@ export interface Architecture<Config = unknown> {
   tensors(config: Config): Record<string, readonly number[]>;
   /** A name as files spell it -> as `tensors` does; null for harmless surplus (buffers). */
   canonicalName(config: Config, name: string): string | null;
+  /** Whether a tensor, by its canonical name, is of a task's head that files may have and that is not computed here. */
+  isHead?(config: Config, name: string): boolean;
   linearLayers(config: Config): LinearLayer[];
   /**
    * tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize].
    * A factor that the logits have is in them.
    */
   hidden(config: Config, tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
-  /** Name of the output projection's weight [vocab, hidden] (the embedding where tied). */
-  outputWeight(config: Config): string;
+  /** Name of the output projection's weight [vocab, hidden] (the embedding where tied); null where no tokens are predicted. */
+  outputWeight(config: Config): string | null;
   /** Logits are kept within (-softcap, softcap); absent or null: as they are. */
   logitSoftcap?(config: Config): number | null;
 }

@@ -143,6 +143,7 @@ function hidden(c: CohereConfig, tokens: Tensor, positions: Tensor, layers: Laye
 
 export const cohere: Architecture<CohereConfig> = {
   name: 'cohere',
+  kind: 'causal',
   serves: ['CohereForCausalLM'],
   readConfig,
   shape: c => c,

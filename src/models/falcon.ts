@@ -161,6 +161,7 @@ function hidden(c: FalconConfig, tokens: Tensor, positions: Tensor, layers: Laye
 
 export const falcon: Architecture<FalconConfig> = {
   name: 'falcon',
+  kind: 'causal',
   serves: ['FalconForCausalLM'],
   readConfig,
   shape: c => ({

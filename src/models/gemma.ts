@@ -240,6 +240,7 @@ function hidden(c: GemmaConfig, tokens: Tensor, positions: Tensor, layers: Layer
 
 export const gemma: Architecture<GemmaConfig> = {
   name: 'gemma',
+  kind: 'causal',
   serves: Object.keys(GENERATIONS),
   readConfig,
   shape: c => ({

@@ -144,6 +144,7 @@ function hidden(c: NeoxConfig, tokens: Tensor, positions: Tensor, layers: Layers
 
 export const gptNeox: Architecture<NeoxConfig> = {
   name: 'gpt-neox',
+  kind: 'causal',
   serves: ['GPTNeoXForCausalLM'],
   readConfig,
   shape: c => ({

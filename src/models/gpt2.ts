@@ -125,6 +125,7 @@ function hidden(c: Gpt2Config, tokens: Tensor, positions: Tensor, layers: Layers
 
 export const gpt2: Architecture<Gpt2Config> = {
   name: 'gpt2',
+  kind: 'causal',
   serves: ['GPT2LMHeadModel'],
   readConfig,
   shape: c => ({

@@ -218,6 +218,7 @@ function hidden(c: LlamaConfig, tokens: Tensor, positions: Tensor, layers: Layer
 
 export const llama: Architecture<LlamaConfig> = {
   name: 'llama',
+  kind: 'causal',
   serves: Object.keys(VARIANTS),
   readConfig,
   shape: c => ({

@@ -156,6 +156,7 @@ function hidden(c: MixtralConfig, tokens: Tensor, positions: Tensor, layers: Lay
 
 export const mixtral: Architecture<MixtralConfig> = {
   name: 'mixtral',
+  kind: 'causal',
   serves: ['MixtralForCausalLM'],
   readConfig,
   shape: c => c,

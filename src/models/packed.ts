@@ -27,10 +27,11 @@ export interface PackedOptions {
 /** Positions are the caller's: they start anew at 0 with every segment. */
 export function packedLayers({ linearLayers, weights, segments, adapter }: PackedOptions): Layers {
   const byName = new Map(linearLayers.map(layer => [layer.name, layer]));
-  const masks = new Map<number | null, Tensor>();
-  const maskFor = (window: number | null): Tensor => {
-    const mask = masks.get(window) ?? packedMask(segments, window);
-    masks.set(window, mask);
+  const masks = new Map<string, Tensor>();
+  const maskFor = (sight: Sight): Tensor => {
+    const key = `${sight.window} ${sight.bothWays ?? false}`;
+    const mask = masks.get(key) ?? packedMask(segments, sight);
+    masks.set(key, mask);
     return mask;
   };
   const weight = (name: string): Tensor => {
@@ -41,8 +42,9 @@ export function packedLayers({ linearLayers, weights, segments, adapter }: Packe
   return {
     weight,
     linear: (name, x) => linear(byName.get(name)!, x, weight, adapter),
-    attend: ({ query, key, value, scale, window, softcap }: Attention) =>
-      softmaxAttention(query, key, value, maskFor(window), scale, { causal: true, softcap }),
+    attend({ query, key, value, scale, softcap, ...sight }: Attention) {
+      return softmaxAttention(query, key, value, maskFor(sight), scale, { causal: !sight.bothWays, softcap });
+    },
   };
 }
 
@@ -63,13 +65,18 @@ function linear(
 /** A score that softmax turns into exactly 0 beside any other. */
 const HIDDEN = -1e9;
 
+/** How far a token sees. */
+type Sight = Pick<Attention, 'window' | 'bothWays'>;
+
 /** segments [rows, length] -> additive mask [rows, length, length]: 0 where a token (second axis) sees another (third). */
-export function packedMask(segments: Tensor, window: number | null): Tensor {
+export function packedMask(segments: Tensor, { window, bothWays = false }: Sight): Tensor {
   const [rows, length] = segments.shape as [number, number];
-  const same = tf.equal(tf.reshape(segments, [rows, length, 1]), tf.reshape(segments, [rows, 1, length]));
   const index = tf.range(0, length, 1, 'int32');
-  const back = tf.sub(tf.reshape(index, [1, length, 1]), tf.reshape(index, [1, 1, length]));
-  const past = tf.greaterEqual(back, tf.scalar(0, 'int32'));
-  const near = window === null ? past : tf.logicalAnd(past, tf.less(back, tf.scalar(window, 'int32')));
-  return tf.mul(tf.cast(tf.logicalNot(tf.logicalAnd(same, near)), 'float32'), HIDDEN);
+  const back: Tensor = tf.sub(tf.reshape(index, [1, length, 1]), tf.reshape(index, [1, 1, length]));
+  const seen = [
+    tf.equal(tf.reshape(segments, [rows, length, 1]), tf.reshape(segments, [rows, 1, length])),
+    ...(bothWays ? [] : [tf.greaterEqual(back, tf.scalar(0, 'int32'))]),
+    ...(window === null ? [] : [tf.less(bothWays ? tf.abs(back) : back, tf.scalar(window, 'int32'))]),
+  ].reduce((all, each) => tf.logicalAnd(all, each));
+  return tf.mul(tf.cast(tf.logicalNot(seen), 'float32'), HIDDEN);
 }

@@ -126,6 +126,7 @@ function hidden(c: Phi3Config, tokens: Tensor, positions: Tensor, layers: Layers
 
 export const phi3: Architecture<Phi3Config> = {
   name: 'phi3',
+  kind: 'causal',
   serves: ['Phi3ForCausalLM'],
   readConfig,
   shape: c => c,

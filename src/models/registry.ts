@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
 import type { StoredTensor } from '../engine/program.ts';
-import type { Architecture, Layers, LinearLayer, ModelShape } from './architecture.ts';
+import type { Architecture, Layers, LinearLayer, ModelKind, ModelShape } from './architecture.ts';
 import { cohere } from './cohere.ts';
 import { type ConfigJson, readFlag, refuse } from './config-fields.ts';
 import { falcon } from './falcon.ts';
@@ -23,6 +23,7 @@ export interface Model {
   readonly directory: string;
   /** Its file's name in this folder: `llama`, `gpt2`. */
   readonly architecture: string;
+  readonly kind: ModelKind;
   readonly shape: ModelShape;
   /** `config.json` as it is. */
   readonly config: ConfigJson;
@@ -30,15 +31,25 @@ export interface Model {
   readonly generationConfig: ConfigJson;
   /** Exactly the tensors that the architecture has, in its order. */
   readonly weights: Readonly<Record<string, StoredTensor>>;
+  /** Tensors of a task's head that the files have and that nothing here computes. */
+  readonly leftOut: readonly string[];
   readonly parameters: number;
   /** What an adapter may target; the output projection is not among them. */
   readonly linearLayers: readonly LinearLayer[];
-  /** Name of the output projection's weight [vocab, hidden] (the embedding where tied). */
-  readonly outputWeight: string;
+  /** Name of the output projection's weight [vocab, hidden] (the embedding where tied); null where no tokens are predicted. */
+  readonly outputWeight: string | null;
   /** Logits are kept within (-softcap, softcap); null: as they are. */
   readonly logitSoftcap: number | null;
   /** tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize]. */
   hidden(tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
+}
+
+export type CausalModel = Model & { readonly kind: 'causal'; readonly outputWeight: string };
+
+/** Throws ModelError for a model that does not continue texts. */
+export function requireCausal(model: Model): CausalModel {
+  if (model.kind === 'causal' && model.outputWeight !== null) return model as CausalModel;
+  throw new ModelError(`${model.architecture} is an ${model.kind} model: it continues no text`);
 }
 
 /** Throws ModelError saying what is wrong with the folder and what would be right. */
@@ -48,19 +59,22 @@ export async function openModel(directory: string): Promise<Model> {
   refuseQuantized(config);
   const { architecture, served } = architectureOf(config);
   const settings = architecture.readConfig(config, served);
-  const weights = await openWeights(directory, {
+  const { weights, leftOut } = await openWeights(directory, {
     architecture: architecture.name,
     expected: architecture.tensors(settings),
     outputWeight: architecture.outputWeight(settings),
     canonicalName: name => architecture.canonicalName(settings, name),
+    isHead: name => architecture.isHead?.(settings, name) ?? false,
   });
   return {
     directory,
     architecture: architecture.name,
+    kind: architecture.kind,
     shape: architecture.shape(settings),
     config,
     generationConfig: (await readJsonFile(join(directory, 'generation_config.json'))) ?? {},
     weights,
+    leftOut,
     parameters: Object.values(weights).reduce((sum, { shape }) => sum + sizeOf(shape), 0),
     linearLayers: architecture.linearLayers(settings),
     outputWeight: architecture.outputWeight(settings),

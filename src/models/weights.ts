@@ -9,24 +9,36 @@ export interface ExpectedWeights {
   /** Its name, for messages. */
   readonly architecture: string;
   readonly expected: Readonly<Record<string, readonly number[]>>;
-  /** Name of the output projection's weight; of the embedding where tied. */
-  readonly outputWeight: string;
+  /** Name of the output projection's weight; of the embedding where tied; null without one. */
+  readonly outputWeight: string | null;
   /** A name as files spell it -> as `expected` does; null for harmless surplus. */
   canonicalName(name: string): string | null;
+  /** By canonical names: surplus that is known and not used. */
+  isHead(name: string): boolean;
 }
 
-/** Exactly the expected tensors, in the order expected. Throws ModelError saying what is missing, surplus or of another shape. */
+export interface OpenedWeights {
+  /** Exactly the expected tensors, in the order expected. */
+  readonly weights: Record<string, StoredTensor>;
+  /** Names of the heads' tensors that the files have besides. */
+  readonly leftOut: readonly string[];
+}
+
+/** Throws ModelError saying what is missing, surplus or of another shape. */
 export async function openWeights(
   directory: string,
-  { architecture, expected, outputWeight, canonicalName }: ExpectedWeights,
-): Promise<Record<string, StoredTensor>> {
+  { architecture, expected, outputWeight, canonicalName, isHead }: ExpectedWeights,
+): Promise<OpenedWeights> {
   await requireSafetensors(directory);
   const named = canonicalNames(canonicalName, await readHeaders(directory));
-  const found = await resolveTied(directory, named, expected, outputWeight);
+  const leftOut = difference(named, expected).filter(isHead);
+  const used = Object.fromEntries(Object.entries(named).filter(([name]) => !leftOut.includes(name)));
+  const found = outputWeight === null ? used : await resolveTied(directory, used, expected, outputWeight);
   refuseNames(directory, 'lacks', difference(expected, found), 'as F32, F16 or BF16');
   refuseNames(directory, 'has', difference(found, expected), `which ${architecture} does not know`);
   refuseShapes(directory, expected, found);
-  return Object.fromEntries(Object.keys(expected).map(name => [name, found[name]!]));
+  const weights = Object.fromEntries(Object.keys(expected).map(name => [name, found[name]!]));
+  return { weights, leftOut };
 }
 
 async function requireSafetensors(directory: string): Promise<void> {

@@ -2,7 +2,7 @@
 // batching, Orca, OSDI 2022). It knows tokens; text, stop strings and processes are its callers'.
 import { setImmediate } from 'node:timers/promises';
 import type { Engine } from '../engine/program.ts';
-import type { Model } from '../models/registry.ts';
+import { type CausalModel, type Model, requireCausal } from '../models/registry.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
 import {
   addRow,
@@ -87,7 +87,7 @@ interface Scoring {
 }
 
 export class Generator {
-  readonly model: Model;
+  readonly model: CausalModel;
   readonly #limits: GeneratorLimits;
   readonly #programs: Programs;
   readonly #batch: Batch;
@@ -96,11 +96,12 @@ export class Generator {
   #loop: Promise<void> | null = null;
   #closed = false;
 
+  /** Throws ModelError for a model that generates nothing. */
   constructor(engine: Engine, model: Model, limits: Partial<GeneratorLimits> = {}) {
-    this.model = model;
+    this.model = requireCausal(model);
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
-    this.#programs = openPrograms(engine, model, this.#limits.maxPrograms);
-    this.#batch = createBatch(model, this.#programs, this.#limits.maxPiece);
+    this.#programs = openPrograms(engine, this.model, this.#limits.maxPrograms);
+    this.#batch = createBatch(this.model, this.#programs, this.#limits.maxPiece);
   }
 
   /** Sequences that are running or waiting. */

@@ -1,6 +1,6 @@
 // Compiled steps of one model, by shape; the least recently used are closed. It does not choose the shapes.
 import type { Engine, Executable } from '../engine/program.ts';
-import type { Model } from '../models/registry.ts';
+import type { CausalModel } from '../models/registry.ts';
 import { type StepShape, stepProgram } from './step.ts';
 
 export interface Programs {
@@ -13,7 +13,7 @@ const keyOf = ({ rows, length, cache, logits, stack }: StepShape): string =>
   [rows, length, cache, logits, stack?.slots, stack?.rank, ...(stack?.layers ?? [])].join();
 
 /** Not for concurrent use: one `get` and the runs of its program at a time. */
-export function openPrograms(engine: Engine, model: Model, limit: number): Programs {
+export function openPrograms(engine: Engine, model: CausalModel, limit: number): Programs {
   // A Map keeps the order of insertion: the first is the least recently used.
   const compiled = new Map<string, Executable>();
   return {

@@ -7,7 +7,7 @@ import { softcap } from '../engine/softcap.ts';
 import { tf } from '../engine/tf.ts';
 import type { Attention, Layers, LinearLayer } from '../models/architecture.ts';
 import { loraDelta, project } from '../models/lora.ts';
-import type { Model } from '../models/registry.ts';
+import type { CausalModel, Model } from '../models/registry.ts';
 
 /** Adapters side by side: every row of a batch names its slot. Narrower ranks are padded with zeros. */
 export interface StackShape {
@@ -50,7 +50,7 @@ interface Step {
  * rows without), `a.layer` [slots, rank, in], `b.layer` [slots, out, rank] (alpha / rank included).
  * Outputs: `logits`, and `key.i`, `value.i` [rows, kvHeads, length, headDim] of the new tokens.
  */
-export function stepProgram(model: Model, shape: StepShape): Program {
+export function stepProgram(model: CausalModel, shape: StepShape): Program {
   const linearLayers = new Map(model.linearLayers.map(layer => [layer.name, layer]));
   return {
     name: `${model.architecture} step ${shape.rows}x${shape.length}+${shape.cache} ${shape.logits}`,
@@ -104,7 +104,7 @@ function stackSpecs(
 }
 
 /** -> [rows, vocab] or [rows, length, vocab] */
-function logitsOf(model: Model, { shape, inputs, weights }: Step, hidden: Tensor): Tensor {
+function logitsOf(model: CausalModel, { shape, inputs, weights }: Step, hidden: Tensor): Tensor {
   const { rows, length } = shape;
   const flat = tf.reshape(hidden, [rows * length, model.shape.hiddenSize]);
   const wanted = shape.logits === 'all' ? flat : tf.gather(flat, inputs.last!);

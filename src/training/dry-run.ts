@@ -6,7 +6,7 @@ import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
 import { type FileKind, toJobError } from '../data/validate.ts';
 import { findLabels, MAX_LABELS } from '../evaluation/classification.ts';
 import { readAdapter } from '../formats/peft.ts';
-import { type Model, openModel } from '../models/registry.ts';
+import { type Model, openModel, requireCausal } from '../models/registry.ts';
 import { TrainingFailure } from './failure.ts';
 import { resolveHyperparameters, resolveMaxLength } from './hyperparameters.ts';
 import { STATE_BYTES } from './layout-choice.ts';
@@ -61,7 +61,7 @@ export type DryRunAnswer = { type: 'done'; report: DryRun } | { type: 'invalid_m
 
 /** Throws ModelError for a folder that is not a model. */
 export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
-  const model = await openModel(spec.modelDirectory);
+  const model = requireCausal(await openModel(spec.modelDirectory));
   const adapter = spec.adapterDirectory ? await readAdapter(spec.adapterDirectory, model.linearLayers) : null;
   const tokenizer = await loadTokenizer(spec.modelDirectory);
   const length = attempt(() => resolveMaxLength(spec.hyperparameters, model));

@@ -8,7 +8,7 @@ import { openEngine } from '../engine/engine.ts';
 import type { Engine } from '../engine/program.ts';
 import { type Adapter, readAdapter } from '../formats/peft.ts';
 import { moduleNames, selectLayers } from '../models/lora.ts';
-import { type Model, openModel } from '../models/registry.ts';
+import { type Model, openModel, requireCausal } from '../models/registry.ts';
 import { type Progress, readProgress, readState, removePartials } from './checkpoint.ts';
 import { TrainingFailure } from './failure.ts';
 import { resolveHyperparameters, resolveMaxLength, type StartingAdapter } from './hyperparameters.ts';
@@ -79,7 +79,7 @@ async function readInputs(spec: TrainSpec, emit: Emit, signal: AbortSignal): Pro
   // The same number of threads gives the same bits.
   const threads = earlier?.threads ?? (spec.threads || availableParallelism());
   const engine = await openEngine({ engine: spec.engine, device: spec.device, threads });
-  const model = await openModel(spec.modelDirectory);
+  const model = requireCausal(await openModel(spec.modelDirectory));
   const adapter = spec.adapterDirectory ? await readAdapter(spec.adapterDirectory, model.linearLayers) : null;
   await emit({ type: 'progress', message: 'Tokenizing' });
   const data = await readData(spec, model, signal);

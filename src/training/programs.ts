@@ -6,7 +6,7 @@ import type { Program, TensorSpec, Tensors } from '../engine/program.ts';
 import { tf } from '../engine/tf.ts';
 import type { LoraPair } from '../models/lora.ts';
 import { type PackedAdapter, packedLayers } from '../models/packed.ts';
-import type { Model } from '../models/registry.ts';
+import { type Model, requireCausal } from '../models/registry.ts';
 import type { StateLayout } from './state.ts';
 import { type LoraTuning, loraNames, type Tuning } from './trainable.ts';
 
@@ -67,7 +67,8 @@ function adapterOf(tuning: LoraTuning, parameters: Tensors, inputs: Tensors): Pa
 
 /** Sums over the micro-batch: of losses, of right guesses, of trained tokens. */
 function lossSums(trained: TrainedModel, parameters: Tensors, inputs: Tensors, frozen: Tensors) {
-  const { model, tuning } = trained;
+  const { tuning } = trained;
+  const model = requireCausal(trained.model);
   const full = tuning.kind === 'full';
   const weights = full ? parameters : frozen;
   const layers = packedLayers({

@@ -10,7 +10,7 @@ import type { Adapter } from '../../src/formats/peft.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
 import { loraShapes } from '../../src/models/lora.ts';
 import { type PackedAdapter, packedLayers } from '../../src/models/packed.ts';
-import type { Model } from '../../src/models/registry.ts';
+import { type Model, requireCausal } from '../../src/models/registry.ts';
 
 export const goldenDirectory = (name: string): string => join(import.meta.dirname, '../golden', name);
 
@@ -104,6 +104,7 @@ export async function runLogits(
   batch: Batch,
   adapter: Adapter | null = null,
 ): Promise<Float32Array> {
+  const { outputWeight } = requireCausal(model);
   const given = adapter ? adapterInputs(model, adapter) : { specs: {}, arrays: {} };
   const program: Program = {
     name: 'logits',
@@ -112,7 +113,7 @@ export async function runLogits(
     run(inputs, weights) {
       const packed = adapter ? packedAdapter(model, adapter.scale, inputs) : null;
       const hidden = hiddenStates(model, inputs, weights, packed);
-      const products: Tensor = tf.matMul(hidden as never, weights[model.outputWeight] as never, false, true);
+      const products: Tensor = tf.matMul(hidden as never, weights[outputWeight] as never, false, true);
       return { logits: softcap(products, model.logitSoftcap) };
     },
   };
@@ -133,6 +134,7 @@ export async function runGradients(
   batch: Batch,
   adapter: Adapter | null = null,
 ): Promise<LossAndGradients> {
+  const { outputWeight } = requireCausal(model);
   const trained = adapter ? adapterInputs(model, adapter) : await weightInputs(model);
   const names = Object.keys(trained.specs);
   const program: Program = {
@@ -146,7 +148,7 @@ export async function runGradients(
         const packed = adapter ? packedAdapter(model, adapter.scale, given) : null;
         const hidden = hiddenStates(model, inputs, weights, packed);
         const targets = tf.reshape(inputs.targets!, [-1]);
-        return crossEntropySums(hidden, weights[model.outputWeight]!, targets, model.logitSoftcap).lossSum;
+        return crossEntropySums(hidden, weights[outputWeight]!, targets, model.logitSoftcap).lossSum;
       };
       const { value, grads } = tf.valueAndGrads(lossSum as never)(names.map(name => inputs[name]!));
       return { lossSum: value, ...Object.fromEntries(names.map((name, i) => [name, grads[i]!])) };

@@ -9,8 +9,8 @@ import { goldenDirectory, readGolden, runLogits } from './golden.ts';
 beforeAll(() => void tf.setBackend('cpu'));
 
 /** `x` where the token of the line sees the token of the column. */
-function drawn(segments: number[], window: number | null): string[] {
-  const mask = packedMask(tf.tensor2d([segments], undefined, 'int32'), window);
+function drawn(segments: number[], window: number | null, bothWays = false): string[] {
+  const mask = packedMask(tf.tensor2d([segments], undefined, 'int32'), { window, bothWays });
   expect(mask.shape).toEqual([1, segments.length, segments.length]);
   const [lines] = mask.arraySync() as number[][][];
   return lines!.map(line => line.map(score => (score === 0 ? 'x' : '.')).join(''));
@@ -34,6 +34,25 @@ test('a window ends that many tokens back, the token itself counted', () => {
     '.xx...',
     '..xx..',
     '....x.',
+    '....xx',
+  ]);
+});
+
+test('an encoder sees all of its example, or as far ahead as back', () => {
+  expect(drawn([0, 0, 0, 1, 1, -1], null, true)).toEqual([
+    'xxx...', //
+    'xxx...',
+    'xxx...',
+    '...xx.',
+    '...xx.',
+    '.....x',
+  ]);
+  expect(drawn([0, 0, 0, 0, 1, 1], 2, true)).toEqual([
+    'xx....', //
+    'xxx...',
+    '.xxx..',
+    '..xx..',
+    '....xx',
     '....xx',
   ]);
 });

@@ -88,8 +88,8 @@ describe('a folder that fits', () => {
     for (const directory of [both, head]) {
       const { weights, outputWeight } = await openModel(directory);
       expect(Object.keys(weights)).toEqual(Object.keys(original.weights));
-      expect(await readTensor(weights[outputWeight]!)).toEqual(
-        await readTensor(original.weights[outputWeight]!),
+      expect(await readTensor(weights[outputWeight!]!)).toEqual(
+        await readTensor(original.weights[outputWeight!]!),
       );
     }
   });
