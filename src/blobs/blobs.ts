@@ -8,6 +8,11 @@ export interface BlobInfo {
   readonly sha256: string;
 }
 
+export interface ListedBlob {
+  readonly key: string;
+  readonly storedAt: Date;
+}
+
 export interface PutOptions {
   limitBytes?: number;
   signal?: AbortSignal;
@@ -21,8 +26,8 @@ export interface Blobs {
   size(key: string): Promise<number | null>;
   /** No error when the object is not there. */
   delete(key: string): Promise<void>;
-  /** Keys that begin with `prefix`, in no order. */
-  list(prefix: string): AsyncIterable<string>;
+  /** What lies under keys that begin with `prefix`, in no order. */
+  list(prefix: string): AsyncIterable<ListedBlob>;
   /** A path that holds the object, where the store is a folder; null elsewhere. */
   localPath(key: string): string | null;
   /** Resolves when the store answers; throws with the reason otherwise. */

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { type FileHandle, mkdir, open, opendir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { Readable } from 'node:stream';
-import { type BlobInfo, BlobNotFound, type Blobs } from './blobs.ts';
+import { type BlobInfo, BlobNotFound, type Blobs, type ListedBlob } from './blobs.ts';
 import { measure } from './measured.ts';
 
 /** Objects on their way in lie here; no key begins like it. */
@@ -115,11 +115,13 @@ async function removeEmptyParents(directory: string, root: string): Promise<void
   }
 }
 
-async function* list(root: string, prefix: string): AsyncGenerator<string> {
+async function* list(root: string, prefix: string): AsyncGenerator<ListedBlob> {
   const folder = join(root, prefix.slice(0, prefix.lastIndexOf('/') + 1));
   for await (const path of filesBelow(folder)) {
     const key = relative(root, path).split(sep).join('/');
-    if (key.startsWith(prefix) && !key.startsWith(`${UNFINISHED}/`)) yield key;
+    if (!key.startsWith(prefix) || key.startsWith(`${UNFINISHED}/`)) continue;
+    const found = await stat(path).catch(nullWhenMissing);
+    if (found) yield { key, storedAt: found.mtime };
   }
 }
 

@@ -60,7 +60,7 @@ export function openS3(settings: S3Settings): Blobs {
     async *list(prefix) {
       await ready();
       for await (const page of paginateListObjectsV2({ client }, { Bucket, Prefix: prefix })) {
-        for (const object of page.Contents ?? []) yield object.Key!;
+        for (const { Key, LastModified } of page.Contents ?? []) yield { key: Key!, storedAt: LastModified! };
       }
     },
     localPath: () => null,

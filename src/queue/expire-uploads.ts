@@ -19,6 +19,6 @@ export async function cleanUploads({ pool, blobs }: { pool: pg.Pool; blobs: Blob
 
 export async function removeParts(blobs: Blobs, uploadId: string): Promise<void> {
   const keys: string[] = [];
-  for await (const key of blobs.list(uploadBlobPrefix(uploadId))) keys.push(key);
+  for await (const { key } of blobs.list(uploadBlobPrefix(uploadId))) keys.push(key);
   for (const key of keys) await blobs.delete(key);
 }

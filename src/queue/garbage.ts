@@ -19,7 +19,7 @@ export interface CleanedJob {
 /** Keys are `jobs/{job}/{attempt}/...`. */
 export async function cleanJob({ pool, blobs }: GarbageDeps, { jobId, attempt }: CleanedJob): Promise<void> {
   const found: string[] = [];
-  for await (const key of blobs.list(`jobs/${jobId}/`)) {
+  for await (const { key } of blobs.list(`jobs/${jobId}/`)) {
     if (Number(key.split('/')[2]) <= attempt) found.push(key);
   }
   if (found.length === 0) return;

@@ -2,8 +2,8 @@
 import { type Db, PgBoss, type Queue as QueueOptions } from 'pg-boss';
 import type { Queryable } from '../store/database.ts';
 
-/** A message names a job row; `expire-files` carries nothing. */
-export const queueNames = ['validate-files', 'train', 'expire-files'] as const;
+/** A message names a job row; those of the clock carry nothing. */
+export const queueNames = ['validate-files', 'train', 'expire-files', 'sweep-objects'] as const;
 export type QueueName = (typeof queueNames)[number];
 
 export interface SendOptions {
@@ -38,11 +38,26 @@ const jobQueue = {
   deleteAfterSeconds: 3600,
 } satisfies Omit<QueueOptions, 'name'>;
 
+/** One message at a time; what was missed is done at the next. */
+const clockQueue = {
+  policy: 'exclusive',
+  expireInSeconds: 600,
+  retryLimit: 0,
+  deleteAfterSeconds: 3600,
+} satisfies Omit<QueueOptions, 'name'>;
+
 const settings = {
   'validate-files': jobQueue,
   train: jobQueue,
-  'expire-files': { policy: 'exclusive', expireInSeconds: 600, retryLimit: 0, deleteAfterSeconds: 3600 },
+  'expire-files': clockQueue,
+  'sweep-objects': { ...clockQueue, expireInSeconds: 6 * 3600 },
 } satisfies Record<QueueName, Omit<QueueOptions, 'name'>>;
+
+/** Every minute; every night. */
+const schedules: Partial<Record<QueueName, string>> = {
+  'expire-files': '* * * * *',
+  'sweep-objects': '17 3 * * *',
+};
 
 /** pg-boss' own tables and our queues in them. Its version is pinned; several may run at once. */
 export async function migrateQueue(databaseUrl: string): Promise<void> {
@@ -54,7 +69,7 @@ export async function migrateQueue(databaseUrl: string): Promise<void> {
   await boss.start();
   try {
     for (const name of queueNames) await createQueue(boss, name);
-    await boss.schedule('expire-files', '* * * * *');
+    for (const [name, cron] of Object.entries(schedules)) await boss.schedule(name, cron);
     if (failure) throw failure;
   } finally {
     await boss.stop({ graceful: false });

@@ -11,6 +11,7 @@ import { cleanUploads } from './expire-uploads.ts';
 import { queueChannel } from './queue.ts';
 import { removeModels } from './remove-models.ts';
 import { sweep } from './sweep.ts';
+import { sweepObjects } from './sweep-objects.ts';
 import { takeWork } from './take.ts';
 import { train } from './train.ts';
 import { validateFiles } from './validate-files.ts';
@@ -66,6 +67,10 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
     await removeExpiredKeys(deps.pool);
     await removeModels(deps);
   });
+  const sweeping = await queue.boss.work('sweep-objects', { pollingIntervalSeconds: 60 }, async () => {
+    const removed = await sweepObjects(deps);
+    if (removed > 0) log.info({ removed }, 'objects without a name were removed');
+  });
   log.info({ runner: runner.id }, 'the worker runs');
   return {
     async close() {
@@ -73,6 +78,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
       await Promise.all(stops.map(stop => stop()));
       await stopSweeping();
       await queue.boss.offWork('expire-files', { id: expiring, wait: true });
+      await queue.boss.offWork('sweep-objects', { id: sweeping, wait: true });
       await Promise.all([control.close(), arrivals.close()]);
       await work.close();
     },

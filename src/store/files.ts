@@ -119,3 +119,13 @@ export async function markExpiredFiles(db: Queryable, limit: number): Promise<Fi
 export async function removeFile(db: Queryable, id: string): Promise<void> {
   await db.query('delete from files where id = $1 and deleted_at is not null', [id]);
 }
+
+/** Those of these keys, `files/{id}`, that no file has. */
+export async function unnamedFileKeys(db: Queryable, keys: readonly string[]): Promise<string[]> {
+  const { rows } = await db.query<{ key: string }>(
+    `select key from unnest($1::text[]) as key
+     where not exists (select 1 from files where id = split_part(key, '/', 2) and blob_key = key)`,
+    [keys],
+  );
+  return rows.map(({ key }) => key);
+}

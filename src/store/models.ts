@@ -148,3 +148,14 @@ export async function findDeletedModels(db: Queryable, limit: number): Promise<s
 export async function forgetModelFiles(db: Queryable, id: string): Promise<void> {
   await db.query(`update models set files = '[]' where id = $1 and deleted_at is not null`, [id]);
 }
+
+/** Those of these keys that no model has among its files. */
+export async function unnamedModelKeys(db: Queryable, keys: readonly string[]): Promise<string[]> {
+  const { rows } = await db.query<{ key: string }>(
+    `select key from unnest($1::text[]) as key
+     where not exists (
+       select 1 from models where files @> jsonb_build_array(jsonb_build_object('key', key)))`,
+    [keys],
+  );
+  return rows.map(({ key }) => key);
+}

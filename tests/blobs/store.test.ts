@@ -247,7 +247,10 @@ async function read(blobs: Blobs, key: string): Promise<Buffer> {
 
 async function keys(blobs: Blobs, prefix: string): Promise<string[]> {
   const found: string[] = [];
-  for await (const key of blobs.list(prefix)) found.push(key);
+  for await (const { key, storedAt } of blobs.list(prefix)) {
+    expect(Math.abs(Date.now() - storedAt.getTime())).toBeLessThan(3600_000);
+    found.push(key);
+  }
   return found.sort();
 }
 

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { expireFiles } from '../../src/queue/expire-files.ts';
 import { removeModels } from '../../src/queue/remove-models.ts';
+import { sweepObjects } from '../../src/queue/sweep-objects.ts';
 import { insertModel, markModelDeleted } from '../../src/store/models.ts';
 import { useDatabase } from '../support/postgres.ts';
 import { chatLines, openSetting, type Setting } from './setting.ts';
@@ -99,4 +100,17 @@ test('a deleted model that a job trains on, or that an adapter sits on, keeps it
   expect(await setting.blobs.size(adapter)).toBeNull();
   await removeModels(setting);
   expect(await setting.blobs.size(full)).toBeNull();
+});
+
+test('objects that no row names go, once they are old', async () => {
+  const file = await setting.putFile(chatLines(1));
+  await putModel('named', { kind: 'full' });
+  const orphans = ['files/file-of-a-killed-api', 'models/named/earlier-version/weights'];
+  for (const key of orphans) await setting.blobs.put(key, Buffer.from('x'));
+  await setting.blobs.put('jobs/of-another-sweep/1/x', Buffer.from('x'));
+  expect(await sweepObjects(setting)).toBe(0);
+  expect(await sweepObjects(setting, Date.now() + 49 * 3600_000)).toBe(2);
+  for (const key of orphans) expect(await setting.blobs.size(key)).toBeNull();
+  for (const key of [`files/${file}`, 'models/named/weights', 'jobs/of-another-sweep/1/x'])
+    expect(await setting.blobs.size(key)).toBeGreaterThan(0);
 });

@@ -45,7 +45,7 @@ async function content(fileId: string): Promise<string> {
 
 async function keysOf(jobId: string): Promise<string[]> {
   const found: string[] = [];
-  for await (const key of setting.blobs.list(`jobs/${jobId}/`)) found.push(key);
+  for await (const { key } of setting.blobs.list(`jobs/${jobId}/`)) found.push(key);
   return found.sort();
 }
 

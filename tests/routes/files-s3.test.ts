@@ -32,7 +32,7 @@ afterAll(async () => {
 
 async function keys(): Promise<string[]> {
   const found: string[] = [];
-  for await (const key of server.deps.blobs.list('files/')) found.push(key);
+  for await (const { key } of server.deps.blobs.list('files/')) found.push(key);
   return found;
 }
 

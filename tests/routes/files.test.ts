@@ -16,7 +16,7 @@ const upload = (content: string | Buffer, name = 'train.jsonl', client = server.
 
 async function keys(blobs: Blobs): Promise<string[]> {
   const found: string[] = [];
-  for await (const key of blobs.list('files/')) found.push(key);
+  for await (const { key } of blobs.list('files/')) found.push(key);
   return found.sort();
 }
 

@@ -16,7 +16,7 @@ const count = async (table: string, where = 'true') =>
 
 async function fileKeys(prefix = 'files/'): Promise<string[]> {
   const found: string[] = [];
-  for await (const key of server.deps.blobs.list(prefix)) found.push(key);
+  for await (const { key } of server.deps.blobs.list(prefix)) found.push(key);
   return found;
 }
 

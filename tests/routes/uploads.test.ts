@@ -22,7 +22,7 @@ const add = async (id: string, bytes: Buffer, client = server.client) =>
 
 async function keys(prefix: string, { blobs } = server.deps): Promise<string[]> {
   const found: string[] = [];
-  for await (const key of blobs.list(prefix)) found.push(key);
+  for await (const { key } of blobs.list(prefix)) found.push(key);
   return found;
 }
 

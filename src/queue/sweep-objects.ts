@@ -1,0 +1,38 @@
+// Removes objects that no row names: files of an api that was killed between storing bytes and writing their row, and
+// earlier versions of base models. What jobs and uploads leave behind is garbage.ts' and expire-uploads.ts'.
+import type pg from 'pg';
+import type { Blobs } from '../blobs/blobs.ts';
+import { unnamedFileKeys } from '../store/files.ts';
+import { unnamedModelKeys } from '../store/models.ts';
+
+/** An object younger than this may still get its row, or be read by a run that began before its model was replaced. */
+const GRACE_MS = 48 * 3600_000;
+const AT_ONCE = 500;
+
+type Unnamed = (pool: pg.Pool, keys: readonly string[]) => Promise<string[]>;
+
+const roots: Record<string, Unnamed> = { 'files/': unnamedFileKeys, 'models/': unnamedModelKeys };
+
+/** Resolves to the number of objects that were removed. */
+export async function sweepObjects(deps: { pool: pg.Pool; blobs: Blobs }, now = Date.now()): Promise<number> {
+  let removed = 0;
+  for (const [prefix, unnamed] of Object.entries(roots)) {
+    for await (const keys of oldKeys(deps.blobs, prefix, now - GRACE_MS)) {
+      const garbage = await unnamed(deps.pool, keys);
+      for (const key of garbage) await deps.blobs.delete(key);
+      removed += garbage.length;
+    }
+  }
+  return removed;
+}
+
+async function* oldKeys(blobs: Blobs, prefix: string, before: number): AsyncGenerator<string[]> {
+  let keys: string[] = [];
+  for await (const { key, storedAt } of blobs.list(prefix)) {
+    if (storedAt.getTime() < before) keys.push(key);
+    if (keys.length < AT_ONCE) continue;
+    yield keys;
+    keys = [];
+  }
+  yield keys;
+}
