@@ -9,6 +9,8 @@ export interface AttentionOptions {
   readonly causal?: boolean;
   /** Scores are kept within (-softcap, softcap) before the mask is added; see softcap.ts. */
   readonly softcap?: number | null;
+  /** [rows or 1, heads, length, keys], added to the scores like the mask, with a gradient. */
+  readonly bias?: Tensor | null;
 }
 
 /** Queries of a block: small enough that a causal block skips most of the hidden half, large enough for fast products. */
@@ -49,6 +51,7 @@ interface Inputs {
   readonly key: Tensor;
   readonly value: Tensor;
   readonly mask: Tensor;
+  readonly bias?: Tensor;
 }
 
 /** -> [rows, kvHeads, group * queries, keys] */
@@ -58,11 +61,14 @@ function blockScores({ query, key }: Inputs, scale: number, { start, end, keys }
 }
 
 /** Of one block's scores: their softmax where the mask lets it. */
-function blockWeights(scores: Tensor, { query, mask }: Inputs, { start, end, keys }: Block): Tensor {
+function blockWeights(scores: Tensor, { query, mask, bias }: Inputs, { start, end, keys }: Block): Tensor {
   const [rows, heads] = query.shape as [number, number];
+  const plain = scores.reshape([rows, heads, end - start, keys]);
+  const biased = bias
+    ? plain.add(bias.slice([0, 0, start, 0], [bias.shape[0]!, heads, end - start, keys]))
+    : plain;
   const seen = mask.slice([0, start, 0], [mask.shape[0]!, end - start, keys]).expandDims(1);
-  const masked = scores.reshape([rows, heads, end - start, keys]).add(seen);
-  return tf.softmax(masked).reshape(scores.shape);
+  return tf.softmax(biased.add(seen)).reshape(scores.shape);
 }
 
 /** One block's part of a gradient that runs over keys, with zeros for the keys that it does not see. */
@@ -79,6 +85,9 @@ const padKeys = (x: Tensor, keys: number): Tensor =>
 const joined = (parts: Tensor[]): Tensor => (parts.length === 1 ? parts[0]! : tf.concat(parts, 2));
 const summed = (parts: Tensor[]): Tensor => parts.reduce((sum, part) => sum.add(part));
 
+/** A gradient to the rows of what it is of: one for all where all share it. */
+const ofRows = (x: Tensor, rows: number): Tensor => (x.shape[0] === rows ? x : x.sum(0, true));
+
 /**
  * softmax(query key^T * scale + mask) value, the scores capped where `softcap` says so.
  * query [rows, heads, length, headDim]; key, value [rows, kvHeads, keys, headDim], where query head h reads key head
@@ -91,8 +100,9 @@ export function softmaxAttention(
   value: Tensor,
   mask: Tensor,
   scale: number,
-  { causal = false, softcap = null }: AttentionOptions = {},
+  { causal = false, softcap = null, bias = null }: AttentionOptions = {},
 ): Tensor {
+  if (softcap !== null && bias) throw new Error('scores are either capped or biased');
   const [rows, heads, length, headDim] = query.shape as [number, number, number, number];
   const [, kvHeads, keys] = key.shape as [number, number, number];
   const blocks = blocksOf(length, keys, causal);
@@ -110,9 +120,9 @@ export function softmaxAttention(
   }
 
   return differentiable({
-    inputs: { query, key, value, mask },
+    inputs: { query, key, value, mask, ...(bias && { bias }) },
     forward() {
-      const inputs = { query, key, value, mask };
+      const inputs = { query, key, value, mask, ...(bias && { bias }) };
       const scores = blocks.map(block => cap(blockScores(inputs, scale, block), softcap));
       const weights = blocks.map((block, i) => blockWeights(scores[i]!, inputs, block));
       const slopes = softcap === null ? [] : scores.map(capped => softcapSlope(capped, softcap));
@@ -140,6 +150,14 @@ export function softmaxAttention(
           blocks.map(({ start, end }, i) =>
             padKeys(product(weights[i]!, stack(along(dy!, start, end), kvHeads), true), keys),
           ),
+        ),
+      bias: ([dy], [, , value, output, ...kept]) =>
+        joined(
+          scoreGradients(dy!, output!, value!, kept).map((dScores, i) => {
+            const { start, end, keys: seen } = blocks[i]!;
+            const whole = padKeys(dScores.reshape([rows * heads, end - start, seen, 1]), keys);
+            return ofRows(whole.reshape([rows, heads, end - start, keys]), bias!.shape[0]!);
+          }),
         ),
     },
   })[0]!;

@@ -59,6 +59,8 @@ interface CrossEntropyKind {
   /** none, hidden, weight or both. */
   readonly gradients: string;
   readonly cap: number | null;
+  /** [vocab] */
+  readonly bias: Tensor | null;
 }
 
 /** A chunk's part of lossSum and correct, and of the gradients that are asked for. */
@@ -66,10 +68,11 @@ function crossEntropyTerms(
   rows: TargetRows,
   weight: Tensor,
   hiddenRows: number,
-  { gradients, cap }: CrossEntropyKind,
+  { gradients, cap, bias }: CrossEntropyKind,
 ): Tensor[] {
   const { places, targets, hidden } = rows;
-  const logits = softcap(tf.matMul(hidden as never, weight as never, false, true), cap);
+  const products: Tensor = tf.matMul(hidden as never, weight as never, false, true);
+  const logits = softcap(bias ? products.add(bias) : products, cap);
   const ownLogits = tf.gather(logits, targets, 1, 1); // [rows]
   const terms = [
     tf.logSumExp(logits, -1).sub(ownLogits).sum(),
@@ -156,9 +159,10 @@ export const COMPOSITIONS: Record<OwnOp, (inputs: Tensors, attributes: Attribute
     const s = sin!.expandDims(1);
     return [tf.concat([first.mul(c).sub(second.mul(s)), second.mul(c).add(first.mul(s))], 3)];
   },
-  CrossEntropy: ({ hidden, weight, targets }, { gradients, softcap }) =>
+  CrossEntropy: ({ hidden, weight, targets, bias }, { gradients, softcap }) =>
     crossEntropy(hidden!, weight!, targets!, {
       gradients: gradients as string,
       cap: (softcap as number) || null,
+      bias: bias ?? null,
     }),
 };

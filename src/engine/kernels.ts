@@ -305,9 +305,9 @@ export const KERNELS = {
   Silu: unary('float32'),
   SiluGrad: { inputs: ['dy', 'x'], infer: ([dy]) => spec(dy!.shape, 'float32') },
   Rotary: { inputs: ['x', 'cos', 'sin'], infer: ([x]) => spec(x!.shape, 'float32') },
-  // lossSum, correct, count, then the gradients of lossSum that `gradients` names: none, hidden, weight or both.
+  // lossSum, correct, count, then the gradients of lossSum that `gradients` names: none, hidden, weight or both. A bias is optional.
   CrossEntropy: {
-    inputs: ['hidden', 'weight', 'targets'],
+    inputs: ['hidden', 'weight', 'targets', 'bias'],
     infer: ([hidden, weight], { gradients }) => [
       spec([], 'float32'),
       spec([], 'int32'),

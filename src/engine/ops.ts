@@ -115,19 +115,22 @@ export interface CrossEntropySums {
  * Cross-entropy of a language model's output layer, without ever holding [n, vocab] for all rows at once.
  * hidden [n, width], outputWeight [vocab, width], targets [n] int32, -1 where a row has none: such rows cost nothing.
  * Gradients flow from `lossSum` into hidden and outputWeight. `softcap` keeps the scores within it; see softcap.ts.
+ * `bias` [vocab] is added to every row of scores; it gets no gradient, and there is either a cap or a bias.
  */
 export function crossEntropySums(
   hidden: Tensor,
   outputWeight: Tensor,
   targets: Tensor,
   softcap: number | null = null,
+  bias: Tensor | null = null,
 ): CrossEntropySums {
+  if (softcap !== null && bias) throw new Error('scores are either capped or biased');
   const attributes = { softcap: softcap ?? 0 };
-  const inputs = { hidden, weight: outputWeight, targets };
+  const inputs = { hidden, weight: outputWeight, targets, ...(bias && { bias }) };
   const gradient =
     (of: 'hidden' | 'weight') =>
-    ([dy]: readonly Tensor[], [hidden, weight, targets]: Tensor[]): Tensor => {
-      const saved = { hidden: hidden!, weight: weight!, targets: targets! };
+    ([dy]: readonly Tensor[], [hidden, weight, targets, bias]: Tensor[]): Tensor => {
+      const saved = { hidden: hidden!, weight: weight!, targets: targets!, ...(bias && { bias }) };
       return primitive('CrossEntropy', saved, { ...attributes, gradients: of })
         .at(-1)!
         .mul(dy!);
@@ -136,7 +139,7 @@ export function crossEntropySums(
     inputs,
     forward: () => ({
       outputs: primitive('CrossEntropy', inputs, { ...attributes, gradients: 'none' }),
-      save: [hidden, outputWeight, targets],
+      save: [hidden, outputWeight, targets, ...(bias ? [bias] : [])],
     }),
     gradients: { hidden: gradient('hidden'), weight: gradient('weight') },
   });

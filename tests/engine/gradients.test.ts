@@ -52,6 +52,17 @@ const CASES: Record<string, Case> = {
     of: 3,
     run: (q, k, v, m) => ops.softmaxAttention(q, k, v, m, 1.7, { causal: true, softcap: 0.8 }),
   },
+  'biased attention': {
+    given: [
+      f32([2, 4, 3, 2]),
+      f32([2, 2, 5, 2], 2),
+      f32([2, 2, 5, 2], 3),
+      f32([1, 4, 3, 5], 4),
+      f32([1, 3, 5], 5),
+    ],
+    of: 4,
+    run: (q, k, v, bias, m) => ops.softmaxAttention(q, k, v, m, 0.7, { bias }),
+  },
   'cross-entropy': {
     given: [f32([4, 3], 1, 2), f32([5, 3], 2, 2), i32([4], [4, -1, 0, 0])],
     of: 2,
@@ -61,6 +72,11 @@ const CASES: Record<string, Case> = {
     given: [f32([4, 3], 1, 2), f32([5, 3], 2, 2), i32([4], [4, -1, 0, 0])],
     of: 2,
     run: (h, w, t) => ops.crossEntropySums(h, w, t, 1.3).lossSum,
+  },
+  'biased cross-entropy': {
+    given: [f32([4, 3], 1, 2), f32([5, 3], 2, 2), i32([4], [4, -1, 0, 0]), f32([5], 3, 2)],
+    of: 2,
+    run: (h, w, t, bias) => ops.crossEntropySums(h, w, t, null, bias).lossSum,
   },
 };
 
@@ -108,27 +124,36 @@ for (const engine of await enginesUnderTest())
   });
 
 /** Attention as its definition reads: every head on its own, all keys at once. */
-function plainAttention(q: Tensor, k: Tensor, v: Tensor, m: Tensor, scale: number): Tensor {
+function plainAttention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, m: Tensor): Tensor {
   const group = q.shape[1]! / k.shape[1]!;
   const heads = Array.from({ length: q.shape[1]! }, (_, head) => {
     const of = (x: Tensor, index: number) => x.slice([0, index], [-1, 1]).squeeze([1]);
     const kv = Math.floor(head / group);
     const scores: Tensor = tf.matMul(of(q, head) as never, of(k, kv) as never, false, true);
-    return tf.matMul(tf.softmax(scores.mul(scale).add(m)) as never, of(v, kv) as never) as Tensor;
+    const masked = scores.mul(0.5).add(of(bias, head)).add(m);
+    return tf.matMul(tf.softmax(masked) as never, of(v, kv) as never) as Tensor;
   });
   return tf.stack(heads, 1);
 }
 
 test('causal blocks change nothing, outputs and gradients', async () => {
   const length = 300;
-  const given = [f32([1, 4, length, 4]), f32([1, 2, length, 4], 2), f32([1, 2, length, 4], 3), mask(length)];
+  const given = [
+    f32([1, 4, length, 4]),
+    f32([1, 2, length, 4], 2),
+    f32([1, 2, length, 4], 3),
+    f32([1, 4, length, length], 4),
+    mask(length),
+  ];
   const both = (attend: (...x: Tensor[]) => Tensor) =>
     programOf('attention', given, ((...x: Tensor[]) => [
       attend(...x),
-      ...tf.grads(((...y: Tensor[]) => weightedSum(attend(...y, x[3]!))) as never)(x.slice(0, 3)),
+      ...tf.grads(((...y: Tensor[]) => weightedSum(attend(...y, x[4]!))) as never)(x.slice(0, 4)),
     ]) as never);
-  const plain = both((q, k, v, m) => plainAttention(q!, k!, v!, m!, 0.5));
-  const blocks = both((q, k, v, m) => ops.softmaxAttention(q!, k!, v!, m!, 0.5, { causal: true }));
+  const plain = both((q, k, v, bias, m) => plainAttention(q!, k!, v!, bias!, m!));
+  const blocks = both((q, k, v, bias, m) =>
+    ops.softmaxAttention(q!, k!, v!, m!, 0.5, { causal: true, bias: bias! }),
+  );
   const expected = await runOn(await openCpuEngine(), plain.program, plain.inputs);
   for (const engine of await enginesUnderTest())
     expectAlike(await runOn(engine, blocks.program, blocks.inputs), expected, 1e-5);

@@ -91,11 +91,20 @@ function capScores(to: Lowering, products: string, cap: number) {
   };
 }
 
-function score(to: Lowering, { hidden, target, real }: Chunk, weight: string, cap: number | null): Scores {
-  const products = to.emit('FusedMatMul', [hidden, weight], {
+interface OutputLayer {
+  /** [vocab, width] */
+  readonly weight: string;
+  /** [vocab] */
+  readonly bias: string | undefined;
+  readonly cap: number | null;
+}
+
+function score(to: Lowering, { hidden, target, real }: Chunk, { weight, bias, cap }: OutputLayer): Scores {
+  const plain = to.emit('FusedMatMul', [hidden, weight], {
     domain: CONTRIB,
     attributes: { transA: { int: 0 }, transB: { int: 1 }, alpha: { float: 1 } },
   });
+  const products = bias === undefined ? plain : to.emit('Add', [plain, bias]);
   const { logits, slope } = cap === null ? { logits: products, slope: null } : capScores(to, products, cap);
   const best = largest(to, logits);
   const probabilities = to.emit('Softmax', [logits], { attributes: { axis: { int: 1 } } });
@@ -141,7 +150,7 @@ function weightGradient(to: Lowering, { hidden, real }: Chunk, spread: string, b
 
 const scalar = (name: string, type: OnnxValue['type']): OnnxValue => ({ name, type, shape: [] });
 
-export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, targets], y) => {
+export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, targets, bias], y) => {
   const [rowCount, width] = inputs[0]!.shape as [number, number];
   const vocab = inputs[1]!.shape[0]!;
   const cap = (attributes.softcap as number) || null;
@@ -158,7 +167,7 @@ export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, 
   const correctBefore = scalar(body.fresh('correct'), 'int32');
   const weightBefore: OnnxValue = { name: body.fresh('dw'), type: 'float32', shape: [vocab, width] };
   const chunk = sliceChunk(body, rows, iteration.name);
-  const scores = score(body, chunk, weight!, cap);
+  const scores = score(body, chunk, { weight: weight!, bias, cap });
   const carriedOut: OnnxValue[] = [
     scalar(body.emit('Identity', [going.name]), 'bool'),
     scalar(body.emit('Add', [lossBefore.name, scores.loss]), 'float32'),
