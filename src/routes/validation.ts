@@ -13,7 +13,8 @@ export function createValidatorCompiler(sharedSchemas: readonly TSchema[]): Fast
     formats: { binary: true as const },
   };
   const strict = new Ajv(options);
-  const converting = new Ajv({ ...options, coerceTypes: true });
+  // a list of one may come as a plain value
+  const converting = new Ajv({ ...options, coerceTypes: 'array' });
   for (const schema of sharedSchemas) {
     strict.addSchema(schema);
     converting.addSchema(schema);
