@@ -17,7 +17,8 @@ export function primitive(op: OwnOp, inputs: Record<string, Tensor>, attributes:
 type Saved = Tensor[];
 
 export interface Differentiable<Name extends string> {
-  readonly inputs: Record<Name, Tensor>;
+  /** An optional one may be absent. */
+  readonly inputs: { readonly [Each in Name]?: Tensor };
   /** The outputs, and what the gradients need of what was computed (inputs included). */
   forward(): { outputs: Tensor[]; save: Tensor[] };
   /** Gradient by input, given the outputs' gradients; only those are computed that are asked for. An input without one is a constant. */
@@ -48,9 +49,9 @@ export function differentiable<Name extends string>({
       Object.fromEntries(
         (Object.keys(inputs) as Name[]).map(name => [
           name,
-          () => gradients[name]?.([dys].flat(), saved) ?? tf.zerosLike(inputs[name]),
+          () => gradients[name]?.([dys].flat(), saved) ?? tf.zerosLike(inputs[name]!),
         ]),
       ),
-    inputs,
+    inputs: inputs as NamedTensorMap,
   });
 }
