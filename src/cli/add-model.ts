@@ -24,6 +24,8 @@ export interface AddedModel {
   readonly architecture: string;
   readonly parameters: number;
   readonly sizeBytes: number;
+  /** Tensors of heads that the files have and that are not used. */
+  readonly leftOut: readonly string[];
   /** False when the same files were there already. */
   readonly changed: boolean;
 }
@@ -51,12 +53,13 @@ export async function registerBaseModel(
   await loadTokenizer(folder);
   const files = await describeFiles(folder, id);
   const sizeBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
-  const added = { id, architecture: model.architecture, parameters: model.parameters, sizeBytes };
+  const { architecture, parameters, leftOut } = model;
+  const added = { id, architecture, parameters, sizeBytes, leftOut };
   const known = await readModel(deps.pool, id);
   if (known && known.kind !== 'base') throw new ModelError(`${id} is the name of a fine-tuned model`);
   if (known && sameFiles(known.files, files)) return { ...added, changed: false };
   await storeFiles(deps, folder, files, onProgress);
-  await upsertBaseModel(deps.pool, { id, architecture: model.architecture, ownedBy: 'anneal', files });
+  await upsertBaseModel(deps.pool, { id, architecture, ownedBy: 'anneal', files });
   return { ...added, changed: true };
 }
 

@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { openBlobs } from '../blobs/open.ts';
 import type { Config } from '../config.ts';
-import { ModelError } from '../models/model-error.ts';
+import { listNames, ModelError } from '../models/model-error.ts';
 import { listBaseModels } from '../store/models.ts';
 import { type AddedModel, registerBaseModel } from './add-model.ts';
 import type { CommandContext } from './context.ts';
@@ -70,9 +70,11 @@ async function add(
   if (!isFolder) await rm(folder, { recursive: true, force: true });
 }
 
-function say({ id, architecture, parameters, sizeBytes, changed }: AddedModel): void {
+function say({ id, architecture, parameters, sizeBytes, leftOut, changed }: AddedModel): void {
   const what = `${architecture}, ${(parameters / 1e6).toFixed(1)} million parameters, ${formatBytes(sizeBytes)}`;
   process.stdout.write(`${id} (${what}) ${changed ? 'is registered' : 'was registered already'}\n`);
+  if (leftOut.length > 0)
+    process.stdout.write(`left out, with the heads of its tasks: ${listNames(leftOut)}\n`);
 }
 
 async function list(context: CommandContext, config: Config): Promise<void> {

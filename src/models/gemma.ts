@@ -15,12 +15,9 @@ import {
   refuse,
 } from './config-fields.ts';
 import { mergeHeads, splitHeads } from './heads.ts';
+import { type LayerKind, readLayerKinds } from './layer-kinds.ts';
 import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
-import { ModelError } from './model-error.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
-
-const KINDS = ['sliding_attention', 'full_attention'] as const;
-type Kind = (typeof KINDS)[number];
 
 interface GemmaConfig {
   readonly vocabSize: number;
@@ -40,9 +37,9 @@ interface GemmaConfig {
   readonly attentionSoftcap: number | null;
   readonly logitSoftcap: number | null;
   /** One entry per layer. */
-  readonly kinds: readonly Kind[];
+  readonly kinds: readonly LayerKind[];
   readonly window: number;
-  readonly ropes: Readonly<Record<Kind, Rope>>;
+  readonly ropes: Readonly<Record<LayerKind, Rope>>;
 }
 
 /** What sets the generations apart, in their own configs' words and defaults. */
@@ -92,7 +89,7 @@ const GENERATIONS = {
 } satisfies Record<string, Generation>;
 
 /** A config that holds one kind's rotary fields alone, from either spelling: by kind (transformers 5), or by a field of its own. */
-function ropeOfKind(json: ConfigJson, kind: Kind): ConfigJson {
+function ropeOfKind(json: ConfigJson, kind: LayerKind): ConfigJson {
   const { rope_theta, rope_scaling, rope_parameters, rope_local_base_freq, ...rest } = json;
   const byKind = readObject(json, 'rope_parameters');
   if (byKind) return { ...rest, rope_parameters: byKind[kind] };
@@ -101,21 +98,11 @@ function ropeOfKind(json: ConfigJson, kind: Kind): ConfigJson {
     : { ...rest, rope_theta: rope_local_base_freq };
 }
 
-function readKinds(json: ConfigJson, pattern: number): Kind[] {
-  const layers = readCount(json, 'num_hidden_layers');
-  const given =
-    json.layer_types ??
-    Array.from({ length: layers }, (_, index) => KINDS[(index + 1) % pattern === 0 ? 1 : 0]);
-  if (!Array.isArray(given) || given.length !== layers || !given.every(kind => KINDS.includes(kind))) {
-    throw new ModelError(`config.json: layer_types must have ${layers} entries out of ${KINDS.join(', ')}`);
-  }
-  return given;
-}
-
 function readConfig(json: ConfigJson, served: string): GemmaConfig {
   const generation: Generation = GENERATIONS[served as keyof typeof GENERATIONS];
   refuse(json, 'use_bidirectional_attention', false);
   const { heads, kvHeads } = readHeadCounts(json);
+  const pattern = generation.pattern(json);
   const headDim = readCount(json, 'head_dim', 256);
   return {
     vocabSize: readCount(json, 'vocab_size'),
@@ -133,7 +120,7 @@ function readConfig(json: ConfigJson, served: string): GemmaConfig {
     queryKeyNorm: generation.queryKeyNorm,
     attentionSoftcap: generation.attentionSoftcap(json),
     logitSoftcap: generation.logitSoftcap(json),
-    kinds: readKinds(json, generation.pattern(json)),
+    kinds: readLayerKinds(json, index => (index + 1) % pattern === 0),
     window: readCount(json, 'sliding_window', 4096),
     ropes: generation.ropes(json, headDim),
   };

@@ -3,8 +3,10 @@ import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
 import type { StoredTensor } from '../engine/program.ts';
 import type { Architecture, Layers, LinearLayer, ModelKind, ModelShape } from './architecture.ts';
+import { bert } from './bert.ts';
 import { cohere } from './cohere.ts';
 import { type ConfigJson, readFlag, refuse } from './config-fields.ts';
+import { distilbert } from './distilbert.ts';
 import { falcon } from './falcon.ts';
 import { gemma } from './gemma.ts';
 import { gptNeox } from './gpt-neox.ts';
@@ -13,10 +15,23 @@ import { readJsonFile } from './json-file.ts';
 import { llama } from './llama.ts';
 import { mixtral } from './mixtral.ts';
 import { ModelError } from './model-error.ts';
+import { modernbert } from './modernbert.ts';
 import { phi3 } from './phi3.ts';
 import { openWeights } from './weights.ts';
 
-const ARCHITECTURES: readonly Architecture[] = [llama, gpt2, gptNeox, falcon, mixtral, gemma, phi3, cohere];
+const ARCHITECTURES: readonly Architecture[] = [
+  llama,
+  gpt2,
+  gptNeox,
+  falcon,
+  mixtral,
+  gemma,
+  phi3,
+  cohere,
+  bert,
+  distilbert,
+  modernbert,
+];
 
 /** A folder whose tensors are all there and all fit. Names of tensors and layers are `transformers`' own. */
 export interface Model {

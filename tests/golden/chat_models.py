@@ -53,7 +53,7 @@ def randomize(model, seed, spread=1.0):
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() == 1:
-                parameter.copy_(0.1 * noise + (1.0 if "norm" in name or "ln_" in name and name.endswith("weight") else 0.0))
+                parameter.copy_(0.1 * noise + (1.0 if "norm" in name.lower() or "ln_" in name and name.endswith("weight") else 0.0))
             else:
                 parameter.copy_(noise * spread / parameter.shape[-1] ** 0.5)
 

@@ -5,10 +5,10 @@ import { readAdapter } from '../../src/formats/peft.ts';
 import { openModel } from '../../src/models/registry.ts';
 import { enginesUnderTest } from '../engine/engines.ts';
 import {
+  expectGradients,
   goldenDirectory,
   largestDifference,
   readGolden,
-  relativeDifference,
   runGradients,
   runLogits,
 } from './golden.ts';
@@ -82,18 +82,3 @@ describe.each(engines)('on $name', engine => {
     },
   );
 });
-
-/** Each tensor within 1e-4 of its own norm, and no tensor missing on either side. */
-function expectGradients(
-  ours: Record<string, Float32Array>,
-  tensors: Record<string, Float32Array>,
-  prefix: string,
-): void {
-  const theirs = Object.entries(tensors).filter(([name]) => name.startsWith(prefix));
-  expect(Object.keys(ours).sort()).toEqual(theirs.map(([name]) => name.slice(prefix.length)).sort());
-  const differences = theirs.map(([name, gradient]) => [
-    name,
-    relativeDifference(ours[name.slice(prefix.length)]!, gradient),
-  ]);
-  expect(differences.filter(([, difference]) => (difference as number) > 1e-4)).toEqual([]);
-}

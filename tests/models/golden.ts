@@ -1,7 +1,8 @@
-// Reads tests/golden and runs its micro-batches through our forward pass. The assertions are the tests' own.
+// Reads tests/golden, runs its micro-batches through our forward and backward passes, and compares.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
+import { expect } from 'vitest';
 import { crossEntropySums } from '../../src/engine/ops.ts';
 import type { Engine, HostArrays, Program, TensorSpec, Tensors } from '../../src/engine/program.ts';
 import { softcap } from '../../src/engine/softcap.ts';
@@ -19,7 +20,8 @@ export interface Batch {
   readonly tokens: number[][];
   readonly positions: number[][];
   readonly segments: number[][];
-  readonly targets: number[][];
+  /** Of models that predict tokens. */
+  readonly targets?: number[][];
 }
 
 export interface Golden {
@@ -47,7 +49,7 @@ const batchArrays = (batch: Batch): HostArrays =>
 
 function batchSpecs(batch: Batch): Record<string, TensorSpec> {
   const spec: TensorSpec = { shape: [batch.tokens.length, batch.tokens[0]!.length], dtype: 'int32' };
-  return { tokens: spec, positions: spec, segments: spec, targets: spec };
+  return Object.fromEntries(Object.keys(batch).map(name => [name, spec]));
 }
 
 /** Every A and B by PEFT's name, as inputs of a program. */
@@ -97,44 +99,64 @@ async function runOnce(engine: Engine, program: Program, arrays: HostArrays): Pr
   return outputs;
 }
 
-/** -> [rows * length * vocab] */
-export async function runLogits(
+/** What is made of the last hidden states [rows * length, hiddenSize]. */
+type Output = (model: Model, hidden: Tensor, weights: Tensors, inputs: Tensors) => Tensor;
+
+const logits: Output = (model, hidden, weights) => {
+  const { outputWeight, logitSoftcap } = requireCausal(model);
+  const products: Tensor = tf.matMul(hidden as never, weights[outputWeight] as never, false, true);
+  return softcap(products, logitSoftcap);
+};
+
+const crossEntropy: Output = (model, hidden, weights, inputs) => {
+  const { outputWeight, logitSoftcap } = requireCausal(model);
+  const targets = tf.reshape(inputs.targets!, [-1]);
+  return crossEntropySums(hidden, weights[outputWeight]!, targets, logitSoftcap).lossSum;
+};
+
+async function runForward(
   engine: Engine,
   model: Model,
   batch: Batch,
-  adapter: Adapter | null = null,
+  adapter: Adapter | null,
+  output: Output,
 ): Promise<Float32Array> {
-  const { outputWeight } = requireCausal(model);
   const given = adapter ? adapterInputs(model, adapter) : { specs: {}, arrays: {} };
   const program: Program = {
-    name: 'logits',
+    name: 'forward',
     inputs: { ...batchSpecs(batch), ...given.specs },
     weights: model.weights,
     run(inputs, weights) {
       const packed = adapter ? packedAdapter(model, adapter.scale, inputs) : null;
       const hidden = hiddenStates(model, inputs, weights, packed);
-      const products: Tensor = tf.matMul(hidden as never, weights[outputWeight] as never, false, true);
-      return { logits: softcap(products, model.logitSoftcap) };
+      return { output: output(model, hidden, weights, inputs) };
     },
   };
   const outputs = await runOnce(engine, program, { ...batchArrays(batch), ...given.arrays });
-  return outputs.logits as Float32Array;
+  return outputs.output as Float32Array;
 }
 
+/** -> [rows * length * vocab] */
+export const runLogits = (engine: Engine, model: Model, batch: Batch, adapter: Adapter | null = null) =>
+  runForward(engine, model, batch, adapter, logits);
+
+/** -> [rows * length * hiddenSize] */
+export const runHidden = (engine: Engine, model: Model, batch: Batch, adapter: Adapter | null = null) =>
+  runForward(engine, model, batch, adapter, (_, hidden) => tf.clone(hidden));
+
 export interface LossAndGradients {
-  /** Mean over the tokens that have a target; the gradients are of the mean too. */
   readonly loss: number;
   readonly gradients: Record<string, Float32Array>;
 }
 
 /** With an adapter: gradients of its tensors, by PEFT's names. Without: of every tensor of the model. */
-export async function runGradients(
+async function runBackward(
   engine: Engine,
   model: Model,
   batch: Batch,
-  adapter: Adapter | null = null,
+  adapter: Adapter | null,
+  loss: Output,
 ): Promise<LossAndGradients> {
-  const { outputWeight } = requireCausal(model);
   const trained = adapter ? adapterInputs(model, adapter) : await weightInputs(model);
   const names = Object.keys(trained.specs);
   const program: Program = {
@@ -142,25 +164,49 @@ export async function runGradients(
     inputs: { ...batchSpecs(batch), ...trained.specs },
     weights: adapter ? model.weights : {},
     run(inputs, frozen) {
-      const lossSum = (...values: Tensor[]): Tensor => {
+      const lossOf = (...values: Tensor[]): Tensor => {
         const given = Object.fromEntries(names.map((name, i) => [name, values[i]!]));
         const weights = adapter ? frozen : given;
         const packed = adapter ? packedAdapter(model, adapter.scale, given) : null;
-        const hidden = hiddenStates(model, inputs, weights, packed);
-        const targets = tf.reshape(inputs.targets!, [-1]);
-        return crossEntropySums(hidden, weights[outputWeight]!, targets, model.logitSoftcap).lossSum;
+        return loss(model, hiddenStates(model, inputs, weights, packed), weights, inputs);
       };
-      const { value, grads } = tf.valueAndGrads(lossSum as never)(names.map(name => inputs[name]!));
-      return { lossSum: value, ...Object.fromEntries(names.map((name, i) => [name, grads[i]!])) };
+      const { value, grads } = tf.valueAndGrads(lossOf as never)(names.map(name => inputs[name]!));
+      return { value, ...Object.fromEntries(names.map((name, i) => [name, grads[i]!])) };
     },
   };
-  const { lossSum, ...sums } = await runOnce(engine, program, { ...batchArrays(batch), ...trained.arrays });
-  const count = batch.targets.flat().filter(target => target >= 0).length;
-  const gradients = Object.fromEntries(
-    Object.entries(sums).map(([name, sum]) => [name, (sum as Float32Array).map(value => value / count)]),
-  );
-  return { loss: lossSum![0]! / count, gradients };
+  const { value, ...gradients } = await runOnce(engine, program, {
+    ...batchArrays(batch),
+    ...trained.arrays,
+  });
+  return { loss: value![0]!, gradients: gradients as Record<string, Float32Array> };
 }
+
+/** Cross-entropy: mean over the tokens that have a target; the gradients are of the mean too. */
+export async function runGradients(
+  engine: Engine,
+  model: Model,
+  batch: Batch,
+  adapter: Adapter | null = null,
+): Promise<LossAndGradients> {
+  const sums = await runBackward(engine, model, batch, adapter, crossEntropy);
+  const count = batch.targets!.flat().filter(target => target >= 0).length;
+  const gradients = Object.fromEntries(
+    Object.entries(sums.gradients).map(([name, sum]) => [name, sum.map(value => value / count)]),
+  );
+  return { loss: sums.loss / count, gradients };
+}
+
+/** Of the mean of the hidden states times `probe`, element by element. */
+export const runProbe = (
+  engine: Engine,
+  model: Model,
+  batch: Batch,
+  probe: Float32Array,
+  adapter: Adapter | null = null,
+) =>
+  runBackward(engine, model, batch, adapter, (_, hidden) =>
+    tf.mean(tf.mul(hidden, tf.tensor(probe, hidden.shape))),
+  );
 
 async function weightInputs(model: Model) {
   const specs: Record<string, TensorSpec> = {};
@@ -182,8 +228,27 @@ export function largestDifference(batch: Batch, ours: Float32Array, theirs: Floa
   }, 0);
 }
 
+const norm = (values: Float32Array): number =>
+  Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
+
 /** |ours - theirs| / |theirs|, as vectors. */
-export function relativeDifference(ours: Float32Array, theirs: Float32Array): number {
-  const norm = (values: Float32Array) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
-  return norm(ours.map((value, i) => value - theirs[i]!)) / norm(theirs);
+export const relativeDifference = (ours: Float32Array, theirs: Float32Array): number =>
+  norm(ours.map((value, i) => value - theirs[i]!)) / norm(theirs);
+
+/** A bias of all keys changes no attention: its gradient is zero but for rounding, in float64 and in float32. */
+const isZero = (theirs: Float32Array): boolean => norm(theirs) < 1e-15;
+
+/** Each tensor within 1e-4 of its own norm, and no tensor missing on either side. */
+export function expectGradients(
+  ours: Record<string, Float32Array>,
+  tensors: Record<string, Float32Array>,
+  prefix: string,
+): void {
+  const theirs = Object.entries(tensors).filter(([name]) => name.startsWith(prefix));
+  expect(Object.keys(ours).sort()).toEqual(theirs.map(([name]) => name.slice(prefix.length)).sort());
+  const differences = theirs.map(([name, gradient]) => {
+    const own = ours[name.slice(prefix.length)]!;
+    return [name, isZero(gradient) ? 1e3 * norm(own) : relativeDifference(own, gradient)];
+  });
+  expect(differences.filter(([, difference]) => (difference as number) > 1e-4)).toEqual([]);
 }

@@ -151,10 +151,11 @@ describe('a folder that is refused', () => {
   });
 
   test('an architecture that is not known', async () => {
-    expect(await withConfig('llama3', { architectures: ['GemmaForCausalLM'] })).toBe(
-      'config.json: architectures GemmaForCausalLM; known are ' +
-        'LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, GPT2LMHeadModel, GPTNeoXForCausalLM, ' +
-        'FalconForCausalLM, MixtralForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM, CohereForCausalLM',
+    const message = await withConfig('llama3', { architectures: ['GemmaForCausalLM'] });
+    const [said, known] = message.split('; known are ');
+    expect(said).toBe('config.json: architectures GemmaForCausalLM');
+    expect(known!.split(', ')).toEqual(
+      expect.arrayContaining(['LlamaForCausalLM', 'GPT2LMHeadModel', 'BertModel', 'RobertaForMaskedLM']),
     );
     expect(await withConfig('llama3', { architectures: null })).toContain('none (model_type "llama")');
   });
