@@ -5,6 +5,7 @@ import { onnxEngine } from '../src/engine/onnx.ts';
 import { PASSES } from '../src/engine/passes.ts';
 import type { Engine, HostArrays } from '../src/engine/program.ts';
 import { openModel } from '../src/models/registry.ts';
+import { generation } from '../src/training/objectives/generation.ts';
 import { openAdamW } from '../src/training/optimizer.ts';
 import { AFTER, BEFORE, gradientProgram, PARAMETER } from '../src/training/programs.ts';
 import type { ResolvedHyperparameters } from '../src/training/protocol.ts';
@@ -26,13 +27,16 @@ const chosen = {
   target_modules: TARGETS[shapeName as ShapeName],
 };
 const tuning = tuningOf(model, chosen as ResolvedHyperparameters);
-const state = stateLayoutOf(model, tuning);
+const objective = generation(model);
+const state = stateLayoutOf(model, tuning, objective);
 const tokens = Number(length);
 const started = performance.now();
-const program = await engine.compile(gradientProgram({ model, tuning, state }, { rows: 1, length: tokens }));
+const program = await engine.compile(
+  gradientProgram({ model, tuning, objective, state }, { rows: 1, length: tokens }),
+);
 const compileSeconds = (performance.now() - started) / 1000;
 const optimizer = await openAdamW(engine, state);
-const parameters = await firstValues(model, tuning, state, 1);
+const parameters = await firstValues({ model, tuning, objective, adapter: null, seed: 1 }, state);
 const moments = { parameters, m: new Float32Array(state.size), v: new Float32Array(state.size) };
 const zeros = new Float32Array(state.size);
 const gradients = new Float32Array(state.size);
@@ -56,7 +60,7 @@ for (let step = 1; step <= Number(steps); step++) {
   const start = performance.now();
   const cpu = process.cpuUsage();
   const { lossSum } = await program.run(inputs, into);
-  const options = { step, learningRate: 1e-3, weightDecay: 0.01, maxGradNorm: 1, tokens };
+  const options = { step, learningRate: 1e-3, weightDecay: 0.01, maxGradNorm: 1, weight: tokens };
   await optimizer.update(moments, gradients, options);
   seconds.push((performance.now() - start) / 1000);
   cpuSeconds.push(cpuOf(process.cpuUsage(cpu)));

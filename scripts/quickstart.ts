@@ -8,7 +8,7 @@ import OpenAI, { toFile } from 'openai';
 import type { FineTuningJob, FineTuningJobEvent } from 'openai/resources/fine-tuning/jobs/jobs';
 import { printTable } from '../src/cli/table.ts';
 import { type ChatLine, contentText } from '../src/data/conversation.ts';
-import { makeExamples } from '../src/data/examples.ts';
+import { makeSequences } from '../src/data/examples.ts';
 import { loadTokenizer, type Tokenizer } from '../src/data/tokenizer.ts';
 import { classify, findLabels } from '../src/evaluation/classification.ts';
 import { exactMatch } from '../src/evaluation/exact-match.ts';
@@ -189,7 +189,7 @@ async function ask(client: OpenAI, model: string, { messages }: ChatLine): Promi
 
 /** Summed over the tokens of the answer, its end of turn included, given everything before it. */
 async function lossOf(client: OpenAI, model: string, line: ChatLine, tokenizer: Tokenizer) {
-  const [example] = makeExamples(line, tokenizer);
+  const [example] = makeSequences(line, tokenizer);
   const { choices } = await client.completions.create(
     { model, prompt: [...example!.tokens], echo: true, logprobs: 0, max_tokens: 0 },
     { signal: stop.signal },

@@ -1,19 +1,25 @@
-// A training file as tokens: made once per file, tokenizer and length, kept in a binary cache, read by index.
-// Memory stays constant in the size of the file but for 12 bytes an example. It does not validate, shuffle or pack.
+// A training file as tokens and numbers: made once per file, form, tokenizer and length, kept in a binary cache, read by
+// index. Memory stays constant in the size of the file but for 12 bytes an example and 4 a sequence. It does not validate, shuffle or pack.
 //
 // A cache entry is a folder, complete or not there: `tokens.bin` holds a uint32 per token (the top bit: it is trained),
-// `index.bin` a uint32 per example (its length), `meta.json` the counts. Numbers are little-endian.
+// `index.bin` a uint32 per sequence (its length), `values.bin` a float32 per value, `meta.json` the counts. Numbers are little-endian.
 import { createHash, randomUUID } from 'node:crypto';
 import { closeSync, createReadStream, openSync, readSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TemplateError } from './chat-template.ts';
-import type { TrainingLine } from './conversation.ts';
-import { countTrained, type Example, makeExamples, truncateExample } from './examples.ts';
+import {
+  type Example,
+  type ExampleForm,
+  type Sequence,
+  tokensOf,
+  trainedTokensOf,
+  truncateSequence,
+} from './example-form.ts';
 import { readLines } from './jsonl.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
-const FORMAT = 'anneal-dataset-1';
+const FORMAT = 'anneal-dataset-2';
 const TRAINED = 0x80000000;
 
 export interface TokenizeProgress {
@@ -25,8 +31,10 @@ export interface TokenizeProgress {
 export interface TokenizeFileOptions {
   /** A JSONL file that validation has accepted. */
   file: string;
+  /** What its lines become. */
+  form: ExampleForm;
   tokenizer: Tokenizer;
-  /** Longer examples are cut from the end. */
+  /** Longer sequences are cut. */
   maxLength: number;
   cacheDirectory: string;
   /** Called about once a megabyte. */
@@ -40,7 +48,7 @@ export interface DatasetCounts {
   /** Lines that hold an example. */
   lines: number;
   tokens: number;
-  /** Tokens with a loss, in one pass over the file. */
+  /** Tokens that count, in one pass over the file. */
   trainedTokens: number;
   /** Examples cut at `maxLength`. */
   truncated: number;
@@ -52,7 +60,7 @@ export interface Dataset extends DatasetCounts {
   /** sha256 of the JSONL file. */
   readonly sha256: string;
   readonly maxLength: number;
-  /** Tokens of each example. */
+  /** Tokens of each example, all its sequences together. */
   readonly lengths: Uint32Array;
   read(index: number): Example;
   close(): void;
@@ -73,12 +81,12 @@ export async function tokenizeFile(options: TokenizeFileOptions): Promise<Datase
   const sha256 = await hashFile(options.file, options.signal);
   const directory = join(options.cacheDirectory, cacheKey(sha256, options));
   if (!(await exists(join(directory, 'meta.json')))) await buildCache(directory, options);
-  return openDataset(directory, sha256, options.maxLength);
+  return openDataset(directory, sha256, options);
 }
 
-function cacheKey(sha256: string, { tokenizer, maxLength }: TokenizeFileOptions): string {
+function cacheKey(sha256: string, { form, tokenizer, maxLength }: TokenizeFileOptions): string {
   return createHash('sha256')
-    .update(`${FORMAT}\n${sha256}\n${tokenizer.identity}\n${maxLength}`)
+    .update(`${FORMAT}\n${sha256}\n${form.identity}\n${tokenizer.identity}\n${maxLength}`)
     .digest('hex')
     .slice(0, 32);
 }
@@ -109,30 +117,33 @@ async function buildCache(directory: string, options: TokenizeFileOptions): Prom
 }
 
 async function writeExamples(directory: string, options: TokenizeFileOptions): Promise<DatasetCounts> {
-  const { tokenizer, maxLength, signal } = options;
   const counts = noExamples();
-  const tokens = await openNumbers(join(directory, 'tokens.bin'));
-  const index = await openNumbers(join(directory, 'index.bin'));
+  const [tokens, index, values] = await Promise.all(
+    ['tokens.bin', 'index.bin', 'values.bin'].map(name => openNumbers(join(directory, name))),
+  );
   try {
     for await (const { number, line } of parsedLines(options, counts)) {
-      signal?.throwIfAborted();
+      options.signal?.throwIfAborted();
       counts.lines += 1;
-      for (const whole of examplesOf(line, number, tokenizer)) {
-        const example = takeExample(whole, maxLength, counts);
+      for (const whole of examplesOf(line, number, options)) {
+        const example = takeExample(whole, options, counts);
         if (example === null) continue;
-        await tokens.add(
-          example.tokens.length,
-          at => (example.tokens[at]! | (example.trained[at]! << 31)) >>> 0,
-        );
-        await index.add(1, () => example.tokens.length);
+        for (const sequence of example.sequences) {
+          await tokens!.add(sequence.tokens.length, at => packWord(sequence, at));
+          await index!.add(1, () => sequence.tokens.length);
+        }
+        await values!.add(example.values.length, at => floatBits(example.values[at]!));
       }
     }
   } finally {
-    await tokens.close();
-    await index.close();
+    for (const file of [tokens!, index!, values!]) await file.close();
   }
   return counts;
 }
+
+const packWord = ({ tokens, trained }: Sequence, at: number) => (tokens[at]! | (trained[at]! << 31)) >>> 0;
+
+const floatBits = (value: number) => new Uint32Array(Float32Array.of(value).buffer)[0]!;
 
 export const noExamples = (): DatasetCounts => ({
   count: 0,
@@ -143,25 +154,34 @@ export const noExamples = (): DatasetCounts => ({
   dropped: 0,
 });
 
+/** What decides how a line is taken. */
+export type Taking = Pick<TokenizeFileOptions, 'form' | 'tokenizer' | 'maxLength'>;
+
 /** The example as it is trained on, cut and counted; null when nothing in it is left to learn. */
-export function takeExample(whole: Example, maxLength: number, counts: DatasetCounts): Example | null {
-  const example = truncateExample(whole, maxLength);
-  if (example !== whole) counts.truncated += 1;
-  const trained = countTrained(example);
+export function takeExample(whole: Example, taking: Taking, counts: DatasetCounts): Example | null {
+  const { truncate = truncateSequence } = taking.form;
+  const sequences = whole.sequences.map(sequence => truncate(sequence, taking.maxLength, taking.tokenizer));
+  if (sequences.some((sequence, i) => sequence !== whole.sequences[i])) counts.truncated += 1;
+  const example = { ...whole, sequences };
+  const trained = trainedTokensOf(example);
   if (trained === 0) {
     counts.dropped += 1;
     return null;
   }
   counts.count += 1;
-  counts.tokens += example.tokens.length;
+  counts.tokens += tokensOf(example);
   counts.trainedTokens += trained;
   return example;
 }
 
 /** Throws DatasetError when the chat template refuses the line. */
-export function examplesOf(line: TrainingLine, number: number, tokenizer: Tokenizer): Example[] {
+export function examplesOf(
+  line: unknown,
+  number: number,
+  { form, tokenizer }: Pick<Taking, 'form' | 'tokenizer'>,
+): Example[] {
   try {
-    return makeExamples(line, tokenizer);
+    return form.examples(line, tokenizer);
   } catch (cause) {
     if (!(cause instanceof TemplateError)) throw cause;
     throw new DatasetError(number, `the model's chat template refuses it: ${cause.message}`, { cause });
@@ -185,7 +205,7 @@ async function* parsedLines(options: TokenizeFileOptions, counts: DatasetCounts)
   }
 }
 
-function parseLine(text: string, number: number): TrainingLine {
+function parseLine(text: string, number: number): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
@@ -223,11 +243,22 @@ async function openNumbers(path: string): Promise<NumberFile> {
   };
 }
 
-async function openDataset(directory: string, sha256: string, maxLength: number): Promise<Dataset> {
+async function openDataset(
+  directory: string,
+  sha256: string,
+  { form, maxLength }: TokenizeFileOptions,
+): Promise<Dataset> {
   const counts: DatasetCounts = JSON.parse(await readFile(join(directory, 'meta.json'), 'utf8'));
-  const lengths = uint32s(await readFile(join(directory, 'index.bin')));
-  const starts = new Float64Array(lengths.length);
-  for (let i = 1; i < lengths.length; i++) starts[i] = starts[i - 1]! + lengths[i - 1]!;
+  const sequenceLengths = new Uint32Array(await readBuffer(directory, 'index.bin'));
+  const values = new Float32Array(await readBuffer(directory, 'values.bin'));
+  const lengths = new Uint32Array(counts.count);
+  const starts = new Float64Array(counts.count);
+  const lengthsOf = (index: number) =>
+    sequenceLengths.subarray(index * form.sequences, (index + 1) * form.sequences);
+  for (let i = 0; i < counts.count; i++) {
+    lengths[i] = lengthsOf(i).reduce((sum, length) => sum + length, 0);
+    if (i > 0) starts[i] = starts[i - 1]! + lengths[i - 1]!;
+  }
   const descriptor = openSync(join(directory, 'tokens.bin'), 'r');
   return {
     ...counts,
@@ -240,17 +271,29 @@ async function openDataset(directory: string, sha256: string, maxLength: number)
       const words = new Uint32Array(length);
       const bytes = readSync(descriptor, words, 0, length * 4, starts[index]! * 4);
       if (bytes !== length * 4) throw new Error(`Dataset cache ${directory} is cut short`);
-      return unpackWords(words);
+      return {
+        sequences: unpackSequences(words, lengthsOf(index)),
+        values: values.subarray(index * form.values, (index + 1) * form.values),
+      };
     },
     close: () => closeSync(descriptor),
   };
 }
 
-function uint32s(bytes: Buffer): Uint32Array {
-  return new Uint32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+async function readBuffer(directory: string, name: string): Promise<ArrayBuffer> {
+  const { buffer, byteOffset, byteLength } = await readFile(join(directory, name));
+  return (buffer as ArrayBuffer).slice(byteOffset, byteOffset + byteLength);
 }
 
-function unpackWords(words: Uint32Array): Example {
+function unpackSequences(words: Uint32Array, lengths: Uint32Array): Sequence[] {
+  let end = 0;
+  return Array.from(lengths, length => {
+    end += length;
+    return unpackWords(words.subarray(end - length, end));
+  });
+}
+
+function unpackWords(words: Uint32Array): Sequence {
   const tokens = new Int32Array(words.length);
   const trained = new Uint8Array(words.length);
   for (let i = 0; i < words.length; i++) {

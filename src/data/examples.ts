@@ -1,5 +1,5 @@
-// A line of a training file -> tokens and which of them are trained: the assistant's, with the token that ends its turn.
-// The tokens before an answer are exactly those that generation starts from. Nothing here reads files.
+// A line of a conversation or of a prompt and its completion -> tokens and which of them are trained: the assistant's, with the
+// token that ends its turn. The tokens before an answer are exactly those that generation starts from. Nothing here reads files.
 
 import { TemplateError } from './chat-template.ts';
 import {
@@ -10,13 +10,8 @@ import {
   lineTools,
   type TrainingLine,
 } from './conversation.ts';
+import type { ExampleForm, Sequence } from './example-form.ts';
 import type { Tokenizer } from './tokenizer.ts';
-
-export interface Example {
-  tokens: Int32Array;
-  /** 1 where the token is learnt. The first token never is: nothing comes before it. */
-  trained: Uint8Array;
-}
 
 /** Templates that print the date get this one in training data, so that a file's tokens do not depend on the day. */
 export const TRAINING_DATE = new Date('2024-07-26T00:00:00Z');
@@ -35,26 +30,25 @@ interface Rendering {
   spans: Span[];
 }
 
+/** What is generated, learnt token by token. */
+export const generationForm: ExampleForm = {
+  identity: 'generation',
+  sequences: 1,
+  values: 0,
+  generates: true,
+  examples: (line, tokenizer) =>
+    makeSequences(line as TrainingLine, tokenizer).map(sequence => ({ sequences: [sequence], values: [] })),
+  answer: line => referenceText(line as TrainingLine),
+};
+
 /**
- * Usually one example. A template that writes an earlier answer differently once the conversation goes on (Qwen3 drops
- * its reasoning) makes each such answer an example of its own, that ends with it: it is learnt as it is generated.
+ * Usually one. A template that writes an earlier answer differently once the conversation goes on (Qwen3 drops
+ * its reasoning) makes each such answer a sequence of its own, that ends with it: it is learnt as it is generated.
  * Throws TemplateError when the template refuses the conversation.
  */
-export function makeExamples(line: TrainingLine, tokenizer: Tokenizer): Example[] {
-  if (!isChatLine(line)) return [completionExample(line, tokenizer)];
-  return renderAnswers(line, tokenizer).map(rendering => chatExample(rendering, tokenizer));
-}
-
-/** Cuts from the end; the example itself when it is short enough. */
-export function truncateExample(example: Example, maxLength: number): Example {
-  if (example.tokens.length <= maxLength) return example;
-  return { tokens: example.tokens.subarray(0, maxLength), trained: example.trained.subarray(0, maxLength) };
-}
-
-export function countTrained(example: Example): number {
-  let count = 0;
-  for (const flag of example.trained) count += flag;
-  return count;
+export function makeSequences(line: TrainingLine, tokenizer: Tokenizer): Sequence[] {
+  if (!isChatLine(line)) return [completionSequence(line, tokenizer)];
+  return renderAnswers(line, tokenizer).map(rendering => chatSequence(rendering, tokenizer));
 }
 
 export interface EvaluationPrompt {
@@ -86,13 +80,13 @@ const lastAnswer = (line: ChatLine) => line.messages.findLastIndex(message => me
 
 const GENERATION = { addGenerationPrompt: true, now: TRAINING_DATE };
 
-function completionExample(line: CompletionLine, tokenizer: Tokenizer): Example {
+function completionSequence(line: CompletionLine, tokenizer: Tokenizer): Sequence {
   const { ids, cuts } = tokenizer.encodePlainCut(line.prompt + line.completion, [line.prompt.length]);
   if (tokenizer.eosId !== null) ids.push(tokenizer.eosId);
-  return buildExample(ids, [{ start: cuts[0]!, end: ids.length }]);
+  return buildSequence(ids, [{ start: cuts[0]!, end: ids.length }]);
 }
 
-function chatExample({ text, spans }: Rendering, tokenizer: Tokenizer): Example {
+function chatSequence({ text, spans }: Rendering, tokenizer: Tokenizer): Sequence {
   const { ids, cuts } = tokenizer.encodeCut(
     text,
     spans.flatMap(span => [span.start, span.end]),
@@ -107,7 +101,7 @@ function chatExample({ text, spans }: Rendering, tokenizer: Tokenizer): Example 
     ids.push(tokenizer.eosId);
     last.end += 1;
   }
-  return buildExample(ids, learnt);
+  return buildSequence(ids, learnt);
 }
 
 /** What a template writes after the end of a turn (ChatML's newline) is not the model's to write. */
@@ -119,7 +113,7 @@ function endAtTurn({ start, end }: Span, ids: readonly number[], tokenizer: Toke
 }
 
 /** What follows the last learnt token is left out: nothing is predicted from it. */
-function buildExample(ids: readonly number[], learnt: readonly Span[]): Example {
+function buildSequence(ids: readonly number[], learnt: readonly Span[]): Sequence {
   const length = learnt.at(-1)?.end ?? ids.length;
   const trained = new Uint8Array(length);
   for (const { start, end } of learnt) trained.fill(1, start, end);

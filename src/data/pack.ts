@@ -1,15 +1,15 @@
 // Packs examples of different lengths into rows of one length, first-fit decreasing. Who may attend whom is said by
 // `segments`; nothing here knows of attention.
-import type { Example } from './examples.ts';
+import type { Sequence } from './example-form.ts';
 
 export interface PackedRow {
   /** Padded with 0. */
   tokens: Int32Array;
   /** The token to predict at each position; -1 where nothing is learnt. */
   targets: Int32Array;
-  /** Start again at 0 with each example; 0 in the padding. */
+  /** Start again at 0 with each sequence; 0 in the padding. */
   positions: Int32Array;
-  /** 1..n, an example each, in row order; 0 is padding. */
+  /** 1..n, a sequence each, in row order; 0 is padding. */
   segments: Int32Array;
 }
 
@@ -35,13 +35,13 @@ export function planRows(lengths: ArrayLike<number>, rowLength: number): number[
   return rows;
 }
 
-/** Lays examples out in one row; their lengths together must not pass `rowLength`. */
-export function fillRow(examples: readonly Example[], rowLength: number): PackedRow {
+/** Lays sequences out in one row; their lengths together must not pass `rowLength`. */
+export function fillRow(sequences: readonly Sequence[], rowLength: number): PackedRow {
   const row = emptyRow(rowLength);
   let start = 0;
-  examples.forEach(({ tokens, trained }, index) => {
+  sequences.forEach(({ tokens, trained }, index) => {
     if (start + tokens.length > rowLength)
-      throw new RangeError(`Examples do not fit a row of ${rowLength} tokens`);
+      throw new RangeError(`Sequences do not fit a row of ${rowLength} tokens`);
     row.tokens.set(tokens, start);
     for (let i = 0; i < tokens.length; i++) {
       row.positions[start + i] = i;

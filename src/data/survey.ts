@@ -2,9 +2,15 @@
 // answers, a few examples token by token. It reads with the code of the real run, and writes nothing.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import type { TrainingLine } from './conversation.ts';
-import { type DatasetCounts, DatasetError, examplesOf, noExamples, takeExample } from './dataset.ts';
-import { type Example, referenceText } from './examples.ts';
+import {
+  type DatasetCounts,
+  DatasetError,
+  examplesOf,
+  noExamples,
+  type Taking,
+  takeExample,
+} from './dataset.ts';
+import { type Example, tokensOf } from './example-form.ts';
 import { readLines } from './jsonl.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { type FileKind, type Method, type ValidationReport, validateTrainingFile } from './validate.ts';
@@ -18,7 +24,7 @@ const SAMPLE_TOKENS = 4096;
 export interface Sample {
   /** 1-based. */
   line: number;
-  /** Tokens of the whole example; `tokens` holds the first SAMPLE_TOKENS. */
+  /** Tokens of the whole example, one sequence after the other; `tokens` holds the first SAMPLE_TOKENS. */
   length: number;
   tokens: { id: number; text: string; trained: boolean }[];
 }
@@ -59,12 +65,10 @@ export interface Survey {
   digests: ReadonlyMap<string, number>;
 }
 
-export interface SurveyOptions {
+export interface SurveyOptions extends Taking {
   file: string;
   kind: FileKind;
   method: Method;
-  tokenizer: Tokenizer;
-  maxLength: number;
   mostAnswers: number;
 }
 
@@ -88,16 +92,17 @@ export async function surveyFile(options: SurveyOptions): Promise<Survey> {
 async function* goodLines(file: string, bad: ReadonlySet<number>) {
   for await (const line of readLines(createReadStream(file, { highWaterMark: 1 << 20 }))) {
     if ('problem' in line || bad.has(line.number)) continue;
-    yield { number: line.number, line: JSON.parse(line.text) as TrainingLine };
+    yield { number: line.number, line: JSON.parse(line.text) as unknown };
   }
 }
 
 interface Tally {
-  add(number: number, line: TrainingLine): void;
+  add(number: number, line: unknown): void;
   close(validation: ValidationReport): Survey;
 }
 
-function openTally({ tokenizer, maxLength, mostAnswers }: SurveyOptions): Tally {
+function openTally(options: SurveyOptions): Tally {
+  const { form, tokenizer, mostAnswers } = options;
   const counts = noExamples();
   const control = noControlTokens(tokenizer);
   const repeated = openRepeated();
@@ -108,23 +113,23 @@ function openTally({ tokenizer, maxLength, mostAnswers }: SurveyOptions): Tally 
   let longest = 0;
 
   const take = (number: number, whole: Example) => {
-    const example = takeExample(whole, maxLength, counts);
+    const example = takeExample(whole, options, counts);
     if (example === null) return;
-    longest = Math.max(longest, example.tokens.length);
-    countControlTokens(control, example);
+    longest = Math.max(longest, tokensOf(example));
+    countControlTokens(control, example, form.generates);
     if (samples.length < SAMPLES) samples.push(sampleOf(number, example, tokenizer));
   };
   return {
     add(number, line) {
       counts.lines += 1;
-      const examples = examplesOrRefusal(line, number, tokenizer);
+      const examples = examplesOrRefusal(line, number, options);
       if (examples instanceof DatasetError) {
         refused += 1;
         if (refusals.length < KEPT_ERRORS) refusals.push({ line: number, message: examples.message });
         return;
       }
       repeated.add(number, examples);
-      answers.add(referenceText(line));
+      answers.add(form.answer(line));
       for (const whole of examples) take(number, whole);
     },
     close: validation => ({
@@ -142,13 +147,9 @@ function openTally({ tokenizer, maxLength, mostAnswers }: SurveyOptions): Tally 
   };
 }
 
-function examplesOrRefusal(
-  line: TrainingLine,
-  number: number,
-  tokenizer: Tokenizer,
-): Example[] | DatasetError {
+function examplesOrRefusal(line: unknown, number: number, taking: Taking): Example[] | DatasetError {
   try {
-    return examplesOf(line, number, tokenizer);
+    return examplesOf(line, number, taking);
   } catch (error) {
     if (error instanceof DatasetError) return error;
     throw error;
@@ -167,30 +168,37 @@ const noControlTokens = ({ bosId, eosIds }: Tokenizer): ControlTokens => ({
   examplesWithoutTrainedEos: 0,
 });
 
-function countControlTokens(control: ControlTokens, { tokens, trained }: Example): void {
-  let bos = 0;
+function countControlTokens(control: ControlTokens, { sequences }: Example, generates: boolean): void {
+  let bosMost = 0;
   let trainedEos = 0;
-  tokens.forEach((token, i) => {
-    if (token === control.bosId) bos += 1;
-    if (!control.eosIds.includes(token)) return;
-    control.eosTokens += 1;
-    trainedEos += trained[i]!;
-  });
-  control.bosTokens += bos;
+  for (const { tokens, trained } of sequences) {
+    let bos = 0;
+    tokens.forEach((token, i) => {
+      if (token === control.bosId) bos += 1;
+      if (!control.eosIds.includes(token)) return;
+      control.eosTokens += 1;
+      trainedEos += trained[i]!;
+    });
+    control.bosTokens += bos;
+    bosMost = Math.max(bosMost, bos);
+  }
   control.trainedEosTokens += trainedEos;
   // A model whose texts begin with its end token has one for each answer, too.
-  const severalBos = bos > 1 && !control.eosIds.includes(control.bosId!);
+  const severalBos = bosMost > 1 && !control.eosIds.includes(control.bosId!);
   if (severalBos) control.examplesWithSeveralBos += 1;
-  if (trainedEos === 0) control.examplesWithoutTrainedEos += 1;
+  if (generates && trainedEos === 0) control.examplesWithoutTrainedEos += 1;
 }
 
-function sampleOf(line: number, { tokens, trained }: Example, tokenizer: Tokenizer): Sample {
-  const shown = Array.from(tokens.subarray(0, SAMPLE_TOKENS), (id, i) => ({
+function sampleOf(line: number, example: Example, tokenizer: Tokenizer): Sample {
+  const whole = example.sequences.flatMap(({ tokens, trained }) =>
+    Array.from(tokens, (id, i) => ({ id, trained: trained[i] === 1 })),
+  );
+  const shown = whole.slice(0, SAMPLE_TOKENS).map(({ id, trained }) => ({
     id,
     text: Buffer.from(tokenizer.tokenBytes(id)).toString('utf8'),
-    trained: trained[i] === 1,
+    trained,
   }));
-  return { line, length: tokens.length, tokens: shown };
+  return { line, length: whole.length, tokens: shown };
 }
 
 // ---- repeated lines
@@ -217,11 +225,13 @@ function openRepeated() {
   };
 }
 
-/** Equal for lines that are the same tokens with the same of them learnt. */
+/** Equal for lines that are the same tokens with the same of them learnt, and the same values. */
 function digestOf(examples: readonly Example[]): string {
   const digest = createHash('sha256');
-  for (const { tokens, trained } of examples) {
-    digest.update(`${tokens.length}\n`).update(tokens).update(trained);
+  for (const { sequences, values } of examples) {
+    for (const { tokens, trained } of sequences)
+      digest.update(`${tokens.length}\n`).update(tokens).update(trained);
+    digest.update(Float64Array.from(values));
   }
   return digest.digest('base64').slice(0, 22);
 }

@@ -11,7 +11,8 @@
 //   examples  a few: prompt (the last question), reference, base, fine_tuned
 import { createReadStream } from 'node:fs';
 import { contentText, isChatLine, type TrainingLine } from '../data/conversation.ts';
-import { type Example, evaluationPrompt, makeExamples } from '../data/examples.ts';
+import type { Sequence } from '../data/example-form.ts';
+import { evaluationPrompt, makeSequences } from '../data/examples.ts';
 import { readLines } from '../data/jsonl.ts';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
 import type { Engine } from '../engine/program.ts';
@@ -67,7 +68,7 @@ interface Question {
   prompt: Int32Array;
   reference: string;
   /** The whole line as it is trained, for its loss. */
-  lesson: Example[];
+  lesson: Sequence[];
 }
 
 interface Answers {
@@ -140,7 +141,7 @@ async function readQuestions(
 function toQuestion(line: TrainingLine, model: Model, tokenizer: Tokenizer): Question | null {
   const prompt = evaluationPrompt(line, tokenizer);
   if (!prompt) return null;
-  const lesson = makeExamples(line, tokenizer);
+  const lesson = makeSequences(line, tokenizer);
   const longest = Math.max(prompt.tokens.length + 1, ...lesson.map(({ tokens }) => tokens.length));
   if (prompt.tokens.length === 0 || longest > model.shape.maxPositions) return null;
   return { shown: lastSaid(line), prompt: prompt.tokens, reference: prompt.reference, lesson };

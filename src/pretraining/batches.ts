@@ -1,7 +1,7 @@
 // The corpus as the batches of pre-training. First the documents follow each other without gaps and a row is one long text;
 // later they lie apart in their rows and see only themselves, which is how a model is used. In memory: a few million tokens.
 import type { Tokenizer } from '@huggingface/tokenizers';
-import type { Example } from '../data/examples.ts';
+import { type Example, tokensOf } from '../data/example-form.ts';
 import { renderDocument } from './chat-format.ts';
 import { createDocument } from './corpus.ts';
 
@@ -44,11 +44,12 @@ export function separateBatches({ tokenizer, seed, count, rows, rowLength }: Bat
     const places: number[][] = Array.from({ length: rows }, () => []);
     const free = new Array<number>(rows).fill(rowLength);
     for (;;) {
-      const row = free.findIndex(room => room >= next.tokens.length);
+      const length = tokensOf(next);
+      const row = free.findIndex(room => room >= length);
       if (row < 0) return { examples, rows: places };
       places[row]!.push(examples.length);
       examples.push(next);
-      free[row]! -= next.tokens.length;
+      free[row]! -= length;
       document++;
       next = toExample(Int32Array.from(encode(tokenizer, seed, document).slice(0, rowLength)));
     }
@@ -63,5 +64,5 @@ function encode(tokenizer: Tokenizer, seed: number, document: number): number[] 
 function toExample(tokens: Int32Array): Example {
   const trained = new Uint8Array(tokens.length).fill(1);
   trained[0] = 0;
-  return { tokens, trained };
+  return { sequences: [{ tokens, trained }], values: [] };
 }

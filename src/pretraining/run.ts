@@ -7,6 +7,7 @@ import { openEngine } from '../engine/engine.ts';
 import type { Engine } from '../engine/program.ts';
 import { openModel } from '../models/registry.ts';
 import type { MicroBatchPlan } from '../training/layout.ts';
+import { generation } from '../training/objectives/generation.ts';
 import type { MicroBatchShape } from '../training/programs.ts';
 import { firstValues, stateLayoutOf } from '../training/trainable.ts';
 import { openTrainer, type Trainer } from '../training/trainer.ts';
@@ -56,10 +57,10 @@ export async function pretrain(run: Pretraining): Promise<boolean> {
     count: recipe.heldOutBatches,
     ...shapeInTokens(recipe),
   };
-  const { loss, tokens, correct } = await trainer.measureLoss(
+  const { loss, weight, score, count } = await trainer.measureLoss(
     separateBatches(unseen).flatMap(({ examples }) => examples),
   );
-  const figures = { ...progress, heldOutLoss: loss / tokens, heldOutAccuracy: correct / tokens };
+  const figures = { ...progress, heldOutLoss: loss / weight, heldOutAccuracy: score / count };
   say(`loss on text never seen: ${figures.heldOutLoss.toFixed(3)}`);
   await writeTrainedModel({
     start,
@@ -87,11 +88,15 @@ async function prepareStart(start: string, { recipe, say }: Pretraining): Promis
 async function openForPretraining(engine: Engine, start: string, recipe: Recipe): Promise<Trainer> {
   const model = await openModel(start);
   const tuning = { kind: 'full' } as const;
-  const layout = stateLayoutOf(model, tuning);
-  const parameters = await firstValues(model, tuning, layout, recipe.seed);
+  const objective = generation(model);
+  const layout = stateLayoutOf(model, tuning, objective);
+  const parameters = await firstValues(
+    { model, tuning, objective, adapter: null, seed: recipe.seed },
+    layout,
+  );
   return openTrainer({
     engine,
-    trained: { model, tuning, state: layout },
+    trained: { model, tuning, objective, state: layout },
     state: { parameters, m: new Float32Array(layout.size), v: new Float32Array(layout.size) },
     costs: { hiddenSize: recipe.hiddenSize },
     shapes: () => [shapeOf(recipe)],
@@ -127,7 +132,7 @@ async function takeSteps(
     const { examples, rows } = batchAt(progress.step);
     const plan: MicroBatchPlan[] = [{ shape: shapeOf(recipe), rows }];
     const step = progress.step + 1;
-    const { loss, tokens } = await trainer.takeStep(plan, examples, {
+    const { loss, weight } = await trainer.takeStep(plan, examples, {
       step,
       learningRate: learningRateAt(step, recipe),
       weightDecay: recipe.weightDecay,
@@ -135,7 +140,7 @@ async function takeSteps(
       seed: recipe.seed,
     });
     progress.step = step;
-    progress.losses.push(loss / tokens);
+    progress.losses.push(loss / weight);
     progress.seconds += (Date.now() - began) / 1000;
     if (step % SAY_EVERY_STEPS === 0 || step === last) say(describeProgress(progress, recipe));
     if (Date.now() - saved > SAVE_EVERY_MS || step === last || signal?.aborted) {

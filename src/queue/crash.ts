@@ -26,7 +26,7 @@ export function errorReason(error: unknown): string {
 export function crashMessage(reason: string, crashes: number): string {
   const advice =
     reason === OUT_OF_MEMORY
-      ? 'Lower max_length, batch_size or rank in method.supervised.hyperparameters, use adapter "lora", or give the worker more memory.'
+      ? 'Lower max_length, batch_size or rank in the hyperparameters of the method, use adapter "lora", or give the worker more memory.'
       : "The worker's log says more.";
   return `${reason}, ${crashes} times in a row without reaching a checkpoint. ${advice}`;
 }

@@ -44,7 +44,7 @@ export async function prepareSpec(deps: InputDeps, job: Run, directory: string):
       : null,
     workDirectory: directory,
     resumeDirectory: await fetchResumePoint(deps, job.id, directory),
-    method: 'supervised',
+    method: { type: 'supervised' },
     hyperparameters: job.method.supervised?.hyperparameters ?? {},
     seed: job.seed,
     engine: config.engine,

@@ -38,15 +38,16 @@ export interface Progress {
   readonly validationSha256: string | null;
   /** Steps done. The data position follows from it. */
   step: number;
-  /** Tokens with a loss so far. */
+  /** Tokens that counted so far. */
   trainedTokens: number;
   history: StepMetrics[];
   best: { step: number; validation: ValidationResult | null } | null;
 }
 
+/** The loss, and the objective's measure by its name. */
 export interface ValidationResult {
   readonly loss: number;
-  readonly tokenAccuracy: number;
+  readonly [measure: string]: number;
 }
 
 const exists = (path: string) =>

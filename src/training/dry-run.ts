@@ -2,17 +2,19 @@
 // code of the run itself. It opens no engine, so what depends on measuring one (time, memory of activations) is not here.
 import type { DatasetCounts } from '../data/dataset.ts';
 import { type Duplicates, duplicatesBetween, type Survey, surveyFile } from '../data/survey.ts';
-import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
+import { loadTokenizer } from '../data/tokenizer.ts';
 import { type FileKind, toJobError } from '../data/validate.ts';
 import { findLabels, MAX_LABELS } from '../evaluation/classification.ts';
 import { readAdapter } from '../formats/peft.ts';
-import { type Model, openModel, requireCausal } from '../models/registry.ts';
-import { TrainingFailure } from './failure.ts';
+import { type Model, openModel } from '../models/registry.ts';
+import { jobParam, TrainingFailure } from './failure.ts';
 import { resolveHyperparameters, resolveMaxLength } from './hyperparameters.ts';
 import { STATE_BYTES } from './layout-choice.ts';
+import type { Objective } from './objectives/objective.ts';
+import { openObjective } from './objectives.ts';
 import { totalSteps } from './order.ts';
 import { dataFailure, emptyFailure, shapeOf } from './prepare.ts';
-import type { ResolvedHyperparameters, TrainSpec } from './protocol.ts';
+import type { Method, ResolvedHyperparameters, TrainSpec } from './protocol.ts';
 import { stateLayoutOf, tuningOf } from './trainable.ts';
 
 export interface DryRunSpec
@@ -61,15 +63,25 @@ export type DryRunAnswer = { type: 'done'; report: DryRun } | { type: 'invalid_m
 
 /** Throws ModelError for a folder that is not a model. */
 export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
-  const model = requireCausal(await openModel(spec.modelDirectory));
+  const model = await openModel(spec.modelDirectory);
   const adapter = spec.adapterDirectory ? await readAdapter(spec.adapterDirectory, model.linearLayers) : null;
   const tokenizer = await loadTokenizer(spec.modelDirectory);
+  const objective = await openObjective({ ...spec, model, tokenizer });
+  const { attempt, plain } = failuresOf(spec.method);
   const length = attempt(() => resolveMaxLength(spec.hyperparameters, model));
   const maxLength = length.value ?? resolveMaxLength({}, model);
-  const training = await survey(spec, spec.trainingFile, 'training', tokenizer, maxLength);
-  const validation = spec.validationFile
-    ? await survey(spec, spec.validationFile, 'validation', tokenizer, maxLength)
-    : null;
+  const survey = (file: string, kind: FileKind) =>
+    surveyFile({
+      file,
+      kind,
+      method: spec.method.type,
+      form: objective.form,
+      tokenizer,
+      maxLength,
+      mostAnswers: MAX_LABELS,
+    });
+  const training = await survey(spec.trainingFile, 'training');
+  const validation = spec.validationFile ? await survey(spec.validationFile, 'validation') : null;
   const start = adapter && shapeOf(adapter, model);
   const resolved =
     training.counts.count === 0
@@ -77,12 +89,16 @@ export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
       : attempt(() =>
           resolveHyperparameters(spec.hyperparameters, { model, examples: training.counts.count, start }),
         );
+  const unusable = (survey: Survey, kind: FileKind) => {
+    const failure = uselessness(survey, maxLength, kind);
+    return failure && plain(failure);
+  };
   const error =
     invalidFile(training, spec.trainingFileId, 'training_file') ??
     (validation && invalidFile(validation, spec.validationFileId!, 'validation_file')) ??
     length.failure ??
-    unusable(training, maxLength, 'training') ??
-    (validation && unusable(validation, maxLength, 'validation')) ??
+    unusable(training, 'training') ??
+    (validation && unusable(validation, 'validation')) ??
     resolved.failure;
   return {
     error,
@@ -90,41 +106,44 @@ export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
     validation: validation && toReport(validation),
     duplicatesBetween: validation && duplicatesBetween(training, validation),
     hyperparameters: resolved.value,
-    ...consequences(model, resolved.value, training.counts, spec.seed),
+    ...consequences({ model, objective, chosen: resolved.value, counts: training.counts, seed: spec.seed }),
   };
 }
-
-const survey = (
-  { method }: DryRunSpec,
-  file: string,
-  kind: FileKind,
-  tokenizer: Tokenizer,
-  maxLength: number,
-) => surveyFile({ file, kind, method, tokenizer, maxLength, mostAnswers: MAX_LABELS });
 
 interface Attempt<T> {
   value: T | null;
   failure: Failure | null;
 }
 
-function attempt<T>(work: () => T): Attempt<T> {
-  try {
-    return { value: work(), failure: null };
-  } catch (error) {
-    if (error instanceof TrainingFailure) return { value: null, failure: plain(error) };
-    throw error;
-  }
+/** What a user can mend, as the job would say it. */
+function failuresOf(method: Method) {
+  const plain = ({ code, message, param }: TrainingFailure): Failure => ({
+    code,
+    message,
+    param: jobParam(param, method.type),
+  });
+  const attempt = <T>(work: () => T): Attempt<T> => {
+    try {
+      return { value: work(), failure: null };
+    } catch (error) {
+      if (error instanceof TrainingFailure) return { value: null, failure: plain(error) };
+      throw error;
+    }
+  };
+  return { attempt, plain };
 }
-
-const plain = ({ code, message, param }: TrainingFailure): Failure => ({ code, message, param });
 
 /** What the validation of the job would find. */
 const invalidFile = ({ validation }: Survey, id: string, param: 'training_file' | 'validation_file') =>
   toJobError(validation, id, param);
 
-function unusable({ counts, refusals }: Survey, maxLength: number, kind: FileKind): Failure | null {
-  if (refusals[0]) return plain(dataFailure(refusals[0], kind));
-  return counts.count > 0 ? null : plain(emptyFailure(counts, maxLength, kind));
+function uselessness(
+  { counts, refusals }: Survey,
+  maxLength: number,
+  kind: FileKind,
+): TrainingFailure | null {
+  if (refusals[0]) return dataFailure(refusals[0], kind);
+  return counts.count > 0 ? null : emptyFailure(counts, maxLength, kind);
 }
 
 function toReport({ digests: _, answers, ...rest }: Survey): FileSurvey {
@@ -135,19 +154,28 @@ function toReport({ digests: _, answers, ...rest }: Survey): FileSurvey {
 const isClassification = (answers: NonNullable<Survey['answers']>) =>
   findLabels(answers.flatMap(({ answer, count }) => new Array<string>(count).fill(answer))) !== null;
 
-function consequences(
-  model: Model,
-  chosen: ResolvedHyperparameters | null,
-  { count, trainedTokens }: DatasetCounts,
-  seed: number,
-): Pick<DryRun, 'totalSteps' | 'trainedTokens' | 'trainedParameters' | 'stateBytes'> {
+interface Resolved {
+  model: Model;
+  objective: Objective;
+  chosen: ResolvedHyperparameters | null;
+  counts: DatasetCounts;
+  seed: number;
+}
+
+function consequences({
+  model,
+  objective,
+  chosen,
+  counts,
+  seed,
+}: Resolved): Pick<DryRun, 'totalSteps' | 'trainedTokens' | 'trainedParameters' | 'stateBytes'> {
   if (chosen === null)
     return { totalSteps: null, trainedTokens: null, trainedParameters: null, stateBytes: null };
-  const { size } = stateLayoutOf(model, tuningOf(model, chosen));
-  const plan = { examples: count, batchSize: chosen.batch_size, epochs: chosen.n_epochs, seed };
+  const { size } = stateLayoutOf(model, tuningOf(model, chosen), objective);
+  const plan = { examples: counts.count, batchSize: chosen.batch_size, epochs: chosen.n_epochs, seed };
   return {
     totalSteps: totalSteps(plan),
-    trainedTokens: trainedTokens * chosen.n_epochs,
+    trainedTokens: counts.trainedTokens * chosen.n_epochs,
     trainedParameters: size,
     stateBytes: size * STATE_BYTES,
   };

@@ -1,6 +1,9 @@
 // A run that ends because of what the user gave: the job's error, in OpenAI's shape. A bug is never one of these.
+import type { MethodName } from './protocol.ts';
+
 export class TrainingFailure extends Error {
   readonly code: string;
+  /** What the job named. A setting of its method begins with a dot: `.hyperparameters.rank`. */
   readonly param: string | null;
 
   constructor(code: string, param: string | null, message: string) {
@@ -10,3 +13,7 @@ export class TrainingFailure extends Error {
     this.param = param;
   }
 }
+
+/** As the request spells it: `method.supervised.hyperparameters.rank`. */
+export const jobParam = (param: string | null, method: MethodName): string | null =>
+  param?.startsWith('.') ? `method.${method}${param}` : param;

@@ -48,9 +48,8 @@ const WEIGHT_DECAY = 0.01;
 const WARMUP_RATIO = 0.05;
 const MAX_GRAD_NORM = 1;
 
-const PARAM = 'method.supervised.hyperparameters';
 const invalid = (name: string, message: string) =>
-  new TrainingFailure('invalid_hyperparameters', `${PARAM}.${name}`, message);
+  new TrainingFailure('invalid_hyperparameters', `.hyperparameters.${name}`, message);
 
 function checkNumber(name: string, value: unknown, limit: Limit): void {
   const { minimum, maximum, above, integer } = limit;

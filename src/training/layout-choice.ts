@@ -49,7 +49,7 @@ export function refuseTooLargeState(trained: number, memoryBudgetBytes: number |
   if (trained * STATE_BYTES <= available) return;
   throw new TrainingFailure(
     'insufficient_memory',
-    'method.supervised.hyperparameters.adapter',
+    '.hyperparameters.adapter',
     `Training ${trained} numbers needs ${megabytes(trained * STATE_BYTES)} of memory, ${megabytes(available)} can be ` +
       'used. Train an adapter of lower rank, or run the worker with more memory.',
   );
@@ -60,7 +60,7 @@ const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
 function refuse(length: number, needed: number, available: number): never {
   throw new TrainingFailure(
     'insufficient_memory',
-    'method.supervised.hyperparameters.max_length',
+    '.hyperparameters.max_length',
     `A row of ${length} tokens needs ${megabytes(needed)} of memory, ${megabytes(available)} can be used. ` +
       'Lower max_length, shorten the longest examples, or run the worker with more memory.',
   );

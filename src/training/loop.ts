@@ -1,7 +1,15 @@
 // The loop of a run: steps, validation, checkpoints, until the last step or a command. It owns time; the numbers are the
 // trainer's, and what comes before and after is in run.ts.
 import type { Dataset } from '../data/dataset.ts';
-import { foldersIn, keepBest, type Progress, writeModel, writeResume } from './checkpoint.ts';
+import { tokensOf, trainedTokensOf } from '../data/example-form.ts';
+import {
+  foldersIn,
+  keepBest,
+  type Progress,
+  type ValidationResult,
+  writeModel,
+  writeResume,
+} from './checkpoint.ts';
 import { TrainingFailure } from './failure.ts';
 import { type CostModel, planBatch } from './layout.ts';
 import { batchesOf, epochOf, isEpochEnd, type Plan, totalSteps } from './order.ts';
@@ -29,15 +37,19 @@ export interface Run {
   readonly emit: Emit;
 }
 
+interface TakenStep extends StepResult {
+  readonly trainedTokens: number;
+}
+
 async function takeStep(
   run: Run,
   examplesOf: (step: number) => Int32Array,
   step: number,
-): Promise<StepResult> {
+): Promise<TakenStep> {
   const { hyperparameters } = run.progress;
   const examples = Array.from(examplesOf(step), index => run.training.read(index));
-  const lengths = examples.map(({ tokens }) => tokens.length);
-  const result = await run.trainer.takeStep(planBatch(lengths, run.shapes, run.costs), examples, {
+  const plan = planBatch(examples.map(tokensOf), run.shapes, run.costs);
+  const result = await run.trainer.takeStep(plan, examples, {
     step,
     learningRate: learningRateAt(step, totalSteps(run.plan), hyperparameters),
     weightDecay: hyperparameters.weight_decay,
@@ -45,7 +57,8 @@ async function takeStep(
     seed: run.progress.seed,
   });
   refuseDivergence([result.loss, result.gradientNorm], run, step);
-  return result;
+  const trainedTokens = examples.reduce((sum, example) => sum + trainedTokensOf(example), 0);
+  return { ...result, trainedTokens };
 }
 
 function refuseDivergence(found: readonly number[], { progress }: Run, step: number): void {
@@ -53,32 +66,35 @@ function refuseDivergence(found: readonly number[], { progress }: Run, step: num
   const { learning_rate: rate, learning_rate_multiplier: multiplier } = progress.hyperparameters;
   throw new TrainingFailure(
     'training_diverged',
-    'method.supervised.hyperparameters.learning_rate_multiplier',
+    '.hyperparameters.learning_rate_multiplier',
     `The loss is no longer a number at step ${step}. Lower learning_rate_multiplier (it is ${multiplier}, ` +
       `which makes a learning rate of ${rate}).`,
   );
 }
 
-async function measure(run: Run, step: number, result: StepResult): Promise<StepMetrics> {
+interface Measured {
+  readonly metrics: StepMetrics;
+  /** On the whole validation file, at the end of an epoch. */
+  readonly validation: ValidationResult | null;
+}
+
+async function measure(run: Run, step: number, result: StepResult): Promise<Measured> {
   const { trainer, validation, plan } = run;
   const metrics: StepMetrics = {
     step,
-    train_loss: result.loss / result.tokens,
-    train_mean_token_accuracy: result.correct / result.tokens,
+    train_loss: result.loss / result.weight,
+    [`train_${trainer.trained.objective.measure}`]: result.score / result.count,
   };
-  if (validation && isSampled(step, totalSteps(plan))) {
-    const { loss, tokenAccuracy } = await validateSample(trainer, validation, step);
-    metrics.valid_loss = loss;
-    metrics.valid_mean_token_accuracy = tokenAccuracy;
-  }
-  if (validation && isEpochEnd(step, plan)) {
-    const { loss, tokenAccuracy } = await validateAll(trainer, validation);
-    metrics.full_valid_loss = loss;
-    metrics.full_valid_mean_token_accuracy = tokenAccuracy;
-  }
+  if (validation && isSampled(step, totalSteps(plan)))
+    Object.assign(metrics, prefixed('valid_', await validateSample(trainer, validation, step)));
+  const full = validation && isEpochEnd(step, plan) ? await validateAll(trainer, validation) : null;
+  Object.assign(metrics, prefixed('full_valid_', full ?? {}));
   refuseDivergence([metrics.valid_loss ?? 0, metrics.full_valid_loss ?? 0], run, step);
-  return metrics;
+  return { metrics, validation: full };
 }
+
+const prefixed = (prefix: string, result: Readonly<Record<string, number>>) =>
+  Object.fromEntries(Object.entries(result).map(([name, value]) => [prefix + name, value]));
 
 /** Nothing is saved before the first step: a run that goes on from there starts anew, and the same. */
 export async function saveResume(run: Run): Promise<void> {
@@ -98,12 +114,11 @@ export async function saveResume(run: Run): Promise<void> {
 }
 
 /** The model of an epoch; the best so far by validation loss is kept, without a validation file the last. */
-async function saveModel(run: Run, metrics: StepMetrics): Promise<void> {
+async function saveModel(run: Run, { metrics, validation }: Measured): Promise<void> {
   const { progress, workDirectory, trainer, plan } = run;
-  const { step, full_valid_loss: loss, full_valid_mean_token_accuracy: tokenAccuracy } = metrics;
+  const { step } = metrics;
   const directory = foldersIn(workDirectory).model(step);
   await writeModel(directory, trainer.trained, trainer.state.parameters, run.modelName);
-  const validation = loss === undefined || tokenAccuracy === undefined ? null : { loss, tokenAccuracy };
   const former = progress.best?.validation;
   if (!former || !validation || validation.loss < former.loss) {
     await keepBest(workDirectory, step, directory);
@@ -121,19 +136,16 @@ interface Start {
 }
 
 /** One step with its losses, said. */
-async function advance(
-  run: Run,
-  examplesOf: (step: number) => Int32Array,
-  start: Start,
-): Promise<StepMetrics> {
+async function advance(run: Run, examplesOf: (step: number) => Int32Array, start: Start): Promise<Measured> {
   const { plan, progress } = run;
   const step = progress.step + 1;
   const total = totalSteps(plan);
   const stepStarted = seconds();
   const result = await takeStep(run, examplesOf, step);
   progress.step = step;
-  progress.trainedTokens += result.tokens;
-  const metrics = await measure(run, step, result);
+  progress.trainedTokens += result.trainedTokens;
+  const measured = await measure(run, step, result);
+  const { metrics } = measured;
   progress.history.push(metrics);
   const pace = (seconds() - start.at) / (step - start.step);
   await run.emit({
@@ -147,7 +159,7 @@ async function advance(
     seconds: seconds() - stepStarted,
     remainingSeconds: pace * (total - step),
   });
-  return metrics;
+  return measured;
 }
 
 /** Trains from `progress.step` on to the end. Throws what `between` throws; the state is then that of `progress.step`. */
@@ -157,9 +169,9 @@ export async function trainToEnd(run: Run): Promise<void> {
   const start: Start = { step: progress.step, at: seconds() };
   let savedAt = start.at;
   while (progress.step < totalSteps(plan)) {
-    const metrics = await advance(run, examplesOf, start);
+    const measured = await advance(run, examplesOf, start);
     const epochEnds = isEpochEnd(progress.step, plan);
-    if (epochEnds) await saveModel(run, metrics);
+    if (epochEnds) await saveModel(run, measured);
     if (epochEnds || seconds() - savedAt >= run.checkpointSeconds) {
       await saveResume(run);
       savedAt = seconds();

@@ -5,6 +5,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Progress } from './checkpoint.ts';
+import type { Method } from './protocol.ts';
 
 const MODEL_FILES = /\.(safetensors|json|jinja|model)$/;
 
@@ -34,7 +35,7 @@ async function ownVersion(): Promise<string> {
 }
 
 export interface ManifestOptions {
-  readonly method: string;
+  readonly method: Method;
   readonly modelDirectory: string;
   readonly adapterDirectory: string | null;
   readonly progress: Progress;

@@ -1,19 +1,25 @@
 // What one run of a program is fed with besides the parameters: packed rows, and dropout's masks.
-import type { Example } from '../data/examples.ts';
+import type { Example } from '../data/example-form.ts';
 import { emptyRow, fillRow, type PackedRow } from '../data/pack.ts';
-import type { HostArrays } from '../engine/program.ts';
+import type { HostArrays, TensorSpec } from '../engine/program.ts';
 import type { MicroBatchPlan } from './layout.ts';
 import { KEPT, type MicroBatchShape } from './programs.ts';
 import { fillKept } from './random.ts';
 import type { Tuning } from './trainable.ts';
 
-/** tokens, targets, positions, segments, each [rows * length]. `examples` is the batch that the plan cuts. */
-export function packMicroBatch({ shape, rows }: MicroBatchPlan, examples: readonly Example[]): HostArrays {
+/** tokens, targets (-1: none), positions, segments: [rows, length] int32. */
+export function tokenInputs({ rows, length }: MicroBatchShape): Record<string, TensorSpec> {
+  const spec: TensorSpec = { shape: [rows, length], dtype: 'int32' };
+  return { tokens: spec, targets: spec, positions: spec, segments: spec };
+}
+
+/** The inputs of `tokenInputs`. All sequences of an example lie one after the other in its row; `examples` is the batch that the plan cuts. */
+export function packTokens({ shape, rows }: MicroBatchPlan, examples: readonly Example[]): HostArrays {
   const packed = Array.from({ length: shape.rows }, (_, index): PackedRow => {
     const places = rows[index];
     return places
       ? fillRow(
-          places.map(place => examples[place]!),
+          places.flatMap(place => examples[place]!.sequences),
           shape.length,
         )
       : emptyRow(shape.length);

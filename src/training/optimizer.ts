@@ -25,8 +25,8 @@ export interface OptimizerStep {
   readonly learningRate: number;
   readonly weightDecay: number;
   readonly maxGradNorm: number;
-  /** Trained tokens of the whole batch: the gradients given are sums over them. */
-  readonly tokens: number;
+  /** What the gradients of the whole batch, which are sums, are divided by: its trained tokens, its examples. */
+  readonly weight: number;
 }
 
 export interface Optimizer {
@@ -93,12 +93,12 @@ export async function openAdamW(engine: Engine, { chunk, size, decayEnd }: State
   const scalar = (value: number) => Float32Array.of(value);
 
   return {
-    async update(state, gradients, { step, learningRate, weightDecay, maxGradNorm, tokens }) {
-      const perToken = tokens > 0 ? 1 / tokens : 0;
-      const norm = Math.sqrt(await sumOfSquares(squares, gradients, chunk)) * perToken;
+    async update(state, gradients, { step, learningRate, weightDecay, maxGradNorm, weight }) {
+      const share = weight > 0 ? 1 / weight : 0;
+      const norm = Math.sqrt(await sumOfSquares(squares, gradients, chunk)) * share;
       const clip = Math.min(1, maxGradNorm / (norm + CLIP_EPSILON));
       const shared = {
-        gradientScale: scalar(perToken * clip),
+        gradientScale: scalar(share * clip),
         rate: scalar(learningRate / (1 - BETA1 ** step)),
         correction: scalar(1 / Math.sqrt(1 - BETA2 ** step)),
       };

@@ -3,23 +3,25 @@ import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { type Dataset, type DatasetCounts, DatasetError, tokenizeFile } from '../data/dataset.ts';
-import { loadTokenizer } from '../data/tokenizer.ts';
+import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
 import { openEngine } from '../engine/engine.ts';
 import type { Engine } from '../engine/program.ts';
 import { type Adapter, readAdapter } from '../formats/peft.ts';
 import { moduleNames, selectLayers } from '../models/lora.ts';
-import { type Model, openModel, requireCausal } from '../models/registry.ts';
+import { type Model, openModel } from '../models/registry.ts';
 import { type Progress, readProgress, readState, removePartials } from './checkpoint.ts';
 import { TrainingFailure } from './failure.ts';
 import { resolveHyperparameters, resolveMaxLength, type StartingAdapter } from './hyperparameters.ts';
 import { type CostModel, type Layout, layoutFromRecord, layoutToRecord } from './layout.ts';
 import { findShapes, refuseTooLargeState } from './layout-choice.ts';
 import type { Emit, Run } from './loop.ts';
+import type { Objective } from './objectives/objective.ts';
+import { openObjective } from './objectives.ts';
 import type { OptimizerState } from './optimizer.ts';
 import type { Plan } from './order.ts';
 import type { MicroBatchShape, TrainedModel } from './programs.ts';
 import type { ResolvedHyperparameters, TrainSpec } from './protocol.ts';
-import { firstValues, startFromAdapter, stateLayoutOf, tuningOf } from './trainable.ts';
+import { firstValues, stateLayoutOf, tuningOf } from './trainable.ts';
 import { type Between, openTrainer, type Trainer } from './trainer.ts';
 
 export interface Prepared {
@@ -35,6 +37,7 @@ interface Inputs {
   readonly threads: number;
   readonly model: Model;
   readonly adapter: Adapter | null;
+  readonly objective: Objective;
   readonly training: Dataset;
   readonly validation: Dataset | null;
   readonly resumed: Progress | null;
@@ -79,22 +82,30 @@ async function readInputs(spec: TrainSpec, emit: Emit, signal: AbortSignal): Pro
   // The same number of threads gives the same bits.
   const threads = earlier?.threads ?? (spec.threads || availableParallelism());
   const engine = await openEngine({ engine: spec.engine, device: spec.device, threads });
-  const model = requireCausal(await openModel(spec.modelDirectory));
+  const model = await openModel(spec.modelDirectory);
   const adapter = spec.adapterDirectory ? await readAdapter(spec.adapterDirectory, model.linearLayers) : null;
   await emit({ type: 'progress', message: 'Tokenizing' });
-  const data = await readData(spec, model, signal);
-  return { spec, engine, threads, model, adapter, resumed, earlier, ...data };
+  const tokenizer = await loadTokenizer(spec.modelDirectory);
+  const objective = await openObjective({ ...spec, model, tokenizer });
+  const data = await readData(spec, { model, tokenizer, objective }, signal);
+  return { spec, engine, threads, model, adapter, objective, resumed, earlier, ...data };
 }
 
 // ---- data
 
-async function readData(spec: TrainSpec, model: Model, signal: AbortSignal) {
+interface Reading {
+  readonly model: Model;
+  readonly tokenizer: Tokenizer;
+  readonly objective: Objective;
+}
+
+async function readData(spec: TrainSpec, { model, tokenizer, objective }: Reading, signal: AbortSignal) {
   const maxLength = resolveMaxLength(spec.hyperparameters, model);
-  const tokenizer = await loadTokenizer(spec.modelDirectory);
+  const { form } = objective;
   const cacheDirectory = join(spec.workDirectory, 'data');
   await mkdir(cacheDirectory, { recursive: true });
   const read = (file: string, kind: Kind) =>
-    tokenizeFile({ file, tokenizer, maxLength, cacheDirectory, signal })
+    tokenizeFile({ file, form, tokenizer, maxLength, cacheDirectory, signal })
       .then(dataset => refuseEmpty(dataset, kind))
       .catch(error => refuseData(error, kind));
   return {
@@ -137,7 +148,7 @@ async function setUp(inputs: Inputs, emit: Emit, between: Between): Promise<Run>
   const plan = planOf(progress, training);
   const costs: CostModel = { hiddenSize: model.shape.hiddenSize };
   let shapes: readonly MicroBatchShape[] = inputs.earlier?.shapes ?? [];
-  const trained = trainedModel(model, progress.hyperparameters);
+  const trained = trainedModel(inputs, progress.hyperparameters);
   refuseTooLargeState(trained.state.size, spec.memoryBudgetBytes);
   const state = await startState(inputs, trained, progress);
   const trainer = await openTrainer({ engine, trained, state, costs, shapes: () => shapes, between });
@@ -203,22 +214,20 @@ const planOf = ({ hyperparameters, seed }: Progress, training: Dataset): Plan =>
   seed,
 });
 
-function trainedModel(model: Model, hyperparameters: ResolvedHyperparameters): TrainedModel {
+function trainedModel({ model, objective }: Inputs, hyperparameters: ResolvedHyperparameters): TrainedModel {
   const tuning = tuningOf(model, hyperparameters);
-  return { model, tuning, state: stateLayoutOf(model, tuning) };
+  return { model, tuning, objective, state: stateLayoutOf(model, tuning, objective) };
 }
 
 async function startState(
-  { spec, adapter, model, resumed }: Inputs,
-  { tuning, state }: TrainedModel,
+  { spec, adapter, resumed }: Inputs,
+  trained: TrainedModel,
   progress: Progress,
 ): Promise<OptimizerState> {
+  const { state } = trained;
   if (spec.resumeDirectory && resumed)
     return readState(spec.resumeDirectory, state, spec.workDirectory, progress);
-  const parameters =
-    adapter && tuning.kind === 'lora'
-      ? startFromAdapter(adapter, tuning, state)
-      : await firstValues(model, tuning, state, spec.seed);
+  const parameters = await firstValues({ ...trained, adapter, seed: spec.seed }, state);
   return { parameters, m: new Float32Array(state.size), v: new Float32Array(state.size) };
 }
 

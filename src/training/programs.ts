@@ -1,12 +1,12 @@
-// The two programs of supervised training for one shape of micro-batch: loss with gradients added onto accumulators,
-// and loss alone. They are pure; what they are fed with is in micro-batch.ts, when they run is in loop.ts.
+// The two programs of training for one shape of micro-batch: loss with gradients added onto accumulators, and loss alone.
+// They are pure; what the loss is and what they are fed with is the objective's, when they run is in loop.ts.
 import type { Tensor } from '@tensorflow/tfjs';
-import { crossEntropySums } from '../engine/ops.ts';
 import type { Program, TensorSpec, Tensors } from '../engine/program.ts';
 import { tf } from '../engine/tf.ts';
 import type { LoraPair } from '../models/lora.ts';
 import { type PackedAdapter, packedLayers } from '../models/packed.ts';
-import { type Model, requireCausal } from '../models/registry.ts';
+import type { Model } from '../models/registry.ts';
+import type { Forward, LossTensors, Objective } from './objectives/objective.ts';
 import type { StateLayout } from './state.ts';
 import { type LoraTuning, loraNames, type Tuning } from './trainable.ts';
 
@@ -28,12 +28,7 @@ export interface TrainedModel {
   readonly model: Model;
   readonly tuning: Tuning;
   readonly state: StateLayout;
-}
-
-/** tokens, targets (-1: none), positions, segments: [rows, length] int32. */
-function batchInputs({ rows, length }: MicroBatchShape): Record<string, TensorSpec> {
-  const spec: TensorSpec = { shape: [rows, length], dtype: 'int32' };
-  return { tokens: spec, targets: spec, positions: spec, segments: spec };
+  readonly objective: Objective;
 }
 
 const parameterInputs = (state: StateLayout, prefix: string): Record<string, TensorSpec> =>
@@ -65,23 +60,24 @@ function adapterOf(tuning: LoraTuning, parameters: Tensors, inputs: Tensors): Pa
   };
 }
 
-/** Sums over the micro-batch: of losses, of right guesses, of trained tokens. */
-function lossSums(trained: TrainedModel, parameters: Tensors, inputs: Tensors, frozen: Tensors) {
-  const { tuning } = trained;
-  const model = requireCausal(trained.model);
-  const full = tuning.kind === 'full';
-  const weights = full ? parameters : frozen;
-  const layers = packedLayers({
-    linearLayers: model.linearLayers,
-    weights,
-    segments: inputs.segments!,
-    adapter: full ? null : adapterOf(tuning, parameters, inputs),
-  });
-  const hidden = model.hidden(inputs.tokens!, inputs.positions!, layers); // [rows, length, width]
-  const flat = tf.reshape(hidden, [-1, model.shape.hiddenSize]);
-  const targets = tf.reshape(inputs.targets!, [-1]);
-  return crossEntropySums(flat, weights[model.outputWeight]!, targets, model.logitSoftcap);
+function forwardOf(
+  { model, tuning }: TrainedModel,
+  parameters: Tensors,
+  inputs: Tensors,
+  frozen: Tensors,
+): Forward {
+  const weights = { ...frozen, ...parameters };
+  const { linearLayers } = model;
+  const adapter = tuning.kind === 'full' ? null : adapterOf(tuning, parameters, inputs);
+  return {
+    model,
+    weight: name => weights[name]!,
+    layers: segments => packedLayers({ linearLayers, weights, segments, adapter }),
+  };
 }
+
+const lossOf = (trained: TrainedModel, parameters: Tensors, inputs: Tensors, frozen: Tensors): LossTensors =>
+  trained.objective.loss(forwardOf(trained, parameters, inputs, frozen), inputs);
 
 const frozenWeights = ({ model, tuning }: TrainedModel) => (tuning.kind === 'full' ? {} : model.weights);
 
@@ -92,9 +88,9 @@ export function lossProgram(trained: TrainedModel, shape: MicroBatchShape): Prog
   const names = trained.state.slots.map(({ name }) => name);
   return {
     name: `loss-${shape.rows}x${shape.length}`,
-    inputs: { ...batchInputs(shape), ...parameterInputs(trained.state, PARAMETER) },
+    inputs: { ...trained.objective.inputs(shape), ...parameterInputs(trained.state, PARAMETER) },
     weights: frozenWeights(trained),
-    run: (inputs, frozen) => ({ ...lossSums(trained, take(inputs, PARAMETER, names), inputs, frozen) }),
+    run: (inputs, frozen) => ({ ...lossOf(trained, take(inputs, PARAMETER, names), inputs, frozen) }),
   };
 }
 
@@ -103,26 +99,26 @@ export function gradientProgram(trained: TrainedModel, shape: MicroBatchShape): 
   return {
     name: `gradient-${shape.rows}x${shape.length}`,
     inputs: {
-      ...batchInputs(shape),
+      ...trained.objective.inputs(shape),
       ...keptInputs(trained.tuning, shape),
       ...parameterInputs(trained.state, PARAMETER),
       ...parameterInputs(trained.state, BEFORE),
     },
     weights: frozenWeights(trained),
     run(inputs, frozen) {
-      const counts: Tensor[] = [];
+      let kept: Tensors = {};
       const loss = (...values: Tensor[]) => {
         const parameters = Object.fromEntries(names.map((name, i) => [name, values[i]!]));
-        const { lossSum, correct, count } = lossSums(trained, parameters, inputs, frozen);
+        const { lossSum, ...others } = lossOf(trained, parameters, inputs, frozen);
         // Kept out of the scope that the gradient function closes.
-        counts.push(tf.keep(correct), tf.keep(count));
+        kept = Object.fromEntries(Object.entries(others).map(([name, sum]) => [name, tf.keep(sum)]));
         return lossSum;
       };
       const { value, grads } = tf.valueAndGrads(loss as never)(names.map(name => inputs[PARAMETER + name]!));
-      const [correct, count] = counts.map(kept => tf.clone(kept)) as [Tensor, Tensor];
-      for (const kept of counts) kept.dispose();
+      const others = Object.fromEntries(Object.entries(kept).map(([name, sum]) => [name, tf.clone(sum)]));
+      for (const sum of Object.values(kept)) sum.dispose();
       const sums = names.map((name, i) => [AFTER + name, tf.add(inputs[BEFORE + name]!, grads[i]!)]);
-      return { lossSum: value, correct, count, ...Object.fromEntries(sums) };
+      return { lossSum: value, ...others, ...Object.fromEntries(sums) };
     },
   };
 }

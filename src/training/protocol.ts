@@ -19,6 +19,14 @@ export interface RequestedHyperparameters {
   max_length?: number;
 }
 
+/** What each method is asked for besides hyperparameters. */
+export interface MethodSettings {
+  supervised: Record<never, never>;
+}
+
+export type MethodName = keyof MethodSettings;
+export type Method = { [Name in MethodName]: { type: Name } & MethodSettings[Name] }[MethodName];
+
 /** What a run is: everything that decides its numbers. Written as `spec.json` in the work directory. */
 export interface TrainSpec {
   jobId: string;
@@ -36,7 +44,7 @@ export interface TrainSpec {
   resumeDirectory: string | null;
   /** `layout` of what an earlier attempt `prepared`, whether it reached a checkpoint or not: laid out alike, the losses are the same bits. */
   layout?: Record<string, number | number[] | string> | null;
-  method: 'supervised';
+  method: Method;
   hyperparameters: RequestedHyperparameters;
   seed: number;
   engine: 'onnx' | 'tensorflow' | 'cpu';
@@ -65,14 +73,13 @@ export interface ResolvedHyperparameters {
   max_length: number;
 }
 
+/** Besides the losses those of the objective's measure: `train_mean_token_accuracy`, and `valid_` and `full_valid_` of the same. */
 export interface StepMetrics {
   step: number;
   train_loss: number;
-  train_mean_token_accuracy: number;
   valid_loss?: number;
-  valid_mean_token_accuracy?: number;
   full_valid_loss?: number;
-  full_valid_mean_token_accuracy?: number;
+  [measure: string]: number | undefined;
 }
 
 export type TrainerEvent =
@@ -83,7 +90,7 @@ export type TrainerEvent =
       examples: number;
       validationExamples: number;
       truncatedExamples: number;
-      /** Tokens with a loss, all epochs. */
+      /** Tokens that count, all epochs. */
       trainedTokens: number;
       /** How the run was laid out (micro-batch, row lengths, threads); kept so that a resumed run is laid out alike. */
       layout: Record<string, number | number[] | string>;
@@ -95,7 +102,7 @@ export type TrainerEvent =
       epoch: number;
       learningRate: number;
       gradientNorm: number;
-      /** Tokens with a loss so far. */
+      /** Tokens that counted so far. */
       trainedTokens: number;
       seconds: number;
       remainingSeconds: number;

@@ -4,10 +4,9 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Engine } from '../engine/program.ts';
-import { evaluateByGeneration } from '../evaluation/generate.ts';
 import { ModelError } from '../models/model-error.ts';
 import { bestModel, type Progress } from './checkpoint.ts';
-import { TrainingFailure } from './failure.ts';
+import { jobParam, TrainingFailure } from './failure.ts';
 import { type Emit, type Run, saveResume, trainToEnd } from './loop.ts';
 import { makeManifest } from './manifest.ts';
 import { totalSteps } from './order.ts';
@@ -27,8 +26,6 @@ interface Reached {
   progress: Progress | null;
 }
 
-const EVALUATED_EXAMPLES = 100;
-
 /** Emits `failed`, `stopped` or `finished` last, and resolves. Rejects for bugs, which is for the caller to say. */
 export async function runTraining(spec: TrainSpec, emit: Emit, stop: Stop): Promise<void> {
   const reached: Reached = { progress: null };
@@ -42,7 +39,8 @@ export async function runTraining(spec: TrainSpec, emit: Emit, stop: Stop): Prom
     }
     const failure = asFailure(error);
     if (!failure) throw error;
-    await emit({ type: 'failed', code: failure.code, param: failure.param, message: failure.message });
+    const { code, param, message } = failure;
+    await emit({ type: 'failed', code, param: jobParam(param, spec.method.type), message });
   }
 }
 
@@ -100,8 +98,8 @@ async function announce({ emit, plan, progress, training, validation }: Run): Pr
 
 async function evaluate(spec: TrainSpec, run: Run, engine: Engine, stop: Stop) {
   if (!spec.validationFile) return null;
-  const { tuning } = run.trainer.trained;
-  const report = await evaluateByGeneration({
+  const { tuning, objective } = run.trainer.trained;
+  const report = await objective.evaluate({
     engine,
     modelDirectory: spec.modelDirectory,
     fineTuned: {
@@ -109,7 +107,6 @@ async function evaluate(spec: TrainSpec, run: Run, engine: Engine, stop: Stop) {
       directory: bestModel(spec.workDirectory, run.progress),
     },
     validationFile: spec.validationFile,
-    maxExamples: EVALUATED_EXAMPLES,
     signal: stop,
   });
   return report && { ...report, validation: run.progress.best?.validation ?? null };
@@ -124,7 +121,7 @@ async function finish(spec: TrainSpec, run: Run, engine: Engine, stop: Stop): Pr
   await write('results.csv', resultsCsv(progress.history));
   if (report) {
     await write('evaluation.json', `${JSON.stringify(report, null, 2)}\n`);
-    await emit({ type: 'evaluation', report: report as unknown as Record<string, unknown> });
+    await emit({ type: 'evaluation', report });
   }
   const manifest = await makeManifest({ ...spec, progress });
   await rm(join(spec.workDirectory, 'data'), { recursive: true, force: true });

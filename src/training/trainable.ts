@@ -4,6 +4,7 @@ import { readTensor } from '../formats/safetensors.ts';
 import type { LinearLayer } from '../models/architecture.ts';
 import { initialLora, loraShapes, selectLayers } from '../models/lora.ts';
 import type { Model } from '../models/registry.ts';
+import type { Objective } from './objectives/objective.ts';
 import type { ResolvedHyperparameters } from './protocol.ts';
 import { fillBits } from './random.ts';
 import { layOutState, type Parameter, type StateLayout, viewsOf } from './state.ts';
@@ -45,11 +46,17 @@ function loraParameters({ layers, rank }: LoraTuning): Parameter[] {
 }
 
 /** Matrices decay; biases and norms, which have one axis, do not. */
-const fullParameters = (model: Model): Parameter[] =>
-  Object.entries(model.weights).map(([name, { shape }]) => ({ name, shape, decays: shape.length > 1 }));
+const fullParameters = (model: Model, unused: readonly string[]): Parameter[] =>
+  Object.entries(model.weights)
+    .filter(([name]) => !unused.includes(name))
+    .map(([name, { shape }]) => ({ name, shape, decays: shape.length > 1 }));
 
-export const stateLayoutOf = (model: Model, tuning: Tuning): StateLayout =>
-  layOutState(tuning.kind === 'full' ? fullParameters(model) : loraParameters(tuning));
+/** The head's come last of those that decay and of those that do not. */
+export const stateLayoutOf = (model: Model, tuning: Tuning, { head, unused }: Objective): StateLayout =>
+  layOutState([
+    ...(tuning.kind === 'full' ? fullParameters(model, unused) : loraParameters(tuning)),
+    ...(head?.parameters ?? []),
+  ]);
 
 /** Numbers uniform in [0, 1), a stream of their own for every adapted layer. */
 function uniformOf(seed: number, layerIndex: number, count: number): () => number {
@@ -58,35 +65,33 @@ function uniformOf(seed: number, layerIndex: number, count: number): () => numbe
   return () => bits[next++]! / 0x100000000;
 }
 
-/** A model whose weights are the start, or fresh adapters that change nothing yet: a random, b zero. */
-export async function firstValues(
-  model: Model,
-  tuning: Tuning,
-  layout: StateLayout,
-  seed: number,
-): Promise<Float32Array> {
+export interface Start {
+  readonly model: Model;
+  readonly tuning: Tuning;
+  readonly objective: Objective;
+  /** That the run goes on from; it has the tuning's layers and rank. */
+  readonly adapter: Adapter | null;
+  readonly seed: number;
+}
+
+/** The model's own weights, the adapter's, or a fresh adapter that changes nothing yet (a random, b zero); and the head's. */
+export async function firstValues(start: Start, layout: StateLayout): Promise<Float32Array> {
   const flat = new Float32Array(layout.size);
   const views = viewsOf(flat, layout);
+  const { model, tuning, adapter, objective, seed } = start;
   if (tuning.kind === 'full') {
-    for (const [name, view] of Object.entries(views)) view.set(await readTensor(model.weights[name]!));
-    return flat;
+    for (const [name, stored] of Object.entries(model.weights)) views[name]?.set(await readTensor(stored));
+  } else {
+    tuning.layers.forEach((layer, index) => {
+      const { a, b } = adapter?.layers[layer.name] ?? freshLora(layer, tuning.rank, seed, index);
+      views[loraNames(layer).a]!.set(a);
+      views[loraNames(layer).b]!.set(b);
+    });
   }
-  tuning.layers.forEach((layer, index) => {
-    const { a, b } = initialLora(layer, tuning.rank, uniformOf(seed, index, tuning.rank * layer.inFeatures));
-    views[loraNames(layer).a]!.set(a);
-    views[loraNames(layer).b]!.set(b);
-  });
+  for (const [name, values] of Object.entries((await objective.head?.firstValues(seed)) ?? {}))
+    views[name]!.set(values);
   return flat;
 }
 
-/** The numbers of an adapter that the run goes on from; `tuning` has its layers and its rank. */
-export function startFromAdapter(adapter: Adapter, tuning: LoraTuning, layout: StateLayout): Float32Array {
-  const flat = new Float32Array(layout.size);
-  const views = viewsOf(flat, layout);
-  for (const layer of tuning.layers) {
-    const { a, b } = adapter.layers[layer.name]!;
-    views[loraNames(layer).a]!.set(a);
-    views[loraNames(layer).b]!.set(b);
-  }
-  return flat;
-}
+const freshLora = (layer: LinearLayer, rank: number, seed: number, index: number) =>
+  initialLora(layer, rank, uniformOf(seed, index, rank * layer.inFeatures));

@@ -1,10 +1,10 @@
 // The arithmetic of a run: compiled programs, the trained numbers and their optimizer. It takes steps and measures losses;
 // which examples, when to stop and what to save are the loop's.
-import type { Example } from '../data/examples.ts';
+import { type Example, tokensOf } from '../data/example-form.ts';
 import type { Engine, Executable, HostArrays } from '../engine/program.ts';
 import { type CostModel, type MicroBatchPlan, planBatch } from './layout.ts';
 import { measurePeakBytes } from './memory.ts';
-import { dropoutMasks, packMicroBatch } from './micro-batch.ts';
+import { dropoutMasks } from './micro-batch.ts';
 import { type Optimizer, type OptimizerState, openAdamW } from './optimizer.ts';
 import {
   AFTER,
@@ -19,8 +19,11 @@ import { viewsOf } from './state.ts';
 
 export interface LossSums {
   readonly loss: number;
-  readonly correct: number;
-  readonly tokens: number;
+  /** The loss of a batch is loss / weight. */
+  readonly weight: number;
+  /** Its measure is score / count. */
+  readonly score: number;
+  readonly count: number;
 }
 
 export interface StepOptions {
@@ -69,18 +72,20 @@ export interface TrainerOptions {
   readonly between: Between;
 }
 
-export const NO_LOSS: LossSums = { loss: 0, correct: 0, tokens: 0 };
+export const NO_LOSS: LossSums = { loss: 0, weight: 0, score: 0, count: 0 };
 
 export const addSums = (a: LossSums, b: LossSums): LossSums => ({
   loss: a.loss + b.loss,
-  correct: a.correct + b.correct,
-  tokens: a.tokens + b.tokens,
+  weight: a.weight + b.weight,
+  score: a.score + b.score,
+  count: a.count + b.count,
 });
 
-const sumsOf = (outputs: HostArrays): LossSums => ({
-  loss: outputs.lossSum![0]!,
-  correct: outputs.correct![0]!,
-  tokens: outputs.count![0]!,
+const sumsOf = ({ lossSum, score, count, weight = count }: HostArrays): LossSums => ({
+  loss: lossSum![0]!,
+  weight: weight![0]!,
+  score: score![0]!,
+  count: count![0]!,
 });
 
 /** Programs by shape, compiled when first asked for. */
@@ -105,6 +110,7 @@ function openPrograms(engine: Engine, program: (shape: MicroBatchShape) => Param
 
 export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
   const { engine, trained, state, between } = options;
+  const { objective } = trained;
   const gradientPrograms = openPrograms(engine, shape => gradientProgram(trained, shape));
   const lossPrograms = openPrograms(engine, shape => lossProgram(trained, shape));
   const optimizer: Optimizer = await openAdamW(engine, trained.state);
@@ -130,7 +136,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
       for (const [index, part] of plan.entries()) {
         await between('step');
         const fed = {
-          ...packMicroBatch(part, examples),
+          ...objective.pack(part, examples),
           ...dropoutMasks(trained.tuning, part.shape, { seed, step, index }),
         };
         total = addSums(total, await accumulate(part.shape, fed, side));
@@ -139,24 +145,20 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
       await between('step');
       const gradientNorm = await optimizer.update(state, sums[side], {
         step,
-        tokens: total.tokens,
+        weight: total.weight,
         ...optimization,
       });
       return { ...total, gradientNorm };
     },
 
     async measureLoss(examples, other) {
-      const plan = planBatch(
-        examples.map(({ tokens }) => tokens.length),
-        options.shapes(),
-        options.costs,
-      );
+      const plan = planBatch(examples.map(tokensOf), options.shapes(), options.costs);
       const views = other ? viewsOf(other, trained.state, PARAMETER) : parameters;
       let total = NO_LOSS;
       for (const part of plan) {
         await between('loss');
         const program = await lossPrograms.get(part.shape);
-        total = addSums(total, sumsOf(await program.run({ ...packMicroBatch(part, examples), ...views })));
+        total = addSums(total, sumsOf(await program.run({ ...objective.pack(part, examples), ...views })));
       }
       return total;
     },
@@ -164,7 +166,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
     async measureMemory(shape) {
       const peak = await measurePeakBytes(async () => {
         const fed = {
-          ...packMicroBatch({ shape, rows: [] }, []),
+          ...objective.pack({ shape, rows: [] }, []),
           ...dropoutMasks(trained.tuning, shape, { seed: 0, step: 0, index: 0 }),
         };
         await accumulate(shape, fed, 0);

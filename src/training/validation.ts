@@ -9,9 +9,9 @@ const SAMPLE = 4;
 /** About how many steps of a run measure a sample. */
 const SAMPLED_STEPS = 100;
 
-const toResult = ({ loss, correct, tokens }: LossSums): ValidationResult => ({
-  loss: loss / tokens,
-  tokenAccuracy: correct / tokens,
+const toResult = ({ trained }: Trainer, { loss, weight, score, count }: LossSums): ValidationResult => ({
+  loss: loss / weight,
+  [trained.objective.measure]: score / count,
 });
 
 const readMany = (dataset: Dataset, places: readonly number[]) =>
@@ -27,7 +27,7 @@ export async function validateAll(trainer: Trainer, dataset: Dataset): Promise<V
     );
     total = addSums(total, await trainer.measureLoss(examples));
   }
-  return toResult(total);
+  return toResult(trainer, total);
 }
 
 export const isSampled = (step: number, totalSteps: number): boolean =>
@@ -41,5 +41,5 @@ export async function validateSample(
 ): Promise<ValidationResult> {
   const size = Math.min(SAMPLE, dataset.count);
   const places = Array.from({ length: size }, (_, i) => (step - 1) * size + i);
-  return toResult(await trainer.measureLoss(readMany(dataset, places)));
+  return toResult(trainer, await trainer.measureLoss(readMany(dataset, places)));
 }

@@ -18,7 +18,8 @@ import {
   type TokenizeFileOptions,
   tokenizeFile,
 } from '../../src/data/dataset.ts';
-import { countTrained, makeExamples } from '../../src/data/examples.ts';
+import { countTrained } from '../../src/data/example-form.ts';
+import { generationForm, makeSequences } from '../../src/data/examples.ts';
 import { loadTokenizer } from '../../src/data/tokenizer.ts';
 
 const FIXTURES = join(import.meta.dirname, 'fixtures');
@@ -44,15 +45,16 @@ beforeEach(() => {
 });
 
 const tokenize = (options: Partial<TokenizeFileOptions> = {}) =>
-  tokenizeFile({ file, tokenizer, maxLength: 1000, cacheDirectory, ...options });
+  tokenizeFile({ file, form: generationForm, tokenizer, maxLength: 1000, cacheDirectory, ...options });
 
 const all = (dataset: Dataset) => Array.from({ length: dataset.count }, (_, i) => dataset.read(i));
 
 test('gives every example as it was made, in any order', async () => {
   const dataset = await tokenize();
-  const expected = lines.flatMap(line => makeExamples(line, tokenizer));
-  expect(all(dataset)).toEqual(expected);
-  expect(dataset.read(17)).toEqual(expected[17]);
+  const expected = lines.flatMap(line => makeSequences(line, tokenizer));
+  expect(all(dataset).map(({ sequences }) => sequences)).toEqual(expected.map(sequence => [sequence]));
+  expect(dataset.read(17).sequences).toEqual([expected[17]]);
+  expect(all(dataset).every(({ values }) => values.length === 0)).toBe(true);
   expect([...dataset.lengths]).toEqual(expected.map(example => example.tokens.length));
   const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
   expect(dataset).toMatchObject({
@@ -68,7 +70,7 @@ test('gives every example as it was made, in any order', async () => {
 });
 
 test('cuts what is too long, counts it, and leaves out what has nothing left to learn', async () => {
-  const lengths = lines.map(line => makeExamples(line, tokenizer)[0]!.tokens.length);
+  const lengths = lines.map(line => makeSequences(line, tokenizer)[0]!.tokens.length);
   const maxLength = Math.min(...lengths) + 1;
   const dataset = await tokenize({ maxLength });
   expect(Math.max(...dataset.lengths)).toBe(maxLength);

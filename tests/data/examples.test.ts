@@ -6,13 +6,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { TemplateError } from '../../src/data/chat-template.ts';
 import type { Message, Tool, TrainingLine } from '../../src/data/conversation.ts';
-import {
-  countTrained,
-  type Example,
-  evaluationPrompt,
-  makeExamples,
-  truncateExample,
-} from '../../src/data/examples.ts';
+import { countTrained, type Sequence, truncateSequence } from '../../src/data/example-form.ts';
+import { evaluationPrompt, makeSequences } from '../../src/data/examples.ts';
 import { loadTokenizer, type Tokenizer } from '../../src/data/tokenizer.ts';
 
 const FIXTURES = join(import.meta.dirname, 'fixtures');
@@ -29,7 +24,7 @@ async function withTemplate(family: string, template: string | null): Promise<To
 }
 
 /** The example as text, what is learnt in brackets. */
-function show(example: Example, tokenizer: Tokenizer): string {
+function show(example: Sequence, tokenizer: Tokenizer): string {
   let text = '';
   let run: number[] = [];
   const flush = (trained: boolean) => {
@@ -55,7 +50,7 @@ const chat = (...turns: [Message['role'], string, (0 | 1)?][]): { messages: Mess
 });
 
 function only(line: TrainingLine, tokenizer: Tokenizer): string {
-  const examples = makeExamples(line, tokenizer);
+  const examples = makeSequences(line, tokenizer);
   expect(examples).toHaveLength(1);
   return show(examples[0]!, tokenizer);
 }
@@ -75,7 +70,7 @@ describe.each(['chatml', 'llama3', 'mistral', 'metaspace', 'gemma'])('%s', famil
     '$name: learns what transformers marks as generated',
     async ({ messages, tools, ids, mask }) => {
       const tokenizer = await loadTokenizer(join(FIXTURES, family));
-      const [example, ...more] = makeExamples({ messages, tools }, tokenizer);
+      const [example, ...more] = makeSequences({ messages, tools }, tokenizer);
       expect(more).toEqual([]);
       const length = mask.lastIndexOf(1) + 1;
       expect([...example!.tokens]).toEqual(ids.slice(0, length));
@@ -90,7 +85,7 @@ describe.each(['chatml', 'llama3', 'mistral', 'metaspace', 'gemma'])('%s', famil
       const asked = evaluationPrompt({ messages, tools }, tokenizer)!;
       expect([...asked.tokens]).toEqual(prompt);
       expect(asked.reference).toBe(messages.findLast(message => message.role === 'assistant')!.content);
-      const example = makeExamples({ messages, tools }, tokenizer)[0]!;
+      const example = makeSequences({ messages, tools }, tokenizer)[0]!;
       const start = example.trained.lastIndexOf(0) + 1;
       expect([...example.tokens.subarray(0, start)]).toEqual(prompt);
     },
@@ -117,7 +112,7 @@ describe('weights', () => {
 
   test('a control token that a user wrote is text, and ends nothing', async () => {
     const tokenizer = await loadTokenizer(join(FIXTURES, 'chatml'));
-    const [example] = makeExamples(chat(['user', 'a'], ['assistant', 'x<|im_end|>y']), tokenizer);
+    const [example] = makeSequences(chat(['user', 'a'], ['assistant', 'x<|im_end|>y']), tokenizer);
     expect(show(example!, tokenizer)).toContain('[[x<|im_end|>y<|im_end|>]]');
     expect([...example!.tokens].filter(id => id === tokenizer.endOfTurnId)).toHaveLength(2);
   });
@@ -137,7 +132,7 @@ describe('templates that are not a plain sequence of messages', () => {
       ['user', 'b'],
       ['assistant', '<think>s</think>two'],
     );
-    expect(makeExamples(line, tokenizer).map(example => show(example, tokenizer))).toEqual([
+    expect(makeSequences(line, tokenizer).map(example => show(example, tokenizer))).toEqual([
       '<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\none<|im_end|>\n' +
         '<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n[[<think>s</think>two<|im_end|>]]',
       '<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n[[<think>r</think>one<|im_end|>]]',
@@ -185,7 +180,7 @@ describe('templates that are not a plain sequence of messages', () => {
         ['user', 'And?'],
         ['assistant', 'the'],
       );
-      const [example] = makeExamples(line, tokenizer);
+      const [example] = makeSequences(line, tokenizer);
       const end = tokenizer.decode([tokenizer.eosId!], { special: true });
       const bos = tokenizer.addsBos ? tokenizer.decode([tokenizer.bosId!], { special: true }) : '';
       // A SentencePiece-like vocabulary puts a space of its own after control tokens.
@@ -216,7 +211,7 @@ describe('templates that are not a plain sequence of messages', () => {
 
   test("a template's refusal of the whole line is thrown", async () => {
     const tokenizer = await loadTokenizer(join(FIXTURES, 'mistral'));
-    expect(() => makeExamples(chat(['user', 'a'], ['user', 'b'], ['assistant', 'c']), tokenizer)).toThrow(
+    expect(() => makeSequences(chat(['user', 'a'], ['user', 'b'], ['assistant', 'c']), tokenizer)).toThrow(
       TemplateError,
     );
   });
@@ -230,7 +225,7 @@ describe('prompt and completion', () => {
   ])('%s: the completion and its end are learnt', async (family, learnt) => {
     const tokenizer = await loadTokenizer(join(FIXTURES, family));
     const line = { prompt: 'Is it? Answer:', completion: ' yes' };
-    const [example] = makeExamples(line, tokenizer);
+    const [example] = makeSequences(line, tokenizer);
     expect(show(example!, tokenizer)).toMatch(/Is it\? Answer:\[\[/);
     expect(show(example!, tokenizer).endsWith(learnt)).toBe(true);
     const asked = evaluationPrompt(line, tokenizer)!;
@@ -242,7 +237,7 @@ describe('prompt and completion', () => {
   test('a prompt that ends inside of what would be one token keeps its own tokens', async () => {
     for (const family of ['chatml', 'llama3', 'mistral', 'metaspace', 'gemma']) {
       const tokenizer = await loadTokenizer(join(FIXTURES, family));
-      const [example] = makeExamples({ prompt: 'the capi', completion: 'tal of France' }, tokenizer);
+      const [example] = makeSequences({ prompt: 'the capi', completion: 'tal of France' }, tokenizer);
       const prompt = tokenizer.encodePrompt('the capi');
       expect([...example!.tokens.subarray(0, prompt.length)]).toEqual(prompt);
       expect(example!.trained.indexOf(1)).toBe(prompt.length);
@@ -251,13 +246,13 @@ describe('prompt and completion', () => {
   });
 
   test('without a prompt the first token follows BOS, or is not learnt', async () => {
-    const [llama] = makeExamples(
+    const [llama] = makeSequences(
       { prompt: '', completion: 'one two' },
       await loadTokenizer(join(FIXTURES, 'llama3')),
     );
     expect(llama!.trained.indexOf(1)).toBe(1);
     const chatml = await loadTokenizer(join(FIXTURES, 'chatml'));
-    const [example] = makeExamples({ prompt: '', completion: 'one two' }, chatml);
+    const [example] = makeSequences({ prompt: '', completion: 'one two' }, chatml);
     expect(example!.trained.indexOf(1)).toBe(1);
     expect(countTrained(example!)).toBe(example!.tokens.length - 1);
   });
@@ -265,12 +260,12 @@ describe('prompt and completion', () => {
 
 test('over-long examples are cut from the end', async () => {
   const tokenizer = await loadTokenizer(join(FIXTURES, 'chatml'));
-  const [example] = makeExamples(chat(['user', 'a'], ['assistant', 'one two three']), tokenizer);
+  const [example] = makeSequences(chat(['user', 'a'], ['assistant', 'one two three']), tokenizer);
   const length = example!.tokens.length;
-  const cut = truncateExample(example!, length - 2);
+  const cut = truncateSequence(example!, length - 2);
   expect([...cut.tokens]).toEqual([...example!.tokens.subarray(0, length - 2)]);
   expect(countTrained(cut)).toBe(countTrained(example!) - 2);
-  expect(truncateExample(example!, length)).toBe(example);
+  expect(truncateSequence(example!, length)).toBe(example);
 });
 
 test('an answer that is only a tool call is trained and not evaluated by its text', async () => {

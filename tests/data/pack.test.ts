@@ -1,10 +1,10 @@
 // Packing: nothing is lost, moved across examples or longer than a row, whatever the examples are.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { Example } from '../../src/data/examples.ts';
+import type { Sequence } from '../../src/data/example-form.ts';
 import { emptyRow, fillRow, planRows } from '../../src/data/pack.ts';
 
-function example(tokens: number[], trained: number[]): Example {
+function example(tokens: number[], trained: number[]): Sequence {
   return { tokens: Int32Array.from(tokens), trained: Uint8Array.from(trained) };
 }
 
@@ -24,7 +24,7 @@ const examples = fc.array(
   { maxLength: 30 },
 );
 
-const packExamples = (list: readonly Example[], rowLength: number) =>
+const packExamples = (list: readonly Sequence[], rowLength: number) =>
   planRows(
     list.map(({ tokens }) => tokens.length),
     rowLength,
@@ -38,7 +38,7 @@ const packExamples = (list: readonly Example[], rowLength: number) =>
 test('every example comes out of the rows as it went in', () => {
   fc.assert(
     fc.property(examples, list => {
-      const out: Example[] = [];
+      const out: Sequence[] = [];
       for (const row of packExamples(list, ROW)) {
         expect([row.tokens.length, row.targets.length, row.positions.length, row.segments.length]).toEqual([
           ROW,
@@ -69,7 +69,7 @@ test('every example comes out of the rows as it went in', () => {
           expect(row.targets.subarray(padding).every(target => target === -1)).toBe(true);
         }
       }
-      const key = ({ tokens, trained }: Example) => `${tokens.join()} ${trained.join()}`;
+      const key = ({ tokens, trained }: Sequence) => `${tokens.join()} ${trained.join()}`;
       expect(out.map(key).sort()).toEqual(list.map(key).sort());
     }),
     { numRuns: 300 },

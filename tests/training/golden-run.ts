@@ -1,12 +1,13 @@
 // Golden trainings as this trainer takes them: examples taken apart from the fixtures' packed rows, and a trainer on them.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Example } from '../../src/data/examples.ts';
+import type { Example } from '../../src/data/example-form.ts';
 import { type EngineName, openEngine } from '../../src/engine/engine.ts';
 import { readAdapter } from '../../src/formats/peft.ts';
 import { openModel } from '../../src/models/registry.ts';
+import { generation } from '../../src/training/objectives/generation.ts';
 import type { MicroBatchShape } from '../../src/training/programs.ts';
-import { firstValues, startFromAdapter, stateLayoutOf, type Tuning } from '../../src/training/trainable.ts';
+import { firstValues, stateLayoutOf, type Tuning } from '../../src/training/trainable.ts';
 import { openTrainer } from '../../src/training/trainer.ts';
 
 export const golden = (name: string) => join(import.meta.dirname, '../golden', name);
@@ -36,10 +37,11 @@ function unpackRow({ tokens, targets, segments }: PackedBatch, row: number): Exa
   return numbers.map(segment => {
     const places = segments[row]!.flatMap((found, place) => (found === segment ? [place] : []));
     const trained = places.map((_, i) => (i > 0 && targets[row]![places[i - 1]!]! >= 0 ? 1 : 0));
-    return {
+    const sequence = {
       tokens: Int32Array.from(places, place => tokens[row]![place]!),
       trained: Uint8Array.from(trained),
     };
+    return { sequences: [sequence], values: [] };
   });
 }
 
@@ -64,16 +66,14 @@ export async function openGolden({ model: name, kind, engine: engineName, shapes
           alpha: adapter.scale * adapter.rank,
           dropout,
         };
-  const layout = stateLayoutOf(model, tuning);
-  const parameters =
-    tuning.kind === 'lora'
-      ? startFromAdapter(adapter, tuning, layout)
-      : await firstValues(model, tuning, layout, 0);
+  const objective = generation(model);
+  const layout = stateLayoutOf(model, tuning, objective);
+  const parameters = await firstValues({ model, tuning, objective, adapter, seed: 0 }, layout);
   const state = { parameters, m: new Float32Array(layout.size), v: new Float32Array(layout.size) };
   const engine = await openEngine({ engine: engineName, device: 'cpu', threads: 1 });
   return openTrainer({
     engine,
-    trained: { model, tuning, state: layout },
+    trained: { model, tuning, objective, state: layout },
     state,
     costs: { hiddenSize: model.shape.hiddenSize },
     shapes: () => shapes,

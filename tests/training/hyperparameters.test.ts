@@ -143,7 +143,7 @@ describe('refusals', () => {
   ] satisfies [RequestedHyperparameters, string, string][])('%j names %s', (requested, name, message) => {
     const failure = failureOf(() => resolve(requested));
     expect(failure.code).toBe('invalid_hyperparameters');
-    expect(failure.param).toBe(`method.supervised.hyperparameters.${name}`);
+    expect(failure.param).toBe(`.hyperparameters.${name}`);
     expect(failure.message).toBe(message);
   });
 
@@ -170,6 +170,6 @@ describe('going on from an adapter', () => {
     [{ adapter: 'full' }, 'adapter'],
   ] satisfies [RequestedHyperparameters, string][])('refuses %j', (requested, name) => {
     const failure = failureOf(() => resolve(requested, { start }));
-    expect(failure.param).toBe(`method.supervised.hyperparameters.${name}`);
+    expect(failure.param).toBe(`.hyperparameters.${name}`);
   });
 });

@@ -114,7 +114,7 @@ describe('measured memory', () => {
   it('refuses what does not fit by a single row, and says what to change', async () => {
     const error = await find(1_000_000_000, 500_000_000).catch(caught => caught);
     expect(error).toBeInstanceOf(TrainingFailure);
-    expect(error.param).toBe('method.supervised.hyperparameters.max_length');
+    expect(error.param).toBe('.hyperparameters.max_length');
     expect(error.message).toMatch(/64 tokens needs 1001 MB of memory, 500 MB can be used\. Lower max_length/);
   });
 });

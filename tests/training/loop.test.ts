@@ -1,17 +1,21 @@
 // The loop alone, on a trainer that computes nothing.
 import { expect, test } from 'vitest';
-import type { Example } from '../../src/data/examples.ts';
+import type { Example } from '../../src/data/example-form.ts';
 import { type Run, trainToEnd } from '../../src/training/loop.ts';
 import type { LossSums, Trainer } from '../../src/training/trainer.ts';
 
-const example = { tokens: new Int32Array(4), trained: new Uint8Array(4) } as Example;
+const example: Example = {
+  sequences: [{ tokens: new Int32Array(4), trained: new Uint8Array(4) }],
+  values: [],
+};
 const HYPERPARAMETERS = { schedule: 'linear', warmup_ratio: 0, learning_rate: 1e-3 };
 const dataset = { count: 4, read: () => example } as unknown as Run['training'];
 
 /** Two steps, whose losses on the validation file are given. */
 function runWith(validationLoss: number): Run {
-  const sums: LossSums = { loss: 1, correct: 0, tokens: 1 };
+  const sums: LossSums = { loss: 1, weight: 1, score: 0, count: 1 };
   const trainer = {
+    trained: { objective: { measure: 'mean_token_accuracy' } },
     takeStep: async () => ({ ...sums, gradientNorm: 1 }),
     measureLoss: async () => ({ ...sums, loss: validationLoss }),
   } as unknown as Trainer;

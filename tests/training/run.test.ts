@@ -141,12 +141,11 @@ describe('full fine-tuning', { timeout: 120_000 }, () => {
     const { layOutState, viewsOf } = await import('../../src/training/state.ts');
     const { firstValues, stateLayoutOf } = await import('../../src/training/trainable.ts');
     const { writeModel } = await import('../../src/training/checkpoint.ts');
-    const trained = {
-      model,
-      tuning: { kind: 'full' } as const,
-      state: stateLayoutOf(model, { kind: 'full' }),
-    };
-    const values = await firstValues(model, trained.tuning, trained.state, 0);
+    const { generation } = await import('../../src/training/objectives/generation.ts');
+    const tuning = { kind: 'full' } as const;
+    const objective = generation(model);
+    const trained = { model, tuning, objective, state: stateLayoutOf(model, tuning, objective) };
+    const values = await firstValues({ ...trained, adapter: null, seed: 0 }, trained.state);
     const directory = join(toySpec().workDirectory, 'bf16');
     mkdirSync(join(directory, '..'), { recursive: true });
     await writeModel(directory, trained, values, '');

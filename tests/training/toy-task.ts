@@ -33,7 +33,7 @@ export function toySpec(changes: Partial<TrainSpec> = {}, examples = 24): TrainS
     validationFile: writeLines(join(folder, 'validation.jsonl'), 6, 100),
     workDirectory: join(folder, 'work'),
     resumeDirectory: null,
-    method: 'supervised',
+    method: { type: 'supervised' },
     seed: 7,
     engine: 'cpu',
     device: 'cpu',

@@ -1,0 +1,40 @@
+// Learning to write: every answer of a training file token by token, given what comes before it.
+import { generationForm } from '../../data/examples.ts';
+import { crossEntropySums } from '../../engine/ops.ts';
+import { tf } from '../../engine/tf.ts';
+import { evaluateByGeneration } from '../../evaluation/generate.ts';
+import { type Model, requireCausal } from '../../models/registry.ts';
+import { packTokens, tokenInputs } from '../micro-batch.ts';
+import type { Objective, OpenObjective } from './objective.ts';
+
+const EVALUATED_EXAMPLES = 100;
+
+/** tokens, targets (-1: none), positions, segments: [rows, length] int32. Score: tokens that are the most probable one. */
+export function generation(model: Model): Objective {
+  const { outputWeight, shape, logitSoftcap, hidden } = requireCausal(model);
+  return {
+    form: generationForm,
+    measure: 'mean_token_accuracy',
+    head: null,
+    unused: [],
+    inputs: tokenInputs,
+    pack: packTokens,
+    loss({ weight, layers }, { tokens, targets, positions, segments }) {
+      const states = tf.reshape(hidden(tokens!, positions!, layers(segments!)), [-1, shape.hiddenSize]);
+      const learnt = tf.reshape(targets!, [-1]);
+      const { lossSum, correct, count } = crossEntropySums(
+        states,
+        weight(outputWeight),
+        learnt,
+        logitSoftcap,
+      );
+      return { lossSum, score: correct, count };
+    },
+    evaluate: async evaluation => {
+      const report = await evaluateByGeneration({ ...evaluation, maxExamples: EVALUATED_EXAMPLES });
+      return report && { ...report };
+    },
+  };
+}
+
+export const openGeneration: OpenObjective = async ({ model }) => generation(model);

@@ -1,0 +1,78 @@
+// What a run learns, apart from how it is taken through: what lines become, what a program is fed with, what its loss is, which
+// numbers are trained besides the model's, how the result is measured. The loop, the optimizer and checkpoints know none of it.
+import type { Tensor } from '@tensorflow/tfjs';
+import type { Example, ExampleForm } from '../../data/example-form.ts';
+import type { Tokenizer } from '../../data/tokenizer.ts';
+import type { Engine, HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
+import type { Layers } from '../../models/architecture.ts';
+import type { Model } from '../../models/registry.ts';
+import type { MicroBatchPlan } from '../layout.ts';
+import type { MicroBatchShape } from '../programs.ts';
+import type { Method } from '../protocol.ts';
+import type { Parameter } from '../state.ts';
+
+export interface Objective {
+  /** What a line becomes. */
+  readonly form: ExampleForm;
+  /** What `score` is, as metrics spell it: `mean_token_accuracy` makes `train_mean_token_accuracy`. */
+  readonly measure: string;
+  /** Trained besides what the tuning trains; null: nothing. */
+  readonly head: Head | null;
+  /** Weights of the model that the loss does not depend on: full fine-tuning leaves them out, and so does what it saves. */
+  readonly unused: readonly string[];
+  /** What a program takes besides parameters and masks. */
+  inputs(shape: MicroBatchShape): Record<string, TensorSpec>;
+  /** One micro-batch of these inputs. `examples` is the batch that the plan cuts; a plan without rows is all padding. */
+  pack(plan: MicroBatchPlan, examples: readonly Example[]): HostArrays;
+  loss(forward: Forward, inputs: Tensors): LossTensors;
+  /** The report of a finished run on its validation file; null where there is nothing to report. */
+  evaluate(evaluation: Evaluation): Promise<Record<string, unknown> | null>;
+}
+
+/** Layers of a task's own on top of a model. They are trained whole, whatever the tuning of the model. */
+export interface Head {
+  readonly parameters: readonly Parameter[];
+  /** By name: those of the model that the run goes on from, or fresh ones from the seed. */
+  firstValues(seed: number): Promise<Record<string, Float32Array>>;
+}
+
+/** The model of a run inside a program. */
+export interface Forward {
+  readonly model: Model;
+  /** The model's and the head's, trained or frozen, by name. */
+  weight(name: string): Tensor;
+  /** For a forward pass in which tokens see only their own segment; adapters and their dropout are in them. segments [rows, length] int32 */
+  layers(segments: Tensor): Layers;
+}
+
+/** Scalars, sums over a micro-batch; gradients flow from `lossSum` alone. */
+export interface LossTensors {
+  readonly lossSum: Tensor;
+  /** Of the measure; the metric is score / count. */
+  readonly score: Tensor;
+  readonly count: Tensor;
+  /** What losses and gradients are divided by, over the whole batch; `count` where absent. */
+  readonly weight?: Tensor;
+}
+
+export interface Evaluation {
+  readonly engine: Engine;
+  /** Folder of the base model. */
+  readonly modelDirectory: string;
+  readonly fineTuned: { readonly kind: 'adapter' | 'full'; readonly directory: string };
+  readonly validationFile: string;
+  readonly signal: AbortSignal;
+}
+
+/** What an objective is made of; all of it is there before anything is decided. */
+export interface ObjectiveInputs<M extends Method = Method> {
+  readonly method: M;
+  readonly model: Model;
+  readonly tokenizer: Tokenizer;
+  /** Folder of the adapter that the run goes on from. */
+  readonly adapterDirectory: string | null;
+  readonly trainingFile: string;
+}
+
+/** Throws TrainingFailure or ModelError when the model, the file or the settings do not suit. */
+export type OpenObjective<M extends Method = Method> = (inputs: ObjectiveInputs<M>) => Promise<Objective>;
