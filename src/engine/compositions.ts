@@ -18,6 +18,8 @@ export type OwnOp = Extract<
   | 'SiluGrad'
   | 'Rotary'
   | 'CrossEntropy'
+  | 'TokenLosses'
+  | 'TokenLossesGrad'
 >;
 
 const CUBIC = 0.044715;
@@ -55,60 +57,124 @@ function* targetRows(hidden: Tensor, targets: Tensor, vocab: number): Generator<
   }
 }
 
-interface CrossEntropyKind {
-  /** none, hidden, weight or both. */
-  readonly gradients: string;
+interface OutputLayer {
+  /** [vocab, width] */
+  readonly weight: Tensor;
   readonly cap: number | null;
   /** [vocab] */
   readonly bias: Tensor | null;
 }
 
-/** A chunk's part of lossSum and correct, and of the gradients that are asked for. */
-function crossEntropyTerms(
-  rows: TargetRows,
-  weight: Tensor,
-  hiddenRows: number,
-  { gradients, cap, bias }: CrossEntropyKind,
-): Tensor[] {
-  const { places, targets, hidden } = rows;
+interface CrossEntropyKind extends OutputLayer {
+  /** none, hidden, weight or both. */
+  readonly gradients: string;
+}
+
+/** Scores of a chunk's rows [rows, vocab], and of their targets [rows]. */
+function scoresOf({ targets, hidden }: TargetRows, { weight, cap, bias }: OutputLayer) {
   const products: Tensor = tf.matMul(hidden as never, weight as never, false, true);
   const logits = softcap(bias ? products.add(bias) : products, cap);
-  const ownLogits = tf.gather(logits, targets, 1, 1); // [rows]
-  const terms = [
-    tf.logSumExp(logits, -1).sub(ownLogits).sum(),
-    ownLogits.greaterEqual(logits.max(-1)).toInt().sum(),
-  ];
-  if (gradients === 'none') return terms;
+  const own: Tensor = tf.gather(logits, targets, 1, 1);
+  return { logits, own, losses: tf.logSumExp(logits, -1).sub(own) };
+}
+
+/** What the losses of a chunk's rows, each times its slope dy [rows, 1], do to the hidden states and to the weight. */
+function gradientsOf(
+  { targets, hidden }: TargetRows,
+  logits: Tensor,
+  { weight, cap }: OutputLayer,
+  dy: Tensor | null,
+) {
   const slope = cap === null ? tf.onesLike(logits) : softcapSlope(logits, cap);
   const spread = tf.softmax(logits).mul(slope);
   const own = tf.gather(slope, targets, 1, 1).expandDims(1); // [rows, 1]
-  if (gradients !== 'weight') {
-    const mean: Tensor = tf.matMul(spread as never, weight as never);
-    const gradient = mean.sub(tf.gather(weight, targets).mul(own));
-    terms.push(tf.unsortedSegmentSum(gradient, places as never, hiddenRows));
-  }
-  if (gradients !== 'hidden') {
-    const sum: Tensor = tf.matMul(spread as never, hidden as never, true);
-    terms.push(sum.sub(tf.unsortedSegmentSum(hidden.mul(own), targets as never, weight.shape[0]!)));
-  }
+  const weighed = dy ? hidden.mul(dy) : hidden;
+  return {
+    /** [rows, width] */
+    hidden(): Tensor {
+      const mean: Tensor = tf.matMul(spread as never, weight as never);
+      const gradient = mean.sub(tf.gather(weight, targets).mul(own));
+      return dy ? gradient.mul(dy) : gradient;
+    },
+    /** [vocab, width] */
+    weight(): Tensor {
+      const sum: Tensor = tf.matMul(spread as never, weighed as never, true);
+      return sum.sub(tf.unsortedSegmentSum(weighed.mul(own), targets as never, weight.shape[0]!));
+    },
+  };
+}
+
+/** A chunk's part of lossSum and correct, and of the gradients that are asked for. */
+function crossEntropyTerms(rows: TargetRows, hiddenRows: number, kind: CrossEntropyKind): Tensor[] {
+  const { logits, own, losses } = scoresOf(rows, kind);
+  const terms = [losses.sum(), own.greaterEqual(logits.max(-1)).toInt().sum()];
+  if (kind.gradients === 'none') return terms;
+  const gradients = gradientsOf(rows, logits, kind, null);
+  if (kind.gradients !== 'weight')
+    terms.push(tf.unsortedSegmentSum(gradients.hidden(), rows.places as never, hiddenRows));
+  if (kind.gradients !== 'hidden') terms.push(gradients.weight());
   return terms;
 }
 
-function crossEntropy(hidden: Tensor, weight: Tensor, targets: Tensor, kind: CrossEntropyKind): Tensor[] {
-  const { gradients } = kind;
-  let sums: Tensor[] = [tf.scalar(0), tf.scalar(0, 'int32')];
-  if (gradients === 'hidden' || gradients === 'both') sums.push(tf.zerosLike(hidden));
-  if (gradients === 'weight' || gradients === 'both') sums.push(tf.zerosLike(weight));
-  for (const rows of targetRows(hidden, targets, weight.shape[0]!)) {
+/** Sums of what every chunk gives, whose shapes `first` has. */
+function sumChunks(
+  hidden: Tensor,
+  targets: Tensor,
+  vocab: number,
+  first: Tensor[],
+  terms: (rows: TargetRows) => Tensor[],
+): Tensor[] {
+  let sums = first;
+  for (const rows of targetRows(hidden, targets, vocab)) {
     const before = sums;
-    sums = tf.tidy(() =>
-      crossEntropyTerms(rows, weight, hidden.shape[0]!, kind).map((term, i) => before[i]!.add(term)),
-    );
+    sums = tf.tidy(() => terms(rows).map((term, i) => before[i]!.add(term)));
     tf.dispose([before, rows] as never);
   }
-  const count = targets.greaterEqual(0).toInt().sum();
-  return [sums[0]!, sums[1]!, count, ...sums.slice(2)];
+  return sums;
 }
+
+function crossEntropy(hidden: Tensor, targets: Tensor, kind: CrossEntropyKind): Tensor[] {
+  const { gradients, weight } = kind;
+  const first: Tensor[] = [tf.scalar(0), tf.scalar(0, 'int32')];
+  if (gradients === 'hidden' || gradients === 'both') first.push(tf.zerosLike(hidden));
+  if (gradients === 'weight' || gradients === 'both') first.push(tf.zerosLike(weight));
+  const terms = (rows: TargetRows) => crossEntropyTerms(rows, hidden.shape[0]!, kind);
+  const [lossSum, correct, ...rest] = sumChunks(hidden, targets, weight.shape[0]!, first, terms);
+  const count = targets.greaterEqual(0).toInt().sum();
+  return [lossSum!, correct!, count, ...rest];
+}
+
+/** [n] */
+function tokenLosses(hidden: Tensor, targets: Tensor, layer: OutputLayer): Tensor[] {
+  const first = [tf.zeros(targets.shape)];
+  return sumChunks(hidden, targets, layer.weight.shape[0]!, first, rows => [
+    tf.unsortedSegmentSum(scoresOf(rows, layer).losses, rows.places as never, targets.shape[0]!),
+  ]);
+}
+
+/** What dy [n] does to the hidden states, or to the weight. */
+function tokenLossesGrad(
+  hidden: Tensor,
+  targets: Tensor,
+  dy: Tensor,
+  layer: OutputLayer,
+  of: 'hidden' | 'weight',
+) {
+  const { weight } = layer;
+  const first = [tf.zerosLike(of === 'hidden' ? hidden : weight)];
+  return sumChunks(hidden, targets, weight.shape[0]!, first, rows => {
+    const slopes = tf.gather(dy, rows.places as never).expandDims(1);
+    const gradients = gradientsOf(rows, scoresOf(rows, layer).logits, layer, slopes);
+    if (of === 'weight') return [gradients.weight()];
+    return [tf.unsortedSegmentSum(gradients.hidden(), rows.places as never, hidden.shape[0]!)];
+  });
+}
+
+const outputLayer = ({ weight, bias }: Tensors, { softcap }: Attributes): OutputLayer => ({
+  weight: weight!,
+  cap: (softcap as number) || null,
+  bias: bias ?? null,
+});
 
 export const COMPOSITIONS: Record<OwnOp, (inputs: Tensors, attributes: Attributes) => Tensor[]> = {
   RmsNorm({ x, weight }, { eps }) {
@@ -159,10 +225,19 @@ export const COMPOSITIONS: Record<OwnOp, (inputs: Tensors, attributes: Attribute
     const s = sin!.expandDims(1);
     return [tf.concat([first.mul(c).sub(second.mul(s)), second.mul(c).add(first.mul(s))], 3)];
   },
-  CrossEntropy: ({ hidden, weight, targets, bias }, { gradients, softcap }) =>
-    crossEntropy(hidden!, weight!, targets!, {
-      gradients: gradients as string,
-      cap: (softcap as number) || null,
-      bias: bias ?? null,
+  CrossEntropy: (inputs, attributes) =>
+    crossEntropy(inputs.hidden!, inputs.targets!, {
+      ...outputLayer(inputs, attributes),
+      gradients: attributes.gradients as string,
     }),
+  TokenLosses: (inputs, attributes) =>
+    tokenLosses(inputs.hidden!, inputs.targets!, outputLayer(inputs, attributes)),
+  TokenLossesGrad: (inputs, attributes) =>
+    tokenLossesGrad(
+      inputs.hidden!,
+      inputs.targets!,
+      inputs.dy!,
+      outputLayer(inputs, attributes),
+      attributes.of as 'hidden' | 'weight',
+    ),
 };

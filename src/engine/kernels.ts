@@ -316,6 +316,15 @@ export const KERNELS = {
       ...(gradients === 'weight' || gradients === 'both' ? [spec(weight!.shape, 'float32')] : []),
     ],
   },
+  // A loss for every row, 0 without a target; and what a gradient of them all does to hidden or weight, as `of` says. A bias is optional.
+  TokenLosses: {
+    inputs: ['hidden', 'weight', 'targets', 'bias'],
+    infer: ([, , targets]) => spec(targets!.shape, 'float32'),
+  },
+  TokenLossesGrad: {
+    inputs: ['hidden', 'weight', 'targets', 'dy', 'bias'],
+    infer: ([hidden, weight], { of }) => spec((of === 'hidden' ? hidden! : weight!).shape, 'float32'),
+  },
 } satisfies Record<string, Kernel>;
 
 export type OpName = keyof typeof KERNELS;

@@ -146,4 +146,38 @@ export function crossEntropySums(
   return { lossSum: lossSum!, correct: correct!, count: count! };
 }
 
+export interface OutputLayer {
+  /** [vocab, width] */
+  readonly weight: Tensor;
+  /** Scores are kept within it; see softcap.ts. */
+  readonly softcap?: number | null;
+  /** [vocab], without a gradient; there is either a cap or a bias. */
+  readonly bias?: Tensor | null;
+}
+
+/**
+ * -log p(target) of every row: hidden [n, width], targets [n] int32 -> [n] float32, 0 where the target is -1 (such rows cost nothing).
+ * For losses that are no plain sum over tokens. Gradients flow into hidden and the layer's weight, at the price of
+ * computing the scores twice; `crossEntropySums` computes them once.
+ */
+export function tokenLosses(
+  hidden: Tensor,
+  { weight, softcap = null, bias = null }: OutputLayer,
+  targets: Tensor,
+): Tensor {
+  const attributes = { softcap: softcap ?? 0 };
+  const given = { hidden, weight, targets, ...(bias && { bias }) };
+  const gradient =
+    (of: 'hidden' | 'weight') =>
+    ([dy]: readonly Tensor[], [hidden, weight, targets, bias]: Tensor[]): Tensor => {
+      const saved = { hidden: hidden!, weight: weight!, targets: targets!, dy: dy!, ...(bias && { bias }) };
+      return primitive('TokenLossesGrad', saved, { ...attributes, of })[0]!;
+    };
+  return differentiable({
+    inputs: given,
+    forward: () => ({ outputs: primitive('TokenLosses', given, attributes), save: Object.values(given) }),
+    gradients: { hidden: gradient('hidden'), weight: gradient('weight') },
+  })[0]!;
+}
+
 export { type AttentionOptions, softmaxAttention } from './attention.ts';

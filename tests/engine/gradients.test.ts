@@ -73,6 +73,21 @@ const CASES: Record<string, Case> = {
     of: 2,
     run: (h, w, t) => ops.crossEntropySums(h, w, t, 1.3).lossSum,
   },
+  'losses of tokens': {
+    given: [f32([4, 3], 1, 2), f32([5, 3], 2, 2), i32([4], [4, -1, 0, 0])],
+    of: 2,
+    run: (h, w, t) => ops.tokenLosses(h, { weight: w }, t),
+  },
+  'capped losses of tokens': {
+    given: [f32([4, 3], 1, 2), f32([5, 3], 2, 2), i32([4], [4, -1, 0, 0])],
+    of: 2,
+    run: (h, w, t) => ops.tokenLosses(h, { weight: w, softcap: 1.3 }, t),
+  },
+  'biased losses of tokens': {
+    given: [f32([4, 3], 1, 2), f32([5, 3], 2, 2), i32([4], [4, -1, 0, 0]), f32([5], 3, 2)],
+    of: 2,
+    run: (h, w, t, bias) => ops.tokenLosses(h, { weight: w, bias }, t),
+  },
   'biased cross-entropy': {
     given: [f32([4, 3], 1, 2), f32([5, 3], 2, 2), i32([4], [4, -1, 0, 0]), f32([5], 3, 2)],
     of: 2,

@@ -65,6 +65,16 @@ function headGradients(hidden: Tensor, weight: Tensor, targets: Tensor): Tensor[
   return [value, ...grads];
 }
 
+/** Of losses that are weighed by what the others lost, which also multiplies rounding errors. */
+const tokenLossGradients = (hidden: Tensor, weight: Tensor, targets: Tensor, softcap: number | null) =>
+  gradients(
+    (h, w) => {
+      const losses = ops.tokenLosses(h, { weight: w, softcap }, targets);
+      return losses.mul(losses.sum());
+    },
+    [hidden, weight],
+  );
+
 const CASES = {
   Abs: [...unary(x => x.abs()), ...unary(x => x.abs(), whole)],
   Neg: [...unary(x => x.neg()), ...unary(x => x.neg(), whole)],
@@ -286,6 +296,27 @@ const CASES = {
     { given: headGiven([3, -1, 0, 6, -1]), run: (h, w, t) => headGradients(h, w, t) },
     { given: headGiven([-1, -1, -1, -1, -1]), run: (h, w, t) => headGradients(h, w, t) },
     { given: headGiven([1, 1, 1, 1, 1]), run: (h, w, t) => headGradients(h, w, t) },
+  ],
+  TokenLosses: [
+    { given: headGiven([3, -1, 0, 6, -1]), run: (h, w, t) => ops.tokenLosses(h, { weight: w }, t) },
+    { given: headGiven([-1, -1, -1, -1, -1]), run: (h, w, t) => ops.tokenLosses(h, { weight: w }, t) },
+  ],
+  TokenLossesGrad: [
+    {
+      given: headGiven([3, -1, 0, 6, -1]),
+      run: (h, w, t) => tokenLossGradients(h, w, t, null),
+      tolerance: 1e-4,
+    },
+    {
+      given: headGiven([1, 1, 1, 1, 1]),
+      run: (h, w, t) => tokenLossGradients(h, w, t, 1.3),
+      tolerance: 1e-4,
+    },
+    {
+      given: headGiven([-1, -1, -1, -1, -1]),
+      run: (h, w, t) => tokenLossGradients(h, w, t, null),
+      tolerance: 1e-4,
+    },
   ],
   // Gemm is made by a pass and tested there.
 } satisfies Record<Exclude<OpName, 'Gemm'>, Case[]>;

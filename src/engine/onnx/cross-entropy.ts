@@ -10,9 +10,11 @@ interface Chunk {
   readonly hidden: string;
   readonly target: string;
   readonly real: string;
+  /** What the gradients of the rows' losses are [chunk, 1], 0 where padded; null: 1. */
+  readonly dy: string | null;
 }
 
-interface Rows {
+export interface Rows {
   /** Places of the rows that have a target [m] int64, and how many there are [1] int64. */
   readonly places: string;
   readonly count: string;
@@ -22,6 +24,8 @@ interface Rows {
   /** The rows themselves [chunks * chunk, width] and their targets [chunks * chunk], -1 where padded. */
   readonly hidden: string;
   readonly targets: string;
+  /** Gradients of their losses [chunks * chunk], 0 where padded; null: 1. */
+  readonly dy: string | null;
 }
 
 /** ceil(a / b) of whole numbers from 0 on. */
@@ -30,7 +34,11 @@ function divideUp(to: Lowering, a: string, b: string): string {
   return to.emit('Div', [to.emit('Sub', [to.emit('Add', [a, b]), one]), b]);
 }
 
-function chooseRows(to: Lowering, hidden: string, targets: string, largestChunk: number): Rows {
+export function chooseRows(
+  to: Lowering,
+  { hidden, targets, dy }: { hidden: string; targets: string; dy?: string },
+  largestChunk: number,
+): Rows {
   const one = to.int64([1]);
   const has = to.emit('GreaterOrEqual', [targets, to.scalar('int32', 0)]);
   const places = to.emit('Reshape', [to.emit('NonZero', [has]), to.int64([-1])]);
@@ -48,19 +56,22 @@ function chooseRows(to: Lowering, hidden: string, targets: string, largestChunk:
     chunks,
     hidden: to.emit('Gather', [hidden, chosen]),
     targets: padded(to.emit('Gather', [targets, places]), to.literal('int32', [1], [-1])),
+    dy: dy === undefined ? null : padded(to.emit('Gather', [dy, places]), to.literal('float32', [1], [0])),
   };
 }
 
-function sliceChunk(to: Lowering, rows: Rows, iteration: string): Chunk {
+export function sliceChunk(to: Lowering, rows: Rows, iteration: string): Chunk {
   const start = to.emit('Mul', [iteration, rows.chunk]);
   const end = to.emit('Add', [start, rows.chunk]);
   const part = (values: string) => to.emit('Slice', [values, start, end, to.int64([0])]);
-  const targets = to.emit('Reshape', [part(rows.targets), to.int64([-1, 1])]);
+  const column = (values: string) => to.emit('Reshape', [part(values), to.int64([-1, 1])]);
+  const targets = column(rows.targets);
   const zero = to.scalar('int32', 0);
   return {
     hidden: part(rows.hidden),
     target: to.emit('Max', [targets, zero]),
     real: to.emit('GreaterOrEqual', [targets, zero]),
+    dy: rows.dy === null ? null : column(rows.dy),
   };
 }
 
@@ -75,8 +86,10 @@ const total = (to: Lowering, values: string) =>
   to.emit('ReduceSum', [values], { attributes: { keepdims: { int: 0 } } });
 
 interface Scores {
-  readonly loss: string;
-  readonly correct: string;
+  /** [chunk, 1], of padding too. */
+  readonly losses: string;
+  /** Where no token is more probable than the target [chunk, 1] bool. */
+  readonly hit: string;
   /** d loss / d products of hidden and weight [chunk, vocab]; without a cap the targets' own part, -1, is left to be subtracted. */
   readonly spread: string;
 }
@@ -91,7 +104,7 @@ function capScores(to: Lowering, products: string, cap: number) {
   };
 }
 
-interface OutputLayer {
+export interface OutputLayer {
   /** [vocab, width] */
   readonly weight: string;
   /** [vocab] */
@@ -99,7 +112,11 @@ interface OutputLayer {
   readonly cap: number | null;
 }
 
-function score(to: Lowering, { hidden, target, real }: Chunk, { weight, bias, cap }: OutputLayer): Scores {
+export function score(
+  to: Lowering,
+  { hidden, target, real }: Chunk,
+  { weight, bias, cap }: OutputLayer,
+): Scores {
   const plain = to.emit('FusedMatMul', [hidden, weight], {
     domain: CONTRIB,
     attributes: { transA: { int: 0 }, transB: { int: 1 }, alpha: { float: 1 } },
@@ -111,12 +128,10 @@ function score(to: Lowering, { hidden, target, real }: Chunk, { weight, bias, ca
   // log(sum(exp)) from the most probable token, whose probability is far from underflow.
   const normalizer = to.emit('Sub', [best, to.emit('Log', [largest(to, probabilities)])]);
   const own = pick(to, logits, target);
-  const losses = to.emit('Sub', [normalizer, own]);
-  // ArgMax would take five times as long.
-  const hit = to.emit('And', [real, to.emit('GreaterOrEqual', [own, best])]);
   return {
-    loss: total(to, to.emit('Where', [real, losses, to.scalar('float32', 0)])),
-    correct: total(to, to.cast(hit, 'int32')),
+    losses: to.emit('Sub', [normalizer, own]),
+    // ArgMax would take five times as long.
+    hit: to.emit('And', [real, to.emit('GreaterOrEqual', [own, best])]),
     spread: slope ? bendSpread(to, probabilities, target, slope) : probabilities,
   };
 }
@@ -129,21 +144,24 @@ function bendSpread(to: Lowering, probabilities: string, target: string, slope: 
 }
 
 /** d loss / d hidden of a chunk: the mean of all tokens' weights less the target's. */
-function hiddenGradient(
+export function hiddenGradient(
   to: Lowering,
-  { target, real }: Chunk,
+  chunk: Chunk,
   weight: string,
   spread: string,
   capped: boolean,
 ): string {
   const mean = to.emit('MatMul', [spread, weight]);
-  const own = () => to.emit('Gather', [weight, to.emit('Reshape', [target, to.int64([-1])])]);
-  return to.emit('Mul', [capped ? mean : to.emit('Sub', [mean, own()]), to.cast(real, 'float32')]);
+  const own = () => to.emit('Gather', [weight, to.emit('Reshape', [chunk.target, to.int64([-1])])]);
+  return to.emit('Mul', [capped ? mean : to.emit('Sub', [mean, own()]), slopes(to, chunk)]);
 }
 
+/** d sum / d loss of a chunk's rows [chunk, 1]. */
+const slopes = (to: Lowering, { dy, real }: Chunk): string => dy ?? to.cast(real, 'float32');
+
 /** d loss / d weight, added up over the chunks; without a cap the targets' part is subtracted after the loop. */
-function weightGradient(to: Lowering, { hidden, real }: Chunk, spread: string, before: string): string {
-  const rows = to.emit('Mul', [hidden, to.cast(real, 'float32')]);
+export function weightGradient(to: Lowering, chunk: Chunk, spread: string, before: string): string {
+  const rows = to.emit('Mul', [chunk.hidden, slopes(to, chunk)]);
   const attributes = { transA: { int: 1 }, alpha: { float: 1 }, beta: { float: 1 } };
   return to.emit('Gemm', [spread, rows, before], { attributes });
 }
@@ -157,7 +175,7 @@ export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, 
   const forHidden = attributes.gradients === 'hidden' || attributes.gradients === 'both';
   const forWeight = attributes.gradients === 'weight' || attributes.gradients === 'both';
   const [lossSum, correct, count, ...gradientNames] = y as [string, string, string, ...string[]];
-  const rows = chooseRows(to, hidden!, targets!, crossEntropyChunk(rowCount, vocab));
+  const rows = chooseRows(to, { hidden: hidden!, targets: targets! }, crossEntropyChunk(rowCount, vocab));
   to.cast(to.emit('Reshape', [rows.count, to.literal('int64', [0], [])]), 'int32', [count]);
 
   const body = to.child();
@@ -168,10 +186,11 @@ export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, 
   const weightBefore: OnnxValue = { name: body.fresh('dw'), type: 'float32', shape: [vocab, width] };
   const chunk = sliceChunk(body, rows, iteration.name);
   const scores = score(body, chunk, { weight: weight!, bias, cap });
+  const loss = total(body, body.emit('Where', [chunk.real, scores.losses, body.scalar('float32', 0)]));
   const carriedOut: OnnxValue[] = [
     scalar(body.emit('Identity', [going.name]), 'bool'),
-    scalar(body.emit('Add', [lossBefore.name, scores.loss]), 'float32'),
-    scalar(body.emit('Add', [correctBefore.name, scores.correct]), 'int32'),
+    scalar(body.emit('Add', [lossBefore.name, loss]), 'float32'),
+    scalar(body.emit('Add', [correctBefore.name, total(body, body.cast(scores.hit, 'int32'))]), 'int32'),
   ];
   const carriedIn = [iteration, going, lossBefore, correctBefore];
   const firstValues = [to.scalar('float32', 0), to.scalar('int32', 0)];
@@ -195,33 +214,34 @@ export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, 
     attributes: { body: { graph: body.graph('chunk', carriedIn, carriedOut) } },
     outputs: results,
   });
-  if (forHidden) placeRows(to, rows, hiddenChunks, rowCount, width, gradientNames.shift()!);
+  if (forHidden) placeRows(to, rows, hiddenChunks, [rowCount, width], gradientNames.shift()!);
   if (forWeight && cap === null) subtractTargets(to, rows, weightSum, width, gradientNames.shift()!);
 };
 
-/** Gradients of the rows that have a target to their places, zeros elsewhere. */
-function placeRows(
+/** What the rows that have a target have, in chunks, to their places in an array of this shape; zeros elsewhere. */
+export function placeRows(
   to: Lowering,
   rows: Rows,
   chunks: string,
-  rowCount: number,
-  width: number,
+  shape: readonly number[],
   y: string,
 ): void {
-  const flat = to.emit('Reshape', [chunks, to.int64([-1, width])]);
+  const flat = to.emit('Reshape', [chunks, to.int64([-1, ...shape.slice(1)])]);
   const real = to.emit('Slice', [flat, to.int64([0]), rows.count, to.int64([0])]);
-  const zeros = to.emit('Expand', [to.scalar('float32', 0), to.int64([rowCount, width])]);
+  const zeros = to.emit('Expand', [to.scalar('float32', 0), to.int64(shape)]);
   const places = to.emit('Reshape', [rows.places, to.int64([-1, 1])]);
   to.emit('ScatterND', [zeros, places, real], { outputs: [y] });
 }
 
 /** ScatterElements adds in order, so that equal runs give equal bits. */
-function subtractTargets(to: Lowering, rows: Rows, sum: string, width: number, y: string): void {
+export function subtractTargets(to: Lowering, rows: Rows, sum: string, width: number, y: string): void {
   const real = (values: string) => to.emit('Slice', [values, to.int64([0]), rows.count, to.int64([0])]);
+  const slope = () => to.emit('Reshape', [real(rows.dy!), to.int64([-1, 1])]);
+  const hidden = rows.dy === null ? real(rows.hidden) : to.emit('Mul', [real(rows.hidden), slope()]);
   const column = to.emit('Reshape', [real(rows.targets), to.int64([-1, 1])]);
   const shape = to.emit('Concat', [rows.count, to.int64([width])], { attributes: { axis: { int: 0 } } });
   const places = to.emit('Expand', [column, shape]);
-  to.emit('ScatterElements', [sum, places, to.emit('Neg', [real(rows.hidden)])], {
+  to.emit('ScatterElements', [sum, places, to.emit('Neg', [hidden])], {
     attributes: { axis: { int: 0 }, reduction: { string: 'add' } },
     outputs: [y],
   });

@@ -6,6 +6,7 @@ import type { DType } from '../program.ts';
 import { COMPOUND_RULES } from './compound-rules.ts';
 import { crossEntropy } from './cross-entropy.ts';
 import { CONTRIB, type EmitOptions, type Lowering } from './lowering.ts';
+import { tokenLosses, tokenLossesGrad } from './token-losses.ts';
 
 /** `x` names the node's inputs, `y` its outputs. */
 export type Rule = (to: Lowering, node: Node, x: readonly string[], y: readonly string[]) => unknown;
@@ -388,4 +389,6 @@ export const RULES = {
   Gemm: gemm,
   ...COMPOUND_RULES,
   CrossEntropy: crossEntropy,
+  TokenLosses: tokenLosses,
+  TokenLossesGrad: tokenLossesGrad,
 } satisfies Record<OpName, Rule>;
