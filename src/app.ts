@@ -28,6 +28,7 @@ import { openapi, refResolver } from './routes/openapi.ts';
 import { parseQuery } from './routes/query.ts';
 import { uploadRoutes } from './routes/uploads.ts';
 import { createValidatorCompiler } from './routes/validation.ts';
+import { webhookRoutes } from './routes/webhooks.ts';
 import { sharedSchemas } from './schemas/shared.ts';
 import { type Caller, findCaller } from './store/api-keys.ts';
 
@@ -86,6 +87,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     modelRoutes(v1, deps);
     chatCompletionRoutes(v1, deps);
     completionRoutes(v1, deps);
+    webhookRoutes(v1, deps);
   });
   return app;
 }

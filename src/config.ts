@@ -1,7 +1,9 @@
 // The environment as one frozen Config: the only reader of process.env. `.env.example` lists the same variables.
 import { existsSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
+import type { Network } from './webhooks/addresses.ts';
 
 interface Variable<T> {
   readonly name: string;
@@ -135,6 +137,13 @@ export const variables = {
     integer(2, 3600),
   ),
 
+  webhookNetworks: variable(
+    'ANNEAL_WEBHOOK_NETWORKS',
+    '',
+    'Private networks that webhooks may be sent to, also by http: 10.0.0.0/8,127.0.0.1/32. Empty: none, only public addresses by https.',
+    networks,
+  ),
+
   logLevel: variable(
     'ANNEAL_LOG_LEVEL',
     'info',
@@ -257,6 +266,25 @@ function httpUrl(value: string): string {
   if (!/^https?:\/\//.test(value) || !URL.canParse(value))
     throw new Error('must look like https://host:port');
   return value.replace(/\/+$/, '');
+}
+
+function networks(value: string): readonly Network[] {
+  return value
+    .split(',')
+    .map(part => part.trim())
+    .filter(part => part !== '')
+    .map(network);
+}
+
+/** `10.0.0.0/8`; an address alone is itself. */
+function network(value: string): Network {
+  const [address = '', length] = value.split('/');
+  const version = isIP(address);
+  const bits = version === 6 ? 128 : 32;
+  const prefix = length === undefined ? bits : Number(length);
+  if (!version || !/^\d*$/.test(length ?? '') || length === '' || prefix > bits)
+    throw new Error(`'${value}' must look like 10.0.0.0/8 or fd00::/8`);
+  return { address, prefix, family: version === 6 ? 'ipv6' : 'ipv4' };
 }
 
 function apiKey(value: string): string {

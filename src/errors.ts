@@ -24,6 +24,7 @@ const rules = {
   invalid_upload_state: { status: 400, type: 'invalid_request_error' },
   invalid_job_state: { status: 400, type: 'invalid_request_error' },
   file_too_large: { status: 413, type: 'invalid_request_error' },
+  webhook_unreachable: { status: 400, type: 'invalid_request_error' },
   context_length_exceeded: { status: 400, type: 'invalid_request_error' },
   permission_denied: { status: 403, type: 'invalid_request_error' },
   not_found: { status: 404, type: 'invalid_request_error', code: null },

@@ -18,6 +18,9 @@ const prefixes = {
   chatCompletion: 'chatcmpl-',
   completion: 'cmpl-',
   request: 'req_',
+  webhookEndpoint: 'whe_',
+  webhookDelivery: 'wh_',
+  webhookEvent: 'evt_',
 } as const;
 
 export function newId(kind: keyof typeof prefixes): string {

@@ -71,3 +71,15 @@ test('all that is wrong is said at once, and no secret is repeated', () => {
   expect(read).toThrow(/DATABASE_URL[^\n]*\nPORT[^\n]*\nANNEAL_ENGINE/);
   expect(read).not.toThrow(/secret/);
 });
+
+test('networks are addresses with a prefix, or alone', () => {
+  const read = (text: string) => readConfig({ ANNEAL_WEBHOOK_NETWORKS: text }).webhookNetworks;
+  expect(read('')).toEqual([]);
+  expect(read('10.0.0.0/8, fd00::/8,127.0.0.1')).toEqual([
+    { address: '10.0.0.0', prefix: 8, family: 'ipv4' },
+    { address: 'fd00::', prefix: 8, family: 'ipv6' },
+    { address: '127.0.0.1', prefix: 32, family: 'ipv4' },
+  ]);
+  for (const wrong of ['10.0.0.0/33', 'intranet', '10.0.0.0/', '::/129', '10.0.0.0/x'])
+    expect(() => read(wrong)).toThrow('must look like 10.0.0.0/8');
+});

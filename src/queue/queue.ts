@@ -1,6 +1,7 @@
 // The queue: pg-boss messages that say "look at this job". What a job is and who holds it stands in its row (store/leases.ts).
 import { type Db, PgBoss, type Queue as QueueOptions } from 'pg-boss';
 import type { Queryable } from '../store/database.ts';
+import { QUEUE_CHANNEL } from '../store/notifications.ts';
 
 /** A message names a job row; those of the clock carry nothing. */
 export const queueNames = ['validate-files', 'train', 'expire-files', 'sweep-objects'] as const;
@@ -25,9 +26,6 @@ export interface Queue {
   /** For the worker: taking messages, schedules. */
   readonly boss: PgBoss;
 }
-
-/** Workers are woken by this channel; they also look by themselves every few seconds. */
-export const queueChannel = 'anneal_queue';
 
 /** One waiting message for each job; a message that a dead worker held is given out again after a minute. */
 const jobQueue = {
@@ -135,7 +133,7 @@ async function send(
 ): Promise<void> {
   const db = client ? dbOf(client) : boss.getDb();
   await boss.send(name, { jobId }, { singletonKey: jobId, priority: first ? FIRST_PRIORITY : 0, db });
-  await db.executeSql('select pg_notify($1, $2)', [queueChannel, name]);
+  await db.executeSql('select pg_notify($1, $2)', [QUEUE_CHANNEL, name]);
 }
 
 /** A transaction of the caller's, as pg-boss takes it. */

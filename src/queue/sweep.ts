@@ -5,9 +5,10 @@ import type { Logger } from '../log.ts';
 import { inTransaction } from '../store/database.ts';
 import { appendEvents } from '../store/events.ts';
 import { findWaitingJobs, type LostJob, letLeaseRunOut, takeBackLostJobs } from '../store/leases.ts';
+import { QUEUE_CHANNEL } from '../store/notifications.ts';
 import { findResumePoint, findUncleanJobs, writeFailure } from '../store/runs.ts';
 import { cleanEndedJob } from './garbage.ts';
-import { dbOf, FIRST_PRIORITY, type Queue, type QueueName, queueChannel } from './queue.ts';
+import { dbOf, FIRST_PRIORITY, type Queue, type QueueName } from './queue.ts';
 import * as say from './run-events.ts';
 
 export interface SweepDeps {
@@ -64,7 +65,7 @@ async function sendMissingMessages({ pool, queue }: SweepDeps): Promise<void> {
     }));
     const db = dbOf(pool);
     const sent = await queue.boss.insert(name, messages, { db, returnId: true });
-    if (sent?.length) await pool.query('select pg_notify($1, $2)', [queueChannel, name]);
+    if (sent?.length) await pool.query('select pg_notify($1, $2)', [QUEUE_CHANNEL, name]);
   }
 }
 

@@ -5,10 +5,11 @@ import type { Logger } from '../log.ts';
 import { openModelCache } from '../serving/model-cache.ts';
 import { removeExpiredKeys } from '../store/idempotency.ts';
 import { CONTROL_CHANNEL } from '../store/jobs.ts';
-import { openNotifications } from '../store/notifications.ts';
+import { openNotifications, QUEUE_CHANNEL } from '../store/notifications.ts';
+import { removeOldDeliveries } from '../store/webhook-deliveries.ts';
+import { deliverWebhooks } from './deliver-webhooks.ts';
 import { expireFiles } from './expire-files.ts';
 import { cleanUploads } from './expire-uploads.ts';
-import { queueChannel } from './queue.ts';
 import { removeModels } from './remove-models.ts';
 import { sweep } from './sweep.ts';
 import { sweepObjects } from './sweep-objects.ts';
@@ -30,6 +31,9 @@ export interface WorkerOptions {
   trainerModule?: string;
 }
 
+/** The log of webhook deliveries goes back so far. */
+const KEPT_DELIVERY_DAYS = 30;
+
 export type WorkerDeps = Pick<Deps, 'config' | 'log' | 'pool' | 'blobs' | 'queue'>;
 
 export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {}): Promise<Worker> {
@@ -37,7 +41,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
   if (!config.databaseUrl) throw new Error('a worker needs DATABASE_URL');
   const work = await openWorkDirectory(config.dataDirectory);
   const control = await openNotifications(config.databaseUrl, CONTROL_CHANNEL, log);
-  const arrivals = await openNotifications(config.databaseUrl, queueChannel, log);
+  const arrivals = await openNotifications(config.databaseUrl, QUEUE_CHANNEL, log);
   const closing = new AbortController();
   const runner = { id: work.runnerId, leaseSeconds: config.leaseSeconds };
   const models = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
@@ -56,6 +60,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
       { ...deps, runner, arrivals },
       { queue: 'train', hands: options.trainings ?? 1, handle: lease => train(runDeps, lease) },
     ),
+    deliverWebhooks({ ...deps, arrivals }),
   ];
   const stopSweeping = keepSweeping(config.leaseSeconds, log, async () => {
     await work.touch();
@@ -65,6 +70,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
     await expireFiles(deps);
     await cleanUploads(deps);
     await removeExpiredKeys(deps.pool);
+    await removeOldDeliveries(deps.pool, KEPT_DELIVERY_DAYS);
     await removeModels(deps);
   });
   const sweeping = await queue.boss.work('sweep-objects', { pollingIntervalSeconds: 60 }, async () => {

@@ -12,6 +12,7 @@ const tags = [
   { name: 'Models', description: 'Base models and the fine-tuned ones.' },
   { name: 'Chat', description: 'Chat with a model.' },
   { name: 'Completions', description: 'Continue a text.' },
+  { name: 'Webhooks', description: 'Where events are sent.' },
   { name: 'Health', description: 'Whether the service is up; no key is needed.' },
 ];
 

@@ -31,6 +31,20 @@ import {
   Upload,
   UploadPart,
 } from './uploads.ts';
+import {
+  CreateWebhookEndpointRequest,
+  DeletedWebhookEndpoint,
+  ListWebhookDeliveriesResponse,
+  ListWebhookEndpointsResponse,
+  RotateWebhookSecretRequest,
+  TestWebhookEndpointRequest,
+  UpdateWebhookEndpointRequest,
+  WebhookDelivery,
+  WebhookEndpoint,
+  WebhookEndpointTest,
+  WebhookEndpointWithSecret,
+  WebhookEventTypeList,
+} from './webhooks.ts';
 
 export const sharedSchemas: readonly TSchema[] = [
   ErrorResponse,
@@ -70,4 +84,16 @@ export const sharedSchemas: readonly TSchema[] = [
   Completion,
   Health,
   Readiness,
+  CreateWebhookEndpointRequest,
+  UpdateWebhookEndpointRequest,
+  RotateWebhookSecretRequest,
+  TestWebhookEndpointRequest,
+  WebhookEndpoint,
+  WebhookEndpointWithSecret,
+  DeletedWebhookEndpoint,
+  WebhookEndpointTest,
+  WebhookEventTypeList,
+  WebhookDelivery,
+  ListWebhookEndpointsResponse,
+  ListWebhookDeliveriesResponse,
 ];

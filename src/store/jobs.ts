@@ -4,6 +4,7 @@ import { newId } from '../ids.ts';
 import type { RequestedHyperparameters, ResolvedHyperparameters } from '../training/protocol.ts';
 import type { Queryable } from './database.ts';
 import { type Page, type PageRequest, toPage } from './pages.ts';
+import { announce } from './webhook-deliveries.ts';
 
 /** Runners listen on it; the payload is the id of a job whose status changed. Only a hint: the row is what counts. */
 export const CONTROL_CHANNEL = 'anneal_control';
@@ -149,6 +150,7 @@ export async function changeJobStatus(
      returning ${jobColumns}, pg_notify($6, id)`,
     [id, projectId, from, to, TERMINAL_STATUSES, CONTROL_CHANNEL],
   );
+  if (rows[0] && to === 'cancelled') await announce(db, { projectId, type: 'fine_tuning.job.cancelled', id });
   return rows[0] ?? null;
 }
 

@@ -4,6 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { Logger } from '../log.ts';
 
+/** Workers are woken by this channel: the payload says which kind of work there is. They also look by themselves every few seconds. */
+export const QUEUE_CHANNEL = 'anneal_queue';
+
 const RETRY_MS = { first: 100, most: 5000 };
 /** A connection that a firewall dropped silently is found by asking. */
 const PROBE_MS = 30_000;

@@ -6,6 +6,7 @@ import type { Queryable } from './database.ts';
 import { type JobError, type JobMethod, TERMINAL_STATUSES } from './jobs.ts';
 import { toJsonb } from './jsonb.ts';
 import type { StoredFile } from './models.ts';
+import { announce, type WebhookEventType } from './webhook-deliveries.ts';
 
 export type Prepared = Extract<TrainerEvent, { type: 'prepared' }>;
 export type Step = Extract<TrainerEvent, { type: 'step' }>;
@@ -259,6 +260,7 @@ export async function writeSuccess(db: Queryable, jobId: string, result: Result)
      where id = $1`,
     [jobId, result.fineTunedModel, result.trainedTokens, toJsonb(result.manifest), result.resultFiles],
   );
+  await announceEnd(db, jobId, 'fine_tuning.job.succeeded');
 }
 
 export async function writeFailure(db: Queryable, jobId: string, error: JobError): Promise<void> {
@@ -267,6 +269,15 @@ export async function writeFailure(db: Queryable, jobId: string, error: JobError
      where id = $1`,
     [jobId, toJsonb(error)],
   );
+  await announceEnd(db, jobId, 'fine_tuning.job.failed');
+}
+
+async function announceEnd(db: Queryable, jobId: string, type: WebhookEventType): Promise<void> {
+  const { rows } = await db.query<{ projectId: string }>(
+    'select project_id as "projectId" from jobs where id = $1',
+    [jobId],
+  );
+  await announce(db, { projectId: rows[0]!.projectId, type, id: jobId });
 }
 
 /** Returns how often the trainer has died since the last checkpoint. */

@@ -1,0 +1,106 @@
+// Sends what is due to webhook endpoints, and again with growing pauses for 72 hours. What is due stands in the database:
+// a worker that is killed while it sends leaves the delivery to whoever looks next, so a receiver may hear it twice.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import type { Config } from '../config.ts';
+import type { Logger } from '../log.ts';
+import type { Notifications } from '../store/notifications.ts';
+import {
+  type DueDelivery,
+  takeDueDeliveries,
+  WEBHOOKS_PAYLOAD,
+  writeDeliveryResult,
+} from '../store/webhook-deliveries.ts';
+import { sendWebhook } from '../webhooks/send.ts';
+
+export interface DeliverDeps {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly pool: pg.Pool;
+  /** Of the channel that tells of new messages. */
+  readonly arrivals: Notifications;
+}
+
+/** Sent at once. */
+const HANDS = 16;
+/** Longer than a sending takes. */
+const LEASE_SECONDS = 30;
+/** Notifications come sooner; this finds what is to be sent again, and what a notification was lost of. */
+const LOOK_MS = 2_000;
+
+const FIRST_PAUSE_SECONDS = 5;
+const LONGEST_PAUSE_SECONDS = 4 * 3600;
+const GIVE_UP_SECONDS = 72 * 3600;
+
+/** Doubles each time. Up to a fifth more, so that receivers that failed together are not asked together. */
+export function pauseSeconds(attempts: number, random: number): number {
+  const pause = Math.min(FIRST_PAUSE_SECONDS * 2 ** (attempts - 1), LONGEST_PAUSE_SECONDS);
+  return pause * (1 + random / 5);
+}
+
+/** Returns how to stop: what is being sent is broken off, and is due again. */
+export function deliverWebhooks(deps: DeliverDeps): () => Promise<void> {
+  const stopping = new AbortController();
+  const inHand = new Set<Promise<void>>();
+  let wake = Promise.withResolvers<void>();
+  const unsubscribe = deps.arrivals.subscribe(WEBHOOKS_PAYLOAD, () => wake.resolve());
+
+  async function loop(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      wake = Promise.withResolvers();
+      const taken = await take(deps, HANDS - inHand.size);
+      for (const delivery of taken) {
+        const sending = deliver(deps, delivery, stopping.signal).finally(() => {
+          inHand.delete(sending);
+          wake.resolve();
+        });
+        inHand.add(sending);
+      }
+      if (taken.length === 0) await Promise.race([wake.promise, pause(stopping.signal)]);
+    }
+    await Promise.all(inHand);
+  }
+
+  const ended = loop();
+  return async () => {
+    stopping.abort();
+    unsubscribe();
+    await ended;
+  };
+}
+
+const pause = (signal: AbortSignal) => sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
+
+async function take({ pool, log }: DeliverDeps, limit: number): Promise<DueDelivery[]> {
+  if (limit === 0) return [];
+  try {
+    return await takeDueDeliveries(pool, { limit, leaseSeconds: LEASE_SECONDS });
+  } catch (error) {
+    log.warn({ error: (error as Error).message }, 'webhooks could not be read');
+    return [];
+  }
+}
+
+/** Never throws: a result that cannot be written leaves the delivery due again. */
+async function deliver(
+  { pool, config, log }: DeliverDeps,
+  due: DueDelivery,
+  signal: AbortSignal,
+): Promise<void> {
+  const { id, attempts, url, secrets, eventId, eventType: type, createdAt, data } = due;
+  const event = { id: eventId, type, createdAt, data };
+  const answer = await sendWebhook({ id, url, secrets, event }, { allowed: config.webhookNetworks, signal });
+  const { statusCode, error } = answer;
+  const delivered = statusCode !== null && statusCode >= 200 && statusCode < 300;
+  const stopped = statusCode === null && signal.aborted;
+  log.info({ delivery: id, type, statusCode, reason: error, attempts }, 'a webhook was sent');
+  await writeDeliveryResult(pool, {
+    id,
+    attempts,
+    delivered,
+    statusCode,
+    error: stopped ? 'the worker was stopped while it was being sent' : error,
+    retrySeconds: stopped ? 0 : pauseSeconds(attempts, Math.random()),
+    giveUpSeconds: GIVE_UP_SECONDS,
+  }).catch(cause => log.warn({ error: cause, delivery: id }, 'the result of a webhook was not written'));
+}
