@@ -7,7 +7,7 @@ import type { LinearLayer } from '../../src/models/architecture.ts';
 import { type Model, openModel } from '../../src/models/registry.ts';
 import { enginesUnderTest } from '../engine/engines.ts';
 import { changeTensors, copyGolden } from './folders.ts';
-import { goldenDirectory, largestDifference, readGolden, runLogits } from './golden.ts';
+import { goldenDirectory, largestDifference, readGolden, runHidden, runLogits } from './golden.ts';
 
 const [engine] = await enginesUnderTest();
 
@@ -45,12 +45,17 @@ test.each([
   'gemma3',
   'phi3',
   'cohere',
+  'bert',
+  'roberta',
+  'distilbert',
+  'modernbert-bias',
 ])('of %s, to 1e-5', async name => {
   const model = await openModel(goldenDirectory(name));
   const adapter = await readAdapter(join(goldenDirectory(name), 'adapter'), model.linearLayers);
   const { batch } = await readGolden(name);
-  const beside = await runLogits(engine!, model, batch, adapter);
-  const within = await runLogits(engine!, await openMerged(name, model, adapter), batch);
+  const run = model.kind === 'encoder' ? runHidden : runLogits;
+  const beside = await run(engine!, model, batch, adapter);
+  const within = await run(engine!, await openMerged(name, model, adapter), batch);
   expect(largestDifference(batch, within, beside)).toBeLessThan(1e-5);
-  expect(largestDifference(batch, await runLogits(engine!, model, batch), beside)).toBeGreaterThan(0.1);
+  expect(largestDifference(batch, await run(engine!, model, batch), beside)).toBeGreaterThan(0.1);
 });

@@ -4,7 +4,7 @@ import { openCpuEngine } from '../../src/engine/cpu.ts';
 import { tf } from '../../src/engine/tf.ts';
 import { packedMask } from '../../src/models/packed.ts';
 import { openModel } from '../../src/models/registry.ts';
-import { goldenDirectory, readGolden, runLogits } from './golden.ts';
+import { goldenDirectory, readGolden, runHidden, runLogits } from './golden.ts';
 
 beforeAll(() => void tf.setBackend('cpu'));
 
@@ -57,7 +57,7 @@ test('an encoder sees all of its example, or as far ahead as back', () => {
   ]);
 });
 
-test.each(['mistral', 'gpt2', 'falcon-7b', 'mixtral', 'gemma2', 'cohere'])(
+test.each(['mistral', 'gpt2', 'falcon-7b', 'mixtral', 'gemma2', 'cohere', 'bert', 'roberta', 'modernbert'])(
   '%s: changing one example changes no other, bit for bit',
   async name => {
     const model = await openModel(goldenDirectory(name));
@@ -67,11 +67,13 @@ test.each(['mistral', 'gpt2', 'falcon-7b', 'mixtral', 'gemma2', 'cohere'])(
       tokens: batch.tokens.map(row => row.map((t, i) => (i < 10 ? (t + 1) % 96 : t))),
     };
     const engine = await openCpuEngine();
-    const before = await runLogits(engine, model, batch);
-    const after = await runLogits(engine, model, changed);
+    const run = model.kind === 'encoder' ? runHidden : runLogits;
+    const before = await run(engine, model, batch);
+    const after = await run(engine, model, changed);
     // The first example of the first row is its first 10 tokens; two others follow it.
-    const rest = (logits: Float32Array) => logits.slice(10 * 96, 24 * 96);
+    const width = before.length / batch.tokens.flat().length;
+    const rest = (numbers: Float32Array) => numbers.slice(10 * width, 24 * width);
     expect(rest(after)).toEqual(rest(before));
-    expect(after.slice(0, 10 * 96)).not.toEqual(before.slice(0, 10 * 96));
+    expect(after.slice(0, 10 * width)).not.toEqual(before.slice(0, 10 * width));
   },
 );
