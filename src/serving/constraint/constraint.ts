@@ -1,0 +1,73 @@
+// Holds what is generated to a language: which tokens may come next, token by token. It samples nothing.
+import type { Automaton } from './language.ts';
+import { allowedTokens, readToken, type TokenSet, type Vocabulary } from './vocabulary.ts';
+
+/** A language over the tokens of one model; shared by all that generate under it. */
+export interface TokenGrammar {
+  readonly automaton: Automaton;
+  allowed(state: number): TokenSet;
+  textOf(token: number): Uint16Array;
+}
+
+/** What one choice has written so far. */
+export interface Constraint {
+  /** Makes tokens that may not come now impossible, in place. */
+  restrict(logits: Float32Array): void;
+  /** Takes the chosen token. True when nothing may follow it. */
+  accept(token: number): boolean;
+}
+
+/** Sets of tokens kept: of a vocabulary of 150,000 about 19 KB each. */
+const MAX_SETS = 1024;
+
+export function createTokenGrammar(vocabulary: Vocabulary, automaton: Automaton): TokenGrammar {
+  const sets = new Map<number, TokenSet>();
+  const positions = new Map(Array.from(vocabulary.ids, (id, i) => [id, i]));
+  return {
+    automaton,
+    allowed(state) {
+      const known = sets.get(state);
+      if (known) return known;
+      if (sets.size >= MAX_SETS) sets.clear();
+      const set = allowedTokens(vocabulary, automaton, state);
+      sets.set(state, set);
+      return set;
+    },
+    textOf(token) {
+      const i = positions.get(token);
+      if (i === undefined) return new Uint16Array(0);
+      return vocabulary.symbols.subarray(vocabulary.starts[i], vocabulary.starts[i + 1]);
+    },
+  };
+}
+
+/** Thrown where the language goes on but the vocabulary has no token that does. */
+export class NoTokenLeft extends Error {}
+
+/** `stopTokens` end the text; they are possible where it may end. */
+export function createConstraint(grammar: TokenGrammar, stopTokens: readonly number[]): Constraint {
+  const { automaton } = grammar;
+  let state = automaton.start;
+  return {
+    restrict(logits) {
+      const allowed = grammar.allowed(state);
+      const mayEnd = automaton.isFinal(state);
+      let left = mayEnd && stopTokens.length > 0;
+      const kept = mayEnd ? stopTokens.map(token => [token, logits[token]!] as const) : [];
+      for (let word = 0; word * 32 < logits.length; word++) {
+        const bits = allowed[word] ?? 0;
+        if (bits !== 0) left = true;
+        if (bits === -1 >>> 0) continue;
+        const end = Math.min(logits.length, word * 32 + 32);
+        for (let id = word * 32; id < end; id++) if (!((bits >>> (id & 31)) & 1)) logits[id] = -Infinity;
+      }
+      for (const [token, logit] of kept) logits[token] = logit;
+      if (!left) throw new NoTokenLeft();
+    },
+    accept(token) {
+      if (stopTokens.includes(token)) return true;
+      state = readToken(grammar.textOf(token), automaton, state);
+      return automaton.isFinal(state) && grammar.allowed(state).every(bits => bits === 0);
+    },
+  };
+}

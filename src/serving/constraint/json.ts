@@ -1,0 +1,264 @@
+// JSON as languages: values, strings, numbers, objects, arrays. It knows no schema.
+//
+// Between tokens there may be a space, or a new line with some indentation: how models write JSON, and never without end.
+import type { Expression, Language, Ranges } from './language.ts';
+
+export interface Member {
+  name: string;
+  value: Expression;
+  required: boolean;
+}
+
+export interface JsonLanguage {
+  readonly language: Language;
+  /** Any value. */
+  readonly value: Expression;
+  /** Any object. */
+  readonly object: Expression;
+  readonly string: Expression;
+  /** Any character of a string, as JSON spells it; each is one code point. */
+  readonly character: Expression;
+  readonly integer: Expression;
+  readonly number: Expression;
+  readonly space: Expression;
+  readonly digit: Expression;
+  /** Characters of a string with one spelling each. Ranges of code points. */
+  characters(ranges: Ranges): Expression;
+  /** Plain bytes. */
+  text(text: string): Expression;
+  quoted(content: Expression): Expression;
+  /** A value as JSON.stringify writes it. */
+  literal(value: unknown): Expression;
+  array(item: Expression, min: number, max: number): Expression;
+  /** Members in this order; then others, if `others` is given, with names that none of these has. */
+  members(members: readonly Member[], others: Expression | null): Expression;
+}
+
+/** More digits than a double holds would be read as another number. */
+export const MAX_DIGITS = 15;
+const MAX_INDENT = 32;
+const SURROGATES: Ranges = [[0xd800, 0xdfff]];
+const MAX_CODE_POINT = 0x10ffff;
+
+/** Characters that have a spelling of two characters. */
+const ESCAPES: Readonly<Record<string, string>> = {
+  '"': '\\"',
+  '\\': '\\\\',
+  '\b': '\\b',
+  '\f': '\\f',
+  '\n': '\\n',
+  '\r': '\\r',
+  '\t': '\\t',
+};
+
+export function jsonLanguage(language: Language): JsonLanguage {
+  const { symbols, sequence, either, repeat, empty } = language;
+  const byte = (value: number): Expression => symbols([[value, value]]);
+  const bytes = (values: Iterable<number>): Expression => sequence(...[...values].map(byte));
+  const text = (value: string): Expression => bytes(Buffer.from(value, 'utf8'));
+  const optional = (part: Expression): Expression => either(part, empty);
+
+  const indent = symbols([
+    [9, 9],
+    [32, 32],
+  ]);
+  const space = either(empty, text(' '), sequence(text('\n'), repeat(indent, 0, MAX_INDENT)));
+  const around = (mark: string): Expression => sequence(space, text(mark), space);
+
+  const digit = symbols([[48, 57]]);
+  const natural = either(text('0'), sequence(symbols([[49, 57]]), repeat(digit, 0, MAX_DIGITS - 1)));
+  const integer = sequence(optional(text('-')), natural);
+  const fraction = sequence(text('.'), repeat(digit, 1, MAX_DIGITS));
+  const exponent = sequence(
+    symbols([
+      [69, 69],
+      [101, 101],
+    ]),
+    optional(
+      symbols([
+        [43, 43],
+        [45, 45],
+      ]),
+    ),
+    repeat(digit, 1, 2),
+  );
+  const number = sequence(integer, optional(fraction), optional(exponent));
+
+  const characters = (ranges: Ranges): Expression => {
+    const plain = without(ranges, [[0, 31], [34, 34], [92, 92], ...SURROGATES]);
+    return either(
+      ...utf8(plain).map(part => sequence(...part.map(range => symbols([range])))),
+      ...escaped(ranges),
+    );
+  };
+  const escaped = (ranges: Ranges): Expression[] =>
+    [...Array(32).keys(), 34, 92]
+      .filter(code => ranges.some(([first, last]) => code >= first && code <= last))
+      .map(code => text(ESCAPES[String.fromCharCode(code)] ?? `\\u${code.toString(16).padStart(4, '0')}`));
+
+  const character = either(characters([[32, MAX_CODE_POINT]]), freeEscapes(language, text));
+  const quoted = (content: Expression): Expression => sequence(text('"'), content, text('"'));
+  const string = quoted(repeat(character, 0, Number.POSITIVE_INFINITY));
+  const literal = (value: unknown): Expression => text(JSON.stringify(value));
+
+  const list = (item: Expression, min: number, max: number): Expression => {
+    if (max === 0) return empty;
+    const more = repeat(sequence(around(','), item), Math.max(0, min - 1), max - 1);
+    const some = sequence(item, more);
+    return min === 0 ? optional(some) : some;
+  };
+  const enclosed = (open: string, content: Expression, close: string): Expression =>
+    sequence(text(open), space, content, space, text(close));
+  const array: JsonLanguage['array'] = (item, min, max) => enclosed('[', list(item, min, max), ']');
+
+  const members: JsonLanguage['members'] = (named, others) => {
+    const other = others && sequence(otherName(named), around(':'), others);
+    const extra = (begun: boolean): Expression => {
+      if (!other) return empty;
+      const more = repeat(sequence(around(','), other), 0, Number.POSITIVE_INFINITY);
+      return begun ? more : optional(sequence(other, more));
+    };
+    // What may come after the members up to i, when none of them (or one at least) has been written.
+    let [first, later] = [extra(false), extra(true)];
+    for (const { name, value, required } of [...named].reverse()) {
+      const member = sequence(literal(name), around(':'), value);
+      const [begins, follows] = [sequence(member, later), sequence(around(','), member, later)];
+      [first, later] = required ? [begins, follows] : [either(begins, first), either(follows, later)];
+    }
+    return enclosed('{', first, '}');
+  };
+  /** Names are spelled in one way only, so that none of those that are taken is written in another. */
+  const otherName = (named: readonly Member[]): Expression => {
+    const name = quoted(repeat(characters([[0, MAX_CODE_POINT]]), 0, Number.POSITIVE_INFINITY));
+    return named.length === 0
+      ? name
+      : language.both(name, language.not(either(...named.map(each => literal(each.name)))));
+  };
+
+  let anyValue: Expression = language.nothing;
+  const value = language.named(() => anyValue);
+  const object = members([], value);
+  const constants = ['true', 'false', 'null'].map(text);
+  anyValue = either(object, array(value, 0, Number.POSITIVE_INFINITY), string, number, ...constants);
+  return {
+    language,
+    value,
+    object,
+    string,
+    character,
+    integer,
+    number,
+    space,
+    digit,
+    characters,
+    text,
+    quoted,
+    literal,
+    array,
+    members,
+  };
+}
+
+/** The escapes that a character may also be written with; `\ud83d\ude00` only as a pair. */
+function freeEscapes(
+  { symbols, sequence, either, repeat }: Language,
+  text: (value: string) => Expression,
+): Expression {
+  const hex = symbols([
+    [48, 57],
+    [65, 70],
+    [97, 102],
+  ]);
+  const [dD, notD] = [
+    symbols([
+      [68, 68],
+      [100, 100],
+    ]),
+    symbols([
+      [48, 57],
+      [65, 67],
+      [69, 70],
+      [97, 99],
+      [101, 102],
+    ]),
+  ];
+  const unit = (first: Expression): Expression => sequence(text('\\u'), first);
+  const whole = unit(
+    either(sequence(notD, repeat(hex, 3, 3)), sequence(dD, symbols([[48, 55]]), repeat(hex, 2, 2))),
+  );
+  const high = unit(
+    sequence(
+      dD,
+      symbols([
+        [56, 57],
+        [65, 66],
+        [97, 98],
+      ]),
+      repeat(hex, 2, 2),
+    ),
+  );
+  const low = unit(
+    sequence(
+      dD,
+      symbols([
+        [67, 70],
+        [99, 102],
+      ]),
+      repeat(hex, 2, 2),
+    ),
+  );
+  const short = sequence(text('\\'), either(...[...'"\\/bfnrt'].map(text)));
+  return either(short, whole, sequence(high, low));
+}
+
+/** What of `ranges` is not in `taken`. Both in any order. */
+export function without(ranges: Ranges, taken: Ranges): Ranges {
+  let left = [...ranges];
+  for (const [from, to] of taken)
+    left = left.flatMap(([first, last]) =>
+      (
+        [
+          [first, Math.min(last, from - 1)],
+          [Math.max(first, to + 1), last],
+        ] as const
+      ).filter(([a, b]) => a <= b),
+    );
+  return left;
+}
+
+const UTF8_ENDS = [0x7f, 0x7ff, 0xffff, MAX_CODE_POINT];
+
+/** Ranges of code points as sequences of ranges of bytes; no surrogates among them. */
+function utf8(ranges: Ranges): Ranges[] {
+  return ranges.flatMap(range => {
+    const pieces: Ranges[] = [];
+    let [first] = range;
+    for (const end of UTF8_ENDS) {
+      const last = Math.min(range[1], end);
+      if (first <= last) pieces.push(...sameLength(encode(first), encode(last)));
+      first = Math.max(first, end + 1);
+    }
+    return pieces;
+  });
+}
+
+const encode = (code: number): number[] => [...Buffer.from(String.fromCodePoint(code), 'utf8')];
+
+/** From one encoded character to another of as many bytes. */
+function sameLength(low: readonly number[], high: readonly number[]): Ranges[] {
+  const [a, b] = [low[0]!, high[0]!];
+  if (low.length === 1) return [[[a, b]]];
+  const [lowRest, highRest] = [low.slice(1), high.slice(1)];
+  const under = (byte: number, rests: Ranges[]): Ranges[] => rests.map(rest => [[byte, byte], ...rest]);
+  if (a === b) return under(a, sameLength(lowRest, highRest));
+  const [least, most] = [lowRest.map(() => 0x80), highRest.map(() => 0xbf)];
+  const full = least.map(() => [0x80, 0xbf] as const);
+  const begins = lowRest.every(byte => byte === 0x80);
+  const ends = highRest.every(byte => byte === 0xbf);
+  const [from, to] = [begins ? a : a + 1, ends ? b : b - 1];
+  return [
+    ...(begins ? [] : under(a, sameLength(lowRest, most))),
+    ...(from <= to ? [[[from, to] as const, ...full]] : []),
+    ...(ends ? [] : under(b, sameLength(least, highRest))),
+  ];
+}
