@@ -1,0 +1,180 @@
+// One process of a Python grader, from our side: started, asked, watched, killed. Everything that it says is untrusted.
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import type { Readable, Writable } from 'node:stream';
+import type { Confinement } from './confinement.ts';
+import { type PythonAnswer, type PythonQuestion, readAnswer } from './protocol.ts';
+
+/** Why there is no answer. */
+export type PythonFailure = 'timeout' | 'memory_limit' | 'output_limit' | 'crash';
+
+export type PythonOutcome =
+  | Exclude<PythonAnswer, { type: 'ready' }>
+  | { type: 'failed'; reason: PythonFailure; message: string };
+
+export interface PythonProcess {
+  /** One question at a time. When it is over without an answer, so is the process. Throws the signal's reason. */
+  ask(question: PythonQuestion, signal: AbortSignal): Promise<PythonOutcome>;
+  readonly alive: boolean;
+  /** Resolves when it is gone. */
+  kill(): Promise<void>;
+}
+
+export interface ProcessLimits {
+  seconds: number;
+  memoryBytes: number;
+}
+
+const START_MS = 60_000;
+const WATCH_MS = 100;
+/** What Node and Pyodide take besides Python's memory. */
+const OVERHEAD_BYTES = 512 * 2 ** 20;
+/** An answer is a short line; what is printed goes nowhere, so more than this is an attack or a fault. */
+const MAX_OUTPUT_BYTES = 64 * 1024;
+const PAGE_BYTES = 4096;
+
+type Child = ChildProcessByStdio<Writable, Readable, Readable>;
+
+export function startPython(confinement: Confinement, limits: ProcessLimits): PythonProcess {
+  return new ConfinedPython(confinement, limits);
+}
+
+class ConfinedPython implements PythonProcess {
+  readonly #limits: ProcessLimits;
+  readonly #child: Child;
+  readonly #gone: Promise<void>;
+  readonly #ready = Promise.withResolvers<PythonOutcome | null>();
+  #settle: ((outcome: PythonOutcome | null) => void) | null;
+  #failure: PythonFailure | null = null;
+  #received = '';
+  #errors = '';
+  alive = true;
+
+  constructor(confinement: Confinement, limits: ProcessLimits) {
+    this.#limits = limits;
+    this.#settle = this.#ready.resolve;
+    this.#child = spawn(confinement.command, confinement.args, {
+      cwd: '/',
+      env: {},
+      stdio: ['pipe', 'pipe', 'pipe'],
+      detached: true,
+    });
+    this.#child.stdin.on('error', () => undefined); // its end is heard of below
+    this.#child.stdout.setEncoding('utf8').on('data', text => this.#read(text));
+    this.#child.stderr.setEncoding('utf8').on('data', text => this.#readError(text));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#gone = promise;
+    const end = () => {
+      resolve();
+      this.#end();
+    };
+    this.#child.once('error', end);
+    this.#child.once('close', end);
+    const starting = setTimeout(() => this.#fail('timeout'), START_MS);
+    void this.#ready.promise.then(() => clearTimeout(starting));
+    this.#watchMemory(confinement.wrapped);
+  }
+
+  async ask(question: PythonQuestion, signal: AbortSignal): Promise<PythonOutcome> {
+    const abort = () => void this.kill();
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      signal.throwIfAborted();
+      const outcome = (await this.#ready.promise) ?? (await this.#exchange(question));
+      signal.throwIfAborted();
+      return outcome;
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#gone;
+  }
+
+  #exchange(question: PythonQuestion): Promise<PythonOutcome> {
+    if (!this.alive) return Promise.resolve(this.#describe());
+    const { promise, resolve } = Promise.withResolvers<PythonOutcome | null>();
+    const timer = setTimeout(() => this.#fail('timeout'), this.#limits.seconds * 1000);
+    this.#settle = resolve;
+    this.#received = '';
+    this.#child.stdin.write(`${JSON.stringify(question)}\n`);
+    return promise.then(outcome => {
+      clearTimeout(timer);
+      return outcome ?? this.#describe();
+    });
+  }
+
+  #read(text: string): void {
+    this.#received += text;
+    const end = this.#received.indexOf('\n');
+    if (this.#received.length > MAX_OUTPUT_BYTES) this.#fail('output_limit');
+    else if (end >= 0) this.#take(this.#received.slice(0, end), this.#received.slice(end + 1));
+  }
+
+  #take(line: string, rest: string): void {
+    const answer = readAnswer(line);
+    const settle = this.#settle;
+    if (!answer || !settle || rest !== '') {
+      this.#fail('crash'); // nothing that was asked for
+      return;
+    }
+    this.#received = '';
+    this.#settle = null;
+    settle(answer.type === 'ready' ? null : answer);
+  }
+
+  #readError(text: string): void {
+    this.#errors = (this.#errors + text).slice(-2000);
+  }
+
+  #fail(reason: PythonFailure): void {
+    this.#failure ??= reason;
+    this.#child.kill('SIGKILL');
+  }
+
+  #end(): void {
+    this.alive = false;
+    this.#settle?.(this.#describe());
+    this.#settle = null;
+  }
+
+  #describe(): PythonOutcome {
+    const { seconds, memoryBytes } = this.#limits;
+    const reason = this.#failure ?? 'crash';
+    const messages: Record<PythonFailure, string> = {
+      timeout: `the grader took longer than ${seconds} seconds`,
+      memory_limit: `the grader took more than ${Math.round(memoryBytes / 2 ** 20)} MiB of memory`,
+      output_limit: 'the grader wrote more than an answer',
+      crash: `the grader's process ended${this.#errors ? `: ${lastLine(this.#errors)}` : ''}`,
+    };
+    return { type: 'failed', reason, message: messages[reason] };
+  }
+
+  /** Where the kernel tells (Linux). */
+  #watchMemory(wrapped: boolean): void {
+    if (process.platform !== 'linux') return;
+    const limit = this.#limits.memoryBytes + OVERHEAD_BYTES;
+    const timer = setInterval(async () => {
+      const bytes = await residentBytes(this.#child.pid, wrapped);
+      if (bytes > limit) this.#fail('memory_limit');
+    }, WATCH_MS);
+    void this.#gone.then(() => clearInterval(timer));
+  }
+}
+
+async function residentBytes(pid: number | undefined, wrapped: boolean): Promise<number> {
+  try {
+    const children = wrapped ? await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8') : '';
+    const statm = await readFile(`/proc/${children.trim().split(' ')[0] || pid}/statm`, 'utf8');
+    return Number(statm.split(' ')[1]) * PAGE_BYTES;
+  } catch {
+    return 0; // it is gone
+  }
+}
+
+function lastLine(text: string): string {
+  const line = text.split('\n').findLast(each => /error/i.test(each)) ?? text.trim().split('\n').at(-1)!;
+  return line.slice(0, 300);
+}
