@@ -15,6 +15,9 @@ import packageJson from '../package.json' with { type: 'json' };
 import type { Deps } from './deps.ts';
 import { ApiError, type ErrorKind, toWire } from './errors.ts';
 import { newId } from './ids.ts';
+import { adminKeyRoutes } from './routes/admin-keys.ts';
+import { auditLogRoutes } from './routes/audit-logs.ts';
+import { decorateCallers, requireAdminKey, requireProjectKey } from './routes/authentication.ts';
 import { chatCompletionRoutes } from './routes/chat-completions.ts';
 import { checkpointRoutes } from './routes/checkpoints.ts';
 import { completionRoutes } from './routes/completions.ts';
@@ -25,18 +28,16 @@ import { jobRoutes } from './routes/jobs.ts';
 import { metricRoutes } from './routes/metrics.ts';
 import { modelRoutes } from './routes/models.ts';
 import { openapi, refResolver } from './routes/openapi.ts';
+import { projectKeyRoutes } from './routes/project-keys.ts';
+import { projectRoutes } from './routes/projects.ts';
 import { parseQuery } from './routes/query.ts';
+import { serviceAccountRoutes } from './routes/service-accounts.ts';
 import { uploadRoutes } from './routes/uploads.ts';
 import { createValidatorCompiler } from './routes/validation.ts';
 import { webhookRoutes } from './routes/webhooks.ts';
 import { sharedSchemas } from './schemas/shared.ts';
-import { type Caller, findCaller } from './store/api-keys.ts';
 
 declare module 'fastify' {
-  interface FastifyRequest {
-    /** Whose key came with the request; set on every route below /v1. */
-    caller: Caller;
-  }
   interface FastifyInstance {
     /** Aborted when the service begins to stop: streams that would never end by themselves end then. */
     closing: AbortSignal;
@@ -57,7 +58,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     forceCloseConnections: 'idle',
     frameworkErrors: answerError,
   });
-  app.decorateRequest('caller', null as unknown as Caller);
+  decorateCallers(app);
   announceClosing(app);
 
   for (const schema of sharedSchemas) app.addSchema(schema);
@@ -77,7 +78,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
   healthRoutes(app, deps, packageJson.version);
   await app.register(async v1 => {
-    addAuthentication(v1, deps);
+    requireProjectKey(v1, deps);
     fileRoutes(v1, deps);
     uploadRoutes(v1, deps);
     jobRoutes(v1, deps);
@@ -88,6 +89,14 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     chatCompletionRoutes(v1, deps);
     completionRoutes(v1, deps);
     webhookRoutes(v1, deps);
+  });
+  await app.register(async administration => {
+    requireAdminKey(administration, deps);
+    projectRoutes(administration, deps);
+    projectKeyRoutes(administration, deps);
+    serviceAccountRoutes(administration, deps);
+    adminKeyRoutes(administration, deps);
+    auditLogRoutes(administration, deps);
   });
   return app;
 }
@@ -117,26 +126,6 @@ function unusedConnections(app: FastifyInstance): ReadonlySet<Socket> {
   });
   app.server.on('request', request => unused.delete(request.socket));
   return unused;
-}
-
-function addAuthentication(app: FastifyInstance, deps: Deps): void {
-  app.addHook('onRequest', async (request, reply) => {
-    const key = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1]?.trim();
-    if (!key) {
-      throw new ApiError(
-        'missing_api_key',
-        "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
-      );
-    }
-    const caller = await findCaller(deps.pool, key);
-    if (!caller) throw new ApiError('invalid_api_key', `Incorrect API key provided: ${maskKey(key)}.`);
-    request.caller = caller;
-    reply.header('openai-organization', caller.organizationId);
-  });
-}
-
-function maskKey(key: string): string {
-  return key.length < 12 ? '***' : `${key.slice(0, 6)}***${key.slice(-4)}`;
 }
 
 /** The Python client sends `Content-Type: application/json` with every POST and DELETE, also those without a body. */

@@ -54,6 +54,12 @@ export const variables = {
     'An API key to create at the start, if it is not there yet. Empty: the first start makes one and prints it.',
     optional(apiKey),
   ),
+  adminKey: variable(
+    'ANNEAL_ADMIN_KEY',
+    '',
+    'An admin key to create at the start, if it is not there yet: for projects, keys, usage and limits (docs/operations.md).',
+    optional(apiKey),
+  ),
   organization: variable(
     'ANNEAL_ORGANIZATION',
     'personal',

@@ -27,6 +27,7 @@ const rules = {
   webhook_unreachable: { status: 400, type: 'invalid_request_error' },
   context_length_exceeded: { status: 400, type: 'invalid_request_error' },
   permission_denied: { status: 403, type: 'invalid_request_error' },
+  insufficient_permissions: { status: 403, type: 'invalid_request_error' },
   not_found: { status: 404, type: 'invalid_request_error', code: null },
   model_not_found: { status: 404, type: 'invalid_request_error' },
   unknown_url: { status: 404, type: 'invalid_request_error' },

@@ -15,6 +15,8 @@ const prefixes = {
   project: 'proj_',
   organization: 'org-',
   apiKey: 'key_',
+  serviceAccount: 'svc_acct_',
+  auditLog: 'audit_log-',
   chatCompletion: 'chatcmpl-',
   completion: 'cmpl-',
   request: 'req_',
@@ -28,8 +30,8 @@ export function newId(kind: keyof typeof prefixes): string {
 }
 
 /** A key as the user holds it; 192 bits and more, so its plain sha256 is safe to store. */
-export function newSecretKey(): string {
-  return `sk-anneal-${randomText(40)}`;
+export function newSecretKey(kind: 'anneal' | 'admin' | 'svcacct' = 'anneal'): string {
+  return `sk-${kind}-${randomText(40)}`;
 }
 
 /** The name under which a checkpoint of a fine-tuned model is served. */

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import type pg from 'pg';
 import packageJson from '../package.json' with { type: 'json' };
-import { ensureApiKey } from './api-key.ts';
+import { ensureKeys } from './api-key.ts';
 import { buildApp } from './app.ts';
 import { registerModelsIn } from './cli/add-model.ts';
 import type { CommandContext } from './cli/context.ts';
@@ -116,7 +116,7 @@ async function registerModels(deps: Deps): Promise<void> {
 
 async function startApi(deps: Deps): Promise<Running & { address: string }> {
   const { config } = deps;
-  const newKey = await ensureApiKey(deps.config.databaseUrl!, config.apiKey);
+  const newKey = await ensureKeys(config.databaseUrl!, config);
   if (newKey) say(`API key (shown only this once): ${newKey}`);
   const app = await buildApp(deps);
   await app.listen({ host: config.host, port: config.port }).catch(error => {

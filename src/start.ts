@@ -1,7 +1,7 @@
 // `anneal start`: everything on one machine. A Postgres of our own where none is named, the api, the workers, as processes.
 import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs';
 import { join } from 'node:path';
-import { ensureApiKey } from './api-key.ts';
+import { ensureKeys } from './api-key.ts';
 import type { Config } from './config.ts';
 import { migrateAll } from './migrate-all.ts';
 import { startEmbeddedPostgres } from './store/embedded-postgres.ts';
@@ -37,7 +37,7 @@ export async function startAll({ config, environment, program, say }: StartOptio
     const database = await openDatabase(config, say);
     running.push(database);
     await migrateAll(database.url);
-    const newKey = await ensureApiKey(database.url, config.apiKey);
+    const newKey = await ensureKeys(database.url, config);
     const env = { ...environment, DATABASE_URL: database.url };
     const startProcess = async (name: string, mode: string) => {
       const log = openLogFile(config, name);

@@ -1,7 +1,12 @@
 // `anneal keys create | list | revoke`. A new key is printed once; the database keeps its hash only.
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
+import type pg from 'pg';
 import { newSecretKey } from '../ids.ts';
+import { scopeNames } from '../schemas/scopes.ts';
+import { insertAdminKey, listAdminKeys, revokeAdminKey } from '../store/admin-keys.ts';
 import { insertApiKey, listApiKeys, revokeApiKey } from '../store/api-keys.ts';
+import { appendAuditLog, commandLine } from '../store/audit-logs.ts';
+import { inTransaction } from '../store/database.ts';
 import { ensureDefaultProject, insertProject } from '../store/projects.ts';
 import type { CommandContext } from './context.ts';
 import { printTable } from './table.ts';
@@ -9,55 +14,132 @@ import { printTable } from './table.ts';
 interface CreateOptions {
   name: string;
   project?: string;
+  admin?: boolean;
+  scopes?: string[];
+  expiresInDays?: number;
 }
 
+const SECONDS_A_DAY = 86_400;
+const MOST_ADMIN_KEYS = 1000;
+
 export function addKeyCommands(program: Command, context: CommandContext): void {
-  const keys = program.command('keys').description('the API keys that the service accepts');
+  const keys = program.command('keys').description('the keys that the service accepts');
+  const onDatabase = (work: (pool: pg.Pool) => Promise<void>) =>
+    context.run(config => context.withDatabase(config, ({ pool }) => work(pool)));
+
   keys
     .command('create')
     .description('make a key and print it; it is shown only this once')
     .option('--name <name>', 'what it is for', 'key')
     .option('--project <name>', 'make a new project for it: its files, jobs and models are its own')
-    .action((options: CreateOptions) =>
-      context.run(config =>
-        context.withDatabase(config, async ({ pool }) => {
-          const project = options.project
-            ? await insertProject(pool, { name: options.project })
-            : await ensureDefaultProject(pool);
-          const secret = newSecretKey();
-          await insertApiKey(pool, { projectId: project.id, name: options.name, secret });
-          process.stdout.write(`${secret}\n`);
-        }),
-      ),
-    );
+    .option('--admin', 'a key for the administration (/v1/organization), not for a project')
+    .option('--scopes <list>', `all that it may do, by commas: ${scopeNames.join(', ')}`, readScopes)
+    .option('--expires-in-days <days>', 'after which it is useless', readDays)
+    .action((options: CreateOptions) => onDatabase(pool => createKey(pool, options)));
 
   keys
     .command('list')
     .description('show the keys that work, by their ids')
-    .action(() =>
-      context.run(config =>
-        context.withDatabase(config, async ({ pool }) => {
-          const rows = (await listApiKeys(pool)).map(key => [
-            key.id,
-            key.hint,
-            key.name,
-            key.project,
-            key.createdAt.toISOString().slice(0, 10),
-            key.lastUsedAt?.toISOString().slice(0, 10) ?? 'never',
-          ]);
-          process.stdout.write(printTable(['id', 'key', 'name', 'project', 'created', 'last used'], rows));
-        }),
-      ),
-    );
+    .action(() => onDatabase(listKeys));
+
   keys
     .command('revoke <id>')
     .description('make a key useless, at once')
-    .action((id: string) =>
-      context.run(config =>
-        context.withDatabase(config, async ({ pool }) => {
-          if (!(await revokeApiKey(pool, id)))
-            throw new Error(`there is no key ${id}: see \`anneal keys list\``);
-        }),
-      ),
-    );
+    .action((id: string) => onDatabase(pool => revokeKey(pool, id)));
+}
+
+async function createKey(pool: pg.Pool, options: CreateOptions): Promise<void> {
+  if (options.admin && (options.project || options.scopes))
+    throw new Error('an admin key has no project and no scopes');
+  const secret = newSecretKey(options.admin ? 'admin' : 'anneal');
+  await inTransaction(pool, tx => (options.admin ? insertAdmin : insertOfProject)(tx, secret, options));
+  process.stdout.write(`${secret}\n`);
+}
+
+async function insertAdmin(tx: pg.PoolClient, secret: string, options: CreateOptions): Promise<void> {
+  const key = (await insertAdminKey(tx, { name: options.name, secret, ...expiryOf(options) }))!;
+  await noteCreation(tx, { resourceId: key.id, scopes: [] });
+}
+
+async function insertOfProject(tx: pg.PoolClient, secret: string, options: CreateOptions): Promise<void> {
+  const { id: projectId } = await projectOf(tx, options.project);
+  const { name, scopes = [] } = options;
+  const key = (await insertApiKey(tx, { projectId, name, secret, scopes, ...expiryOf(options) }))!;
+  await noteCreation(tx, { resourceId: key.id, projectId, scopes });
+}
+
+async function projectOf(tx: pg.PoolClient, name: string | undefined): Promise<{ id: string }> {
+  if (!name) return ensureDefaultProject(tx);
+  const project = await insertProject(tx, { name });
+  const { id } = project;
+  const details = { data: { name, title: name } };
+  await appendAuditLog(tx, {
+    type: 'project.created',
+    actor: commandLine,
+    projectId: id,
+    resourceId: id,
+    details,
+  });
+  return project;
+}
+
+function noteCreation(
+  tx: pg.PoolClient,
+  { scopes, ...key }: { resourceId: string; projectId?: string; scopes: string[] },
+): Promise<void> {
+  return appendAuditLog(tx, {
+    type: 'api_key.created',
+    actor: commandLine,
+    ...key,
+    details: { data: { scopes } },
+  });
+}
+
+async function listKeys(pool: pg.Pool): Promise<void> {
+  const own = (await listApiKeys(pool)).map(key => ({ ...key, rights: key.scopes.join(' ') || 'all' }));
+  const { rows } = await listAdminKeys(pool, { limit: MOST_ADMIN_KEYS, order: 'asc' });
+  const working = rows.filter(key => !key.expiresAt || key.expiresAt > new Date());
+  const admin = working.map(key => ({ ...key, project: '', rights: 'administration' }));
+  const lines = [...own, ...admin].map(key => [
+    key.id,
+    key.hint,
+    key.name,
+    key.project,
+    key.rights,
+    dayOf(key.createdAt),
+    key.lastUsedAt ? dayOf(key.lastUsedAt) : 'never',
+    key.expiresAt ? dayOf(key.expiresAt) : 'never',
+  ]);
+  const header = ['id', 'key', 'name', 'project', 'may', 'created', 'last used', 'expires'];
+  process.stdout.write(printTable(header, lines));
+}
+
+async function revokeKey(pool: pg.Pool, id: string): Promise<void> {
+  await inTransaction(pool, async tx => {
+    const projectId = await revokeApiKey(tx, id);
+    if (!projectId && !(await revokeAdminKey(tx, id)))
+      throw new Error(`there is no key ${id}: see \`anneal keys list\``);
+    await appendAuditLog(tx, { type: 'api_key.deleted', actor: commandLine, projectId, resourceId: id });
+  });
+}
+
+const dayOf = (date: Date): string => date.toISOString().slice(0, 10);
+
+const expiryOf = ({ expiresInDays }: CreateOptions) => ({
+  expiresInSeconds: expiresInDays === undefined ? null : expiresInDays * SECONDS_A_DAY,
+});
+
+function readScopes(text: string): string[] {
+  const scopes = text.split(',').map(scope => scope.trim());
+  const unknown = scopes.find(scope => !scopeNames.includes(scope));
+  if (unknown !== undefined)
+    throw new InvalidArgumentError(`'${unknown}' is none of ${scopeNames.join(', ')}`);
+  return scopes;
+}
+
+function readDays(text: string): number {
+  const days = Number(text);
+  if (!/^\d+$/.test(text) || days < 1 || days > 3650)
+    throw new InvalidArgumentError('must be a whole number from 1 to 3650');
+  return days;
 }

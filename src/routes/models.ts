@@ -1,11 +1,14 @@
 // /v1/models: which models there are; fine-tuned ones can be deleted.
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
 import { exampleModel, ModelId, modelToWire } from '../schemas/models.ts';
+import { appendAuditLog } from '../store/audit-logs.ts';
+import { inTransaction } from '../store/database.ts';
 import * as store from '../store/models.ts';
+import { actorOf } from './authentication.ts';
 
 const tags = ['Models'];
 
@@ -69,14 +72,24 @@ export function modelRoutes(app: FastifyInstance, deps: Deps): void {
       const model = await findModel(deps, request.caller.projectId, id);
       if (model.kind === 'base')
         throw new ApiError('permission_denied', 'Base models cannot be deleted.', { param: 'model' });
-      const deleted = await store.markModelDeleted(deps.pool, request.caller.projectId, id);
-      if (!deleted) throw noSuchModel(id);
+      const deleted = await deleteModel(deps, request, id);
       await removeObjects(deps, deleted).catch(error => {
         deps.log.warn({ error, model: id }, 'objects of a deleted model are left');
       });
       return { id, object: 'model', deleted: true };
     },
   );
+}
+
+function deleteModel(deps: Deps, request: FastifyRequest, id: string): Promise<store.ModelRow> {
+  const { projectId } = request.caller;
+  return inTransaction(deps.pool, async tx => {
+    const deleted = await store.markModelDeleted(tx, projectId, id);
+    if (!deleted) throw noSuchModel(id);
+    const actor = actorOf(request);
+    await appendAuditLog(tx, { type: 'resource.deleted', actor, projectId, resourceId: id });
+    return deleted;
+  });
 }
 
 async function removeObjects(deps: Deps, model: store.ModelRow): Promise<void> {

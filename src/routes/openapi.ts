@@ -13,8 +13,12 @@ const tags = [
   { name: 'Chat', description: 'Chat with a model.' },
   { name: 'Completions', description: 'Continue a text.' },
   { name: 'Webhooks', description: 'Where events are sent.' },
+  { name: 'Administration', description: 'Projects, keys, usage and limits; needs an admin key.' },
   { name: 'Health', description: 'Whether the service is up; no key is needed.' },
 ];
+
+/** What all routes of the administration have in common. */
+export const administration = { tags: ['Administration'], security: [{ AdminApiKey: [] }] };
 
 export function openapi(version: string) {
   return {
@@ -34,6 +38,11 @@ export function openapi(version: string) {
           type: 'http' as const,
           scheme: 'bearer',
           description: 'An API key, as `Authorization: Bearer sk-...`.',
+        },
+        AdminApiKey: {
+          type: 'http' as const,
+          scheme: 'bearer',
+          description: 'An admin key, as `Authorization: Bearer sk-admin-...`.',
         },
       },
     },

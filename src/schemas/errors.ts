@@ -27,7 +27,7 @@ const answers = {
     example: { message: 'Incorrect API key provided: sk-ann***4abc.', param: null, code: 'invalid_api_key' },
   },
   403: {
-    description: 'This may not be done with it.',
+    description: 'This may not be done, or not with this key.',
     example: { message: 'Base models cannot be deleted.', param: 'model', code: 'permission_denied' },
   },
   404: {
@@ -64,9 +64,9 @@ const answers = {
   },
 } as const;
 
-/** Responses of a route for its errors. 401 and 500 are always among them. */
+/** Responses of a route for its errors. 401, 403 and 500 are always among them. */
 export function errorResponses(...statuses: (keyof typeof answers)[]) {
-  const wanted = [...new Set([401, 500, ...statuses] as const)].sort();
+  const wanted = [...new Set([401, 403, 500, ...statuses] as const)].sort();
   return Object.fromEntries(wanted.map(status => [status, describeError(status)]));
 }
 

@@ -1,6 +1,14 @@
 // The schemas that have a name of their own in the OpenAPI document.
 import type { TSchema } from 'typebox';
 import {
+  AdminApiKey,
+  AdminApiKeyCreateResponse,
+  AdminApiKeyDeleteResponse,
+  AdminApiKeyListResponse,
+  CreateAdminApiKeyRequest,
+} from './admin-keys.ts';
+import { AuditLog, ListAuditLogsResponse } from './audit-logs.ts';
+import {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionMessage,
@@ -25,6 +33,23 @@ import {
 import { FineTuningJobMetrics, ListFineTuningJobMetricsResponse } from './metrics.ts';
 import { DeleteModelResponse, ListModelsResponse, Model } from './models.ts';
 import {
+  ProjectApiKey,
+  ProjectApiKeyDeleteResponse,
+  ProjectApiKeyListResponse,
+  UpdateProjectApiKeyRequest,
+} from './project-keys.ts';
+import { CreateProjectRequest, ModifyProjectRequest, Project, ProjectListResponse } from './projects.ts';
+import {
+  CreateProjectServiceAccountRequest,
+  CreateServiceAccountApiKeyRequest,
+  ProjectServiceAccount,
+  ProjectServiceAccountApiKey,
+  ProjectServiceAccountCreateResponse,
+  ProjectServiceAccountDeleteResponse,
+  ProjectServiceAccountListResponse,
+  UpdateProjectServiceAccountRequest,
+} from './service-accounts.ts';
+import {
   AddUploadPartRequest,
   CompleteUploadRequest,
   CreateUploadRequest,
@@ -47,6 +72,29 @@ import {
 } from './webhooks.ts';
 
 export const sharedSchemas: readonly TSchema[] = [
+  Project,
+  CreateProjectRequest,
+  ModifyProjectRequest,
+  ProjectListResponse,
+  ProjectApiKey,
+  UpdateProjectApiKeyRequest,
+  ProjectApiKeyListResponse,
+  ProjectApiKeyDeleteResponse,
+  ProjectServiceAccount,
+  ProjectServiceAccountApiKey,
+  ProjectServiceAccountCreateResponse,
+  CreateProjectServiceAccountRequest,
+  UpdateProjectServiceAccountRequest,
+  CreateServiceAccountApiKeyRequest,
+  ProjectServiceAccountListResponse,
+  ProjectServiceAccountDeleteResponse,
+  AdminApiKey,
+  AdminApiKeyCreateResponse,
+  CreateAdminApiKeyRequest,
+  AdminApiKeyListResponse,
+  AdminApiKeyDeleteResponse,
+  AuditLog,
+  ListAuditLogsResponse,
   ErrorResponse,
   OpenAIFile,
   CreateFileRequest,

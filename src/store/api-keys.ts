@@ -1,13 +1,17 @@
-// API keys: stored as sha256 only, each belongs to a project. SQL only.
+// API keys: stored as sha256 only, each belongs to a project, some to a service account of it. SQL only.
 import { createHash } from 'node:crypto';
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
+import { type Page, type PageRequest, toPage } from './pages.ts';
 
 /** Who asks. */
 export interface Caller {
   keyId: string;
   projectId: string;
   organizationId: string;
+  serviceAccountId: string | null;
+  /** What the key may; empty: everything. */
+  scopes: string[];
 }
 
 /** Keys are long random texts, so a plain hash is enough and the lookup by hash needs no constant-time comparison. */
@@ -15,22 +19,72 @@ export function hashKey(key: string): Buffer {
   return createHash('sha256').update(key).digest();
 }
 
-/** Returns false when this key is there already. */
-export async function insertApiKey(
-  db: Queryable,
-  key: { projectId: string; name: string; secret: string },
-): Promise<boolean> {
-  const { rowCount } = await db.query(
-    `insert into api_keys (id, project_id, name, hash, hint) values ($1, $2, $3, $4, $5) on conflict (hash) do nothing`,
+/** What is shown of a key later: its prefix and its end. */
+export function hintOf(secret: string): string {
+  const prefix = /^sk-(admin-|svcacct-)?/.exec(secret)?.[0] ?? secret.slice(0, 3);
+  return `${prefix}...${secret.slice(-4)}`;
+}
+
+export interface NewApiKey {
+  projectId: string;
+  name: string;
+  secret: string;
+  serviceAccountId?: string | null;
+  scopes?: string[];
+  expiresInSeconds?: number | null;
+}
+
+export interface ApiKey {
+  id: string;
+  projectId: string;
+  name: string;
+  hint: string;
+  createdAt: Date;
+  lastUsedAt: Date | null;
+  expiresAt: Date | null;
+  scopes: string[];
+  /** Null: made at the command line. */
+  serviceAccount: { id: string; name: string; role: string; createdAt: Date } | null;
+}
+
+interface ApiKeyRow extends Omit<ApiKey, 'serviceAccount'> {
+  accountId: string | null;
+  accountName: string;
+  accountRole: string;
+  accountCreatedAt: Date;
+}
+
+const columns = `api_keys.id, api_keys.project_id as "projectId", api_keys.name, api_keys.hint,
+  api_keys.created_at as "createdAt", api_keys.last_used_at as "lastUsedAt", api_keys.expires_at as "expiresAt",
+  api_keys.scopes, accounts.id as "accountId", accounts.name as "accountName", accounts.role as "accountRole",
+  accounts.created_at as "accountCreatedAt"`;
+const joined = 'left join service_accounts accounts on accounts.id = api_keys.service_account_id';
+
+function toApiKey({ accountId, accountName, accountRole, accountCreatedAt, ...key }: ApiKeyRow): ApiKey {
+  const account = { name: accountName, role: accountRole, createdAt: accountCreatedAt };
+  return { ...key, serviceAccount: accountId === null ? null : { id: accountId, ...account } };
+}
+
+/** Null when this key is there already. */
+export async function insertApiKey(db: Queryable, key: NewApiKey): Promise<ApiKey | null> {
+  const { rows } = await db.query<ApiKeyRow>(
+    `with api_keys as (
+       insert into api_keys (id, project_id, name, hash, hint, service_account_id, scopes, expires_at)
+       values ($1, $2, $3, $4, $5, $6, $7, date_trunc('second', now()) + make_interval(secs => $8))
+       on conflict (hash) do nothing returning *)
+     select ${columns} from api_keys ${joined}`,
     [
       newId('apiKey'),
       key.projectId,
       key.name,
       hashKey(key.secret),
-      `${key.secret.slice(0, 3)}...${key.secret.slice(-4)}`,
+      hintOf(key.secret),
+      key.serviceAccountId ?? null,
+      key.scopes ?? [],
+      key.expiresInSeconds ?? null,
     ],
   );
-  return rowCount === 1;
+  return rows[0] ? toApiKey(rows[0]) : null;
 }
 
 export async function hasApiKeys(db: Queryable): Promise<boolean> {
@@ -38,13 +92,17 @@ export async function hasApiKeys(db: Queryable): Promise<boolean> {
   return rowCount === 1;
 }
 
-/** The holder of a key; null for one that is unknown or revoked. Notes its use, at most once a minute. */
+/**
+ * The holder of a key; null for one that is unknown, revoked, expired, or of an archived project. Asked for every request,
+ * so that a revocation holds at once. Notes the key's use, at most once a minute.
+ */
 export async function findCaller(db: Queryable, secret: string): Promise<Caller | null> {
   const { rows } = await db.query<Caller & { stale: boolean }>(
     `select api_keys.id as "keyId", project_id as "projectId", organization_id as "organizationId",
+       service_account_id as "serviceAccountId", scopes,
        coalesce(last_used_at < now() - interval '1 minute', true) as stale
      from api_keys join projects on projects.id = project_id
-     where hash = $1 and revoked_at is null`,
+     where hash = $1 and revoked_at is null and (expires_at is null or expires_at > now()) and archived_at is null`,
     [hashKey(secret)],
   );
   const found = rows[0];
@@ -54,31 +112,69 @@ export async function findCaller(db: Queryable, secret: string): Promise<Caller 
   return caller;
 }
 
-/** False when there is no such key, or it was revoked before. */
-export async function revokeApiKey(db: Queryable, id: string): Promise<boolean> {
-  const { rowCount } = await db.query(
-    'update api_keys set revoked_at = now() where id = $1 and revoked_at is null',
+const alive = `api_keys.revoked_at is null`;
+
+export async function findApiKey(db: Queryable, projectId: string, id: string): Promise<ApiKey | null> {
+  const { rows } = await db.query<ApiKeyRow>(
+    `select ${columns} from api_keys ${joined} where api_keys.id = $1 and api_keys.project_id = $2 and ${alive}`,
+    [id, projectId],
+  );
+  return rows[0] ? toApiKey(rows[0]) : null;
+}
+
+/** Of one project, oldest first; those that have expired too. A page after a key that is not there is empty. */
+export async function listProjectKeys(
+  db: Queryable,
+  { projectId, after, limit }: PageRequest & { projectId: string },
+): Promise<Page<ApiKey>> {
+  const { rows } = await db.query<ApiKeyRow>(
+    `select ${columns} from api_keys ${joined}
+     where api_keys.project_id = $1 and ${alive}
+       and ($2::text is null or (api_keys.created_at, api_keys.id) > (select created_at, id from api_keys where id = $2))
+     order by api_keys.created_at, api_keys.id limit $3`,
+    [projectId, after ?? null, limit + 1],
+  );
+  return toPage(rows.map(toApiKey), limit);
+}
+
+/** What is left out stays. Null when there is no such key, or it has expired. */
+export async function updateApiKey(
+  db: Queryable,
+  key: {
+    projectId: string;
+    id: string;
+    scopes?: string[] | undefined;
+    expiresInSeconds?: number | undefined;
+  },
+): Promise<ApiKey | null> {
+  const { rows } = await db.query<ApiKeyRow>(
+    `with api_keys as (
+       update api_keys set scopes = coalesce($3, scopes),
+         expires_at = coalesce(date_trunc('second', now()) + make_interval(secs => $4), expires_at)
+       where id = $1 and project_id = $2 and revoked_at is null and (expires_at is null or expires_at > now())
+       returning *)
+     select ${columns} from api_keys ${joined}`,
+    [key.id, key.projectId, key.scopes ?? null, key.expiresInSeconds ?? null],
+  );
+  return rows[0] ? toApiKey(rows[0]) : null;
+}
+
+/** Returns the project whose key it was; null when there is no such key, or it was revoked before. */
+export async function revokeApiKey(db: Queryable, id: string): Promise<string | null> {
+  const { rows } = await db.query<{ projectId: string }>(
+    `update api_keys set revoked_at = now() where id = $1 and revoked_at is null returning project_id as "projectId"`,
     [id],
   );
-  return rowCount === 1;
+  return rows[0]?.projectId ?? null;
 }
 
-export interface ApiKey {
-  id: string;
-  name: string;
-  project: string;
-  hint: string;
-  createdAt: Date;
-  lastUsedAt: Date | null;
-}
-
-/** Those that work, oldest first. */
-export async function listApiKeys(db: Queryable): Promise<ApiKey[]> {
-  const { rows } = await db.query<ApiKey>(
-    `select api_keys.id, api_keys.name, projects.name as project, hint, api_keys.created_at as "createdAt",
-       last_used_at as "lastUsedAt"
-     from api_keys join projects on projects.id = project_id
-     where revoked_at is null order by api_keys.created_at, api_keys.id`,
+/** Of all projects, those that work, oldest first, each with the name of its project. */
+export async function listApiKeys(db: Queryable): Promise<(ApiKey & { project: string })[]> {
+  const { rows } = await db.query<ApiKeyRow & { project: string }>(
+    `select ${columns}, projects.name as project
+     from api_keys ${joined} join projects on projects.id = api_keys.project_id
+     where ${alive} and (api_keys.expires_at is null or api_keys.expires_at > now()) and archived_at is null
+     order by api_keys.created_at, api_keys.id`,
   );
-  return rows;
+  return rows.map(({ project, ...key }) => ({ ...toApiKey(key), project }));
 }

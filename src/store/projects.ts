@@ -1,34 +1,73 @@
-// Projects: whom files, jobs and models belong to. SQL only.
+// Projects: whom files, jobs and models belong to. They are archived, never removed. SQL only.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
+import { type Page, type PageRequest, toPage } from './pages.ts';
 
 export interface Project {
   id: string;
   name: string;
   organizationId: string;
+  createdAt: Date;
+  archivedAt: Date | null;
 }
 
-const DEFAULT = { id: 'proj_default', name: 'default', organizationId: 'org-anneal' };
+/** An installation is one organization. */
+export const ORGANIZATION_ID = 'org-anneal';
+export const DEFAULT_PROJECT_ID = 'proj_default';
 
-const columns = `id, name, organization_id as "organizationId"`;
+const columns = `id, name, organization_id as "organizationId", created_at as "createdAt", archived_at as "archivedAt"`;
 
 /** The project that the first key belongs to; made when it is not there. */
 export async function ensureDefaultProject(db: Queryable): Promise<Project> {
   await db.query(
-    'insert into projects (id, name, organization_id) values ($1, $2, $3) on conflict (id) do nothing',
-    [DEFAULT.id, DEFAULT.name, DEFAULT.organizationId],
+    `insert into projects (id, name, organization_id) values ($1, 'default', $2) on conflict (id) do nothing`,
+    [DEFAULT_PROJECT_ID, ORGANIZATION_ID],
   );
-  const { rows } = await db.query<Project>(`select ${columns} from projects where id = $1`, [DEFAULT.id]);
+  return (await findProject(db, DEFAULT_PROJECT_ID))!;
+}
+
+export async function insertProject(db: Queryable, { name }: { name: string }): Promise<Project> {
+  const { rows } = await db.query<Project>(
+    `insert into projects (id, name, organization_id) values ($1, $2, $3) returning ${columns}`,
+    [newId('project'), name, ORGANIZATION_ID],
+  );
   return rows[0]!;
 }
 
-export async function insertProject(
+export async function findProject(db: Queryable, id: string): Promise<Project | null> {
+  const { rows } = await db.query<Project>(`select ${columns} from projects where id = $1`, [id]);
+  return rows[0] ?? null;
+}
+
+/** Oldest first. A page after a project that is not there is empty. */
+export async function listProjects(
   db: Queryable,
-  project: { name: string; organizationId?: string },
-): Promise<Project> {
+  { after, limit, includeArchived }: PageRequest & { includeArchived: boolean },
+): Promise<Page<Project>> {
   const { rows } = await db.query<Project>(
-    `insert into projects (id, name, organization_id) values ($1, $2, $3) returning ${columns}`,
-    [newId('project'), project.name, project.organizationId ?? newId('organization')],
+    `select ${columns} from projects
+     where ($1 or archived_at is null)
+       and ($2::text is null or (created_at, id) > (select created_at, id from projects where id = $2))
+     order by created_at, id limit $3`,
+    [includeArchived, after ?? null, limit + 1],
   );
-  return rows[0]!;
+  return toPage(rows, limit);
+}
+
+/** Null when there is no such project, or it is archived. */
+export async function renameProject(db: Queryable, id: string, name: string): Promise<Project | null> {
+  const { rows } = await db.query<Project>(
+    `update projects set name = $2 where id = $1 and archived_at is null returning ${columns}`,
+    [id, name],
+  );
+  return rows[0] ?? null;
+}
+
+/** Null when there is no such project, or it was archived before. */
+export async function archiveProject(db: Queryable, id: string): Promise<Project | null> {
+  const { rows } = await db.query<Project>(
+    `update projects set archived_at = now() where id = $1 and archived_at is null returning ${columns}`,
+    [id],
+  );
+  return rows[0] ?? null;
 }

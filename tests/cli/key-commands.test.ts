@@ -2,7 +2,9 @@ import { Command } from 'commander';
 import { afterEach, expect, test, vi } from 'vitest';
 import { addKeyCommands } from '../../src/cli/key-commands.ts';
 import { readConfig } from '../../src/config.ts';
+import { findAdminCaller } from '../../src/store/admin-keys.ts';
 import { findCaller } from '../../src/store/api-keys.ts';
+import { listAuditLogs } from '../../src/store/audit-logs.ts';
 import { useDatabase } from '../support/postgres.ts';
 
 const database = useDatabase();
@@ -43,4 +45,31 @@ test('--project makes a project of its own', async () => {
   for (const name of ['a', 'b'])
     callers.push(await findCaller(database.pool, (await anneal('create', '--project', name)).trim()));
   expect(new Set(callers.map(caller => caller!.projectId)).size).toBe(2);
+});
+
+test('--admin makes a key for the administration, which is listed and revoked like the others', async () => {
+  const secret = (await anneal('create', '--admin', '--name', 'billing')).trim();
+  expect(secret).toMatch(/^sk-admin-/);
+  const id = await findAdminCaller(database.pool, secret);
+  expect(await findCaller(database.pool, secret)).toBeNull();
+  expect(await anneal('list')).toMatch(/billing +administration/);
+  await anneal('revoke', id!);
+  expect(await findAdminCaller(database.pool, secret)).toBeNull();
+  await expect(anneal('create', '--admin', '--scopes', 'api.all.read')).rejects.toThrow(/no scopes/);
+});
+
+test('a key may be restricted, and end by itself', async () => {
+  const restrictions = ['--scopes', 'api.files.read, api.model.request', '--expires-in-days', '2'];
+  const caller = await findCaller(database.pool, (await anneal('create', ...restrictions)).trim());
+  expect(caller!.scopes).toEqual(['api.files.read', 'api.model.request']);
+  const { rows } = await database.pool.query(
+    "select expires_at > now() + interval '47 hours' as late, expires_at < now() + interval '48 hours' as soon from api_keys where id = $1",
+    [caller!.keyId],
+  );
+  expect(rows[0]).toEqual({ late: true, soon: true });
+});
+
+test('what is done here stands in the audit log', async () => {
+  const { rows } = await listAuditLogs(database.pool, { limit: 1 });
+  expect(rows[0]).toMatchObject({ type: 'api_key.created', actor: { type: 'session', id: null } });
 });

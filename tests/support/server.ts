@@ -14,6 +14,7 @@ import type { Deps } from '../../src/deps.ts';
 import { newSecretKey } from '../../src/ids.ts';
 import { openQueue } from '../../src/queue/queue.ts';
 import { openModelCache } from '../../src/serving/model-cache.ts';
+import { insertAdminKey } from '../../src/store/admin-keys.ts';
 import { insertApiKey } from '../../src/store/api-keys.ts';
 import { EVENTS_CHANNEL } from '../../src/store/events.ts';
 import { upsertBaseModel } from '../../src/store/models.ts';
@@ -36,6 +37,9 @@ export interface TestServer {
   client: OpenAI;
   /** The same for a project of its own. */
   otherClient: OpenAI;
+  adminKey: string;
+  /** For the administration of both. */
+  admin: OpenAI['admin']['organization'];
 }
 
 export interface TestServerOptions {
@@ -84,8 +88,10 @@ export async function startServer(
   const other = await insertProject(database.pool, { name: 'other' });
   await upsertBaseModel(database.pool, { id: BASE_MODEL, architecture: 'llama', ownedBy: 'test', files: [] });
   const [key, otherKey] = await Promise.all([project.id, other.id].map(id => createKey(real, id)));
-  const clientOf = (apiKey: string) =>
-    new OpenAI({ apiKey, baseURL: `${url}/v1`, fetch: fetchWithContract(app), maxRetries: 0 });
+  const adminKey = newSecretKey('admin');
+  await insertAdminKey(database.pool, { name: 'test', secret: adminKey });
+  const common = { baseURL: `${url}/v1`, fetch: fetchWithContract(app), maxRetries: 0 };
+  const clientOf = (apiKey: string) => new OpenAI({ ...common, apiKey });
 
   return {
     app,
@@ -96,6 +102,8 @@ export async function startServer(
     key: key!,
     client: clientOf(key!),
     otherClient: clientOf(otherKey!),
+    adminKey,
+    admin: new OpenAI({ ...common, adminAPIKey: adminKey }).admin.organization,
     async close() {
       await app.close();
       await events.close();

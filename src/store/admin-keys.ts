@@ -1,0 +1,74 @@
+// Admin keys: for the administration of all projects, for nothing within one. Stored as sha256 only. SQL only.
+import { newId } from '../ids.ts';
+import { hashKey, hintOf } from './api-keys.ts';
+import type { Queryable } from './database.ts';
+import { type Page, type PageRequest, toPage } from './pages.ts';
+
+export interface AdminKey {
+  id: string;
+  name: string;
+  hint: string;
+  createdAt: Date;
+  lastUsedAt: Date | null;
+  expiresAt: Date | null;
+}
+
+const columns = `id, name, hint, created_at as "createdAt", last_used_at as "lastUsedAt", expires_at as "expiresAt"`;
+
+/** Null when this key is there already. */
+export async function insertAdminKey(
+  db: Queryable,
+  key: { name: string; secret: string; expiresInSeconds?: number | null },
+): Promise<AdminKey | null> {
+  const { rows } = await db.query<AdminKey>(
+    `insert into admin_keys (id, name, hash, hint, expires_at)
+     values ($1, $2, $3, $4, date_trunc('second', now()) + make_interval(secs => $5))
+     on conflict (hash) do nothing returning ${columns}`,
+    [newId('apiKey'), key.name, hashKey(key.secret), hintOf(key.secret), key.expiresInSeconds ?? null],
+  );
+  return rows[0] ?? null;
+}
+
+/** The id of a key; null for one that is unknown, revoked or expired. Notes its use, at most once a minute. */
+export async function findAdminCaller(db: Queryable, secret: string): Promise<string | null> {
+  const { rows } = await db.query<{ id: string; stale: boolean }>(
+    `select id, coalesce(last_used_at < now() - interval '1 minute', true) as stale from admin_keys
+     where hash = $1 and revoked_at is null and (expires_at is null or expires_at > now())`,
+    [hashKey(secret)],
+  );
+  const found = rows[0];
+  if (found?.stale) await db.query('update admin_keys set last_used_at = now() where id = $1', [found.id]);
+  return found?.id ?? null;
+}
+
+export async function findAdminKey(db: Queryable, id: string): Promise<AdminKey | null> {
+  const { rows } = await db.query<AdminKey>(
+    `select ${columns} from admin_keys where id = $1 and revoked_at is null`,
+    [id],
+  );
+  return rows[0] ?? null;
+}
+
+/** By time of creation; those that have expired too. A page after a key that is not there is empty. */
+export async function listAdminKeys(
+  db: Queryable,
+  { after, limit, order }: PageRequest & { order: 'asc' | 'desc' },
+): Promise<Page<AdminKey>> {
+  const { rows } = await db.query<AdminKey>(
+    `select ${columns} from admin_keys
+     where revoked_at is null and ($1::text is null
+       or (created_at, id) ${order === 'asc' ? '>' : '<'} (select created_at, id from admin_keys where id = $1))
+     order by created_at ${order}, id ${order} limit $2`,
+    [after ?? null, limit + 1],
+  );
+  return toPage(rows, limit);
+}
+
+/** False when there is no such key, or it was revoked before. */
+export async function revokeAdminKey(db: Queryable, id: string): Promise<boolean> {
+  const { rowCount } = await db.query(
+    'update admin_keys set revoked_at = now() where id = $1 and revoked_at is null',
+    [id],
+  );
+  return rowCount === 1;
+}
