@@ -1,0 +1,226 @@
+// Reads tool calls out of an answer while it is written: which text is words and which is a call, its name and its arguments.
+// It decides nothing about what may be written.
+import type { ToolForm } from './tool-forms.ts';
+
+/** A further part of a call. `name` comes once, with the first part. */
+export interface CallPart {
+  index: number;
+  name: string | null;
+  arguments: string;
+}
+
+export interface CallReader {
+  push(text: string): CallReading;
+  /** What was held back, once no more text comes. */
+  end(): CallReading;
+  /** Calls that are complete. */
+  readonly complete: number;
+  /** Calls that have begun. */
+  readonly calls: number;
+}
+
+export interface CallReading {
+  text: string;
+  parts: CallPart[];
+}
+
+/** Says that what follows is calls, where the model leaves its JSON without a mark. */
+const PYTHON_TAG = '<|python_tag|>';
+
+/** `names`: of the tools there are. What names none of them is words. */
+export function createCallReader(form: ToolForm, names: ReadonlySet<string>): CallReader {
+  let held = ''; // text that may still turn out to be words
+  let inCalls = false;
+  let begun = false; // words have been let go
+  let calls = 0;
+  let complete = 0;
+  let object: ObjectReader | null = null;
+
+  const words = (reading: CallReading, text: string): void => {
+    if (text !== '') begun = true;
+    reading.text += text;
+  };
+  /** Words up to where calls begin, as far as that is certain. */
+  const readWords = (reading: CallReading): boolean => {
+    const at = findCalls(held, form, begun);
+    if (at.found) {
+      const end = held.slice(0, at.index).trimEnd().length;
+      words(reading, held.slice(0, end));
+      held = held.slice(end);
+      inCalls = true;
+      return true;
+    }
+    words(reading, held.slice(0, at.index));
+    held = held.slice(at.index);
+    return false;
+  };
+  const nextObject = (): ObjectReader | null => {
+    const brace = held.indexOf('{');
+    if (object || brace < 0) return object;
+    object = createObjectReader(form, form.keys ? null : nameBefore(held.slice(0, brace), form));
+    return object;
+  };
+  /** What has turned out to be no call is words, where no call came before it. */
+  const giveUp = (reading: CallReading): void => {
+    if (calls === 0) words(reading, held);
+    held = '';
+    object = null;
+    inCalls = calls > 0;
+  };
+  /** One object further; true when it has ended and another may follow. */
+  const readObject = (reading: CallReading, reader: ObjectReader): boolean => {
+    const text = held.slice(held.indexOf('{'));
+    const { name, fresh, length } = reader.read(text);
+    const isCall = name !== null && names.has(name);
+    if (length !== null && !isCall && calls === 0) {
+      giveUp(reading);
+      return false;
+    }
+    if (isCall && !reader.told && (reader.hasArguments || length !== null)) {
+      reader.told = true;
+      calls += 1;
+      reading.parts.push({ index: calls - 1, name, arguments: reader.hasArguments ? fresh : '{}' });
+    } else if (reader.told && fresh !== '') {
+      reading.parts.push({ index: calls - 1, name: null, arguments: fresh });
+    }
+    if (length === null) return false;
+    if (reader.told) complete += 1;
+    held = text.slice(length);
+    object = null;
+    return true;
+  };
+  return {
+    get complete() {
+      return complete;
+    },
+    get calls() {
+      return calls;
+    },
+    push(text) {
+      const reading: CallReading = { text: '', parts: [] };
+      held += text;
+      if (!inCalls && !readWords(reading)) return reading;
+      for (let next = nextObject(); next && readObject(reading, next); next = nextObject());
+      return reading;
+    },
+    end() {
+      const reading: CallReading = { text: '', parts: [] };
+      giveUp(reading);
+      return reading;
+    },
+  };
+}
+
+/** Where calls begin, or how much is certain to be words. */
+function findCalls(text: string, { trigger }: ToolForm, begun: boolean): { found: boolean; index: number } {
+  if (trigger === null) {
+    const start = text.trimStart();
+    const index = text.length - start.length;
+    if (begun) return { found: false, index: text.length };
+    if (start.startsWith('{') || start.startsWith(PYTHON_TAG)) return { found: true, index };
+    return { found: false, index: PYTHON_TAG.startsWith(start) ? 0 : text.length };
+  }
+  const index = text.indexOf(trigger);
+  if (index >= 0) return { found: true, index };
+  let certain = text.length;
+  for (
+    let length = Math.min(trigger.length - 1, text.length);
+    length > 0 && certain === text.length;
+    length--
+  )
+    if (text.endsWith(trigger.slice(0, length))) certain = text.length - length;
+  // Space before a call is the form's, not the answer's.
+  return { found: false, index: text.slice(0, certain).trimEnd().length };
+}
+
+/** `[TOOL_CALLS]get_weather[ARGS]` -> get_weather */
+function nameBefore(text: string, { open, separator }: ToolForm): string {
+  const start = text.lastIndexOf(open) + open.length;
+  const end = text.lastIndexOf(separator.trimEnd());
+  return text.slice(start, end < start ? undefined : end).trim();
+}
+
+interface ObjectReader {
+  /** Whether the call has been told of. */
+  told: boolean;
+  readonly hasArguments: boolean;
+  /** `text`: the object so far, from its brace. `fresh`: arguments that were not there before; `length`: of the whole object, once it ends. */
+  read(text: string): { name: string | null; fresh: string; length: number | null };
+}
+
+/** Reads one object, character by character, and remembers where it is. */
+function createObjectReader({ keys }: ToolForm, givenName: string | null): ObjectReader {
+  let position = 0;
+  let depth = 0;
+  let quote = -1; // where the string begins that the position is in
+  let escaped = false;
+  let key: string | null = null;
+  let awaitsKey = true;
+  let name = givenName;
+  let from = -1;
+  let to = -1;
+  let given = -1; // up to where arguments have been given out
+  let written: string | null = null; // arguments given as a string that holds JSON
+
+  const endString = (value: string): void => {
+    if (depth !== 1 || keys === null) return;
+    if (awaitsKey) key = value;
+    else if (key === keys.name) name = value;
+    else if (key === keys.arguments) written = value;
+  };
+  const open = (): void => {
+    depth += 1;
+    const isArguments = keys === null ? depth === 1 : depth === 2 && key === keys.arguments && !awaitsKey;
+    if (isArguments && from < 0) from = position;
+  };
+  const close = (): void => {
+    depth -= 1;
+    if (from >= 0 && to < 0 && depth === (keys === null ? 0 : 1)) to = position + 1;
+  };
+  const step = (text: string): void => {
+    const character = text[position]!;
+    if (quote >= 0) {
+      if (escaped) escaped = false;
+      else if (character === '\\') escaped = true;
+      else if (character === '"') {
+        endString(parseString(text.slice(quote, position + 1)));
+        quote = -1;
+      }
+    } else if (character === '"') quote = position;
+    else if (character === '{' || character === '[') open();
+    else if (character === '}' || character === ']') close();
+    else if (depth === 1 && character === ':') awaitsKey = false;
+    else if (depth === 1 && character === ',') awaitsKey = true;
+  };
+  return {
+    told: false,
+    get hasArguments() {
+      return from >= 0 || written !== null;
+    },
+    read(text) {
+      let length: number | null = null;
+      for (; position < text.length && length === null; position++) {
+        step(text);
+        if (depth === 0) length = position + 1;
+      }
+      if (written !== null) {
+        const fresh = given < 0 ? written : '';
+        given = 0;
+        return { name, fresh, length };
+      }
+      if (from < 0 || name === null) return { name, fresh: '', length };
+      const start = Math.max(given, from);
+      const end = to < 0 ? position : to;
+      given = Math.max(start, end);
+      return { name, fresh: text.slice(start, end), length };
+    },
+  };
+}
+
+function parseString(text: string): string {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text.slice(1, -1);
+  }
+}

@@ -1,0 +1,159 @@
+// How models write tool calls: a table of the forms of known families, told apart by what a model's chat template says.
+// It reads and writes nothing itself: tool-calls.ts reads, answer-grammar.ts writes.
+
+/** Call by call: `start call between call end`, where a call is `open {"name": ..., "arguments": {...}} close`. */
+export interface ToolForm {
+  readonly family: string;
+  /** What only templates of this family hold. */
+  readonly template: RegExp;
+  /** Text that calls begin with, wherever it comes; null: an answer that begins with `{` is a call. */
+  readonly trigger: string | null;
+  readonly start: string;
+  readonly open: string;
+  readonly close: string;
+  readonly between: string;
+  readonly end: string;
+  /** Keys of the object of a call; null: the name stands before `separator` and the arguments, which are the object. */
+  readonly keys: { name: string; arguments: string } | null;
+  readonly separator: string;
+  /** A key before the name whose value is the number of the call. */
+  readonly numberKey: string | null;
+  /** Templates of some families take ids of this length only. */
+  readonly idLength: number | null;
+}
+
+const NAME_ARGUMENTS = { name: 'name', arguments: 'arguments' };
+const TOOL_NAME_PARAMETERS = { name: 'tool_name', arguments: 'parameters' };
+
+const plain = {
+  start: '',
+  open: '',
+  close: '',
+  between: '',
+  end: '',
+  separator: '',
+  numberKey: null,
+  idLength: null,
+};
+
+/** The first whose template fits. */
+const forms: readonly ToolForm[] = [
+  {
+    ...plain,
+    family: 'deepseek',
+    template: /<｜tool▁calls▁begin｜>/,
+    trigger: '<｜tool▁calls▁begin｜>',
+    start: '<｜tool▁calls▁begin｜>',
+    open: '<｜tool▁call▁begin｜>function<｜tool▁sep｜>',
+    separator: '\n```json\n',
+    close: '\n```<｜tool▁call▁end｜>',
+    between: '\n',
+    end: '<｜tool▁calls▁end｜>',
+    keys: null,
+  },
+  {
+    ...plain,
+    family: 'command-r7b',
+    template: /<\|START_ACTION\|>/,
+    trigger: '<|START_ACTION|>',
+    start: '<|START_ACTION|>[\n    ',
+    between: ',\n    ',
+    end: '\n]<|END_ACTION|>',
+    keys: TOOL_NAME_PARAMETERS,
+    numberKey: 'tool_call_id',
+  },
+  {
+    ...plain,
+    family: 'command-r',
+    template: /Action:\s*```json/,
+    trigger: 'Action:',
+    start: 'Action: ```json\n[\n    ',
+    between: ',\n    ',
+    end: '\n]```',
+    keys: TOOL_NAME_PARAMETERS,
+  },
+  {
+    ...plain,
+    family: 'mistral-args',
+    template: /\[TOOL_CALLS\][\s\S]*\[ARGS\]/,
+    trigger: '[TOOL_CALLS]',
+    open: '[TOOL_CALLS]',
+    separator: '[ARGS]',
+    keys: null,
+    idLength: 9,
+  },
+  {
+    ...plain,
+    family: 'mistral',
+    template: /\[TOOL_CALLS\]/,
+    trigger: '[TOOL_CALLS]',
+    start: '[TOOL_CALLS] [',
+    between: ', ',
+    end: ']',
+    keys: NAME_ARGUMENTS,
+    idLength: 9,
+  },
+  {
+    ...plain,
+    family: 'phi-4-mini',
+    template: /<\|\/tool_call\|>/,
+    trigger: '<|tool_call|>',
+    start: '<|tool_call|>[',
+    between: ', ',
+    end: ']<|/tool_call|>',
+    keys: NAME_ARGUMENTS,
+  },
+  {
+    ...plain,
+    family: 'granite',
+    template: /<\|tool_call\|>/,
+    trigger: '<|tool_call|>',
+    start: '<|tool_call|>[',
+    between: ', ',
+    end: ']',
+    keys: NAME_ARGUMENTS,
+  },
+  {
+    ...plain,
+    family: 'hermes',
+    // Qwen3-Coder's `<function=` within it is another form.
+    template: /<tool_call>(?![\s\S]*<function=)/,
+    trigger: '<tool_call>',
+    open: '<tool_call>\n',
+    close: '\n</tool_call>',
+    between: '\n',
+    keys: NAME_ARGUMENTS,
+  },
+  {
+    ...plain,
+    family: 'llama-3',
+    template: /["']parameters["']\s*:/,
+    trigger: null,
+    between: '; ',
+    keys: { name: 'name', arguments: 'parameters' },
+  },
+];
+
+/** Null for a template that has no place for tools, or writes calls in a form that is not known. */
+export function findToolForm(templates: readonly string[]): ToolForm | null {
+  const withTools = templates.filter(template => /\btools\b/.test(template));
+  return forms.find(form => withTools.some(template => form.template.test(template))) ?? null;
+}
+
+/** Texts of a form that a tokenizer may have as tokens of their own. */
+export const CONTROL_TEXTS: readonly string[] = [
+  '<｜tool▁calls▁begin｜>',
+  '<｜tool▁call▁begin｜>',
+  '<｜tool▁sep｜>',
+  '<｜tool▁call▁end｜>',
+  '<｜tool▁calls▁end｜>',
+  '<|START_ACTION|>',
+  '<|END_ACTION|>',
+  '[TOOL_CALLS]',
+  '[ARGS]',
+  '<|tool_call|>',
+  '<|/tool_call|>',
+  '<tool_call>',
+  '</tool_call>',
+  '<|python_tag|>',
+];
