@@ -159,20 +159,21 @@ export type Taking = Pick<TokenizeFileOptions, 'form' | 'tokenizer' | 'maxLength
 
 /** The example as it is trained on, cut and counted; null when nothing in it is left to learn. */
 export function takeExample(whole: Example, taking: Taking, counts: DatasetCounts): Example | null {
-  const { truncate = truncateSequence } = taking.form;
+  const { truncate = truncateSequence, teaches = hasTrained } = taking.form;
   const sequences = whole.sequences.map(sequence => truncate(sequence, taking.maxLength, taking.tokenizer));
   if (sequences.some((sequence, i) => sequence !== whole.sequences[i])) counts.truncated += 1;
   const example = { ...whole, sequences };
-  const trained = trainedTokensOf(example);
-  if (trained === 0) {
+  if (!teaches(example)) {
     counts.dropped += 1;
     return null;
   }
   counts.count += 1;
   counts.tokens += tokensOf(example);
-  counts.trainedTokens += trained;
+  counts.trainedTokens += trainedTokensOf(example);
   return example;
 }
+
+const hasTrained = (example: Example): boolean => trainedTokensOf(example) > 0;
 
 /** Throws DatasetError when the chat template refuses the line. */
 export function examplesOf(

@@ -27,6 +27,8 @@ export interface ExampleForm {
   readonly generates: boolean;
   /** Of a line that validation has accepted. Throws TemplateError when the chat template refuses it. */
   examples(line: unknown, tokenizer: Tokenizer): Example[];
+  /** Whether an example that was cut still teaches what it is there for; absent: when a token of it counts. */
+  teaches?(example: Example): boolean;
   /** What a line has the model answer, in words; null where it has no words. */
   answer(line: unknown): string | null;
   /** A sequence of at most `maxLength` tokens; absent: the tokens after those are left out. */

@@ -36,6 +36,8 @@ export interface EvaluationRequest {
   validationFile: string;
   /** 100 where absent. */
   maxExamples?: number;
+  /** What a line of the file asks and answers; the line itself where absent. */
+  readLine?(line: unknown): TrainingLine;
   signal?: AbortSignal;
   /** After every answer; `total` counts both models. */
   onProgress?(done: number, total: number): void;
@@ -120,7 +122,7 @@ function spread(total: number, count: number): number[] {
 
 /** Files are often sorted by their answers: the lines are taken from all over the file. */
 async function readQuestions(
-  { validationFile, maxExamples = MAX_EXAMPLES }: EvaluationRequest,
+  { validationFile, maxExamples = MAX_EXAMPLES, readLine = line => line as TrainingLine }: EvaluationRequest,
   model: Model,
   tokenizer: Tokenizer,
 ): Promise<{ questions: Question[]; lines: number; chosen: number }> {
@@ -131,7 +133,7 @@ async function readQuestions(
   let index = 0;
   for await (const line of readLines(createReadStream(validationFile))) {
     if (chosen.has(index++) && 'text' in line) {
-      const question = toQuestion(JSON.parse(line.text) as TrainingLine, model, tokenizer);
+      const question = toQuestion(readLine(JSON.parse(line.text)), model, tokenizer);
       if (question) questions.push(question);
     }
   }

@@ -1,5 +1,5 @@
 // What one run of a program is fed with besides the parameters: packed rows, and dropout's masks.
-import type { Example } from '../data/example-form.ts';
+import { type Example, tokensOf } from '../data/example-form.ts';
 import { emptyRow, fillRow, type PackedRow } from '../data/pack.ts';
 import type { HostArrays, TensorSpec } from '../engine/program.ts';
 import type { MicroBatchPlan } from './layout.ts';
@@ -25,6 +25,21 @@ export function packTokens({ shape, rows }: MicroBatchPlan, examples: readonly E
       : emptyRow(shape.length);
   });
   return joinRows(packed, shape.length);
+}
+
+/** Where every example of a micro-batch begins, in an array [rows, length]; `place` is its place in the batch. */
+export function startsIn(
+  { shape, rows }: MicroBatchPlan,
+  examples: readonly Example[],
+): { place: number; start: number }[] {
+  return rows.flatMap((places, row) => {
+    let next = row * shape.length;
+    return places.map(place => {
+      const start = next;
+      next += tokensOf(examples[place]!);
+      return { place, start };
+    });
+  });
 }
 
 function joinRows(rows: readonly PackedRow[], length: number): HostArrays {

@@ -94,6 +94,21 @@ export function lossProgram(trained: TrainedModel, shape: MicroBatchShape): Prog
   };
 }
 
+/** What the objective's loss compares with: [rows, length]. */
+export function referenceProgram(trained: TrainedModel, shape: MicroBatchShape): Program {
+  const { inputs, weights } = lossProgram(trained, shape);
+  const names = trained.state.slots.map(({ name }) => name);
+  return {
+    name: `reference-${shape.rows}x${shape.length}`,
+    inputs,
+    weights,
+    run(inputs, frozen) {
+      const forward = forwardOf(trained, take(inputs, PARAMETER, names), inputs, frozen);
+      return { reference: trained.objective.reference!(forward, inputs) };
+    },
+  };
+}
+
 export function gradientProgram(trained: TrainedModel, shape: MicroBatchShape): Program {
   const names = trained.state.slots.map(({ name }) => name);
   return {

@@ -4,7 +4,7 @@ import { type Example, tokensOf } from '../data/example-form.ts';
 import type { Engine, Executable, HostArrays } from '../engine/program.ts';
 import { type CostModel, type MicroBatchPlan, planBatch } from './layout.ts';
 import { measurePeakBytes } from './memory.ts';
-import { dropoutMasks } from './micro-batch.ts';
+import { dropoutMasks, startsIn } from './micro-batch.ts';
 import { type Optimizer, type OptimizerState, openAdamW } from './optimizer.ts';
 import {
   AFTER,
@@ -13,6 +13,7 @@ import {
   lossProgram,
   type MicroBatchShape,
   PARAMETER,
+  referenceProgram,
   type TrainedModel,
 } from './programs.ts';
 import { viewsOf } from './state.ts';
@@ -55,6 +56,8 @@ export interface Trainer {
   ): Promise<StepResult>;
   /** Sums over examples, without training on them. */
   measureLoss(examples: readonly Example[], parameters?: Float32Array): Promise<LossSums>;
+  /** The objective's reference of every example, under these parameters. Examples come in lots that are packed together. */
+  measureReference(lots: Iterable<readonly Example[]>, parameters: Float32Array): Promise<number[]>;
   /** Bytes that a micro-batch of this shape takes at its peak. Its program stays until `keepShapes`. */
   measureMemory(shape: MicroBatchShape): Promise<number>;
   /** Closes the programs of all other shapes. */
@@ -113,6 +116,8 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
   const { objective } = trained;
   const gradientPrograms = openPrograms(engine, shape => gradientProgram(trained, shape));
   const lossPrograms = openPrograms(engine, shape => lossProgram(trained, shape));
+  const cut = (examples: readonly Example[]) =>
+    planBatch(examples.map(tokensOf), options.shapes(), options.costs);
   const optimizer: Optimizer = await openAdamW(engine, trained.state);
   const parameters = viewsOf(state.parameters, trained.state, PARAMETER);
   // Gradient sums go back and forth between two arrays: a program's outputs must not overlap its inputs.
@@ -152,15 +157,31 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
     },
 
     async measureLoss(examples, other) {
-      const plan = planBatch(examples.map(tokensOf), options.shapes(), options.costs);
       const views = other ? viewsOf(other, trained.state, PARAMETER) : parameters;
       let total = NO_LOSS;
-      for (const part of plan) {
+      for (const part of cut(examples)) {
         await between('loss');
         const program = await lossPrograms.get(part.shape);
         total = addSums(total, sumsOf(await program.run({ ...objective.pack(part, examples), ...views })));
       }
       return total;
+    },
+
+    async measureReference(lots, other) {
+      const programs = openPrograms(engine, shape => referenceProgram(trained, shape));
+      const views = viewsOf(other, trained.state, PARAMETER);
+      const all: number[] = [];
+      for (const examples of lots) {
+        const first = all.length;
+        for (const part of cut(examples)) {
+          await between('loss');
+          const program = await programs.get(part.shape);
+          const { reference } = await program.run({ ...objective.pack(part, examples), ...views });
+          for (const { place, start } of startsIn(part, examples)) all[first + place] = reference![start]!;
+        }
+      }
+      await programs.close();
+      return all;
     },
 
     async measureMemory(shape) {

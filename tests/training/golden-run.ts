@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import type { Example } from '../../src/data/example-form.ts';
 import { type EngineName, openEngine } from '../../src/engine/engine.ts';
 import { readAdapter } from '../../src/formats/peft.ts';
-import { openModel } from '../../src/models/registry.ts';
+import { type Model, openModel } from '../../src/models/registry.ts';
 import { generation } from '../../src/training/objectives/generation.ts';
+import type { Objective } from '../../src/training/objectives/objective.ts';
 import type { MicroBatchShape } from '../../src/training/programs.ts';
 import { firstValues, stateLayoutOf, type Tuning } from '../../src/training/trainable.ts';
 import { openTrainer } from '../../src/training/trainer.ts';
@@ -51,9 +52,18 @@ export interface GoldenRun {
   readonly engine: EngineName;
   readonly shapes: readonly MicroBatchShape[];
   readonly dropout?: number;
+  /** Generation where absent. */
+  readonly objective?: (model: Model) => Objective;
 }
 
-export async function openGolden({ model: name, kind, engine: engineName, shapes, dropout = 0 }: GoldenRun) {
+export async function openGolden({
+  model: name,
+  kind,
+  engine: engineName,
+  shapes,
+  dropout = 0,
+  objective: objectiveOf = generation,
+}: GoldenRun) {
   const model = await openModel(golden(name));
   const adapter = await readAdapter(join(golden(name), 'adapter'), model.linearLayers);
   const tuning: Tuning =
@@ -66,7 +76,7 @@ export async function openGolden({ model: name, kind, engine: engineName, shapes
           alpha: adapter.scale * adapter.rank,
           dropout,
         };
-  const objective = generation(model);
+  const objective = objectiveOf(model);
   const layout = stateLayoutOf(model, tuning, objective);
   const parameters = await firstValues({ model, tuning, objective, adapter, seed: 0 }, layout);
   const state = { parameters, m: new Float32Array(layout.size), v: new Float32Array(layout.size) };
@@ -79,4 +89,19 @@ export async function openGolden({ model: name, kind, engine: engineName, shapes
     shapes: () => shapes,
     between: async () => {},
   });
+}
+
+/** PEFT's and transformers' names -> ours. */
+export const ourName = (name: string) =>
+  name.replace(/^base_model\.model\./, '').replace(/\.(lora_[AB])\.weight$/, '.$1');
+
+/** |actual - expected| / |expected|, as vectors. */
+export function relativeDistance(actual: Float32Array, expected: Float32Array): number {
+  let distance = 0;
+  let size = 0;
+  for (let i = 0; i < expected.length; i++) {
+    distance += (actual[i]! - expected[i]!) ** 2;
+    size += expected[i]! ** 2;
+  }
+  return Math.sqrt(distance / size);
 }

@@ -7,7 +7,7 @@ import { tensorflowIsSetUp } from '../../src/engine/tensorflow-backend.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
 import { planBatch } from '../../src/training/layout.ts';
 import { viewsOf } from '../../src/training/state.ts';
-import { golden, openGolden, readTrajectory, unpack } from './golden-run.ts';
+import { golden, openGolden, ourName, readTrajectory, relativeDistance, unpack } from './golden-run.ts';
 
 const SHAPES = [
   { rows: 2, length: 24 },
@@ -21,20 +21,6 @@ const runs = ['llama3', 'gpt2'].flatMap(model =>
 
 /** TensorFlow's rounding is about five times coarser; at step 19, of the smallest gradient, that makes 1.5e-4 (7.8e-5 on onnx). */
 const COARSER_NORM = 3e-4;
-
-/** PEFT's and transformers' names -> ours. */
-const ourName = (name: string) =>
-  name.replace(/^base_model\.model\./, '').replace(/\.(lora_[AB])\.weight$/, '.$1');
-
-function relativeDistance(actual: Float32Array, expected: Float32Array): number {
-  let distance = 0;
-  let size = 0;
-  for (let i = 0; i < expected.length; i++) {
-    distance += (actual[i]! - expected[i]!) ** 2;
-    size += expected[i]! ** 2;
-  }
-  return Math.sqrt(distance / size);
-}
 
 describe.each(runs)(
   '$kind training of $model on $engine',

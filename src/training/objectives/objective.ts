@@ -25,6 +25,11 @@ export interface Objective {
   /** One micro-batch of these inputs. `examples` is the batch that the plan cuts; a plan without rows is all padding. */
   pack(plan: MicroBatchPlan, examples: readonly Example[]): HostArrays;
   loss(forward: Forward, inputs: Tensors): LossTensors;
+  /**
+   * What the loss compares every example with: a number of the model as it is at the start, measured once and put behind the example's
+   * values. [rows, length], read at the example's first place. Absent: nothing.
+   */
+  reference?(forward: Forward, inputs: Tensors): Tensor;
   /** The report of a finished run on its validation file; null where there is nothing to report. */
   evaluate(evaluation: Evaluation): Promise<Record<string, unknown> | null>;
 }

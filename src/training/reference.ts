@@ -1,0 +1,31 @@
+// What the model says of every example as it is at the start of a run. Objectives that stay near the start compare with it; it is
+// measured once, and carried as the last of an example's values.
+import type { Dataset } from '../data/dataset.ts';
+import type { Example } from '../data/example-form.ts';
+import type { Trainer } from './trainer.ts';
+
+/** Examples packed together. */
+const LOT = 64;
+
+function* lotsOf(dataset: Dataset): Generator<Example[]> {
+  for (let start = 0; start < dataset.count; start += LOT) {
+    const size = Math.min(LOT, dataset.count - start);
+    yield Array.from({ length: size }, (_, i) => dataset.read(start + i));
+  }
+}
+
+/** The dataset with a number more in each example. */
+export async function withReference(
+  trainer: Trainer,
+  dataset: Dataset,
+  parameters: Float32Array,
+): Promise<Dataset> {
+  const reference = Float32Array.from(await trainer.measureReference(lotsOf(dataset), parameters));
+  return {
+    ...dataset,
+    read(index) {
+      const example = dataset.read(index);
+      return { ...example, values: [...Array.from(example.values), reference[index]!] };
+    },
+  };
+}
