@@ -1,8 +1,8 @@
 // Text without control tokens -> token ids, by the parts of @huggingface/tokenizers, with a cache of pieces.
 // It knows no special tokens, no templates and adds nothing.
 import type { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
-
-type PreTokenizer = NonNullable<HuggingFaceTokenizer['pre_tokenizer']>;
+import { normalizer } from './normalizer.ts';
+import { type LibraryPreTokenizer, preTokenizer, preTokenizerChain } from './pre-tokenizer.ts';
 
 /** Ids of a text that stands in section `section` of a sequence (some pre-tokenizers treat the first one differently). */
 export type EncodePlain = (text: string, section: number) => number[];
@@ -22,7 +22,6 @@ const GPT2_SPLIT =
 export const BYTE_CHARACTERS: readonly string[] = byteCharacters();
 
 interface ByteLevelConfig {
-  type: string;
   add_prefix_space?: boolean;
   use_regex?: boolean;
 }
@@ -34,13 +33,22 @@ interface Splitter {
   spell(piece: string): string;
 }
 
+/** The parts of `tokenizer.json`. */
+export interface TokenizerJson {
+  readonly normalizer?: unknown;
+  readonly pre_tokenizer?: unknown;
+}
+
 export function plainTextEncoder(
   library: HuggingFaceTokenizer,
-  preTokenizer: unknown,
+  json: TokenizerJson,
   specialIds: ReadonlySet<number>,
 ): EncodePlain {
   const model = library.model!;
-  const splitter = byteLevelSplitter(library.pre_tokenizer, preTokenizer) ?? generalSplitter(library);
+  const normalize = normalizer(json.normalizer, library.normalizer);
+  const splitter =
+    byteLevelSplitter(library.pre_tokenizer, json.pre_tokenizer) ??
+    generalSplitter(library, json.pre_tokenizer);
   const cache = new Map<string, readonly number[]>();
   const { tokens_to_ids: ids, unk_token_id: unknownId } = model;
 
@@ -67,7 +75,7 @@ export function plainTextEncoder(
   return (text, section) => {
     const result: number[] = [];
     if (text.length === 0) return result;
-    const normalized = library.normalizer === null ? text : library.normalizer(text);
+    const normalized = normalize(text);
     if (normalized.length === 0) return result;
     for (const piece of splitter.split(normalized, section)) {
       for (const id of cachedPiece(piece)) result.push(id);
@@ -77,12 +85,12 @@ export function plainTextEncoder(
 }
 
 /** For `ByteLevel`, alone or at the end of a sequence: pieces stay as text, so that the cache is asked before bytes are spelled. */
-function byteLevelSplitter(library: PreTokenizer | null, config: unknown): Splitter | null {
+function byteLevelSplitter(library: LibraryPreTokenizer | null, config: unknown): Splitter | null {
   const chain = preTokenizerChain(library, config);
   const last = chain.at(-1);
   if (last?.config.type !== 'ByteLevel') return null;
-  const before = chain.slice(0, -1).map(step => step.library);
-  const { add_prefix_space: addSpace = false, use_regex: useRegex = true } = last.config;
+  const before = chain.slice(0, -1).map(step => preTokenizer(step.config, step.library));
+  const { add_prefix_space: addSpace = false, use_regex: useRegex = true } = last.config as ByteLevelConfig;
   const finish = (piece: string): string[] => {
     const spaced = addSpace && !piece.startsWith(' ') ? ` ${piece}` : piece;
     return useRegex ? (spaced.match(GPT2_SPLIT) ?? []) : [spaced];
@@ -90,7 +98,7 @@ function byteLevelSplitter(library: PreTokenizer | null, config: unknown): Split
   return {
     split: (text, section) => {
       let pieces = [text];
-      for (const step of before) pieces = step.pre_tokenize(pieces, { section_index: section } as never);
+      for (const step of before) pieces = step(pieces, section);
       return addSpace || useRegex ? pieces.flatMap(finish) : pieces;
     },
     spell: piece => {
@@ -101,21 +109,9 @@ function byteLevelSplitter(library: PreTokenizer | null, config: unknown): Split
   };
 }
 
-interface Step {
-  library: PreTokenizer;
-  config: ByteLevelConfig;
-}
-
-function preTokenizerChain(library: PreTokenizer | null, config: unknown): Step[] {
-  if (library === null) return [];
-  const { type, pretokenizers } = config as { type: string; pretokenizers?: ByteLevelConfig[] };
-  if (type !== 'Sequence') return [{ library, config: config as ByteLevelConfig }];
-  const steps = (library as unknown as { tokenizers: PreTokenizer[] }).tokenizers;
-  return steps.map((step, i) => ({ library: step, config: pretokenizers![i]! }));
-}
-
 /** Everything else, SentencePiece-like vocabularies above all: the library's pieces, cut at words where that cannot change the result. */
-function generalSplitter(library: HuggingFaceTokenizer): Splitter {
+function generalSplitter(library: HuggingFaceTokenizer, config: unknown): Splitter {
+  const preTokenize = preTokenizer(config, library.pre_tokenizer);
   // No token holds a word mark after another character: no merge can cross the start of a word.
   const wordsApart = !library.model!.vocab.some((token: string | undefined) =>
     /[^\u2581]\u2581/u.test(token ?? ''),
@@ -123,11 +119,7 @@ function generalSplitter(library: HuggingFaceTokenizer): Splitter {
   const cut = (piece: string) =>
     wordsApart ? (piece.match(/\u2581+[^\u2581]*|[^\u2581]+/gu) ?? []) : [piece];
   return {
-    split: (text, section) => {
-      const pieces =
-        library.pre_tokenizer === null ? [text] : library.pre_tokenizer(text, { section_index: section });
-      return pieces.flatMap(cut);
-    },
+    split: (text, section) => preTokenize([text], section).flatMap(cut),
     spell: piece => piece,
   };
 }

@@ -22,17 +22,22 @@ const EMPTY = new Uint8Array(0);
 export function tokenBytes(library: HuggingFaceTokenizer, decoderConfig: unknown): TokenBytes {
   const config = JSON.stringify(decoderConfig ?? {});
   const byteLevel = config.includes('"ByteLevel"');
-  const bytesOfToken = byteLevel ? byteLevelBytes() : wordMarkBytes(config.includes('"ByteFallback"'));
+  const wordPiece = wordPieceConfig(decoderConfig);
+  const bytesOfToken = byteLevel
+    ? byteLevelBytes()
+    : wordPiece
+      ? wordPieceBytes(wordPiece)
+      : wordMarkBytes(config.includes('"ByteFallback"'));
   const added = library.get_added_tokens_decoder();
   const known = new Map<number, Uint8Array>();
   return {
-    stripsFirstSpace: !byteLevel && /"Metaspace"|"Strip"/.test(config),
+    stripsFirstSpace: !byteLevel && /"Metaspace"|"Strip"|"WordPiece"/.test(config),
     bytes: id => {
       const cached = known.get(id);
       if (cached !== undefined) return cached;
       const token = library.id_to_token(id);
-      const bytes =
-        token === undefined ? EMPTY : added.has(id) ? Buffer.from(token, 'utf8') : bytesOfToken(token);
+      const plain = added.has(id) && !wordPiece;
+      const bytes = token === undefined ? EMPTY : plain ? Buffer.from(token, 'utf8') : bytesOfToken(token);
       known.set(id, bytes);
       return bytes;
     },
@@ -74,4 +79,24 @@ function wordMarkBytes(byteFallback: boolean): BytesOfToken {
       ? Buffer.from(token.replaceAll('\u2581', ' '), 'utf8')
       : Uint8Array.of(Number.parseInt(byte, 16));
   };
+}
+
+interface WordPieceConfig {
+  readonly prefix: string;
+  readonly cleanup: boolean;
+}
+
+const wordPieceConfig = (config: unknown): WordPieceConfig | null =>
+  (config as { type?: string } | null)?.type === 'WordPiece' ? (config as WordPieceConfig) : null;
+
+/** Tokens that stand without the space before them when a text is cleaned up. */
+const CLOSE = new Set(['.', '?', '!', ',', "n't", "'m", "'s", "'ve", "'re"]);
+
+/** Tokens that go on in a word have a mark; all others begin one. */
+function wordPieceBytes({ prefix, cleanup }: WordPieceConfig): BytesOfToken {
+  const spelt = (token: string): string => {
+    if (token.startsWith(prefix)) return token.slice(prefix.length);
+    return cleanup && CLOSE.has(token) ? token : ` ${token}`;
+  };
+  return token => Buffer.from(spelt(token), 'utf8');
 }

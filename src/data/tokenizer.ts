@@ -39,10 +39,18 @@ export interface Tokenizer {
   encode(text: string): number[];
   /** A text to be continued: BOS where the tokenizer puts one, then `encode`. */
   encodePrompt(text: string): number[];
+  /** A text that stands alone, with all that the tokenizer puts around one (`[CLS]`, `[SEP]`, `</s>`). */
+  encodeWhole(text: string): number[];
+  /** What `encodeWhole` puts before and after a text. */
+  readonly around: { readonly before: readonly number[]; readonly after: readonly number[] };
   decode(ids: Iterable<number>, options?: DecodeOptions): string;
   streamDecoder(options?: DecodeOptions): StreamDecoder;
   tokenBytes(id: number): Uint8Array;
   isSpecial(id: number): boolean;
+  /** The id of a text that is a token by its own right (`<tool_call>`); null where it is ordinary text. */
+  addedToken(text: string): number | null;
+  /** The sources of the model's chat templates. */
+  readonly chatTemplates: readonly string[];
   /**
    * The template's text. Special tokens that a user wrote are marked in it: give it to `encodeRendered`, or to
    * `displayText` before showing it. Throws TemplateError.
@@ -137,8 +145,9 @@ function buildTokenizer({ library, files, names, template, identity }: Parts): T
 
   const vocabulary = tokenBytes(library, files.tokenizer.decoder);
   const inert = inertText([...special].map(id => library.id_to_token(id)!));
-  const encodePlain = plainTextEncoder(library, files.tokenizer.pre_tokenizer, special);
+  const encodePlain = plainTextEncoder(library, files.tokenizer, special);
   const addsSpace = Buffer.concat(encodePlain('a', 0).map(vocabulary.bytes)).toString() !== 'a';
+  const around = tokensAround(library);
   const addsBos = bosId !== null && tokenizerAddsBos(library, files.config, bosId);
   const bos = addsBos ? bosId : null;
 
@@ -153,6 +162,7 @@ function buildTokenizer({ library, files, names, template, identity }: Parts): T
   const renderChat: Tokenizer['renderChat'] = (messages, tools = null, options = {}) =>
     template.render(inert.protectAll(template.prepare(messages)), inert.protectAll(tools), options);
   const encodeRendered = (rendered: string) => encodeCut(rendered, []).ids;
+  const encode = (text: string) => encodeSections(splitPlain(text), [], cutPlain).ids;
 
   const endOfTurnId = findEndOfTurn(renderChat, encodeRendered, special);
   const eosIds = [...new Set([files.generation.eos_token_id, eosId, endOfTurnId].flat().filter(isId))];
@@ -165,13 +175,17 @@ function buildTokenizer({ library, files, names, template, identity }: Parts): T
     endOfTurnId,
     eosIds,
     addsBos,
-    encode: text => encodeSections(splitPlain(text), [], cutPlain).ids,
+    encode,
     encodePrompt: text => encodePlainCut(text, []).ids,
+    encodeWhole: text => [...around.before, ...encode(text), ...around.after],
+    around,
     decode: (ids, options = {}) =>
       decodeTokens(vocabulary, options.special ? ids : [...ids].filter(id => !special.has(id))),
     streamDecoder: (options = {}) => streamDecoder(vocabulary, id => options.special || !special.has(id)),
     tokenBytes: vocabulary.bytes,
     isSpecial: id => special.has(id),
+    addedToken: text => added.find(token => token.content === text)?.id ?? null,
+    chatTemplates: Object.values(template.sources),
     renderChat,
     displayText: inert.restore,
     encodeRendered,
@@ -179,6 +193,14 @@ function buildTokenizer({ library, files, names, template, identity }: Parts): T
     encodeCut,
     encodePlainCut,
   };
+}
+
+function tokensAround(library: HuggingFaceTokenizer): Tokenizer['around'] {
+  const [plain, whole] = [false, true].map(
+    add_special_tokens => library.encode('a', { add_special_tokens }).ids,
+  ) as [number[], number[]];
+  const start = whole.findIndex((_, at) => plain.every((id, i) => whole[at + i] === id));
+  return { before: whole.slice(0, start), after: whole.slice(start + plain.length) };
 }
 
 const isId = (value: unknown): value is number => typeof value === 'number';
