@@ -1,6 +1,7 @@
-// What a line of a training file must be: chat and prompt/completion lines, checked key by key. It reads no files.
+// What a line of a training file must be, checked key by key: a table of the formats. It reads no files.
+import { LONGEST_LABEL } from './labels.ts';
 
-export type LineFormat = 'chat' | 'completion' | 'preference';
+export type LineFormat = 'chat' | 'completion' | 'preference' | 'classification' | 'regression';
 
 /** A finding in one line. `text` goes on after "Example 12": ` contains an extra "weight".` */
 export interface Finding {
@@ -15,23 +16,83 @@ type Json = Record<string, unknown>;
 /** Deeper JSON is refused: nobody's data, and templates and serializers recurse. */
 const DEPTH_LIMIT = 64;
 
+interface LineRule {
+  /** Lines with one of these keys mean to be of this format; formats are tried in the order of the table. */
+  readonly keys: readonly string[];
+  /** Absent: told apart by their keys alone, and never read. */
+  readonly check?: (line: Json, add: Add) => void;
+}
+
+const RULES: Readonly<Record<LineFormat, LineRule>> = {
+  classification: { keys: ['label', 'labels'], check: checkClassification },
+  regression: { keys: ['value'], check: checkRegression },
+  chat: { keys: ['messages'], check: checkChat },
+  completion: { keys: ['prompt', 'completion'], check: checkCompletion },
+  preference: { keys: ['preferred_output', 'non_preferred_output'] },
+};
+
 /** Which kind of line it means to be, by its keys; null when it is none. */
 export function lineFormat(value: unknown): LineFormat | null {
   if (!isObject(value)) return null;
-  if ('messages' in value) return 'chat';
-  if ('prompt' in value || 'completion' in value) return 'completion';
-  return 'preferred_output' in value || 'non_preferred_output' in value ? 'preference' : null;
+  const names = Object.keys(RULES) as LineFormat[];
+  return names.find(name => RULES[name].keys.some(key => key in value)) ?? null;
 }
 
-/** Everything that is wrong with a line; none: it is a TrainingLine. */
-export function checkLine(value: unknown): Finding[] {
+/** Everything that is wrong with a line of this format; none: it is as its method reads it. */
+export function checkLine(value: unknown, format: LineFormat): Finding[] {
   const findings: Finding[] = [];
   const add: Add = (path, text) => findings.push({ path, text });
   if (!isObject(value)) add('', ' is not a JSON object');
   else if (isTooDeep(value)) add('', ` is nested more than ${DEPTH_LIMIT} levels deep`);
-  else if (lineFormat(value) === 'completion') checkCompletion(value, add);
-  else checkChat(value, add);
+  else RULES[format].check?.(value, add);
   return findings;
+}
+
+const CHAT_KEYS = ['messages', 'tools', 'parallel_tool_calls', 'functions'];
+/** Of what a class or a number is told: a text, or a conversation as a whole. */
+const READ_KEYS = ['input', ...CHAT_KEYS];
+
+function checkClassification(line: Json, add: Add): void {
+  checkKeys(line, [...READ_KEYS, 'label', 'labels'], '', '', add);
+  checkRead(line, add);
+  if ('label' in line && 'labels' in line) add('labels', " has both 'label' and 'labels'");
+  else if ('label' in line) checkLabel(line.label, 'label', "'label'", add);
+  else if ('labels' in line) checkLabels(line.labels, add);
+  else add('label', " is missing key 'label' (one label) or 'labels' (a list of any number)");
+}
+
+function checkLabel(label: unknown, path: string, name: string, add: Add): void {
+  if (typeof label !== 'string' || label.trim() === '')
+    add(path, `: ${name} must be a string that is not empty, not ${quote(label)}`);
+  else if (label.length > LONGEST_LABEL) add(path, `: ${name} is longer than ${LONGEST_LABEL} characters`);
+}
+
+function checkLabels(labels: unknown, add: Add): void {
+  if (!Array.isArray(labels)) {
+    add('labels', `: 'labels' must be a list of strings, not ${quote(labels)}`);
+    return;
+  }
+  labels.forEach((label, i) => {
+    checkLabel(label, `labels[${i}]`, `label ${i + 1}`, add);
+    if (labels.indexOf(label) < i) add(`labels[${i}]`, ` has the label ${quote(label)} twice`);
+  });
+}
+
+function checkRegression(line: Json, add: Add): void {
+  checkKeys(line, [...READ_KEYS, 'value'], '', '', add);
+  checkRead(line, add);
+  if (!('value' in line)) add('value', " is missing key 'value'");
+  else if (typeof line.value !== 'number' || !Number.isFinite(Math.fround(line.value)))
+    add('value', `: 'value' must be a number, not ${quote(line.value)}`);
+}
+
+function checkRead(line: Json, add: Add): void {
+  if ('input' in line === 'messages' in line) {
+    const problem = 'input' in line ? 'has both' : 'is missing key';
+    add('input', ` ${problem} 'input' ${'input' in line ? 'and' : 'or'} 'messages'`);
+  } else if ('messages' in line) checkConversation(line, add);
+  else if (typeof line.input !== 'string' || line.input === '')
+    add('input', ": 'input' must be a string that is not empty");
 }
 
 function checkCompletion(line: Json, add: Add): void {
@@ -43,14 +104,18 @@ function checkCompletion(line: Json, add: Add): void {
   if (line.completion === '') add('completion', ' has an empty completion');
 }
 
-const CHAT_KEYS = ['messages', 'tools', 'parallel_tool_calls', 'functions'];
-
 function checkChat(line: Json, add: Add): void {
   if (!('messages' in line)) {
     add('messages', " is missing key 'messages'");
     return;
   }
   checkKeys(line, CHAT_KEYS, '', '', add);
+  const messages = checkConversation(line, add);
+  if (messages?.every(hasRole)) checkTrainable(messages, add);
+}
+
+/** What a template is given. Returns the messages, right or wrong, where there are any. */
+function checkConversation(line: Json, add: Add): unknown[] | null {
   if (line.tools !== undefined && line.tools !== null) checkTools(line.tools, add);
   if (line.functions !== undefined && line.functions !== null) checkFunctions(line.functions, add);
   if (
@@ -61,12 +126,12 @@ function checkChat(line: Json, add: Add): void {
   }
   if (!Array.isArray(line.messages) || line.messages.length === 0) {
     add('messages', ": 'messages' must be a list of at least one message");
-    return;
+    return null;
   }
   line.messages.forEach((message, index) => {
     checkMessage(message, index, add);
   });
-  if (line.messages.every(hasRole)) checkTrainable(line.messages, add);
+  return line.messages;
 }
 
 function checkTrainable(messages: unknown[], add: Add): void {

@@ -13,7 +13,14 @@ import {
 import { type Example, tokensOf } from './example-form.ts';
 import { readLines } from './jsonl.ts';
 import type { Tokenizer } from './tokenizer.ts';
-import { type FileKind, type Method, type ValidationReport, validateTrainingFile } from './validate.ts';
+import {
+  type FileKind,
+  fitsMethod,
+  type Method,
+  type ValidationOptions,
+  type ValidationReport,
+  validateTrainingFile,
+} from './validate.ts';
 
 const KEPT_ERRORS = 10_000;
 const KEPT_DUPLICATES = 100;
@@ -69,21 +76,26 @@ export interface SurveyOptions extends Taking {
   file: string;
   kind: FileKind;
   method: Method;
+  settings?: ValidationOptions['settings'];
+  /** Of the training file, for the file that a run is measured on. */
+  training?: Survey | null;
   mostAnswers: number;
 }
 
 /** Reads the file twice: as validation does, then, without the lines that it found wrong, as tokenizing does. */
 export async function surveyFile(options: SurveyOptions): Promise<Survey> {
-  const { file, kind, method } = options;
+  const { file, kind, method, settings } = options;
   const bad = new Set<number>();
   const validation = await validateTrainingFile(createReadStream(file, { highWaterMark: 1 << 20 }), {
     kind,
     method,
+    settings,
+    training: options.training?.validation ?? null,
     keptErrors: KEPT_ERRORS,
     onBadLine: line => bad.add(line),
   });
   const tally = openTally(options);
-  if (validation.format !== 'preference') {
+  if (fitsMethod(validation)) {
     for await (const { number, line } of goodLines(file, bad)) tally.add(number, line);
   }
   return tally.close(validation);

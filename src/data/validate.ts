@@ -1,15 +1,16 @@
 // Validates a training or validation file as a stream: every line is read, the first hundred findings are kept.
-// What a line must be is in line-rules.ts; nothing here knows tokens.
+// What a line must be is in line-rules.ts, what labels must be together in labels.ts; nothing here knows tokens.
 import { describeJsonError, findJsonError } from './json-error.ts';
 import { type ByteSource, readLines } from './jsonl.ts';
-import { checkLine, type LineFormat, lineFormat } from './line-rules.ts';
+import { type LabelCheck, type LabelSet, type LabelSettings, openLabelCheck } from './labels.ts';
+import { checkLine, type Finding, type LineFormat, lineFormat } from './line-rules.ts';
 
 export const MIN_TRAINING_EXAMPLES = 10;
 /** Findings that are kept with their place; all are counted. */
 export const KEPT_ERRORS = 100;
 
 export type FileKind = 'training' | 'validation';
-export type Method = 'supervised' | 'dpo' | 'reinforcement';
+export type Method = 'supervised' | 'dpo' | 'reinforcement' | 'classification' | 'regression';
 
 export interface LineError {
   /** 1-based. */
@@ -33,11 +34,19 @@ export interface ValidationReport {
   errorCount: number;
   /** Lines with a finding. */
   badLines: number;
+  /** Of a file for classification; null for others. */
+  labels: LabelSet | null;
+  /** What is wrong with a file whose lines are right. */
+  problem: string | null;
 }
 
 export interface ValidationOptions {
   kind: FileKind;
   method: Method;
+  /** What the job asks of its method, in the method's own form. */
+  settings?: object;
+  /** Of the training file, where this is the file that a run is measured on. */
+  training?: ValidationReport | null;
   signal?: AbortSignal;
   /** Findings to keep; KEPT_ERRORS where absent. */
   keptErrors?: number;
@@ -59,14 +68,20 @@ export async function validateTrainingFile(
     errors: [],
     errorCount: 0,
     badLines: 0,
+    labels: null,
+    problem: null,
   };
+  const labels =
+    method === 'classification'
+      ? openLabelCheck((options.settings ?? {}) as LabelSettings, options.training?.labels ?? null)
+      : null;
   for await (const line of readLines(source)) {
     signal?.throwIfAborted();
     report.examples += 1;
     const findings =
       'problem' in line
         ? [unreadable(line.message, line.number)]
-        : lineFindings(line.text, line.number, report);
+        : lineFindings(line.text, line.number, { report, labels });
     if (findings.length === 0) continue;
     report.badLines += 1;
     onBadLine?.(line.number);
@@ -76,8 +91,12 @@ export async function validateTrainingFile(
       report.errors.push({ line: line.number, path, message: `Example ${line.number}${text}` });
     }
   }
-  return report;
+  return { ...report, ...labels?.close() };
 }
+
+/** Whether the file's lines are what its job's method reads. */
+export const fitsMethod = ({ format, method }: ValidationReport): boolean =>
+  format === null || FORMATS[format].method === method;
 
 export interface JobError {
   code: string;
@@ -97,7 +116,7 @@ export function toJobError(
     param,
     message: `The job failed due to an invalid ${kind} file. Invalid file format. ${reason}`,
   });
-  if (format !== null && FORMATS[format].method !== method) {
+  if (format !== null && !fitsMethod(report)) {
     const { name, method: needed } = FORMATS[format];
     return invalid(
       `Input file ${fileId} is in the ${name} format, but the specified fine-tuning job is not using '${needed}' as the training method (provided method=${method}). `,
@@ -110,6 +129,7 @@ export function toJobError(
     const message = `The job failed due to a file format error in the ${kind} file. Invalid file format. ${first.message}${more}`;
     return { code: 'invalid_file_format', param, message };
   }
+  if (report.problem !== null) return invalid(report.problem);
   const least = kind === 'training' ? MIN_TRAINING_EXAMPLES : 1;
   if (report.examples >= least) return null;
   const file = kind === 'training' ? 'Training' : 'Validation';
@@ -125,14 +145,25 @@ const FORMATS = {
   chat: { name: 'fine-tune-chat', method: 'supervised' },
   completion: { name: 'fine-tune-completions', method: 'supervised' },
   preference: { name: 'fine-tune-preference', method: 'dpo' },
+  classification: { name: 'classification', method: 'classification' },
+  regression: { name: 'regression', method: 'regression' },
 } satisfies Record<LineFormat, { name: string; method: Method }>;
 
-interface Finding {
-  path: string;
-  text: string;
+/** What a line is held against that could be of any format. */
+const EXPECTED: Readonly<Record<Method, LineFormat>> = {
+  supervised: 'chat',
+  dpo: 'preference',
+  reinforcement: 'chat',
+  classification: 'classification',
+  regression: 'regression',
+};
+
+interface Reading {
+  report: ValidationReport;
+  labels: LabelCheck | null;
 }
 
-function lineFindings(text: string, number: number, report: ValidationReport): Finding[] {
+function lineFindings(text: string, number: number, { report, labels }: Reading): Finding[] {
   const parsed = parseJson(text);
   if (!parsed.ok) return [unreadable(`line contains invalid json: ${parsed.reason}`, number)];
   const format = lineFormat(parsed.value);
@@ -141,8 +172,8 @@ function lineFindings(text: string, number: number, report: ValidationReport): F
     const text = ` is in the ${FORMATS[format].name} format, but the file begins in the ${FORMATS[report.format!].name} format`;
     return [{ path: '', text }];
   }
-  // Preference lines are told apart by their keys alone: they fit no method of ours, and the whole file is refused.
-  return format === 'preference' ? [] : checkLine(parsed.value);
+  const findings = checkLine(parsed.value, format ?? report.format ?? EXPECTED[report.method]);
+  return findings.length > 0 ? findings : (labels?.findings(parsed.value) ?? []);
 }
 
 function unreadable(reason: string, number: number): Finding {

@@ -5,10 +5,10 @@ import type pg from 'pg';
 import { BlobNotFound } from '../blobs/blobs.ts';
 import type { Config } from '../config.ts';
 import type { ModelCache } from '../serving/model-cache.ts';
-import type { JobError } from '../store/jobs.ts';
+import { type JobError, settingsOf } from '../store/jobs.ts';
 import { type ModelRow, readModel } from '../store/models.ts';
 import { findInputFile, findResumePoint, type Run } from '../store/runs.ts';
-import type { TrainSpec } from '../training/protocol.ts';
+import type { Method, TrainSpec } from '../training/protocol.ts';
 import { downloadFile, downloadFolder, type Store } from './artifacts.ts';
 import { untilItWorks } from './retry.ts';
 
@@ -35,6 +35,7 @@ export interface InputDeps {
 export async function prepareSpec(deps: InputDeps, job: Run, directory: string): Promise<TrainSpec> {
   const { config } = deps;
   const models = await fetchModels(deps, job.model);
+  const { hyperparameters, ...settings } = settingsOf(job.method);
   return {
     jobId: job.id,
     ...models,
@@ -44,8 +45,8 @@ export async function prepareSpec(deps: InputDeps, job: Run, directory: string):
       : null,
     workDirectory: directory,
     resumeDirectory: await fetchResumePoint(deps, job.id, directory),
-    method: { type: 'supervised' },
-    hyperparameters: job.method.supervised?.hyperparameters ?? {},
+    method: { type: job.method.type, ...settings } as Method,
+    hyperparameters,
     seed: job.seed,
     engine: config.engine,
     device: config.device,

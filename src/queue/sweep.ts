@@ -45,7 +45,7 @@ async function tell(tx: pg.PoolClient, job: LostJob): Promise<void> {
 }
 
 async function giveUp(tx: pg.PoolClient, job: LostJob): Promise<void> {
-  const message = `The worker was lost ${job.lostLeases} times in a row without reaching a checkpoint. If the job takes more memory than its machine has, lower max_length, batch_size or rank in method.supervised.hyperparameters, or give the worker more.`;
+  const message = `The worker was lost ${job.lostLeases} times in a row without reaching a checkpoint. If the job takes more memory than its machine has, lower max_length, batch_size or rank in the hyperparameters of the method, or give the worker more.`;
   await writeFailure(tx, job.id, { code: 'server_error', message, param: null });
   await letLeaseRunOut(tx, job.id); // whoever sweeps next removes its objects
   await appendEvents(tx, job.id, [say.failed(message)]);

@@ -2,10 +2,15 @@
 // What a line must be is src/data/validate.ts'.
 import type pg from 'pg';
 import { BlobNotFound, type Blobs } from '../blobs/blobs.ts';
-import { type FileKind, toJobError, type ValidationReport, validateTrainingFile } from '../data/validate.ts';
+import {
+  toJobError,
+  type ValidationOptions,
+  type ValidationReport,
+  validateTrainingFile,
+} from '../data/validate.ts';
 import type { Logger } from '../log.ts';
 import { appendEvents, type NewEvent } from '../store/events.ts';
-import type { JobError } from '../store/jobs.ts';
+import { type JobError, settingsOf } from '../store/jobs.ts';
 import { endLease, fenced, JobEnded, type Lease, LeaseLost, releaseLease } from '../store/leases.ts';
 import type { Notifications } from '../store/notifications.ts';
 import { findInputFile, type Run, readRun, writeFailure } from '../store/runs.ts';
@@ -94,13 +99,16 @@ async function readFiles(deps: ValidateDeps, job: Run, signal: AbortSignal): Pro
   ] as const;
   const events: NewEvent[] = [];
   let error: JobError | null = null;
+  let training: ValidationReport | null = null;
   for (const { kind, param, id } of files) {
     if (!id) continue;
-    const report = await readFile(deps, { kind, param, id, method: job.method.type }, signal);
+    const options = { kind, method: job.method.type, settings: settingsOf(job.method), training, signal };
+    const report = await readFile(deps, { param, id }, options);
     if (report instanceof InputMissing) {
       error ??= report.jobError;
       continue;
     }
+    training ??= report;
     error ??= toJobError(report, id, param);
     events.push(...report.errors.map(found => lineEvent(id, param, found)));
   }
@@ -124,21 +132,20 @@ function lineEvent(
 /** From the start again when the store breaks off in the middle. */
 async function readFile(
   { pool, blobs, log }: ValidateDeps,
-  file: { kind: FileKind; param: 'training_file' | 'validation_file'; id: string; method: 'supervised' },
-  signal: AbortSignal,
+  { param, id }: { param: 'training_file' | 'validation_file'; id: string },
+  options: ValidationOptions & { signal: AbortSignal },
 ): Promise<ValidationReport | InputMissing> {
-  const { kind, param, id, method } = file;
   return untilItWorks(
     async () => {
       const row = await findInputFile(pool, id);
       if (!row) return new InputMissing(param, id);
       try {
-        return await validateTrainingFile(await blobs.get(row.blobKey), { kind, method, signal });
+        return await validateTrainingFile(await blobs.get(row.blobKey), options);
       } catch (error) {
         if (error instanceof BlobNotFound) return new InputMissing(param, id);
         throw error;
       }
     },
-    { what: `reading ${id}`, log, signal },
+    { what: `reading ${id}`, log, signal: options.signal },
   );
 }

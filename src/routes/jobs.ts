@@ -179,17 +179,14 @@ async function readNewJob(deps: Deps, projectId: string, body: CreateJobBody): P
 /** `hyperparameters` at the top is the older place of the three that OpenAI knows; `method` wins. */
 function readMethod(body: CreateJobBody): store.JobMethod {
   const type = body.method?.type ?? 'supervised';
-  if (type !== 'supervised') {
-    throw new ApiError(
-      'unsupported_value',
-      `The method '${type}' is not supported yet. Supported values are: 'supervised'.`,
-      {
-        param: 'method.type',
-      },
-    );
+  if (type === 'dpo' || type === 'reinforcement') {
+    throw new ApiError('unsupported_value', `The method '${type}' is not supported yet.`, {
+      param: 'method.type',
+    });
   }
-  const hyperparameters = { ...body.hyperparameters, ...body.method?.supervised?.hyperparameters };
-  return { type, supervised: { hyperparameters } };
+  const settings = body.method?.[type];
+  const hyperparameters = { ...body.hyperparameters, ...settings?.hyperparameters };
+  return { type, [type]: { ...settings, hyperparameters } } as store.JobMethod;
 }
 
 async function checkModel(deps: Deps, projectId: string, id: string): Promise<void> {

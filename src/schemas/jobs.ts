@@ -1,6 +1,7 @@
 // Fine-tuning jobs on the wire.
-import { type Static, Type } from 'typebox';
-import type { Job } from '../store/jobs.ts';
+import { type Static, type TSchema, Type } from 'typebox';
+import { type Job, settingsOf } from '../store/jobs.ts';
+import type { MethodName } from '../training/protocol.ts';
 import { Choice } from './choice.ts';
 import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts';
 
@@ -87,6 +88,13 @@ const ignoredMethod = Type.Optional(
   Type.Record(Type.String(), Type.Unknown(), { description: 'Read only when `type` names it.' }),
 );
 
+const ownHyperparameters = { hyperparameters: Type.Optional(Type.Ref('SupervisedHyperparameters')) };
+
+/** What a method is asked for; its place in the request has its name. */
+const methodSettings = {
+  supervised: Type.Object(ownHyperparameters, { additionalProperties: false }),
+} satisfies Record<MethodName, TSchema>;
+
 export const exampleJobRequest = {
   model: 'anneal-tiny',
   training_file: 'file-Abc123Abc123Abc123Abc123',
@@ -125,12 +133,7 @@ export const CreateFineTuningJobRequest = Type.Object(
           type: Choice(['supervised', 'dpo', 'reinforcement'], {
             description: 'Only `supervised` so far.',
           }),
-          supervised: Type.Optional(
-            Type.Object(
-              { hyperparameters: Type.Optional(Type.Ref('SupervisedHyperparameters')) },
-              { additionalProperties: false },
-            ),
-          ),
+          supervised: Type.Optional(methodSettings.supervised),
           dpo: ignoredMethod,
           reinforcement: ignoredMethod,
         },
@@ -164,17 +167,25 @@ export const CreateJobQuery = Type.Object({
 });
 export type CreateJobQuery = WithDefaults<Static<typeof CreateJobQuery>, 'dry_run'>;
 
+type Settings<Name extends MethodName> = Omit<Static<(typeof methodSettings)[Name]>, 'hyperparameters'> & {
+  hyperparameters?: Static<typeof SupervisedHyperparameters>;
+};
+
 /** `Type.Ref` has no static type of its own, so the two places that use it are named here. */
 export type CreateJobBody = Omit<Static<typeof CreateFineTuningJobRequest>, 'method' | 'hyperparameters'> & {
   method?: {
-    type: 'supervised' | 'dpo' | 'reinforcement';
-    supervised?: { hyperparameters?: Static<typeof SupervisedHyperparameters> };
-  };
+    type: MethodName | 'dpo' | 'reinforcement';
+  } & { [Name in MethodName]?: Settings<Name> };
   hyperparameters?: Static<typeof Hyperparameters>;
 };
 
 const resolvedNumber = (description: string) =>
   Type.Union([auto, Type.Number(), Type.Null()], { description });
+
+const MethodOnJob = Type.Object(
+  { hyperparameters: Type.Record(Type.String(), Type.Unknown()) },
+  { additionalProperties: true },
+);
 
 export const FineTuningJob = Type.Object(
   {
@@ -202,10 +213,13 @@ export const FineTuningJob = Type.Object(
       },
       { description: 'Numbers once the files are validated, `auto` before.' },
     ),
-    method: Type.Object({
-      type: Type.Literal('supervised'),
-      supervised: Type.Object({ hyperparameters: Type.Record(Type.String(), Type.Unknown()) }),
-    }),
+    method: Type.Object(
+      {
+        type: Choice(Object.keys(methodSettings)),
+        ...Object.fromEntries(Object.keys(methodSettings).map(name => [name, Type.Optional(MethodOnJob)])),
+      },
+      { description: 'What was asked for, under the name that `type` has, with every hyperparameter.' },
+    ),
     seed: Type.Integer(),
     error: Type.Union([
       Type.Object({ code: Type.String(), message: Type.String(), param: nullableString }),
@@ -245,7 +259,8 @@ export const JobId = Type.Object({
 export type JobId = Static<typeof JobId>;
 
 export function jobToWire(job: Job) {
-  const requested = job.method.supervised.hyperparameters;
+  const { type } = job.method;
+  const { hyperparameters: requested, ...settings } = settingsOf(job.method);
   const hyperparameters = {
     n_epochs: 'auto',
     batch_size: 'auto',
@@ -268,7 +283,7 @@ export function jobToWire(job: Job) {
     result_files: job.resultFiles,
     trained_tokens: job.trainedTokens,
     hyperparameters: { n_epochs, batch_size, learning_rate_multiplier },
-    method: { type: job.method.type, supervised: { hyperparameters } },
+    method: { type, [type]: { ...settings, hyperparameters } },
     seed: job.seed,
     error: job.error,
     estimated_finish: job.estimatedFinish && unixSeconds(job.estimatedFinish),

@@ -1,7 +1,12 @@
 // Fine-tuning jobs as rows, seen from the API: made, read, listed, cancelled, paused, resumed. SQL only.
 // What a runner writes while it holds the lease is elsewhere (src/store/leases.ts).
 import { newId } from '../ids.ts';
-import type { RequestedHyperparameters, ResolvedHyperparameters } from '../training/protocol.ts';
+import type {
+  MethodName,
+  MethodSettings,
+  RequestedHyperparameters,
+  ResolvedHyperparameters,
+} from '../training/protocol.ts';
 import type { Queryable } from './database.ts';
 import { type Page, type PageRequest, toPage } from './pages.ts';
 import { announce } from './webhook-deliveries.ts';
@@ -20,10 +25,17 @@ export type JobStatus =
 
 export const TERMINAL_STATUSES: readonly JobStatus[] = ['succeeded', 'failed', 'cancelled'];
 
-export interface JobMethod {
-  type: 'supervised';
-  supervised: { hyperparameters: RequestedHyperparameters };
-}
+type StoredSettings<Name extends MethodName> = MethodSettings[Name] & {
+  hyperparameters: RequestedHyperparameters;
+};
+
+/** As requested: the settings of a method stand under its name. */
+export type JobMethod = {
+  [Name in MethodName]: { type: Name } & { [Key in Name]: StoredSettings<Name> };
+}[MethodName];
+
+export const settingsOf = (method: JobMethod): StoredSettings<MethodName> =>
+  (method as Record<string, unknown>)[method.type] as StoredSettings<MethodName>;
 
 export interface JobError {
   code: string;

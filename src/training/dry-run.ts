@@ -70,18 +70,20 @@ export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
   const { attempt, plain } = failuresOf(spec.method);
   const length = attempt(() => resolveMaxLength(spec.hyperparameters, model));
   const maxLength = length.value ?? resolveMaxLength({}, model);
-  const survey = (file: string, kind: FileKind) =>
+  const survey = (file: string, kind: FileKind, training: Survey | null) =>
     surveyFile({
       file,
       kind,
       method: spec.method.type,
+      settings: spec.method,
+      training,
       form: objective.form,
       tokenizer,
       maxLength,
       mostAnswers: MAX_LABELS,
     });
-  const training = await survey(spec.trainingFile, 'training');
-  const validation = spec.validationFile ? await survey(spec.validationFile, 'validation') : null;
+  const training = await survey(spec.trainingFile, 'training', null);
+  const validation = spec.validationFile ? await survey(spec.validationFile, 'validation', training) : null;
   const start = adapter && shapeOf(adapter, model);
   const resolved =
     training.counts.count === 0
