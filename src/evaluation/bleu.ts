@@ -1,5 +1,6 @@
 // Corpus BLEU as `sacrebleu` computes it by default: 13a tokens, n-grams up to 4, exponential smoothing, one reference
-// per example, case kept. Not for single sentences: one without any 4-gram scores 0.
+// per example, case kept; and BLEU of one sentence, as its `sentence_bleu`.
+import { countCommon, countGrams } from './n-grams.ts';
 
 const MAX_ORDER = 4;
 
@@ -29,21 +30,6 @@ export function tokenize13a(text: string): string[] {
   return spaced.split(WHITE_SPACE).filter(token => token !== '');
 }
 
-function countGrams(tokens: readonly string[], order: number): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (let i = 0; i + order <= tokens.length; i++) {
-    const gram = tokens.slice(i, i + order).join(' ');
-    counts.set(gram, (counts.get(gram) ?? 0) + 1);
-  }
-  return counts;
-}
-
-function countCommon(predicted: Map<string, number>, expected: Map<string, number>): number {
-  let common = 0;
-  for (const [gram, count] of predicted) common += Math.min(count, expected.get(gram) ?? 0);
-  return common;
-}
-
 /** Chin-Yew Lin's geometric mean, where the k-th order without any match counts 1 / (2^k total). In percent. */
 function smoothedPrecisions(correct: readonly number[], total: readonly number[]): number[] {
   let smoothing = 1;
@@ -55,25 +41,50 @@ function smoothedPrecisions(correct: readonly number[], total: readonly number[]
   });
 }
 
-/** -> 0..100; 0 for no examples. */
-export function bleu(predictions: readonly string[], references: readonly string[]): number {
-  const correct = new Array<number>(MAX_ORDER).fill(0);
-  const total = new Array<number>(MAX_ORDER).fill(0);
-  let predictedLength = 0;
-  let expectedLength = 0;
+interface Counts {
+  /** By order of the n-grams, from 1 on. */
+  correct: number[];
+  total: number[];
+  predictedLength: number;
+  expectedLength: number;
+}
+
+function count(predictions: readonly string[], references: readonly string[]): Counts {
+  const counts: Counts = {
+    correct: new Array<number>(MAX_ORDER).fill(0),
+    total: new Array<number>(MAX_ORDER).fill(0),
+    predictedLength: 0,
+    expectedLength: 0,
+  };
   references.forEach((reference, i) => {
     const predicted = tokenize13a(predictions[i]!);
     const expected = tokenize13a(reference);
-    predictedLength += predicted.length;
-    expectedLength += expected.length;
+    counts.predictedLength += predicted.length;
+    counts.expectedLength += expected.length;
     for (let order = 1; order <= MAX_ORDER; order++) {
-      correct[order - 1]! += countCommon(countGrams(predicted, order), countGrams(expected, order));
-      total[order - 1]! += Math.max(0, predicted.length - order + 1);
+      counts.correct[order - 1]! += countCommon(countGrams(predicted, order), countGrams(expected, order));
+      counts.total[order - 1]! += Math.max(0, predicted.length - order + 1);
     }
   });
-  if (!correct.some(count => count > 0)) return 0;
-  const precisions = smoothedPrecisions(correct, total);
-  const mean = precisions.reduce((sum, precision) => sum + Math.log(precision), 0) / MAX_ORDER;
+  return counts;
+}
+
+/** The geometric mean of the precisions up to `order`, times the penalty for what is too short. */
+function score({ correct, total, predictedLength, expectedLength }: Counts, order: number): number {
+  if (!correct.some(matches => matches > 0)) return 0;
+  const precisions = smoothedPrecisions(correct, total).slice(0, order);
+  const mean = precisions.reduce((sum, precision) => sum + Math.log(precision), 0) / order;
   const brevity = predictedLength < expectedLength ? Math.exp(1 - expectedLength / predictedLength) : 1;
   return brevity * Math.exp(mean);
+}
+
+/** -> 0..100; 0 for no examples, and where no example has a 4-gram. */
+export function bleu(predictions: readonly string[], references: readonly string[]): number {
+  return score(count(predictions, references), MAX_ORDER);
+}
+
+/** -> 0..100; n-grams longer than the sentence are left out. */
+export function sentenceBleu(prediction: string, reference: string): number {
+  const counts = count([prediction], [reference]);
+  return score(counts, counts.total.filter(total => total > 0).length);
 }

@@ -1,31 +1,23 @@
 // ROUGE-L: F1 of the longest common subsequence of words, as google-research's `rouge-score` computes `rougeL`
 // (no stemming, one reference). Its words are runs of a-z and 0-9, so texts in other scripts score 0, here as there.
 
-const words = (text: string): string[] => text.toLowerCase().match(/[a-z0-9]+/g) ?? [];
+import { commonLength } from './common-subsequence.ts';
 
-/** Length of the longest common subsequence, with one row of the table kept. */
-function commonLength(a: readonly string[], b: readonly string[]): number {
-  const row = new Uint32Array(b.length + 1);
-  for (const word of a) {
-    let diagonal = 0;
-    for (let j = 1; j <= b.length; j++) {
-      const above = row[j]!;
-      row[j] = word === b[j - 1] ? diagonal + 1 : Math.max(above, row[j - 1]!);
-      diagonal = above;
-    }
-  }
-  return row[b.length]!;
+export const words = (text: string): string[] => text.toLowerCase().match(/[a-z0-9]+/g) ?? [];
+
+/** Of what is common, in the predicted and in the expected. */
+export function fMeasure(common: number, predicted: number, expected: number): number {
+  if (common === 0) return 0;
+  const precision = common / predicted;
+  const recall = common / expected;
+  return (2 * precision * recall) / (precision + recall);
 }
 
 /** -> 0..1 */
 export function rougeLOf(prediction: string, reference: string): number {
   const predicted = words(prediction);
   const expected = words(reference);
-  const common = commonLength(expected, predicted);
-  if (common === 0) return 0;
-  const precision = common / predicted.length;
-  const recall = common / expected.length;
-  return (2 * precision * recall) / (precision + recall);
+  return fMeasure(commonLength(expected, predicted), predicted.length, expected.length);
 }
 
 /** Mean over the examples -> 0..1; 0 for no examples. */

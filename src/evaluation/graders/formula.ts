@@ -1,0 +1,139 @@
+// The formula of a multi grader: numbers, names, + - * / ^, parentheses and a few functions. Read into a tree and worked out;
+// nothing of it is ever run as code.
+
+const functions = {
+  min: Math.min,
+  max: Math.max,
+  abs: Math.abs,
+  floor: Math.floor,
+  ceil: Math.ceil,
+  exp: Math.exp,
+  sqrt: Math.sqrt,
+  log: Math.log,
+} satisfies Record<string, (...values: number[]) => number>;
+type FunctionName = keyof typeof functions;
+const SEVERAL: readonly string[] = ['min', 'max'];
+
+export type Formula =
+  | { kind: 'number'; value: number }
+  | { kind: 'name'; name: string }
+  | { kind: 'call'; name: FunctionName; values: Formula[] }
+  | { kind: 'negate'; value: Formula }
+  | { kind: 'pair'; operator: Operator; left: Formula; right: Formula };
+
+const operators = {
+  '+': { strength: 1, apply: (a: number, b: number) => a + b },
+  '-': { strength: 1, apply: (a: number, b: number) => a - b },
+  '*': { strength: 2, apply: (a: number, b: number) => a * b },
+  '/': { strength: 2, apply: (a: number, b: number) => a / b },
+  '^': { strength: 4, apply: (a: number, b: number) => a ** b },
+};
+type Operator = keyof typeof operators;
+/** -x^2 is -(x^2), and -x*y is (-x)*y. */
+const NEGATION_STRENGTH = 3;
+
+export class FormulaError extends Error {}
+
+const TOKEN =
+  /\s*(?:(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)|([\p{L}_][\p{L}\p{N}_]*)|([-+*/^(),]))/uy;
+const MAX_LENGTH = 10_000;
+const MAX_DEPTH = 200;
+
+function tokenize(text: string): string[] {
+  const tokens: string[] = [];
+  TOKEN.lastIndex = 0;
+  const end = text.trimEnd().length;
+  while (TOKEN.lastIndex < end) {
+    const at = TOKEN.lastIndex;
+    const found = TOKEN.exec(text);
+    if (!found)
+      throw new FormulaError(`unexpected '${text.slice(at).trimStart()[0]}' at character ${at + 1}`);
+    tokens.push(found[0].trim());
+  }
+  return tokens;
+}
+
+/** Throws FormulaError with what is wrong and where. */
+export function parseFormula(text: string): Formula {
+  if (text.length > MAX_LENGTH) throw new FormulaError(`it is longer than ${MAX_LENGTH} characters`);
+  const tokens = tokenize(text);
+  let at = 0;
+  let depth = 0;
+  const next = (): string => {
+    const token = tokens[at++];
+    if (token === undefined) throw new FormulaError('it ends too early');
+    return token;
+  };
+  const expectToken = (wanted: string): void => {
+    const token = next();
+    if (token !== wanted) throw new FormulaError(`expected '${wanted}', found '${token}'`);
+  };
+
+  /** By precedence climbing: everything that binds at least as strongly as `strength`. */
+  function parse(strength: number): Formula {
+    if (++depth > MAX_DEPTH) throw new FormulaError(`it is nested more than ${MAX_DEPTH} deep`);
+    let left = parseOperand();
+    for (let sign = tokens[at] ?? ''; sign in operators; sign = tokens[at] ?? '') {
+      const operator = sign as Operator;
+      const own = operators[operator].strength;
+      if (own < strength) break;
+      at += 1;
+      left = { kind: 'pair', operator, left, right: parse(operator === '^' ? own : own + 1) }; // 2^3^2 is 2^(3^2)
+    }
+    depth -= 1;
+    return left;
+  }
+
+  function parseOperand(): Formula {
+    const token = next();
+    if (token === '-') return { kind: 'negate', value: parse(NEGATION_STRENGTH) };
+    if (token === '+') return parse(NEGATION_STRENGTH);
+    if (token === '(') {
+      const inner = parse(0);
+      expectToken(')');
+      return inner;
+    }
+    if (/^[\d.]/.test(token)) return { kind: 'number', value: Number(token) };
+    if (!/^[\p{L}_]/u.test(token)) throw new FormulaError(`unexpected '${token}'`);
+    return tokens[at] === '(' ? parseCall(token) : { kind: 'name', name: token };
+  }
+
+  function parseCall(name: string): Formula {
+    if (!Object.hasOwn(functions, name))
+      throw new FormulaError(`unknown function '${name}'; known are ${Object.keys(functions).join(', ')}`);
+    at += 1;
+    const values = [parse(0)];
+    for (let token = next(); token !== ')'; token = next()) {
+      if (token !== ',') throw new FormulaError(`expected ',' or ')', found '${token}'`);
+      values.push(parse(0));
+    }
+    if (values.length > 1 && !SEVERAL.includes(name)) throw new FormulaError(`${name}() takes one value`);
+    return { kind: 'call', name: name as FunctionName, values };
+  }
+
+  const formula = parse(0);
+  if (at < tokens.length) throw new FormulaError(`unexpected '${tokens[at]}'`);
+  return formula;
+}
+
+/** Every name that the formula reads. */
+export function namesIn(formula: Formula): string[] {
+  if (formula.kind === 'name') return [formula.name];
+  if (formula.kind === 'number') return [];
+  if (formula.kind === 'negate') return namesIn(formula.value);
+  if (formula.kind === 'call') return formula.values.flatMap(namesIn);
+  return [...namesIn(formula.left), ...namesIn(formula.right)];
+}
+
+/** All names must be among the values. May be infinite or NaN, as JavaScript's numbers are. */
+export function evaluateFormula(formula: Formula, values: ReadonlyMap<string, number>): number {
+  if (formula.kind === 'number') return formula.value;
+  if (formula.kind === 'name') return values.get(formula.name)!;
+  if (formula.kind === 'negate') return -evaluateFormula(formula.value, values);
+  if (formula.kind === 'call') {
+    const apply: (...numbers: number[]) => number = functions[formula.name];
+    return apply(...formula.values.map(value => evaluateFormula(value, values)));
+  }
+  const { operator, left, right } = formula;
+  return operators[operator].apply(evaluateFormula(left, values), evaluateFormula(right, values));
+}

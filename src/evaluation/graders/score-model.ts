@@ -1,0 +1,48 @@
+// score_model: a model is asked for a number, which is brought into the grader's range.
+import {
+  type Grade,
+  type GraderTools,
+  GradingFailure,
+  gradeOf,
+  type ScoreModelGrader,
+  type Subject,
+} from './grader.ts';
+import { judge } from './judge.ts';
+
+export async function gradeScoreModel(
+  grader: ScoreModelGrader,
+  subject: Subject,
+  tools: GraderTools,
+  signal: AbortSignal,
+): Promise<Grade> {
+  const [low, high] = grader.range ?? [0, 1];
+  const { answer, spent } = await judge(grader, instruction(low, high), { subject, tools, signal });
+  const result = readResult(answer.text);
+  if (result === null)
+    throw new GradingFailure('model_grader_parse_error', 'the model gave no number as its result', spent);
+  const score = Math.min(high, Math.max(low, result));
+  return gradeOf(score, score >= (grader.pass_threshold ?? (low + high) / 2), spent);
+}
+
+const instruction = (low: number, high: number): string =>
+  `Answer with JSON only: {"steps": [{"description": "...", "conclusion": "..."}], "result": number}. The result is your score, from ${low} to ${high}.`;
+
+/** The `result` of the JSON in an answer; an answer that is a number alone is one, too. */
+export function readResult(text: string): number | null {
+  const trimmed = text.trim();
+  if (/^[-+]?\d+(\.\d+)?$/.test(trimmed)) return Number(trimmed);
+  for (const candidate of [trimmed, trimmed.slice(trimmed.indexOf('{'), trimmed.lastIndexOf('}') + 1)]) {
+    const result = readNumber(candidate);
+    if (result !== null) return result;
+  }
+  return null;
+}
+
+function readNumber(json: string): number | null {
+  try {
+    const { result } = JSON.parse(json) as { result?: unknown };
+    return typeof result === 'number' ? result : null;
+  } catch {
+    return null;
+  }
+}

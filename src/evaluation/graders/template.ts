@@ -1,0 +1,76 @@
+// Templates of graders and prompts: `{{ item.question }}`, `{{sample.output_json.steps[0]}}`. Two namespaces, paths into them,
+// nothing else: no expressions, filters or loops.
+import { ApiError } from '../../errors.ts';
+import { GradingFailure, type Subject } from './grader.ts';
+
+const VARIABLE = /\{\{([^{}]*)\}\}/g;
+const PATH = /^(item|sample)((?:\.[\p{L}\p{N}_$-]+|\[\d+\]|\[(?:"[^"]*"|'[^']*')\])*)$/u;
+const STEP = /\.([\p{L}\p{N}_$-]+)|\[(\d+)\]|\["([^"]*)"\]|\['([^']*)'\]/gu;
+
+type Namespace = 'item' | 'sample';
+
+interface Variable {
+  namespace: Namespace;
+  steps: string[];
+}
+
+function readPath(text: string): Variable | null {
+  const found = PATH.exec(text.trim());
+  if (!found) return null;
+  const steps = [...found[2]!.matchAll(STEP)].map(([, ...names]) => names.find(name => name !== undefined)!);
+  return { namespace: found[1] as Namespace, steps };
+}
+
+/** Throws ApiError for a variable that is in none of the namespaces. */
+export function checkTemplate(
+  text: string,
+  param: string,
+  namespaces: readonly Namespace[] = ['item', 'sample'],
+): void {
+  for (const [found, path] of text.matchAll(VARIABLE)) {
+    const variable = readPath(path!);
+    if (variable && namespaces.includes(variable.namespace)) continue;
+    const known = namespaces.map(name => `{{${name}...}}`).join(' and ');
+    throw new ApiError(
+      'invalid_value',
+      `Invalid template variable '${found}' in '${param}': only ${known} are known.`,
+      {
+        param,
+      },
+    );
+  }
+}
+
+/** Texts as they are, everything else as JSON. Throws GradingFailure for what is not there. */
+export function renderTemplate(text: string, subject: Subject): string {
+  return text.replace(VARIABLE, (found, path: string) => {
+    const variable = readPath(path);
+    if (!variable) throw new GradingFailure('invalid_variable_error', `${found} is no variable`);
+    const value = lookUp(variable, subject);
+    if (value === undefined) throw missing(found, variable);
+    return typeof value === 'string' ? value : JSON.stringify(value);
+  });
+}
+
+/** What a path such as `item.trajectory` names; undefined where there is nothing. */
+export function resolvePath(path: string, subject: Subject): unknown {
+  const variable = readPath(path);
+  return variable ? lookUp(variable, subject) : undefined;
+}
+
+function lookUp({ namespace, steps }: Variable, subject: Subject): unknown {
+  let value: unknown = subject[namespace];
+  for (const step of steps) {
+    const holds = typeof value === 'object' && value !== null && Object.hasOwn(value, step);
+    if (!holds) return undefined;
+    value = (value as Record<string, unknown>)[step];
+  }
+  return value;
+}
+
+function missing(found: string, { namespace, steps }: Variable): GradingFailure {
+  const noJson = namespace === 'sample' && steps[0] === 'output_json';
+  if (noJson)
+    return new GradingFailure('sample_parse_error', `${found}: the output is no JSON, or has no such value`);
+  return new GradingFailure('invalid_variable_error', `${found} is not there`);
+}
