@@ -1,42 +1,22 @@
 // What the routes that generate have in common: the model to ask, the sampling parameters, ends of requests, streams. No route of its own.
-import { createHash, randomInt } from 'node:crypto';
+import { randomInt } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { ApiError, toWire } from '../errors.ts';
 import type { SamplingBody } from '../schemas/generation.ts';
-import type { TargetModel } from '../serving/client.ts';
 import type { GenerationEvent } from '../serving/protocol.ts';
 import type { Sampling } from '../serving/sampling.ts';
-import { findModel, type ModelRow, readModel } from '../store/models.ts';
+import { readTarget, type Target } from '../serving/target.ts';
 import { noSuchModel } from './models.ts';
 
 const SEED_END = 2 ** 32;
 
-export interface Target {
-  model: TargetModel;
-  /** Changes with the files that answer. */
-  fingerprint: string;
-}
-
 /** The model of a request with everything that it needs; throws when the project has none of that name. */
 export async function findTarget(deps: Deps, projectId: string, id: string): Promise<Target> {
-  const found = await findModel(deps.pool, projectId, id);
-  if (!found) throw noSuchModel(id);
-  const base = found.kind === 'adapter' ? await readBase(deps, found) : found;
-  const adapterFiles = found.kind === 'adapter' ? found.files : null;
-  const hash = createHash('sha256');
-  for (const { path, sha256 } of [...base.files, ...(adapterFiles ?? [])]) hash.update(`${path} ${sha256}\n`);
-  return {
-    model: { id, files: base.files, adapterFiles },
-    fingerprint: `fp_${hash.digest('hex').slice(0, 10)}`,
-  };
-}
-
-async function readBase(deps: Deps, adapter: ModelRow): Promise<ModelRow> {
-  const base = adapter.baseModel && (await readModel(deps.pool, adapter.baseModel));
-  if (!base) throw new Error(`model ${adapter.id} has lost its base model ${adapter.baseModel}`);
-  return base;
+  const target = await readTarget(deps.pool, projectId, id);
+  if (!target) throw noSuchModel(id);
+  return target;
 }
 
 export function readSampling(body: SamplingBody): Sampling {
