@@ -19,5 +19,7 @@ const ACTIVATIONS = {
 
 type ActivationName = keyof typeof ACTIVATIONS;
 
+export const ACTIVATION_NAMES = Object.keys(ACTIVATIONS) as ActivationName[];
+
 export const readActivation = (json: ConfigJson, field: string, fallback: ActivationName): Activation =>
-  ACTIVATIONS[readChoice(json, field, Object.keys(ACTIVATIONS) as ActivationName[], fallback)];
+  ACTIVATIONS[readChoice(json, field, ACTIVATION_NAMES, fallback)];

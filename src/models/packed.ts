@@ -3,7 +3,7 @@ import type { Tensor } from '@tensorflow/tfjs';
 import { softmaxAttention } from '../engine/ops.ts';
 import type { Tensors } from '../engine/program.ts';
 import { tf } from '../engine/tf.ts';
-import type { Attention, Layers, LinearLayer } from './architecture.ts';
+import type { Attention, Layers, LinearLayer, SourceAttention } from './architecture.ts';
 import { type LoraPair, loraDelta, project } from './lora.ts';
 
 export interface PackedAdapter {
@@ -22,10 +22,25 @@ export interface PackedOptions {
   /** [rows, length] int32: tokens attend only within their own number. Padding takes any number that no example of the row has. */
   readonly segments: Tensor;
   readonly adapter?: PackedAdapter | null;
+  /** Of a decoder: what its encoder made of the sources. */
+  readonly source?: PackedSource | null;
+}
+
+export interface PackedSource {
+  /** [rows, sourceLength, hiddenSize] */
+  readonly states: Tensor;
+  /** [rows, sourceLength] int32: a token sees the source of its own number. */
+  readonly segments: Tensor;
 }
 
 /** Positions are the caller's: they start anew at 0 with every segment. */
-export function packedLayers({ linearLayers, weights, segments, adapter }: PackedOptions): Layers {
+export function packedLayers({
+  linearLayers,
+  weights,
+  segments,
+  adapter,
+  source = null,
+}: PackedOptions): Layers {
   const byName = new Map(linearLayers.map(layer => [layer.name, layer]));
   const masks = new Map<string, Tensor>();
   const maskFor = (sight: Sight): Tensor => {
@@ -33,6 +48,12 @@ export function packedLayers({ linearLayers, weights, segments, adapter }: Packe
     const mask = masks.get(key) ?? packedMask(segments, sight);
     masks.set(key, mask);
     return mask;
+  };
+  const biases = new Map<Attention['bias'], Tensor>();
+  const biasFor = (bias: NonNullable<Attention['bias']>): Tensor => {
+    const made = biases.get(bias) ?? bias(offsetsWithin(segments.shape[1]!));
+    biases.set(bias, made);
+    return made;
   };
   const weight = (name: string): Tensor => {
     const found = weights[name];
@@ -42,9 +63,22 @@ export function packedLayers({ linearLayers, weights, segments, adapter }: Packe
   return {
     weight,
     linear: (name, x) => linear(byName.get(name)!, x, weight, adapter),
-    attend({ query, key, value, scale, softcap, ...sight }: Attention) {
-      return softmaxAttention(query, key, value, maskFor(sight), scale, { causal: !sight.bothWays, softcap });
+    attend({ query, key, value, scale, softcap, bias, ...sight }: Attention) {
+      return softmaxAttention(query, key, value, maskFor(sight), scale, {
+        causal: !sight.bothWays,
+        softcap,
+        bias: bias && biasFor(bias),
+      });
     },
+    ...(source && { attendSource: sourceAttention(segments, source) }),
+  };
+}
+
+function sourceAttention(segments: Tensor, source: PackedSource): NonNullable<Layers['attendSource']> {
+  const mask = additive(sameNumber(segments, source.segments));
+  return ({ query, scale, read }: SourceAttention) => {
+    const { key, value } = read(source.states);
+    return softmaxAttention(query, key, value, mask, scale);
   };
 }
 
@@ -70,13 +104,26 @@ type Sight = Pick<Attention, 'window' | 'bothWays'>;
 
 /** segments [rows, length] -> additive mask [rows, length, length]: 0 where a token (second axis) sees another (third). */
 export function packedMask(segments: Tensor, { window, bothWays = false }: Sight): Tensor {
-  const [rows, length] = segments.shape as [number, number];
-  const index = tf.range(0, length, 1, 'int32');
-  const back: Tensor = tf.sub(tf.reshape(index, [1, length, 1]), tf.reshape(index, [1, 1, length]));
+  const back: Tensor = tf.neg(offsetsWithin(segments.shape[1]!));
   const seen = [
-    tf.equal(tf.reshape(segments, [rows, length, 1]), tf.reshape(segments, [rows, 1, length])),
+    sameNumber(segments, segments),
     ...(bothWays ? [] : [tf.greaterEqual(back, tf.scalar(0, 'int32'))]),
     ...(window === null ? [] : [tf.less(bothWays ? tf.abs(back) : back, tf.scalar(window, 'int32'))]),
   ].reduce((all, each) => tf.logicalAnd(all, each));
-  return tf.mul(tf.cast(tf.logicalNot(seen), 'float32'), HIDDEN);
+  return additive(seen);
 }
+
+/** How far the token of the third axis lies behind (-) or ahead (+) of that of the second: [1, length, length] int32. */
+function offsetsWithin(length: number): Tensor {
+  const index = tf.range(0, length, 1, 'int32');
+  return tf.sub(tf.reshape(index, [1, 1, length]), tf.reshape(index, [1, length, 1]));
+}
+
+/** [rows, length] and [rows, keys] -> [rows, length, keys] bool */
+function sameNumber(segments: Tensor, others: Tensor): Tensor {
+  const [rows, length] = segments.shape as [number, number];
+  return tf.equal(tf.reshape(segments, [rows, length, 1]), tf.reshape(others, [rows, 1, others.shape[1]!]));
+}
+
+/** 0 where seen, HIDDEN elsewhere. */
+const additive = (seen: Tensor): Tensor => tf.mul(tf.cast(tf.logicalNot(seen), 'float32'), HIDDEN);

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
 import type { StoredTensor } from '../engine/program.ts';
 import type { Architecture, Layers, LinearLayer, ModelKind, ModelShape } from './architecture.ts';
+import { bart } from './bart.ts';
 import { bert } from './bert.ts';
 import { cohere } from './cohere.ts';
 import { type ConfigJson, readFlag, refuse } from './config-fields.ts';
@@ -13,11 +14,13 @@ import { gptNeox } from './gpt-neox.ts';
 import { gpt2 } from './gpt2.ts';
 import { readJsonFile } from './json-file.ts';
 import { llama } from './llama.ts';
+import { marian } from './marian.ts';
 import { mixtral } from './mixtral.ts';
 import { ModelError } from './model-error.ts';
 import { modernbert } from './modernbert.ts';
 import { phi3 } from './phi3.ts';
-import { openWeights } from './weights.ts';
+import { t5 } from './t5.ts';
+import { openWeights, readTensorHeaders } from './weights.ts';
 
 const ARCHITECTURES: readonly Architecture[] = [
   llama,
@@ -31,6 +34,9 @@ const ARCHITECTURES: readonly Architecture[] = [
   bert,
   distilbert,
   modernbert,
+  t5,
+  bart,
+  marian,
 ];
 
 /** A folder whose tensors are all there and all fit. Names of tensors and layers are `transformers`' own. */
@@ -55,11 +61,23 @@ export interface Model {
   readonly outputWeight: string | null;
   /** Logits are kept within (-softcap, softcap); null: as they are. */
   readonly logitSoftcap: number | null;
-  /** tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize]. */
+  /** Name of a tensor [1, vocab] that is added to the logits and never trained; null: none. */
+  readonly logitBias: string | null;
+  /** tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize]; of an encoder-decoder, the decoder's. */
   hidden(tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
+  /** Of an encoder-decoder: the source's tokens and positions [rows, length] int32 -> the encoder's states [rows, length, hiddenSize]. */
+  encode(tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
 }
 
 export type CausalModel = Model & { readonly kind: 'causal'; readonly outputWeight: string };
+
+export type EncoderDecoderModel = Model & {
+  readonly kind: 'encoder-decoder';
+  readonly outputWeight: string;
+};
+
+/** A model that writes text: on from another, or in answer to it. */
+export type GenerativeModel = CausalModel | EncoderDecoderModel;
 
 /** Throws ModelError for a model that does not continue texts. */
 export function requireCausal(model: Model): CausalModel {
@@ -67,17 +85,30 @@ export function requireCausal(model: Model): CausalModel {
   throw new ModelError(`${model.architecture} is an ${model.kind} model: it continues no text`);
 }
 
+/** Throws ModelError for a model that does not answer one text with another. */
+export function requireEncoderDecoder(model: Model): EncoderDecoderModel {
+  if (model.kind === 'encoder-decoder' && model.outputWeight !== null) return model as EncoderDecoderModel;
+  throw new ModelError(`${model.architecture} is no encoder-decoder model`);
+}
+
+/** Throws ModelError for a model that writes no text. */
+export const requireGenerative = (model: Model): GenerativeModel =>
+  model.kind === 'encoder-decoder' ? requireEncoderDecoder(model) : requireCausal(model);
+
 /** Throws ModelError saying what is wrong with the folder and what would be right. */
 export async function openModel(directory: string): Promise<Model> {
   const config = await readJsonFile(join(directory, 'config.json'));
   if (!config) throw new ModelError(`${directory} has no config.json: not a Hugging Face model folder`);
-  refuseQuantized(config);
   const { architecture, served } = architectureOf(config);
-  const settings = architecture.readConfig(config, served);
-  const { weights, leftOut } = await openWeights(directory, {
+  refuseForms(config, architecture);
+  const read = architecture.readConfig(config, served);
+  const headers = await readTensorHeaders(directory);
+  const settings = architecture.withTensors?.(read, new Set(Object.keys(headers))) ?? read;
+  const outputWeight = architecture.outputWeight(settings);
+  const { weights, leftOut } = await openWeights(directory, headers, {
     architecture: architecture.name,
     expected: architecture.tensors(settings),
-    outputWeight: architecture.outputWeight(settings),
+    copies: { ...architecture.copies?.(settings), ...(outputWeight && { [HEAD]: outputWeight }) },
     canonicalName: name => architecture.canonicalName(settings, name),
     isHead: name => architecture.isHead?.(settings, name) ?? false,
   });
@@ -92,18 +123,26 @@ export async function openModel(directory: string): Promise<Model> {
     leftOut,
     parameters: Object.values(weights).reduce((sum, { shape }) => sum + sizeOf(shape), 0),
     linearLayers: architecture.linearLayers(settings),
-    outputWeight: architecture.outputWeight(settings),
+    outputWeight,
     logitSoftcap: architecture.logitSoftcap?.(settings) ?? null,
+    logitBias: architecture.logitBias?.(settings) ?? null,
     hidden: (tokens, positions, layers) => architecture.hidden(settings, tokens, positions, layers),
+    encode(tokens, positions, layers) {
+      if (!architecture.encode) throw new Error(`${architecture.name} has no encoder before its decoder`);
+      return architecture.encode(settings, tokens, positions, layers);
+    },
   };
 }
 
+/** What a tied model's files may hold the embedding as. */
+const HEAD = 'lm_head.weight';
+
 /** Quantised folders hold integers under the same names; as float they would only look right. */
-function refuseQuantized(config: ConfigJson): void {
+function refuseForms(config: ConfigJson, { name, kind }: Architecture): void {
   refuse(config, 'quantization_config', null);
-  if (readFlag(config, 'is_encoder_decoder', false)) {
-    throw new ModelError('config.json: is_encoder_decoder true is not served');
-  }
+  const both = kind === 'encoder-decoder';
+  if (readFlag(config, 'is_encoder_decoder', both) === both) return;
+  throw new ModelError(`config.json: is_encoder_decoder ${!both} is not served for ${name}`);
 }
 
 /** Throws ModelError for an architecture that is not known. */

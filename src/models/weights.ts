@@ -9,8 +9,8 @@ export interface ExpectedWeights {
   /** Its name, for messages. */
   readonly architecture: string;
   readonly expected: Readonly<Record<string, readonly number[]>>;
-  /** Name of the output projection's weight; of the embedding where tied; null without one. */
-  readonly outputWeight: string | null;
+  /** Names under which a tied model's files may hold a tensor once more, or instead: theirs -> its own. Expected ones are no copies. */
+  readonly copies: Readonly<Record<string, string>>;
   /** A name as files spell it -> as `expected` does; null for harmless surplus. */
   canonicalName(name: string): string | null;
   /** By canonical names: surplus that is known and not used. */
@@ -27,13 +27,15 @@ export interface OpenedWeights {
 /** Throws ModelError saying what is missing, surplus or of another shape. */
 export async function openWeights(
   directory: string,
-  { architecture, expected, outputWeight, canonicalName, isHead }: ExpectedWeights,
+  headers: Readonly<Record<string, StoredTensor>>,
+  { architecture, expected, copies, canonicalName, isHead }: ExpectedWeights,
 ): Promise<OpenedWeights> {
-  await requireSafetensors(directory);
-  const named = canonicalNames(canonicalName, await readHeaders(directory));
+  const named = canonicalNames(canonicalName, headers);
   const leftOut = difference(named, expected).filter(isHead);
   const used = Object.fromEntries(Object.entries(named).filter(([name]) => !leftOut.includes(name)));
-  const found = outputWeight === null ? used : await resolveTied(directory, used, expected, outputWeight);
+  const found = { ...used };
+  for (const [copy, own] of Object.entries(copies))
+    if (!Object.hasOwn(expected, copy)) await resolveTied(directory, found, copy, own);
   refuseNames(directory, 'lacks', difference(expected, found), 'as F32, F16 or BF16');
   refuseNames(directory, 'has', difference(found, expected), `which ${architecture} does not know`);
   refuseShapes(directory, expected, found);
@@ -51,7 +53,8 @@ async function requireSafetensors(directory: string): Promise<void> {
 }
 
 /** Where the tensors lie. A broken or absent file is the folder's fault, a disk that cannot be read is not. */
-async function readHeaders(directory: string): Promise<Record<string, StoredTensor>> {
+export async function readTensorHeaders(directory: string): Promise<Record<string, StoredTensor>> {
+  await requireSafetensors(directory);
   try {
     return (await readModelHeaders(directory)).tensors;
   } catch (cause) {
@@ -64,32 +67,30 @@ async function readHeaders(directory: string): Promise<Record<string, StoredTens
 /** Under the architecture's own names, harmless surplus left out. */
 function canonicalNames(
   canonicalName: (name: string) => string | null,
-  read: Record<string, StoredTensor>,
+  read: Readonly<Record<string, StoredTensor>>,
 ): Record<string, StoredTensor> {
   const named = Object.entries(read).map(([name, stored]) => [canonicalName(name), stored] as const);
   return Object.fromEntries(named.filter(([name]) => name !== null));
 }
 
-const HEAD = 'lm_head.weight';
-
 /**
- * A tied model's file may hold the shared tensor under either name or both. Two different tensors are refused:
- * transformers 4 takes the embedding for both, transformers 5 does not tie them.
+ * Leaves in `found` what a tied model's files hold as `copy` and as `own`, under either name or both, as `own`. Two different
+ * tensors are refused: transformers 4 takes the embedding for both, transformers 5 does not tie them.
  */
 async function resolveTied(
   directory: string,
   found: Record<string, StoredTensor>,
-  expected: object,
-  outputWeight: string,
-): Promise<Record<string, StoredTensor>> {
-  const { [HEAD]: head, ...rest } = found;
-  if (!head || Object.hasOwn(expected, HEAD)) return found;
-  const embedding = rest[outputWeight];
-  if (!embedding) return { ...rest, [outputWeight]: head };
-  if (await sameBytes(head, embedding)) return rest;
-  throw new ModelError(
-    `${directory} has a ${HEAD} that differs from ${outputWeight}, but its config.json ties them (tie_word_embeddings)`,
-  );
+  copy: string,
+  own: string,
+): Promise<void> {
+  const { [copy]: held, [own]: embedding } = found;
+  if (!held) return;
+  if (embedding && !(await sameBytes(held, embedding)))
+    throw new ModelError(
+      `${directory} has a ${copy} that differs from ${own}, but its config.json ties them (tie_word_embeddings)`,
+    );
+  found[own] ??= held;
+  delete found[copy];
 }
 
 function refuseShapes(

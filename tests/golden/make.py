@@ -1,7 +1,8 @@
 """Makes every fixture below this folder with PyTorch, transformers and PEFT: tiny random models and what they compute.
 
 Run: python tests/golden/make.py [name ...]. Seeds are fixed; the results are committed, so the tests need no Python.
-`chat_models.py` and `variants.py` say which models there are, `compute.py` what is computed with them; `encoders.py` says both of encoders.
+`chat_models.py` and `variants.py` say which models there are, `compute.py` what is computed with them; `encoders.py` says both of encoders,
+`seq2seq.py` of encoder-decoders.
 Made with torch 2.13, transformers 5.23, peft 0.21.
 """
 import sys
@@ -13,6 +14,8 @@ from compute import compute
 from encoders import ENCODERS
 from encoders import compute as compute_encoder
 from published import write_published
+from seq2seq import MODELS as SEQ2SEQ
+from seq2seq import compute_seq2seq
 from variants import VARIANTS
 
 HERE = Path(__file__).parent
@@ -29,6 +32,9 @@ def main(wanted):
     for seed, (name, make) in enumerate(ENCODERS.items(), start=50):
         if not wanted or name in wanted:
             compute_encoder(HERE / name, make, seed)
+    for seed, (name, make) in enumerate(SEQ2SEQ.items(), start=70):
+        if not wanted or name in wanted:
+            compute_seq2seq(HERE / name, make, seed)
     if not wanted or "published" in wanted:
         write_published(HERE / "published.json")
     for path in HERE.glob("**/*.safetensors"):

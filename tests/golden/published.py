@@ -173,6 +173,32 @@ CONFIGS = {
         "norm_bias": False, "norm_eps": 1e-05, "num_attention_heads": 12, "num_hidden_layers": 22, "pad_token_id": 50283,
         "position_embedding_type": "absolute", "sep_token_id": 50282, "torch_dtype": "float32", "vocab_size": 50368,
     },
+    "t5-small": {
+        "architectures": ["T5ForConditionalGeneration"], "d_ff": 2048, "d_kv": 64, "d_model": 512, "decoder_start_token_id": 0,
+        "dropout_rate": 0.1, "eos_token_id": 1, "initializer_factor": 1.0, "is_encoder_decoder": True,
+        "layer_norm_epsilon": 1e-06, "model_type": "t5", "n_positions": 512, "num_heads": 8, "num_layers": 6,
+        "output_past": True, "pad_token_id": 0, "relative_attention_num_buckets": 32, "vocab_size": 32128,
+    },
+    "bart-large-cnn": {
+        "activation_dropout": 0.0, "activation_function": "gelu", "add_final_layer_norm": False,
+        "architectures": ["BartForConditionalGeneration"], "attention_dropout": 0.0, "bos_token_id": 0, "d_model": 1024,
+        "decoder_attention_heads": 16, "decoder_ffn_dim": 4096, "decoder_layerdrop": 0.0, "decoder_layers": 12,
+        "decoder_start_token_id": 2, "dropout": 0.1, "encoder_attention_heads": 16, "encoder_ffn_dim": 4096,
+        "encoder_layerdrop": 0.0, "encoder_layers": 12, "eos_token_id": 2, "force_bos_token_to_be_generated": True,
+        "forced_bos_token_id": 0, "forced_eos_token_id": 2, "init_std": 0.02, "is_encoder_decoder": True,
+        "max_position_embeddings": 1024, "model_type": "bart", "normalize_before": False, "pad_token_id": 1,
+        "scale_embedding": False, "vocab_size": 50264,
+    },
+    "opus-mt-en-de": {
+        "activation_dropout": 0.0, "activation_function": "swish", "add_bias_logits": False, "add_final_layer_norm": False,
+        "architectures": ["MarianMTModel"], "attention_dropout": 0.0, "bad_words_ids": [[58100]], "bos_token_id": 0,
+        "d_model": 512, "decoder_attention_heads": 8, "decoder_ffn_dim": 2048, "decoder_layerdrop": 0.0,
+        "decoder_layers": 6, "decoder_start_token_id": 58100, "dropout": 0.1, "encoder_attention_heads": 8,
+        "encoder_ffn_dim": 2048, "encoder_layerdrop": 0.0, "encoder_layers": 6, "eos_token_id": 0, "forced_eos_token_id": 0,
+        "init_std": 0.02, "is_encoder_decoder": True, "max_position_embeddings": 512, "model_type": "marian",
+        "normalize_before": False, "normalize_embedding": False, "num_beams": 6, "num_hidden_layers": 6,
+        "pad_token_id": 58100, "scale_embedding": True, "static_position_embeddings": True, "vocab_size": 58101,
+    },
 }
 
 
@@ -199,6 +225,10 @@ def describe(config):
     parameters = as_in_files(dict(model.named_parameters()))
     if config["model_type"] in ENCODER_TYPES:
         parameters = without_heads(model, parameters)
+    if hasattr(model, "final_logits_bias"):
+        # A buffer that is in the files; Marian's positions are in none.
+        named = {**parameters, "final_logits_bias": model.final_logits_bias}
+        parameters = {name: p for name, p in named.items() if p.requires_grad or name == "final_logits_bias"}
     described = {
         "config": config,
         "parameters": sum(p.numel() for p in parameters.values()),

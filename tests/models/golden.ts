@@ -11,7 +11,7 @@ import type { Adapter } from '../../src/formats/peft.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
 import { loraShapes } from '../../src/models/lora.ts';
 import { type PackedAdapter, packedLayers } from '../../src/models/packed.ts';
-import { type Model, requireCausal } from '../../src/models/registry.ts';
+import { type Model, requireGenerative } from '../../src/models/registry.ts';
 
 export const goldenDirectory = (name: string): string => join(import.meta.dirname, '../golden', name);
 
@@ -22,6 +22,10 @@ export interface Batch {
   readonly segments: number[][];
   /** Of models that predict tokens. */
   readonly targets?: number[][];
+  /** Of encoder-decoders: rows of sources, whose segments are numbered as the answers' are. */
+  readonly sourceTokens?: number[][];
+  readonly sourcePositions?: number[][];
+  readonly sourceSegments?: number[][];
 }
 
 export interface Golden {
@@ -48,8 +52,8 @@ const batchArrays = (batch: Batch): HostArrays =>
   Object.fromEntries(Object.entries(batch).map(([name, rows]) => [name, Int32Array.from(rows.flat())]));
 
 function batchSpecs(batch: Batch): Record<string, TensorSpec> {
-  const spec: TensorSpec = { shape: [batch.tokens.length, batch.tokens[0]!.length], dtype: 'int32' };
-  return Object.fromEntries(Object.keys(batch).map(name => [name, spec]));
+  const spec = (rows: number[][]): TensorSpec => ({ shape: [rows.length, rows[0]!.length], dtype: 'int32' });
+  return Object.fromEntries(Object.entries(batch).map(([name, rows]) => [name, spec(rows)]));
 }
 
 /** Every A and B by PEFT's name, as inputs of a program. */
@@ -82,12 +86,13 @@ const hiddenStates = (
   weights: Tensors,
   adapter: PackedAdapter | null,
 ): Tensor => {
-  const layers = packedLayers({
-    linearLayers: model.linearLayers,
-    weights,
-    segments: inputs.segments!,
-    adapter,
-  });
+  const given = { linearLayers: model.linearLayers, weights, adapter };
+  const { sourceTokens, sourcePositions, sourceSegments: read } = inputs;
+  const source = read && {
+    states: model.encode(sourceTokens!, sourcePositions!, packedLayers({ ...given, segments: read })),
+    segments: read,
+  };
+  const layers = packedLayers({ ...given, segments: inputs.segments!, source });
   const hidden = model.hidden(inputs.tokens!, inputs.positions!, layers);
   return tf.reshape(hidden, [-1, model.shape.hiddenSize]);
 };
@@ -103,15 +108,16 @@ async function runOnce(engine: Engine, program: Program, arrays: HostArrays): Pr
 type Output = (model: Model, hidden: Tensor, weights: Tensors, inputs: Tensors) => Tensor;
 
 const logits: Output = (model, hidden, weights) => {
-  const { outputWeight, logitSoftcap } = requireCausal(model);
+  const { outputWeight, logitSoftcap, logitBias } = requireGenerative(model);
   const products: Tensor = tf.matMul(hidden as never, weights[outputWeight] as never, false, true);
-  return softcap(products, logitSoftcap);
+  return softcap(logitBias ? tf.add(products, weights[logitBias]!) : products, logitSoftcap);
 };
 
 const crossEntropy: Output = (model, hidden, weights, inputs) => {
-  const { outputWeight, logitSoftcap } = requireCausal(model);
+  const { outputWeight, logitSoftcap, logitBias } = requireGenerative(model);
   const targets = tf.reshape(inputs.targets!, [-1]);
-  return crossEntropySums(hidden, weights[outputWeight]!, targets, logitSoftcap).lossSum;
+  const bias = logitBias ? tf.reshape(weights[logitBias]!, [-1]) : null;
+  return crossEntropySums(hidden, weights[outputWeight]!, targets, logitSoftcap, bias).lossSum;
 };
 
 async function runForward(
@@ -149,7 +155,7 @@ export interface LossAndGradients {
   readonly gradients: Record<string, Float32Array>;
 }
 
-/** With an adapter: gradients of its tensors, by PEFT's names. Without: of every tensor of the model. */
+/** With an adapter: gradients of its tensors, by PEFT's names. Without: of every tensor of the model that is ever trained. */
 async function runBackward(
   engine: Engine,
   model: Model,
@@ -162,11 +168,11 @@ async function runBackward(
   const program: Program = {
     name: 'gradients',
     inputs: { ...batchSpecs(batch), ...trained.specs },
-    weights: adapter ? model.weights : {},
+    weights: adapter ? model.weights : fixedWeights(model),
     run(inputs, frozen) {
       const lossOf = (...values: Tensor[]): Tensor => {
         const given = Object.fromEntries(names.map((name, i) => [name, values[i]!]));
-        const weights = adapter ? frozen : given;
+        const weights = adapter ? frozen : { ...frozen, ...given };
         const packed = adapter ? packedAdapter(model, adapter.scale, given) : null;
         return loss(model, hiddenStates(model, inputs, weights, packed), weights, inputs);
       };
@@ -208,10 +214,15 @@ export const runProbe = (
     tf.mean(tf.mul(hidden, tf.tensor(probe, hidden.shape))),
   );
 
+const fixedWeights = ({ weights, logitBias }: Model) =>
+  logitBias ? { [logitBias]: weights[logitBias]! } : {};
+
 async function weightInputs(model: Model) {
   const specs: Record<string, TensorSpec> = {};
   const arrays: HostArrays = {};
+  const fixed = fixedWeights(model);
   for (const [name, stored] of Object.entries(model.weights)) {
+    if (fixed[name]) continue;
     specs[name] = { shape: stored.shape, dtype: 'float32' };
     arrays[name] = await readTensor(stored);
   }

@@ -49,6 +49,10 @@ test.each([
   'roberta',
   'distilbert',
   'modernbert-bias',
+  't5',
+  't5-v1.1',
+  'bart',
+  'marian',
 ])('of %s, to 1e-5', async name => {
   const model = await openModel(goldenDirectory(name));
   const adapter = await readAdapter(join(goldenDirectory(name), 'adapter'), model.linearLayers);

@@ -278,6 +278,14 @@ describe('a folder that is refused', () => {
       'short_factor of longrope must be a list',
     ],
     ['cohere', { num_key_value_heads: 3 }, 'num_attention_heads 4 is no multiple of num_key_value_heads 3'],
+    ['t5', { feed_forward_proj: 'gated-mish' }, 'feed_forward_proj must be one of gelu, gated-gelu'],
+    ['t5', { is_encoder_decoder: false }, 'is_encoder_decoder false is not served for t5'],
+    ['llama3', { is_encoder_decoder: true }, 'is_encoder_decoder true is not served for llama'],
+    ['bart', { decoder_attention_heads: 5 }, 'd_model 32 is no multiple of decoder_attention_heads 5'],
+    ['bart', { normalize_before: true }, 'normalize_before true is not served'],
+    ['bart', { activation_function: 'mish' }, 'activation_function must be one of'],
+    ['marian', { static_position_embeddings: false }, 'static_position_embeddings false is not served'],
+    ['marian', { normalize_embedding: true }, 'normalize_embedding true is not served'],
   ])('a config of %s that asks for %j', async (name, change, message) => {
     expect(await withConfig(name, change)).toContain(message);
   });

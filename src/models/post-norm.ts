@@ -1,0 +1,166 @@
+// The encoder and decoder layers that BART and Marian share: layer norms after each part, biases everywhere. Embeddings and
+// positions are in their own files. The dropouts and layerdrops of configs are not applied: an adapter has its own.
+import type { Tensor } from '@tensorflow/tfjs';
+import { layerNorm } from '../engine/ops.ts';
+import { tf } from '../engine/tf.ts';
+import { type Activation, readActivation } from './activations.ts';
+import type { Layers, LinearLayer, ModelShape } from './architecture.ts';
+import { type ConfigJson, readCount } from './config-fields.ts';
+import { mergeHeads, splitHeads } from './heads.ts';
+import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
+import { ModelError } from './model-error.ts';
+
+export type Side = 'encoder' | 'decoder';
+
+export interface PostNormStack {
+  readonly layers: number;
+  readonly heads: number;
+  readonly innerSize: number;
+}
+
+export interface PostNormConfig {
+  readonly hiddenSize: number;
+  readonly encoder: PostNormStack;
+  readonly decoder: PostNormStack;
+  readonly activation: Activation;
+  readonly maxPositions: number;
+}
+
+export const SIDES: readonly Side[] = ['encoder', 'decoder'];
+
+const NORM_EPSILON = 1e-5;
+
+export function readPostNorm(json: ConfigJson): PostNormConfig {
+  const hiddenSize = readCount(json, 'd_model', 1024);
+  const stack = (side: Side): PostNormStack => {
+    const heads = readCount(json, `${side}_attention_heads`, 16);
+    if (hiddenSize % heads !== 0) {
+      const field = `${side}_attention_heads`;
+      throw new ModelError(`config.json: d_model ${hiddenSize} is no multiple of ${field} ${heads}`);
+    }
+    return {
+      layers: readCount(json, `${side}_layers`, 12),
+      heads,
+      innerSize: readCount(json, `${side}_ffn_dim`, 4096),
+    };
+  };
+  return {
+    hiddenSize,
+    encoder: stack('encoder'),
+    decoder: stack('decoder'),
+    activation: readActivation(json, 'activation_function', 'gelu'),
+    maxPositions: readCount(json, 'max_position_embeddings', 1024),
+  };
+}
+
+export const postNormShape = (c: PostNormConfig, vocabSize: number): ModelShape => ({
+  layers: c.decoder.layers,
+  hiddenSize: c.hiddenSize,
+  heads: c.decoder.heads,
+  kvHeads: c.decoder.heads,
+  headDim: c.hiddenSize / c.decoder.heads,
+  vocabSize,
+  maxPositions: c.maxPositions,
+});
+
+const layerPath = (side: Side, index: number): string => `model.${side}.layers.${index}`;
+
+const eachLayer = <Made>(c: PostNormConfig, make: (side: Side, path: string) => Made[]): Made[] =>
+  SIDES.flatMap(side =>
+    Array.from({ length: c[side].layers }, (_, index) => make(side, layerPath(side, index))).flat(),
+  );
+
+function layerLinears(c: PostNormConfig, side: Side, path: string): LinearLayer[] {
+  const linear = (name: string, inFeatures: number, outFeatures: number, ofSource = side === 'encoder') => ({
+    ...linearLayer(`${path}.${name}`, inFeatures, outFeatures, true),
+    ofSource,
+  });
+  const square = (name: string, ofSource?: boolean) => linear(name, c.hiddenSize, c.hiddenSize, ofSource);
+  const { innerSize } = c[side];
+  return [
+    ...['k_proj', 'v_proj', 'q_proj', 'out_proj'].map(kind => square(`self_attn.${kind}`)),
+    ...(side === 'decoder'
+      ? [
+          ...['k_proj', 'v_proj'].map(kind => square(`encoder_attn.${kind}`, true)),
+          ...['q_proj', 'out_proj'].map(kind => square(`encoder_attn.${kind}`)),
+        ]
+      : []),
+    linear('fc1', c.hiddenSize, innerSize),
+    linear('fc2', innerSize, c.hiddenSize),
+  ];
+}
+
+export const postNormLinears = (c: PostNormConfig): LinearLayer[] =>
+  eachLayer(c, (side, path) => layerLinears(c, side, path));
+
+/** A layer norm's weight and bias. */
+export const normShapes = (path: string, size: number): NamedShape[] => [
+  [`${path}.weight`, [size]],
+  [`${path}.bias`, [size]],
+];
+
+const normNames = (side: Side): string[] => [
+  'self_attn_layer_norm',
+  ...(side === 'decoder' ? ['encoder_attn_layer_norm'] : []),
+  'final_layer_norm',
+];
+
+/** Of all layers of both sides. */
+export const postNormTensors = (c: PostNormConfig): NamedShape[] => [
+  ...linearTensors(postNormLinears(c)),
+  ...eachLayer(c, (side, path) =>
+    normNames(side).flatMap(name => normShapes(`${path}.${name}`, c.hiddenSize)),
+  ),
+];
+
+export const postNorm = (path: string, x: Tensor, layers: Layers): Tensor =>
+  layerNorm(x, layers.weight(`${path}.weight`), layers.weight(`${path}.bias`), NORM_EPSILON);
+
+/** x [rows, length, hidden] -> [rows, length, hidden] */
+function selfAttention(c: PostNormConfig, side: Side, index: number, x: Tensor, layers: Layers): Tensor {
+  const path = `${layerPath(side, index)}.self_attn`;
+  const { heads } = c[side];
+  const split = (kind: string): Tensor => splitHeads(layers.linear(`${path}.${kind}_proj`, x), heads);
+  const attended = layers.attend({
+    layer: index,
+    query: split('q'),
+    key: split('k'),
+    value: split('v'),
+    scale: (c.hiddenSize / heads) ** -0.5,
+    window: null,
+    bothWays: side === 'encoder',
+  });
+  return layers.linear(`${path}.out_proj`, mergeHeads(attended));
+}
+
+function sourceAttention(c: PostNormConfig, index: number, x: Tensor, layers: Layers): Tensor {
+  const path = `${layerPath('decoder', index)}.encoder_attn`;
+  const { heads } = c.decoder;
+  const split = (kind: string, of: Tensor): Tensor =>
+    splitHeads(layers.linear(`${path}.${kind}_proj`, of), heads);
+  const attended = layers.attendSource!({
+    layer: index,
+    query: split('q', x),
+    scale: (c.hiddenSize / heads) ** -0.5,
+    read: states => ({ key: split('k', states), value: split('v', states) }),
+  });
+  return layers.linear(`${path}.out_proj`, mergeHeads(attended));
+}
+
+function block(c: PostNormConfig, side: Side, index: number, x: Tensor, layers: Layers): Tensor {
+  const path = layerPath(side, index);
+  const added = (name: string, to: Tensor, part: Tensor): Tensor =>
+    postNorm(`${path}.${name}`, tf.add(to, part), layers);
+  const own = added('self_attn_layer_norm', x, selfAttention(c, side, index, x, layers));
+  const asked =
+    side === 'encoder' ? own : added('encoder_attn_layer_norm', own, sourceAttention(c, index, own, layers));
+  const inner = c.activation(layers.linear(`${path}.fc1`, asked));
+  return added('final_layer_norm', asked, layers.linear(`${path}.fc2`, inner));
+}
+
+/** All layers of one side; x [rows, length, hidden] is the embedded text. */
+export function postNormLayers(c: PostNormConfig, side: Side, x: Tensor, layers: Layers): Tensor {
+  let states = x;
+  for (let index = 0; index < c[side].layers; index++) states = block(c, side, index, states, layers);
+  return states;
+}
