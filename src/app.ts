@@ -25,13 +25,16 @@ import { eventRoutes } from './routes/events.ts';
 import { fileRoutes } from './routes/files.ts';
 import { healthRoutes } from './routes/health.ts';
 import { jobRoutes } from './routes/jobs.ts';
+import { keepAnswers } from './routes/kept-answers.ts';
 import { metricRoutes } from './routes/metrics.ts';
 import { modelRoutes } from './routes/models.ts';
 import { openapi, refResolver } from './routes/openapi.ts';
+import { permissionRoutes } from './routes/permissions.ts';
 import { projectKeyRoutes } from './routes/project-keys.ts';
 import { projectRoutes } from './routes/projects.ts';
 import { parseQuery } from './routes/query.ts';
 import { serviceAccountRoutes } from './routes/service-accounts.ts';
+import { unknownRoute } from './routes/unserved.ts';
 import { uploadRoutes } from './routes/uploads.ts';
 import { createValidatorCompiler } from './routes/validation.ts';
 import { webhookRoutes } from './routes/webhooks.ts';
@@ -67,7 +70,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   app.setSerializerCompiler(() => data => JSON.stringify(data));
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(request => {
-    throw new ApiError('unknown_url', `Invalid URL (${request.method} ${request.url.split('?')[0]})`);
+    throw unknownRoute(request.method, request.url);
   });
   acceptEmptyJson(app);
   addResponseHeaders(app);
@@ -79,6 +82,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   healthRoutes(app, deps, packageJson.version);
   await app.register(async v1 => {
     requireProjectKey(v1, deps);
+    keepAnswers(v1, deps);
     fileRoutes(v1, deps);
     uploadRoutes(v1, deps);
     jobRoutes(v1, deps);
@@ -92,11 +96,13 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   });
   await app.register(async administration => {
     requireAdminKey(administration, deps);
+    keepAnswers(administration, deps);
     projectRoutes(administration, deps);
     projectKeyRoutes(administration, deps);
     serviceAccountRoutes(administration, deps);
     adminKeyRoutes(administration, deps);
     auditLogRoutes(administration, deps);
+    permissionRoutes(administration, deps);
   });
   return app;
 }

@@ -20,6 +20,7 @@ const prefixes = {
   chatCompletion: 'chatcmpl-',
   completion: 'cmpl-',
   request: 'req_',
+  permission: 'cp_',
   webhookEndpoint: 'whe_',
   webhookDelivery: 'wh_',
   webhookEvent: 'evt_',

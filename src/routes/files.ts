@@ -17,7 +17,7 @@ import { exampleList, toWireList } from '../schemas/lists.ts';
 import * as store from '../store/files.ts';
 import { findFilesInUse } from '../store/runs.ts';
 import { missing, receiveFormFile, unknownField } from './form-file.ts';
-import { answerOnce, type Commit, IdempotencyHeaders } from './idempotency.ts';
+import { answerOnce, type Commit } from './idempotency.ts';
 import { checkExtension, type FileOfBytes, keepIfNamed, nameBytes } from './new-files.ts';
 import { describedOnly } from './validation.ts';
 
@@ -28,6 +28,7 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
     '/v1/files',
     {
       validatorCompiler: describedOnly,
+      config: { answersOnce: true },
       schema: {
         operationId: 'createFile',
         tags,
@@ -35,11 +36,10 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
         description:
           'A multipart form with the fields in any order. Files for fine-tuning are JSON lines in UTF-8.',
         consumes: ['multipart/form-data'],
-        headers: IdempotencyHeaders,
         body: Type.Ref('CreateFileRequest'),
         response: {
           200: json('The file.', Type.Ref('OpenAIFile'), exampleFile),
-          ...errorResponses(400, 409, 413, 503),
+          ...errorResponses(400, 413, 503),
         },
       },
     },

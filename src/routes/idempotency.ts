@@ -1,5 +1,6 @@
 // `Idempotency-Key`: a request that is sent again makes nothing twice and gets the answer of the first one.
-// The key is taken, and the answer kept, in the transaction that makes the thing: both are there or neither.
+// Here: the key of a request, and answers that are made in one transaction: the key is taken, and the answer kept, in it, so both
+// are there or neither. The answers of all other routes are kept after they were made (kept-answers.ts).
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type pg from 'pg';
@@ -28,8 +29,8 @@ export type Commit<Answer> = (make: (tx: pg.PoolClient) => Promise<Answer>) => P
 class AlreadyAnswered extends Error {}
 
 /**
- * `content`: what the request says, besides its path. `work` may prepare as it likes, and makes what it makes through
- * `commit`, once. Failures are not kept: the same request may be tried again.
+ * For a route with `config: { answersOnce: true }`. `content`: what the request says, besides its path. `work` may prepare as
+ * it likes, and makes what it makes through `commit`, once. Failures are not kept: the same request may be tried again.
  */
 export async function answerOnce<Answer extends object>(
   deps: Deps,
@@ -38,14 +39,8 @@ export async function answerOnce<Answer extends object>(
   content: unknown,
   work: (commit: Commit<Answer>) => Promise<Answer>,
 ): Promise<Answer> {
-  const key = keyOf(request);
-  if (key === null) return work(make => inTransaction(deps.pool, make));
-  const claim = {
-    projectId: request.caller.projectId,
-    key,
-    fingerprint: fingerprintOf(request, content),
-    lifetimeSeconds: LIFETIME_SECONDS,
-  };
+  const claim = claimOf(request, content);
+  if (claim === null) return work(make => inTransaction(deps.pool, make));
   const given = () => findAnswer<Answer>(deps, reply, claim);
   try {
     return (await given()) ?? (await work(make => claimAndMake(deps, claim, make)));
@@ -57,11 +52,9 @@ export async function answerOnce<Answer extends object>(
   }
 }
 
-type Claim = Parameters<typeof store.claimKey>[1];
-
 function claimAndMake<Answer>(
   deps: Deps,
-  claim: Claim,
+  claim: store.Claim,
   make: (tx: pg.PoolClient) => Promise<Answer>,
 ): Promise<Answer> {
   return inTransaction(deps.pool, async tx => {
@@ -72,15 +65,32 @@ function claimAndMake<Answer>(
   });
 }
 
-async function findAnswer<Answer>(deps: Deps, reply: FastifyReply, claim: Claim): Promise<Answer | null> {
+async function findAnswer<Answer>(
+  deps: Deps,
+  reply: FastifyReply,
+  claim: store.Claim,
+): Promise<Answer | null> {
   const given = await store.findGivenAnswer(deps.pool, claim);
   if (!given) return null;
   if (given.fingerprint !== claim.fingerprint) throw keyReused(claim.key);
-  reply.header('idempotent-replayed', 'true');
+  reply.header(REPLAYED, 'true');
   return given.answer as Answer;
 }
 
-function keyReused(key: string): ApiError {
+// ---- for both ways of keeping answers
+
+/** The header of an answer that was given before. */
+export const REPLAYED = 'idempotent-replayed';
+
+/** What a request claims with its key; null for one without. */
+export function claimOf(request: FastifyRequest, content: unknown): store.Claim | null {
+  const key = keyOf(request);
+  if (key === null) return null;
+  const owner = request.caller?.projectId ?? 'organization';
+  return { owner, key, fingerprint: fingerprintOf(request, content), lifetimeSeconds: LIFETIME_SECONDS };
+}
+
+export function keyReused(key: string): ApiError {
   const message = `The Idempotency-Key '${key}' was used for another request. Use a new key for each request, and the same one only to send it again.`;
   return new ApiError('idempotency_key_reused', message, { param: 'Idempotency-Key' });
 }

@@ -22,7 +22,7 @@ import * as store from '../store/jobs.ts';
 import { findModel } from '../store/models.ts';
 import { dryRunner } from './dry-runs.ts';
 import { noSuchFile } from './files.ts';
-import { answerOnce, IdempotencyHeaders } from './idempotency.ts';
+import { answerOnce } from './idempotency.ts';
 
 const tags = ['Fine-tuning'];
 const SEED_END = 2 ** 31;
@@ -32,6 +32,7 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
   app.post<{ Body: CreateJobBody; Querystring: CreateJobQuery }>(
     '/v1/fine_tuning/jobs',
     {
+      config: { answersOnce: true },
       schema: {
         operationId: 'createFineTuningJob',
         tags,
@@ -39,7 +40,6 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
         description:
           'Fine-tunes a model on a file. The job is made at once; its files are checked next, then it waits for a worker. With `dry_run=true` nothing is made: the answer says what the job would do.',
         querystring: CreateJobQuery,
-        headers: IdempotencyHeaders,
         body: Type.Ref('CreateFineTuningJobRequest'),
         response: {
           200: json(
@@ -47,7 +47,7 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
             Type.Union([Type.Ref('FineTuningJob'), Type.Ref('FineTuningDryRun')]),
             exampleJob,
           ),
-          ...errorResponses(400, 404, 409, 503),
+          ...errorResponses(400, 404, 503),
         },
       },
     },

@@ -72,6 +72,10 @@ export function modelRoutes(app: FastifyInstance, deps: Deps): void {
       const model = await findModel(deps, request.caller.projectId, id);
       if (model.kind === 'base')
         throw new ApiError('permission_denied', 'Base models cannot be deleted.', { param: 'model' });
+      if (model.projectId !== request.caller.projectId)
+        throw new ApiError('permission_denied', 'A model that another project shares cannot be deleted.', {
+          param: 'model',
+        });
       const deleted = await deleteModel(deps, request, id);
       await removeObjects(deps, deleted).catch(error => {
         deps.log.warn({ error, model: id }, 'objects of a deleted model are left');

@@ -23,7 +23,7 @@ import type { Queryable } from '../store/database.ts';
 import { fileBlobKey, newFileId } from '../store/files.ts';
 import * as store from '../store/uploads.ts';
 import { receiveFormFile, unknownField } from './form-file.ts';
-import { answerOnce, type Commit, IdempotencyHeaders } from './idempotency.ts';
+import { answerOnce, type Commit } from './idempotency.ts';
 import { checkExtension, keepIfNamed, nameBytes } from './new-files.ts';
 import { describedOnly } from './validation.ts';
 
@@ -33,17 +33,17 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
   app.post<{ Body: CreateUploadBody }>(
     '/v1/uploads',
     {
+      config: { answersOnce: true },
       schema: {
         operationId: 'createUpload',
         tags,
         summary: 'Begin an upload',
         description:
           'For files of up to 8 GB. Add parts of up to 64 MB, several at once if you like, and complete it within an hour.',
-        headers: IdempotencyHeaders,
         body: Type.Ref('CreateUploadRequest'),
         response: {
           200: json('The upload.', Type.Ref('Upload'), exampleUpload),
-          ...errorResponses(400, 409),
+          ...errorResponses(400),
         },
       },
     },
@@ -58,6 +58,7 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
     '/v1/uploads/:upload_id/parts',
     {
       validatorCompiler: describedOnly,
+      config: { answersOnce: true },
       schema: {
         operationId: 'addUploadPart',
         tags,
@@ -66,11 +67,10 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
           'A multipart form with one field, `data`. The order of parts is given when it is completed.',
         consumes: ['multipart/form-data'],
         params: UploadId,
-        headers: IdempotencyHeaders,
         body: Type.Ref('AddUploadPartRequest'),
         response: {
           200: json('The part.', Type.Ref('UploadPart'), examplePart),
-          ...errorResponses(400, 404, 409, 413, 503),
+          ...errorResponses(400, 404, 413, 503),
         },
       },
     },
@@ -80,6 +80,7 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
   app.post<{ Params: UploadId; Body: CompleteUploadBody }>(
     '/v1/uploads/:upload_id/complete',
     {
+      config: { answersOnce: true },
       schema: {
         operationId: 'completeUpload',
         tags,
@@ -87,11 +88,10 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
         description:
           'Joins the parts in the given order into a file. Together they must have the announced size.',
         params: UploadId,
-        headers: IdempotencyHeaders,
         body: Type.Ref('CompleteUploadRequest'),
         response: {
           200: json('The upload, with its file.', Type.Ref('Upload'), exampleCompletedUpload),
-          ...errorResponses(400, 404, 409, 503),
+          ...errorResponses(400, 404, 503),
         },
       },
     },

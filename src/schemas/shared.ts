@@ -33,6 +33,12 @@ import {
 import { FineTuningJobMetrics, ListFineTuningJobMetricsResponse } from './metrics.ts';
 import { DeleteModelResponse, ListModelsResponse, Model } from './models.ts';
 import {
+  CreateFineTuningCheckpointPermissionRequest,
+  DeleteFineTuningCheckpointPermissionResponse,
+  FineTuningCheckpointPermission,
+  ListFineTuningCheckpointPermissionResponse,
+} from './permissions.ts';
+import {
   ProjectApiKey,
   ProjectApiKeyDeleteResponse,
   ProjectApiKeyListResponse,
@@ -119,6 +125,10 @@ export const sharedSchemas: readonly TSchema[] = [
   ListFineTuningJobCheckpointsResponse,
   FineTuningJobMetrics,
   ListFineTuningJobMetricsResponse,
+  CreateFineTuningCheckpointPermissionRequest,
+  FineTuningCheckpointPermission,
+  ListFineTuningCheckpointPermissionResponse,
+  DeleteFineTuningCheckpointPermissionResponse,
   Model,
   ListModelsResponse,
   DeleteModelResponse,

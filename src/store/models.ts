@@ -1,4 +1,4 @@
-// Models as rows: base models, seen by every project, and fine-tuned ones, seen by their own. SQL only.
+// Models as rows: base models, seen by every project, and fine-tuned ones, seen by their own and those that it is shared with. SQL only.
 import type { Queryable } from './database.ts';
 
 export interface StoredFile {
@@ -29,7 +29,8 @@ export type NewModel = Omit<ModelRow, 'createdAt'>;
 const columns = `id, project_id as "projectId", kind, architecture, base_model as "baseModel", job_id as "jobId", step,
   owned_by as "ownedBy", files, created_at as "createdAt"`;
 
-const visible = 'deleted_at is null and (project_id is null or project_id = $1)';
+const visible = `deleted_at is null and (project_id is null or project_id = $1 or exists (
+  select 1 from model_permissions where model_id = models.id and model_permissions.project_id = $1))`;
 
 export async function insertModel(db: Queryable, model: NewModel): Promise<void> {
   await db.query(
@@ -69,6 +70,15 @@ export async function findModel(db: Queryable, projectId: string, id: string): P
     projectId,
     id,
   ]);
+  return rows[0] ?? null;
+}
+
+/** For the administration; null when it was deleted or never there. */
+export async function findModelOfAnyProject(db: Queryable, id: string): Promise<ModelRow | null> {
+  const { rows } = await db.query<ModelRow>(
+    `select ${columns} from models where id = $1 and deleted_at is null`,
+    [id],
+  );
   return rows[0] ?? null;
 }
 
