@@ -53,7 +53,8 @@ export async function registerBaseModel(
   await loadTokenizer(folder);
   const files = await describeFiles(folder, id);
   const sizeBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
-  const { architecture, parameters, leftOut } = model;
+  const { architecture, parameters } = model;
+  const leftOut = Object.keys(model.leftOut);
   const added = { id, architecture, parameters, sizeBytes, leftOut };
   const known = await readModel(deps.pool, id);
   if (known && known.kind !== 'base') throw new ModelError(`${id} is the name of a fine-tuned model`);

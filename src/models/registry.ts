@@ -19,6 +19,7 @@ import { mixtral } from './mixtral.ts';
 import { ModelError } from './model-error.ts';
 import { modernbert } from './modernbert.ts';
 import { phi3 } from './phi3.ts';
+import { classWithHead, classWithoutHead } from './sequence-head.ts';
 import { t5 } from './t5.ts';
 import { openWeights, readTensorHeaders } from './weights.ts';
 
@@ -44,6 +45,8 @@ export interface Model {
   readonly directory: string;
   /** Its file's name in this folder: `llama`, `gpt2`. */
   readonly architecture: string;
+  /** The class of `transformers` that it is opened as. */
+  readonly served: string;
   readonly kind: ModelKind;
   readonly shape: ModelShape;
   /** `config.json` as it is. */
@@ -52,8 +55,8 @@ export interface Model {
   readonly generationConfig: ConfigJson;
   /** Exactly the tensors that the architecture has, in its order. */
   readonly weights: Readonly<Record<string, StoredTensor>>;
-  /** Tensors of a task's head that the files have and that nothing here computes. */
-  readonly leftOut: readonly string[];
+  /** Tensors of a task's head that the files have besides. */
+  readonly leftOut: Readonly<Record<string, StoredTensor>>;
   readonly parameters: number;
   /** What an adapter may target; the output projection is not among them. */
   readonly linearLayers: readonly LinearLayer[];
@@ -95,13 +98,16 @@ export function requireEncoderDecoder(model: Model): EncoderDecoderModel {
 export const requireGenerative = (model: Model): GenerativeModel =>
   model.kind === 'encoder-decoder' ? requireEncoderDecoder(model) : requireCausal(model);
 
+/** What a model is opened for: what its files are of, or classes and numbers of whole texts, with a head that they may have or not. */
+export type ModelTask = 'as-saved' | 'sequence';
+
 /** Throws ModelError saying what is wrong with the folder and what would be right. */
-export async function openModel(directory: string): Promise<Model> {
+export async function openModel(directory: string, task: ModelTask = 'as-saved'): Promise<Model> {
   const config = await readJsonFile(join(directory, 'config.json'));
   if (!config) throw new ModelError(`${directory} has no config.json: not a Hugging Face model folder`);
-  const { architecture, served } = architectureOf(config);
+  const { architecture, served, base } = forTask(architectureOf(config), task);
   refuseForms(config, architecture);
-  const read = architecture.readConfig(config, served);
+  const read = architecture.readConfig(config, base);
   const headers = await readTensorHeaders(directory);
   const settings = architecture.withTensors?.(read, new Set(Object.keys(headers))) ?? read;
   const outputWeight = architecture.outputWeight(settings);
@@ -115,6 +121,7 @@ export async function openModel(directory: string): Promise<Model> {
   return {
     directory,
     architecture: architecture.name,
+    served,
     kind: architecture.kind,
     shape: architecture.shape(settings),
     config,
@@ -145,16 +152,52 @@ function refuseForms(config: ConfigJson, { name, kind }: Architecture): void {
   throw new ModelError(`config.json: is_encoder_decoder ${!both} is not served for ${name}`);
 }
 
+interface Served {
+  readonly architecture: Architecture;
+  readonly served: string;
+  /** What its architecture is asked for: `served`, or a causal model's class without the head. */
+  readonly base: string;
+}
+
 /** Throws ModelError for an architecture that is not known. */
-export function architectureOf(config: ConfigJson): { architecture: Architecture; served: string } {
+export function architectureOf(config: ConfigJson): Served {
   const known = ARCHITECTURES.flatMap(architecture => architecture.serves);
   const asked = Array.isArray(config.architectures) ? config.architectures.map(String) : [];
-  const served = asked.find(name => known.includes(name));
-  const architecture = ARCHITECTURES.find(({ serves }) => served !== undefined && serves.includes(served));
-  if (served !== undefined && architecture) return { architecture, served };
+  for (const served of asked) {
+    const base = known.includes(served) ? served : classWithoutHead(served, known);
+    const architecture = ARCHITECTURES.find(({ serves }) => base !== null && serves.includes(base));
+    if (base !== null && architecture) return { architecture, served, base };
+  }
   const given =
     asked.length > 0 ? asked.join(', ') : `none (model_type ${JSON.stringify(config.model_type)})`;
   throw new ModelError(`config.json: architectures ${given}; known are ${known.join(', ')}`);
+}
+
+/** A causal model with a head for classes has no output projection; an encoder has its head's names for its own. */
+function forTask(found: Served, task: ModelTask): Served {
+  const { architecture, served, base } = found;
+  if (task === 'as-saved' && served === base) return found;
+  if (architecture.kind === 'causal')
+    return { architecture: withoutOutput(architecture), served: classWithHead(base), base };
+  const named = classWithHead(served);
+  return architecture.serves.includes(named) ? { architecture, served: named, base: named } : found;
+}
+
+/** Names of output projections that are no embedding, and of the head that replaces them. */
+const OUTPUTS = ['lm_head.weight', 'embed_out.weight'];
+const SCORE = 'score.weight';
+
+function withoutOutput(architecture: Architecture): Architecture {
+  return {
+    ...architecture,
+    tensors: config =>
+      Object.fromEntries(
+        Object.entries(architecture.tensors(config)).filter(([name]) => !OUTPUTS.includes(name)),
+      ),
+    canonicalName: (config, name) => (name === SCORE ? name : architecture.canonicalName(config, name)),
+    isHead: (_, name) => name === SCORE || OUTPUTS.includes(name),
+    outputWeight: () => null,
+  };
 }
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((size, length) => size * length, 1);

@@ -20,8 +20,8 @@ export interface ExpectedWeights {
 export interface OpenedWeights {
   /** Exactly the expected tensors, in the order expected. */
   readonly weights: Record<string, StoredTensor>;
-  /** Names of the heads' tensors that the files have besides. */
-  readonly leftOut: readonly string[];
+  /** The heads' tensors that the files have besides. */
+  readonly leftOut: Record<string, StoredTensor>;
 }
 
 /** Throws ModelError saying what is missing, surplus or of another shape. */
@@ -40,7 +40,7 @@ export async function openWeights(
   refuseNames(directory, 'has', difference(found, expected), `which ${architecture} does not know`);
   refuseShapes(directory, expected, found);
   const weights = Object.fromEntries(Object.keys(expected).map(name => [name, found[name]!]));
-  return { weights, leftOut };
+  return { weights, leftOut: Object.fromEntries(leftOut.map(name => [name, named[name]!])) };
 }
 
 async function requireSafetensors(directory: string): Promise<void> {

@@ -86,8 +86,8 @@ test.each([
 ])('heads in the files of %s are named as left out', async (name, some) => {
   const { kind, leftOut, outputWeight, weights } = await openModel(goldenDirectory(name));
   expect(kind).toBe('encoder');
-  expect(leftOut).toEqual(expect.arrayContaining(some));
-  expect(Object.keys(weights).filter(name => leftOut.includes(name))).toEqual([]);
+  expect(Object.keys(leftOut)).toEqual(expect.arrayContaining(some));
+  expect(Object.keys(weights).filter(name => name in leftOut)).toEqual([]);
   expect(outputWeight).toBeNull();
 });
 

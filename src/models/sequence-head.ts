@@ -1,0 +1,159 @@
+// The heads that `transformers` puts on its models for classes and numbers (`...ForSequenceClassification`): which state stands for a
+// text, the layers on top, and the names that files have for them. Which losses they are trained with is not here.
+import type { Tensor } from '@tensorflow/tfjs';
+import { layerNorm } from '../engine/ops.ts';
+import { tf } from '../engine/tf.ts';
+import { readActivation } from './activations.ts';
+import { type ConfigJson, readChoice, readFlag, readPositive } from './config-fields.ts';
+import { ModelError } from './model-error.ts';
+import type { Model } from './registry.ts';
+
+/** Which states of a text its head reads: the first one's, the last one's, or the mean of all. */
+export type Pooling = 'mean' | 'cls' | 'last';
+
+export interface SequenceHead {
+  readonly pooling: Pooling;
+  /** Shapes of its tensors by `transformers`' names. */
+  readonly tensors: Readonly<Record<string, readonly number[]>>;
+  /** Modules that hold them, as PEFT's `modules_to_save` has them. */
+  readonly modules: readonly string[];
+  /** pooled [n, hiddenSize] -> [n, outputs] */
+  logits(pooled: Tensor, weight: (name: string) => Tensor): Tensor;
+}
+
+interface Layer {
+  readonly name: string;
+  readonly bias: boolean;
+  readonly after?: (x: Tensor, weight: (name: string) => Tensor) => Tensor;
+  /** Tensors of what comes after. */
+  readonly more?: readonly string[];
+}
+
+/** Layers up to the last one, whose name is `out`. */
+interface HeadRule {
+  readonly pooling: Pooling;
+  readonly layers: readonly Layer[];
+  readonly out: { readonly name: string; readonly bias: boolean };
+  readonly modules: readonly string[];
+}
+
+const DENSE = { bias: true, after: tf.tanh as (x: Tensor) => Tensor };
+
+const RULES: Readonly<Record<string, (config: ConfigJson) => HeadRule>> = {
+  Bert: () => ({
+    pooling: 'cls',
+    layers: [{ ...DENSE, name: 'bert.pooler.dense' }],
+    out: { name: 'classifier', bias: true },
+    modules: ['pooler', 'classifier'],
+  }),
+  Roberta: robertaHead,
+  XLMRoberta: robertaHead,
+  DistilBert: () => ({
+    pooling: 'cls',
+    layers: [{ name: 'pre_classifier', bias: true, after: tf.relu as (x: Tensor) => Tensor }],
+    out: { name: 'classifier', bias: true },
+    modules: ['pre_classifier', 'classifier'],
+  }),
+  ModernBert: modernBertHead,
+};
+
+function robertaHead(): HeadRule {
+  return {
+    pooling: 'cls',
+    layers: [{ ...DENSE, name: 'classifier.dense' }],
+    out: { name: 'classifier.out_proj', bias: true },
+    modules: ['classifier'],
+  };
+}
+
+function modernBertHead(config: ConfigJson): HeadRule {
+  const activation = readActivation(config, 'classifier_activation', 'gelu');
+  const normBias = readFlag(config, 'norm_bias', false);
+  const epsilon = readPositive(config, 'norm_eps', 1e-5);
+  const norm = (x: Tensor, weight: (name: string) => Tensor): Tensor => {
+    const scale = weight('head.norm.weight');
+    return layerNorm(x, scale, normBias ? weight('head.norm.bias') : tf.zerosLike(scale), epsilon);
+  };
+  return {
+    pooling: readChoice(config, 'classifier_pooling', ['cls', 'mean'], 'cls') === 'mean' ? 'mean' : 'cls',
+    layers: [
+      {
+        name: 'head.dense',
+        bias: readFlag(config, 'classifier_bias', false),
+        after: (x, weight) => norm(activation(x), weight),
+        more: ['head.norm.weight', ...(normBias ? ['head.norm.bias'] : [])],
+      },
+    ],
+    out: { name: 'classifier', bias: true },
+    modules: ['head', 'classifier'],
+  };
+}
+
+/** Of every causal model. */
+const score: HeadRule = {
+  pooling: 'last',
+  layers: [],
+  out: { name: 'score', bias: false },
+  modules: ['score'],
+};
+
+function ruleOf(model: Model): HeadRule {
+  if (model.kind === 'causal') return score;
+  const rule = RULES[familyOf(model.served)];
+  if (rule) return rule(model.config);
+  throw new ModelError(`${model.served} has no head for classes or numbers`);
+}
+
+/** Throws ModelError for a model that has none. */
+export function sequenceHead(model: Model, outputs: number): SequenceHead {
+  const { pooling, layers, out, modules } = ruleOf(model);
+  const { hiddenSize: width } = model.shape;
+  const shapesOf = ({ name, bias }: { name: string; bias: boolean }, rows: number) => [
+    [`${name}.weight`, [rows, width]] as const,
+    ...(bias ? [[`${name}.bias`, [rows]] as const] : []),
+  ];
+  const tensors = [
+    ...layers.flatMap(layer => [
+      ...shapesOf(layer, width),
+      ...(layer.more ?? []).map(name => [name, [width]] as const),
+    ]),
+    ...shapesOf(out, outputs),
+  ];
+  return {
+    pooling,
+    modules,
+    tensors: Object.fromEntries(tensors),
+    logits(pooled, weight) {
+      const apply = (x: Tensor, { name, bias }: { name: string; bias: boolean }): Tensor => {
+        const product: Tensor = tf.matMul(x as never, weight(`${name}.weight`) as never, false, true);
+        return bias ? tf.add(product, weight(`${name}.bias`)) : product;
+      };
+      const state = layers.reduce(
+        (x, layer) => layer.after?.(apply(x, layer), weight) ?? apply(x, layer),
+        pooled,
+      );
+      return apply(state, out);
+    },
+  };
+}
+
+// ---- names of classes
+
+const WITH_HEAD = 'ForSequenceClassification';
+const ENDS = /(Model|LMHeadModel|For[A-Z]\w*)$/;
+
+/** `Llama` of `LlamaForCausalLM`. */
+const familyOf = (served: string): string => served.replace(ENDS, '');
+
+/** The class with a head for what a class without one has: `LlamaForSequenceClassification`. */
+export function classWithHead(served: string): string {
+  const family = familyOf(served);
+  // The plain name is that of the model with images.
+  return `${family === 'Gemma3' ? 'Gemma3Text' : family}${WITH_HEAD}`;
+}
+
+/** The class without a head that a causal model's class with one is built on, among those given; null where it is none. */
+export function classWithoutHead(name: string, known: readonly string[]): string | null {
+  if (!name.endsWith(WITH_HEAD)) return null;
+  return known.find(each => each !== name && classWithHead(each) === name) ?? null;
+}

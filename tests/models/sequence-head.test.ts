@@ -1,0 +1,49 @@
+// Folders opened for classes and numbers: which class of transformers they become, and which tensors are of the head.
+import { expect, test } from 'vitest';
+import { openModel } from '../../src/models/registry.ts';
+import { sequenceHead } from '../../src/models/sequence-head.ts';
+import { goldenDirectory } from './golden.ts';
+
+test.each([
+  ['llama3', 'LlamaForSequenceClassification', 'last', ['score.weight'], []],
+  ['gpt2', 'GPT2ForSequenceClassification', 'last', ['score.weight'], []],
+  ['gpt-neox', 'GPTNeoXForSequenceClassification', 'last', ['score.weight'], ['embed_out.weight']],
+  ['gemma3', 'Gemma3TextForSequenceClassification', 'last', ['score.weight'], []],
+  [
+    'bert',
+    'BertForSequenceClassification',
+    'cls',
+    ['bert.pooler.dense.weight', 'bert.pooler.dense.bias', 'classifier.weight', 'classifier.bias'],
+    ['bert.pooler.dense.weight'],
+  ],
+  [
+    'bert-model',
+    'BertForSequenceClassification',
+    'cls',
+    ['bert.pooler.dense.weight', 'bert.pooler.dense.bias', 'classifier.weight', 'classifier.bias'],
+    ['bert.pooler.dense.weight'],
+  ],
+] as const)('%s is opened as %s', async (name, served, pooling, tensors, inFile) => {
+  const model = await openModel(goldenDirectory(name), 'sequence');
+  expect(model).toMatchObject({ served, outputWeight: null });
+  const head = sequenceHead(model, 3);
+  expect(head.pooling).toBe(pooling);
+  expect(Object.keys(head.tensors)).toEqual(tensors);
+  for (const tensor of inFile) expect(model.leftOut).toHaveProperty([tensor]);
+  expect(Object.keys(model.weights).filter(weight => /^(lm_head|embed_out|cls)\./.test(weight))).toEqual([]);
+  const shapes = Object.values(head.tensors);
+  expect(shapes.at(tensors[0] === 'score.weight' ? 0 : -2)).toEqual([3, model.shape.hiddenSize]);
+});
+
+test('a model that is opened as it was saved keeps its output projection', async () => {
+  const model = await openModel(goldenDirectory('llama3'));
+  expect(model.served).toBe('LlamaForCausalLM');
+  expect(model.outputWeight).not.toBeNull();
+});
+
+test('a model that has no head of that kind is refused', async () => {
+  const model = await openModel(goldenDirectory('t5'), 'sequence');
+  expect(() => sequenceHead(model, 2)).toThrow(
+    'T5ForConditionalGeneration has no head for classes or numbers',
+  );
+});
