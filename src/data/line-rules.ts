@@ -19,8 +19,7 @@ const DEPTH_LIMIT = 64;
 interface LineRule {
   /** Lines with one of these keys mean to be of this format; formats are tried in the order of the table. */
   readonly keys: readonly string[];
-  /** Absent: told apart by their keys alone, and never read. */
-  readonly check?: (line: Json, add: Add) => void;
+  readonly check: (line: Json, add: Add) => void;
 }
 
 const RULES: Readonly<Record<LineFormat, LineRule>> = {
@@ -28,7 +27,7 @@ const RULES: Readonly<Record<LineFormat, LineRule>> = {
   regression: { keys: ['value'], check: checkRegression },
   chat: { keys: ['messages'], check: checkChat },
   completion: { keys: ['prompt', 'completion'], check: checkCompletion },
-  preference: { keys: ['preferred_output', 'non_preferred_output'] },
+  preference: { keys: ['preferred_output', 'non_preferred_output'], check: checkPreference },
 };
 
 /** Which kind of line it means to be, by its keys; null when it is none. */
@@ -44,7 +43,7 @@ export function checkLine(value: unknown, format: LineFormat): Finding[] {
   const add: Add = (path, text) => findings.push({ path, text });
   if (!isObject(value)) add('', ' is not a JSON object');
   else if (isTooDeep(value)) add('', ` is nested more than ${DEPTH_LIMIT} levels deep`);
-  else RULES[format].check?.(value, add);
+  else RULES[format].check(value, add);
   return findings;
 }
 
@@ -93,6 +92,27 @@ function checkRead(line: Json, add: Add): void {
   } else if ('messages' in line) checkConversation(line, add);
   else if (typeof line.input !== 'string' || line.input === '')
     add('input', ": 'input' must be a string that is not empty");
+}
+
+function checkPreference(line: Json, add: Add): void {
+  checkKeys(line, ['input', 'preferred_output', 'non_preferred_output'], '', '', add);
+  if (isObject(line.input)) {
+    checkKeys(line.input, ['messages', 'tools', 'parallel_tool_calls'], 'input', ', input', add);
+    checkConversation(line.input, (path, text) => add(`input.${path}`, `, input${text}`));
+  } else add('input', ": 'input' must be an object with 'messages'");
+  for (const side of ['preferred_output', 'non_preferred_output']) checkAnswer(line[side], side, add);
+}
+
+/** One message, of the assistant. */
+function checkAnswer(answer: unknown, side: string, add: Add): void {
+  if (!Array.isArray(answer) || answer.length !== 1) {
+    add(side, `: '${side}' must be a list of one message`);
+    return;
+  }
+  const [message] = answer;
+  checkMessage(message, 0, (path, text) => add(path.replace('messages', side), `, ${side}${text}`));
+  if (isObject(message) && hasRole(message) && message.role !== 'assistant')
+    add(`${side}[0].role`, `, ${side} has the role ${quote(message.role)}: it must be 'assistant'`);
 }
 
 function checkCompletion(line: Json, add: Add): void {

@@ -23,6 +23,7 @@ import { findModel } from '../store/models.ts';
 import { dryRunner } from './dry-runs.ts';
 import { noSuchFile } from './files.ts';
 import { answerOnce } from './idempotency.ts';
+import { checkActiveJobs, checkRoom } from './quotas.ts';
 
 const tags = ['Fine-tuning'];
 const SEED_END = 2 ** 31;
@@ -47,7 +48,7 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
             Type.Union([Type.Ref('FineTuningJob'), Type.Ref('FineTuningDryRun')]),
             exampleJob,
           ),
-          ...errorResponses(400, 404, 503),
+          ...errorResponses(400, 404, 429, 503),
         },
       },
     },
@@ -138,6 +139,8 @@ function noSuchJob(id: string): ApiError {
 // ---- create
 
 async function createJob(deps: Deps, tx: PoolClient, newJob: store.NewJob): Promise<store.Job> {
+  await checkActiveJobs(tx, newJob.projectId);
+  await checkRoom(tx, newJob.projectId, 1); // what it will make is not known yet
   const job = await store.insertJob(tx, newJob);
   const validation = job.validationFile ? ` and validation file: ${job.validationFile}` : '';
   await appendEvents(tx, job.id, [
@@ -179,7 +182,7 @@ async function readNewJob(deps: Deps, projectId: string, body: CreateJobBody): P
 /** `hyperparameters` at the top is the older place of the three that OpenAI knows; `method` wins. */
 function readMethod(body: CreateJobBody): store.JobMethod {
   const type = body.method?.type ?? 'supervised';
-  if (type === 'dpo' || type === 'reinforcement') {
+  if (type === 'reinforcement') {
     throw new ApiError('unsupported_value', `The method '${type}' is not supported yet.`, {
       param: 'method.type',
     });

@@ -67,11 +67,34 @@ export const SupervisedHyperparameters = Type.Object(
     max_length: Type.Optional(
       Type.Integer({ minimum: 8, description: 'Tokens after which an example is cut.' }),
     ),
+    quantization: Type.Optional(
+      Choice(['none', 'int8', 'int4', 'nf4'], {
+        description: 'How an adapter reads the frozen weights while it is trained; none: as they are.',
+      }),
+    ),
   },
   {
     $id: 'SupervisedHyperparameters',
     additionalProperties: false,
     description: "OpenAI's hyperparameters, and Anneal's own; all are optional.",
+  },
+);
+
+const { properties: supervisedProperties } = SupervisedHyperparameters;
+
+export const DpoHyperparameters = Type.Object(
+  {
+    ...supervisedProperties,
+    beta: Type.Optional(
+      Type.Union([auto, Type.Number({ exclusiveMinimum: 0, maximum: 2 })], {
+        description: 'How strongly the model is held to what it was at the start; 0.1.',
+      }),
+    ),
+  },
+  {
+    $id: 'DPOHyperparameters',
+    additionalProperties: false,
+    description: 'Those of supervised training, and the beta of direct preference optimization.',
   },
 );
 
@@ -93,6 +116,10 @@ const ownHyperparameters = { hyperparameters: Type.Optional(Type.Ref('Supervised
 /** What a method is asked for; its place in the request has its name. */
 const methodSettings = {
   supervised: Type.Object(ownHyperparameters, { additionalProperties: false }),
+  dpo: Type.Object(
+    { hyperparameters: Type.Optional(Type.Ref('DPOHyperparameters')) },
+    { additionalProperties: false },
+  ),
 } satisfies Record<MethodName, TSchema>;
 
 export const exampleJobRequest = {
@@ -131,10 +158,10 @@ export const CreateFineTuningJobRequest = Type.Object(
       Type.Object(
         {
           type: Choice(['supervised', 'dpo', 'reinforcement'], {
-            description: 'Only `supervised` so far.',
+            description: '`reinforcement` is not served.',
           }),
           supervised: Type.Optional(methodSettings.supervised),
-          dpo: ignoredMethod,
+          dpo: Type.Optional(methodSettings.dpo),
           reinforcement: ignoredMethod,
         },
         { additionalProperties: false },
@@ -168,13 +195,13 @@ export const CreateJobQuery = Type.Object({
 export type CreateJobQuery = WithDefaults<Static<typeof CreateJobQuery>, 'dry_run'>;
 
 type Settings<Name extends MethodName> = Omit<Static<(typeof methodSettings)[Name]>, 'hyperparameters'> & {
-  hyperparameters?: Static<typeof SupervisedHyperparameters>;
+  hyperparameters?: Static<typeof DpoHyperparameters>;
 };
 
 /** `Type.Ref` has no static type of its own, so the two places that use it are named here. */
 export type CreateJobBody = Omit<Static<typeof CreateFineTuningJobRequest>, 'method' | 'hyperparameters'> & {
   method?: {
-    type: MethodName | 'dpo' | 'reinforcement';
+    type: MethodName | 'reinforcement';
   } & { [Name in MethodName]?: Settings<Name> };
   hyperparameters?: Static<typeof Hyperparameters>;
 };

@@ -7,6 +7,7 @@ import {
   AdminApiKeyListResponse,
   CreateAdminApiKeyRequest,
 } from './admin-keys.ts';
+import { FunctionTool, ResponseFormat } from './answer-forms.ts';
 import { AuditLog, ListAuditLogsResponse } from './audit-logs.ts';
 import {
   ChatCompletion,
@@ -25,6 +26,7 @@ import { CompletionUsage } from './generation.ts';
 import { Health, Readiness } from './health.ts';
 import {
   CreateFineTuningJobRequest,
+  DpoHyperparameters,
   FineTuningJob,
   Hyperparameters,
   ListFineTuningJobsResponse,
@@ -45,6 +47,12 @@ import {
   UpdateProjectApiKeyRequest,
 } from './project-keys.ts';
 import { CreateProjectRequest, ModifyProjectRequest, Project, ProjectListResponse } from './projects.ts';
+import { ProjectQuotas, UpdateProjectQuotasRequest } from './quotas.ts';
+import {
+  ProjectRateLimit,
+  ProjectRateLimitListResponse,
+  ProjectRateLimitUpdateRequest,
+} from './rate-limits.ts';
 import {
   CreateProjectServiceAccountRequest,
   CreateServiceAccountApiKeyRequest,
@@ -56,12 +64,27 @@ import {
   UpdateProjectServiceAccountRequest,
 } from './service-accounts.ts';
 import {
+  DeleteChatCompletionResponse,
+  ListChatCompletionsResponse,
+  ListChatMessagesResponse,
+  StoredChatMessage,
+  UpdateChatCompletionRequest,
+} from './stored-completions.ts';
+import {
   AddUploadPartRequest,
   CompleteUploadRequest,
   CreateUploadRequest,
   Upload,
   UploadPart,
 } from './uploads.ts';
+import {
+  CostsResult,
+  UsageCompletionsResult,
+  UsageEmbeddingsResult,
+  UsageFineTuningResult,
+  UsageResponse,
+  UsageTimeBucket,
+} from './usage.ts';
 import {
   CreateWebhookEndpointRequest,
   DeletedWebhookEndpoint,
@@ -101,6 +124,17 @@ export const sharedSchemas: readonly TSchema[] = [
   AdminApiKeyDeleteResponse,
   AuditLog,
   ListAuditLogsResponse,
+  UsageCompletionsResult,
+  UsageEmbeddingsResult,
+  UsageFineTuningResult,
+  CostsResult,
+  UsageTimeBucket,
+  UsageResponse,
+  ProjectRateLimit,
+  ProjectRateLimitListResponse,
+  ProjectRateLimitUpdateRequest,
+  ProjectQuotas,
+  UpdateProjectQuotasRequest,
   ErrorResponse,
   OpenAIFile,
   CreateFileRequest,
@@ -113,6 +147,7 @@ export const sharedSchemas: readonly TSchema[] = [
   UploadPart,
   Hyperparameters,
   SupervisedHyperparameters,
+  DpoHyperparameters,
   CreateFineTuningJobRequest,
   FineTuningJob,
   ListFineTuningJobsResponse,
@@ -133,11 +168,18 @@ export const sharedSchemas: readonly TSchema[] = [
   ListModelsResponse,
   DeleteModelResponse,
   ChatCompletionMessage,
+  FunctionTool,
+  ResponseFormat,
   CreateChatCompletionRequest,
   ChatCompletionTokenLogprob,
   CompletionUsage,
   ChatCompletion,
   ChatCompletionChunk,
+  UpdateChatCompletionRequest,
+  ListChatCompletionsResponse,
+  StoredChatMessage,
+  ListChatMessagesResponse,
+  DeleteChatCompletionResponse,
   CreateCompletionRequest,
   Completion,
   Health,

@@ -88,9 +88,15 @@ export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
   const resolved =
     training.counts.count === 0
       ? { value: null, failure: null }
-      : attempt(() =>
-          resolveHyperparameters(spec.hyperparameters, { model, examples: training.counts.count, start }),
-        );
+      : attempt(() => ({
+          ...resolveHyperparameters(spec.hyperparameters, {
+            model,
+            examples: training.counts.count,
+            start,
+            rate: objective.rate,
+          }),
+          ...objective.hyperparameters,
+        }));
   const unusable = (survey: Survey, kind: FileKind) => {
     const failure = uselessness(survey, maxLength, kind);
     return failure && plain(failure);

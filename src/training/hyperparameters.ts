@@ -26,6 +26,7 @@ export const hyperparameterLimits = {
   warmup_ratio: { minimum: 0, maximum: 1 },
   max_grad_norm: { minimum: 0, maximum: 1000, above: true },
   max_length: { minimum: 8, maximum: 1_048_576, integer: true },
+  beta: { minimum: 0, maximum: 2, above: true },
 } as const satisfies Partial<Record<keyof ResolvedHyperparameters, Limit>>;
 
 /** An adapter that the run goes on from; its shape cannot be changed. */
@@ -40,6 +41,8 @@ export interface Circumstances {
   /** Examples of the training file. */
   readonly examples: number;
   readonly start: StartingAdapter | null;
+  /** Of the objective. */
+  readonly rate?: number;
 }
 
 const MAX_LENGTH = 4096;
@@ -138,6 +141,10 @@ function refuseReshaping(resolved: ResolvedHyperparameters, start: StartingAdapt
     throw invalid('target_modules', `the adapter's target_modules are ${start.targetModules}: ${how}`);
 }
 
+/** Undefined for 'auto' and nothing. */
+export const resolveBeta = (requested: RequestedHyperparameters): number | undefined =>
+  asked(requested, 'beta');
+
 /** Needed before the rest: it decides how the data is cut. */
 export function resolveMaxLength(requested: RequestedHyperparameters, model: Circumstances['model']): number {
   const { maxPositions } = model.shape;
@@ -152,6 +159,19 @@ function choose<T extends string>(name: string, value: T | undefined, allowed: r
   throw invalid(name, `${name} must be one of ${allowed.join(', ')}; it is ${JSON.stringify(value)}`);
 }
 
+/** Of frozen weights: those that are trained stay as they are. */
+function resolveQuantization(
+  requested: RequestedHyperparameters,
+  adapter: ResolvedHyperparameters['adapter'],
+): ResolvedHyperparameters['quantization'] {
+  const chosen = choose('quantization', requested.quantization, ['none', 'int8', 'int4', 'nf4']);
+  if (chosen === 'none' || adapter === 'lora') return chosen;
+  throw invalid(
+    'quantization',
+    `quantization '${chosen}' is for weights that stay as they are; adapter 'full' trains all`,
+  );
+}
+
 /** Throws TrainingFailure naming the parameter and its limit. */
 export function resolveHyperparameters(
   requested: RequestedHyperparameters,
@@ -159,7 +179,8 @@ export function resolveHyperparameters(
 ): ResolvedHyperparameters {
   const { model, examples, start } = circumstances;
   const adapter = choose('adapter', requested.adapter, ['lora', 'full']);
-  const { rate, multiplier } = resolveRate(requested, baseLearningRate(adapter, model.shape.hiddenSize));
+  const base = baseLearningRate(adapter, model.shape.hiddenSize) * (circumstances.rate ?? 1);
+  const { rate, multiplier } = resolveRate(requested, base);
   const rank = asked(requested, 'rank') ?? start?.rank ?? RANK;
   const resolved: ResolvedHyperparameters = {
     n_epochs: asked(requested, 'n_epochs') ?? automaticEpochs(examples),
@@ -176,6 +197,7 @@ export function resolveHyperparameters(
     schedule: choose('schedule', requested.schedule, ['cosine', 'linear', 'constant']),
     max_grad_norm: asked(requested, 'max_grad_norm') ?? MAX_GRAD_NORM,
     max_length: resolveMaxLength(requested, model),
+    quantization: resolveQuantization(requested, adapter),
   };
   if (start) refuseReshaping(resolved, start);
   return resolved;

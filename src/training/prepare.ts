@@ -8,6 +8,7 @@ import { openEngine } from '../engine/engine.ts';
 import type { Engine } from '../engine/program.ts';
 import { type Adapter, readAdapter } from '../formats/peft.ts';
 import { moduleNames, selectLayers } from '../models/lora.ts';
+import { quantizeWeights } from '../models/quantized-weights.ts';
 import { type Model, openModel } from '../models/registry.ts';
 import { type Progress, readProgress, readState, removePartials } from './checkpoint.ts';
 import { TrainingFailure } from './failure.ts';
@@ -21,6 +22,7 @@ import type { OptimizerState } from './optimizer.ts';
 import type { Plan } from './order.ts';
 import type { MicroBatchShape, TrainedModel } from './programs.ts';
 import type { ResolvedHyperparameters, TrainSpec } from './protocol.ts';
+import { withReference } from './reference.ts';
 import { firstValues, stateLayoutOf, tuningOf } from './trainable.ts';
 import { type Between, openTrainer, type Trainer } from './trainer.ts';
 
@@ -143,18 +145,19 @@ export function dataFailure(error: { message: string }, kind: Kind): TrainingFai
 // ---- decisions
 
 async function setUp(inputs: Inputs, emit: Emit, between: Between): Promise<Run> {
-  const { spec, model, training, validation, engine, threads } = inputs;
+  const { spec, model, training, engine, threads } = inputs;
   const progress = inputs.resumed ? goOn(inputs.resumed, inputs) : begin(inputs);
   const plan = planOf(progress, training);
   const costs: CostModel = { hiddenSize: model.shape.hiddenSize };
   let shapes: readonly MicroBatchShape[] = inputs.earlier?.shapes ?? [];
-  const trained = trainedModel(inputs, progress.hyperparameters);
+  const trained = await trainedModel(inputs, progress.hyperparameters, emit);
   refuseTooLargeState(trained.state.size, spec.memoryBudgetBytes);
   const state = await startState(inputs, trained, progress);
   const trainer = await openTrainer({ engine, trained, state, costs, shapes: () => shapes, between });
   if (shapes.length === 0) shapes = await measureShapes(inputs, trainer, plan, costs);
   await trainer.keepShapes(shapes);
   progress.layout = layoutToRecord({ shapes, engine: engine.name, device: engine.device, threads });
+  const compared = await comparedData(inputs, trained, trainer, emit);
   return {
     workDirectory: spec.workDirectory,
     modelName: spec.modelName ?? basename(spec.modelDirectory),
@@ -163,21 +166,39 @@ async function setUp(inputs: Inputs, emit: Emit, between: Between): Promise<Run>
     shapes,
     costs,
     trainer,
-    training,
-    validation,
+    ...compared,
     progress,
     emit,
   };
 }
 
-function begin({ spec, model, adapter, training, validation }: Inputs): Progress {
+/** With what the objective's loss compares them with, where it does. */
+async function comparedData(
+  inputs: Inputs,
+  trained: TrainedModel,
+  trainer: Trainer,
+  emit: Emit,
+): Promise<Pick<Run, 'training' | 'validation'>> {
+  const { training, validation, objective } = inputs;
+  if (!objective.reference) return { training, validation };
+  await emit({ type: 'progress', message: 'Measuring the model as it is before training' });
+  const start = await firstParameters(inputs, trained);
+  return {
+    training: await withReference(trainer, training, start),
+    validation: validation && (await withReference(trainer, validation, start)),
+  };
+}
+
+function begin({ spec, model, adapter, objective, training, validation }: Inputs): Progress {
+  const hyperparameters = resolveHyperparameters(spec.hyperparameters, {
+    model,
+    examples: training.count,
+    start: adapter && shapeOf(adapter, model),
+    rate: objective.rate,
+  });
   return {
     seed: spec.seed,
-    hyperparameters: resolveHyperparameters(spec.hyperparameters, {
-      model,
-      examples: training.count,
-      start: adapter && shapeOf(adapter, model),
-    }),
+    hyperparameters: { ...hyperparameters, ...objective.hyperparameters },
     layout: {},
     trainingSha256: training.sha256,
     validationSha256: validation?.sha256 ?? null,
@@ -214,9 +235,26 @@ const planOf = ({ hyperparameters, seed }: Progress, training: Dataset): Plan =>
   seed,
 });
 
-function trainedModel({ model, objective }: Inputs, hyperparameters: ResolvedHyperparameters): TrainedModel {
+async function trainedModel(
+  inputs: Inputs,
+  hyperparameters: ResolvedHyperparameters,
+  emit: Emit,
+): Promise<TrainedModel> {
+  const { objective } = inputs;
+  const model = await quantizedModel(inputs, hyperparameters, emit);
   const tuning = tuningOf(model, hyperparameters);
   return { model, tuning, objective, state: stateLayoutOf(model, tuning, objective) };
+}
+
+/** Runs of before there was a choice say nothing about it. */
+async function quantizedModel(
+  { model, spec }: Inputs,
+  { quantization = 'none' }: ResolvedHyperparameters,
+  emit: Emit,
+): Promise<Model> {
+  if (quantization === 'none') return model;
+  await emit({ type: 'progress', message: `Reading the base model as ${quantization}` });
+  return quantizeWeights(model, quantization, join(spec.cacheDirectory ?? spec.workDirectory, 'quantized'));
 }
 
 async function startState(
@@ -227,9 +265,14 @@ async function startState(
   const { state } = trained;
   if (spec.resumeDirectory && resumed)
     return readState(spec.resumeDirectory, state, spec.workDirectory, progress);
-  const parameters = await firstValues({ ...trained, adapter, seed: spec.seed }, state);
+  const parameters = await firstParameters({ spec, adapter }, trained);
   return { parameters, m: new Float32Array(state.size), v: new Float32Array(state.size) };
 }
+
+const firstParameters = (
+  { spec, adapter }: Pick<Inputs, 'spec' | 'adapter'>,
+  trained: TrainedModel,
+): Promise<Float32Array> => firstValues({ ...trained, adapter, seed: spec.seed }, trained.state);
 
 const measureShapes = (inputs: Inputs, trainer: Trainer, plan: Plan, costs: CostModel) =>
   findShapes({

@@ -1,5 +1,6 @@
 // What the worker and the trainer process say to each other. The trainer knows folders and numbers only:
 // no database, no object store, no HTTP. One JSON spec goes in, events come out, commands may interrupt.
+import type { Quantization } from '../formats/quantization.ts';
 
 export interface RequestedHyperparameters {
   n_epochs?: number | 'auto';
@@ -17,11 +18,15 @@ export interface RequestedHyperparameters {
   schedule?: 'cosine' | 'linear' | 'constant';
   max_grad_norm?: number;
   max_length?: number;
+  quantization?: 'none' | Quantization;
+  /** Of dpo. */
+  beta?: number | 'auto';
 }
 
 /** What each method is asked for besides hyperparameters. */
 export interface MethodSettings {
   supervised: Record<never, never>;
+  dpo: Record<never, never>;
 }
 
 export type MethodName = keyof MethodSettings;
@@ -40,6 +45,8 @@ export interface TrainSpec {
   validationFile: string | null;
   /** The trainer's own folder; survives until the worker removes it. */
   workDirectory: string;
+  /** Where copies of base models in other types are kept for later runs; in the work directory where absent. */
+  cacheDirectory?: string;
   /** Folder of a `resume` checkpoint, or null for a fresh start. */
   resumeDirectory: string | null;
   /** `layout` of what an earlier attempt `prepared`, whether it reached a checkpoint or not: laid out alike, the losses are the same bits. */
@@ -71,6 +78,8 @@ export interface ResolvedHyperparameters {
   schedule: 'cosine' | 'linear' | 'constant';
   max_grad_norm: number;
   max_length: number;
+  quantization: 'none' | Quantization;
+  beta?: number;
 }
 
 /** Besides the losses those of the objective's measure: `train_mean_token_accuracy`, and `valid_` and `full_valid_` of the same. */

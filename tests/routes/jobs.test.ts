@@ -244,7 +244,20 @@ describe('create', () => {
       'invalid_type',
       /expected a string/,
     ],
-    ['dpo', { method: { type: 'dpo' } }, 'method.type', 'unsupported_value', /'dpo' is not supported yet/],
+    [
+      'reinforcement',
+      { method: { type: 'reinforcement' } },
+      'method.type',
+      'unsupported_value',
+      /'reinforcement' is not supported yet/,
+    ],
+    [
+      'a beta that is too large',
+      { method: { type: 'dpo', dpo: { hyperparameters: { beta: 3 } } } },
+      'method.dpo.hyperparameters.beta',
+      null,
+      /beta/,
+    ],
     ['an unknown method', { method: { type: 'magic' } }, 'method.type', 'invalid_value', /'magic'/],
     [
       'wandb',

@@ -1,5 +1,5 @@
 // Direct preference optimization against PyTorch's numbers: one loss with its gradients, and twenty steps.
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Example, tokensOf } from '../../src/data/example-form.ts';
@@ -8,8 +8,10 @@ import { tensorflowIsSetUp } from '../../src/engine/tensorflow-backend.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
 import { planBatch } from '../../src/training/layout.ts';
 import { preference } from '../../src/training/objectives/preference.ts';
+import type { TrainSpec } from '../../src/training/protocol.ts';
 import { viewsOf } from '../../src/training/state.ts';
 import { type GoldenRun, golden, openGolden, ourName, relativeDistance } from './golden-run.ts';
+import { collect, eventsOf, toySpec } from './toy-task.ts';
 
 interface Pair {
   prompt: number[];
@@ -104,5 +106,61 @@ describe.each(engines)('on %s', { timeout: 120_000 }, engine => {
     for (const [name, stored] of Object.entries(tensors))
       expect(relativeDistance(views[ourName(name)]!, await readTensor(stored)), name).toBeLessThan(1e-4);
     await trainer.close();
+  });
+});
+
+describe('a run', { timeout: 120_000 }, () => {
+  const COLORS = ['red', 'green', 'blue'];
+  const line = (index: number) => ({
+    input: {
+      messages: [{ role: 'user', content: `${COLORS[index % 3]![0]} ${'abcdefgh'.slice(0, index % 7)}` }],
+    },
+    preferred_output: [{ role: 'assistant', content: COLORS[index % 3] }],
+    non_preferred_output: [{ role: 'assistant', content: COLORS[(index + 1) % 3] }],
+  });
+
+  function spec(changes: Partial<TrainSpec> = {}): TrainSpec {
+    const made = toySpec({
+      method: { type: 'dpo' },
+      engine: 'onnx',
+      hyperparameters: { n_epochs: 4, batch_size: 6, rank: 4, learning_rate: 0.01, beta: 0.5 },
+      ...changes,
+    });
+    const lines = (first: number, count: number) =>
+      Array.from({ length: count }, (_, i) => `${JSON.stringify(line(first + i))}\n`).join('');
+    writeFileSync(made.trainingFile, lines(0, 24));
+    writeFileSync(made.validationFile!, lines(100, 6));
+    return made;
+  }
+
+  it('starts at log 2, learns what is preferred, and says so in metrics and in its report', async () => {
+    const events = await collect(spec());
+    const { hyperparameters } = eventsOf(events, 'prepared')[0]!;
+    expect(hyperparameters).toMatchObject({ beta: 0.5, learning_rate: 0.01 });
+    const steps = eventsOf(events, 'step').map(({ metrics }) => metrics);
+    expect(steps[0]!.train_loss).toBeCloseTo(Math.LN2, 5);
+    expect(steps.at(-1)).toMatchObject({ train_reward_accuracy: 1, full_valid_reward_accuracy: 1 });
+    expect(steps.at(-1)!.full_valid_loss).toBeLessThan(0.2);
+    const { report } = eventsOf(events, 'evaluation')[0]!;
+    expect(report).toMatchObject({ evaluated_examples: 6, validation: { reward_accuracy: 1 } });
+  });
+
+  it('goes on from a checkpoint with the same losses, bit for bit', async () => {
+    const whole = spec({ checkpointSeconds: 0 });
+    const events = await collect(whole);
+    const { directory, step } = eventsOf(events, 'checkpoint').find(({ kind }) => kind === 'resume')!;
+    const workDirectory = `${whole.workDirectory}-elsewhere`;
+    const later = await collect({ ...whole, workDirectory, resumeDirectory: directory });
+    const losses = (some: typeof events) => eventsOf(some, 'step').map(({ metrics }) => metrics);
+    expect(losses(later)).toEqual(losses(events).slice(step));
+    expect(losses(later).length).toBeGreaterThan(4);
+  });
+
+  it('has a beta and a rate of its own where none is given', async () => {
+    const given = spec({ hyperparameters: { n_epochs: 1, beta: 'auto' } });
+    delete given.hyperparameters.learning_rate;
+    const dpo = eventsOf(await collect(given), 'prepared')[0]!.hyperparameters;
+    expect(dpo.beta).toBe(0.1);
+    expect(dpo.learning_rate).toBeCloseTo(2e-4);
   });
 });

@@ -8,7 +8,7 @@ import type { Layers } from '../../models/architecture.ts';
 import type { Model } from '../../models/registry.ts';
 import type { MicroBatchPlan } from '../layout.ts';
 import type { MicroBatchShape } from '../programs.ts';
-import type { Method } from '../protocol.ts';
+import type { Method, RequestedHyperparameters, ResolvedHyperparameters } from '../protocol.ts';
 import type { Parameter } from '../state.ts';
 
 export interface Objective {
@@ -16,6 +16,10 @@ export interface Objective {
   readonly form: ExampleForm;
   /** What `score` is, as metrics spell it: `mean_token_accuracy` makes `train_mean_token_accuracy`. */
   readonly measure: string;
+  /** Hyperparameters of the objective's own, with their numbers. */
+  readonly hyperparameters?: Partial<ResolvedHyperparameters>;
+  /** The learning rate where none is asked for, in parts of generation's; 1 where absent. */
+  readonly rate?: number;
   /** Trained besides what the tuning trains; null: nothing. */
   readonly head: Head | null;
   /** Weights of the model that the loss does not depend on: full fine-tuning leaves them out, and so does what it saves. */
@@ -72,6 +76,7 @@ export interface Evaluation {
 /** What an objective is made of; all of it is there before anything is decided. */
 export interface ObjectiveInputs<M extends Method = Method> {
   readonly method: M;
+  readonly hyperparameters: RequestedHyperparameters;
   readonly model: Model;
   readonly tokenizer: Tokenizer;
   /** Folder of the adapter that the run goes on from. */

@@ -8,12 +8,17 @@ import type { HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
 import { tf } from '../../engine/tf.ts';
 import { evaluateByGeneration } from '../../evaluation/generate.ts';
 import { type CausalModel, type Model, requireCausal } from '../../models/registry.ts';
+import { resolveBeta } from '../hyperparameters.ts';
 import type { MicroBatchPlan } from '../layout.ts';
 import { packTokens, startsIn, tokenInputs } from '../micro-batch.ts';
 import type { MicroBatchShape } from '../programs.ts';
-import type { Forward, Objective } from './objective.ts';
+import type { Forward, Objective, OpenObjective } from './objective.ts';
 
 const EVALUATED_EXAMPLES = 100;
+/** `trl`'s, and the paper's for most of its tasks. */
+const BETA = 0.1;
+/** Both answers are likely already: rates that suit supervised training take the model too far from its start. */
+const RATE = 0.1;
 
 /**
  * Besides tokens: `sides` 1 on the preferred answer's sequence, -1 on the other's; `pairs` 1..n, a number for each pair, 0 in
@@ -61,6 +66,8 @@ export function preference(given: Model, beta: number): Objective {
   return {
     form: preferenceForm,
     measure: 'reward_accuracy',
+    hyperparameters: { beta },
+    rate: RATE,
     head: null,
     unused: [],
     inputs: pairInputs,
@@ -87,3 +94,6 @@ export function preference(given: Model, beta: number): Objective {
     },
   };
 }
+
+export const openPreference: OpenObjective = async ({ hyperparameters, model }) =>
+  preference(model, resolveBeta(hyperparameters) ?? BETA);
