@@ -35,6 +35,7 @@ import { projectRoutes } from './routes/projects.ts';
 import { parseQuery } from './routes/query.ts';
 import { serviceAccountRoutes } from './routes/service-accounts.ts';
 import { unknownRoute } from './routes/unserved.ts';
+import { storedCompletionRoutes } from './routes/stored-completions.ts';
 import { uploadRoutes } from './routes/uploads.ts';
 import { createValidatorCompiler } from './routes/validation.ts';
 import { webhookRoutes } from './routes/webhooks.ts';
@@ -91,6 +92,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     metricRoutes(v1, deps);
     modelRoutes(v1, deps);
     chatCompletionRoutes(v1, deps);
+    storedCompletionRoutes(v1, deps);
     completionRoutes(v1, deps);
     webhookRoutes(v1, deps);
   });

@@ -19,6 +19,7 @@ const prefixes = {
   auditLog: 'audit_log-',
   chatCompletion: 'chatcmpl-',
   completion: 'cmpl-',
+  toolCall: 'call_',
   request: 'req_',
   permission: 'cp_',
   webhookEndpoint: 'whe_',

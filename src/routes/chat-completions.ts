@@ -8,13 +8,16 @@ import {
   type ChatCompletionBody,
   chatLogprobsToWire,
   exampleChatCompletion,
+  readForm,
   readMessages,
   unservedChatParameters,
 } from '../schemas/chat-completions.ts';
-import { refuseUnserved, type Usage, usageToWire, wholeOrStream } from '../schemas/generation.ts';
+import { refuseUnserved, usageToWire, wholeOrStream } from '../schemas/generation.ts';
 import { unixSeconds } from '../schemas/lists.ts';
-import type { GenerationEvent, GenerationParameters, TokenPiece } from '../serving/protocol.ts';
-import { asEnded, endOf, findTarget, readSampling, readStop, sendStream } from './generation.ts';
+import type { FinishReason, GenerationEvent, GenerationParameters, TokenPiece } from '../serving/protocol.ts';
+import { type Answer, type AnsweredChoice, answerOf, emptyAnswer, gather } from './answer.ts';
+import { endOf, findTarget, readSampling, readStop, sendStream } from './generation.ts';
+import { keepCompletion } from './stored-completions.ts';
 
 export function chatCompletionRoutes(app: FastifyInstance, deps: Deps): void {
   app.post<{ Body: ChatCompletionBody }>(
@@ -47,10 +50,24 @@ export function chatCompletionRoutes(app: FastifyInstance, deps: Deps): void {
       };
       const signal = endOf(app, reply);
       const events = deps.generation.generate(model, parameters, signal);
-      if (!body.stream) return answer(events, body, envelope, signal);
-      return sendStream(reply, toChunks(events, body, envelope), signal);
+      const keep = (answer: Answer) => keepCompletion(deps, request, toCompletion(answer, body, envelope));
+      if (!body.stream) return keep(await answerOf(events, parameters.n, signal));
+      const chunks = kept(events, parameters.n, keep, all => toChunks(all, body, envelope));
+      return sendStream(reply, chunks, signal);
     },
   );
+}
+
+/** What is streamed, with the answer kept before the stream ends. */
+async function* kept(
+  events: AsyncIterable<GenerationEvent>,
+  choices: number,
+  keep: (answer: Answer) => Promise<unknown>,
+  toChunks: (events: AsyncIterable<GenerationEvent>) => AsyncGenerator<object>,
+): AsyncGenerator<object> {
+  const answer = emptyAnswer(choices);
+  yield* toChunks(gather(events, answer));
+  await keep(answer);
 }
 
 /** Throws what is wrong with the request beyond its shape. */
@@ -67,8 +84,10 @@ function readParameters(body: ChatCompletionBody): GenerationParameters {
       { param: 'max_tokens' },
     );
   const n = body.n ?? 1;
+  const { tools, form } = readForm(body);
   return {
-    prompt: { kind: 'chat', messages: readMessages(body), tools: null },
+    prompt: { kind: 'chat', messages: readMessages(body), tools },
+    form,
     n,
     bestOf: n,
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
@@ -82,43 +101,44 @@ function readParameters(body: ChatCompletionBody): GenerationParameters {
 
 type Envelope = Record<'id' | 'model' | 'service_tier' | 'system_fingerprint', string> & { created: number };
 
-async function answer(
-  events: AsyncIterable<GenerationEvent>,
-  body: ChatCompletionBody,
-  envelope: Envelope,
-  signal: AbortSignal,
-) {
-  const choices = Array.from({ length: body.n ?? 1 }, () => ({
-    text: '',
-    tokens: [] as TokenPiece[],
-    finishReason: 'stop',
-  }));
-  let usage: Usage = { promptTokens: 0, completionTokens: 0 };
-  try {
-    for await (const event of events) {
-      if (event.type === 'piece') {
-        choices[event.choice]!.text += event.text;
-        choices[event.choice]!.tokens.push(...event.tokens);
-      } else if (event.type === 'finished') choices[event.choice]!.finishReason = event.finishReason;
-      else if (event.type === 'done') usage = event;
-    }
-  } catch (error) {
-    throw asEnded(error, signal);
-  }
+function toCompletion({ choices, usage }: Answer, body: ChatCompletionBody, envelope: Envelope) {
   return {
     ...envelope,
-    object: 'chat.completion',
-    choices: choices.map(({ text, tokens, finishReason }, index) => ({
+    object: 'chat.completion' as const,
+    choices: choices.map((choice, index) => ({
       index,
-      message: { role: 'assistant', content: text, refusal: null, annotations: [] },
-      logprobs: chatLogprobsToWire(body.logprobs === true, tokens),
-      finish_reason: finishReason,
+      message: messageOf(choice, body),
+      logprobs: chatLogprobsToWire(body.logprobs === true, choice.tokens),
+      finish_reason: reasonOf(choice.finishReason, body),
     })),
     usage: usageToWire(usage),
   };
 }
 
-/** A role for every choice, pieces, an end for every choice, and the usage where it is wanted. */
+function messageOf({ text, calls }: AnsweredChoice, body: ChatCompletionBody) {
+  const content = text === '' && calls.length > 0 ? null : text;
+  const message = { role: 'assistant' as const, content, refusal: null, annotations: [] };
+  if (calls.length === 0) return message;
+  const called = calls.map(({ name, arguments: text }) => ({ name, arguments: text }));
+  if (body.functions) return { ...message, function_call: called[0]! };
+  const tool_calls = calls.map(({ id }, i) => ({ id, type: 'function' as const, function: called[i]! }));
+  return { ...message, tool_calls };
+}
+
+const reasonOf = (reason: FinishReason, { functions }: ChatCompletionBody) =>
+  reason === 'tool_calls' && functions ? 'function_call' : reason;
+
+function callDelta(
+  event: Extract<GenerationEvent, { type: 'call' }>,
+  { functions }: ChatCompletionBody,
+): object {
+  const { index, id, name, arguments: text } = event;
+  const called = { ...(name === null ? {} : { name }), arguments: text };
+  if (functions) return { function_call: called };
+  return { tool_calls: [{ index, ...(id === null ? {} : { id, type: 'function' }), function: called }] };
+}
+
+/** A role for every choice, pieces and calls, an end for every choice, and the usage where it is wanted. */
 async function* toChunks(
   events: AsyncIterable<GenerationEvent>,
   body: ChatCompletionBody,
@@ -151,7 +171,9 @@ async function* toChunks(
       for (let index = 0; index < (body.n ?? 1); index++)
         yield choice(index, { role: 'assistant', content: '', refusal: null });
     } else if (event.type === 'piece') yield choice(event.choice, { content: event.text }, event.tokens);
-    else if (event.type === 'finished') yield choice(event.choice, {}, [], event.finishReason);
+    else if (event.type === 'call') yield choice(event.choice, callDelta(event, body));
+    else if (event.type === 'finished')
+      yield choice(event.choice, {}, [], reasonOf(event.finishReason, body));
     else if (includeUsage) yield chunk([], usageToWire(event));
   }
 }

@@ -10,10 +10,11 @@ import {
   exampleCompletion,
   unservedCompletionParameters,
 } from '../schemas/completions.ts';
-import { refuseUnserved, type Usage, usageToWire, wholeOrStream } from '../schemas/generation.ts';
+import { refuseUnserved, usageToWire, wholeOrStream } from '../schemas/generation.ts';
 import { unixSeconds } from '../schemas/lists.ts';
-import type { GenerationEvent, GenerationParameters, Prompt, TokenPiece } from '../serving/protocol.ts';
-import { asEnded, endOf, findTarget, mergeEvents, readSampling, readStop, sendStream } from './generation.ts';
+import type { GenerationEvent, GenerationParameters, Prompt } from '../serving/protocol.ts';
+import { addToAnswer, answerOf, emptyAnswer } from './answer.ts';
+import { endOf, findTarget, mergeEvents, readSampling, readStop, sendStream } from './generation.ts';
 
 const DEFAULT_MAX_TOKENS = 16;
 
@@ -85,6 +86,7 @@ function readParameters(body: CompletionBody): Omit<GenerationParameters, 'promp
     maxTokens: body.max_tokens ?? DEFAULT_MAX_TOKENS,
     sampling: readSampling(body),
     stop: readStop(body),
+    form: null,
     topLogprobs: body.logprobs ?? null,
     echo: body.echo === true,
     stream: body.stream === true,
@@ -102,23 +104,7 @@ async function answer(
   envelope: Envelope,
   signal: AbortSignal,
 ) {
-  const choices = Array.from({ length: count }, () => ({
-    text: '',
-    tokens: [] as TokenPiece[],
-    finishReason: 'stop',
-  }));
-  const usage: Usage = { promptTokens: 0, completionTokens: 0 };
-  try {
-    for await (const event of events) {
-      if (event.type === 'piece') {
-        choices[event.choice]!.text += event.text;
-        choices[event.choice]!.tokens.push(...event.tokens);
-      } else if (event.type === 'finished') choices[event.choice]!.finishReason = event.finishReason;
-      else if (event.type === 'done') addUsage(usage, event);
-    }
-  } catch (error) {
-    throw asEnded(error, signal);
-  }
+  const { choices, usage } = await answerOf(events, count, signal);
   return {
     ...envelope,
     choices: choices.map(({ text, tokens, finishReason }, index) => ({
@@ -131,11 +117,6 @@ async function answer(
   };
 }
 
-function addUsage(sum: Usage, { promptTokens, completionTokens }: Usage): void {
-  sum.promptTokens += promptTokens;
-  sum.completionTokens += completionTokens;
-}
-
 async function* toChunks(
   events: AsyncIterable<GenerationEvent>,
   body: CompletionBody,
@@ -143,7 +124,7 @@ async function* toChunks(
 ): AsyncGenerator<object> {
   const includeUsage = body.stream_options?.include_usage === true;
   const asked = isAsked(body);
-  const usage: Usage = { promptTokens: 0, completionTokens: 0 };
+  const answer = emptyAnswer(0);
   const chunk = (choices: object[], wire: object | null = null) => ({
     ...envelope,
     choices,
@@ -155,7 +136,7 @@ async function* toChunks(
       yield chunk([{ index: event.choice, text: event.text, logprobs, finish_reason: null }]);
     } else if (event.type === 'finished')
       yield chunk([{ index: event.choice, text: '', logprobs: null, finish_reason: event.finishReason }]);
-    else if (event.type === 'done') addUsage(usage, event);
+    else if (event.type === 'done') addToAnswer(answer, event);
   }
-  if (includeUsage) yield chunk([], usageToWire(usage));
+  if (includeUsage) yield chunk([], usageToWire(answer.usage));
 }

@@ -3,8 +3,20 @@ import { type Static, Type } from 'typebox';
 import type { Message } from '../data/conversation.ts';
 import { ApiError } from '../errors.ts';
 import type { Candidate, TokenPiece } from '../serving/protocol.ts';
+import {
+  type AskedForm,
+  type FunctionTool,
+  functionFields,
+  type GivenFunction,
+  type ResponseFormat,
+  readAnswerForm,
+  readJsonFormat,
+  ToolChoice,
+  unsupportedTool,
+} from './answer-forms.ts';
 import { Choice } from './choice.ts';
 import { NoEffect, Nullable, samplingParameters, Unserved, type UnservedTable } from './generation.ts';
+import { Metadata } from './metadata.ts';
 
 const contentPart = Type.Object({
   type: Type.String({ description: 'Only `text`, and `refusal` of an assistant, are served.' }),
@@ -62,24 +74,37 @@ export const CreateChatCompletionRequest = Type.Object(
       Type.Integer({ minimum: 0, maximum: 20 }),
       'Give so many alternatives with each token; needs `logprobs`.',
     ),
-    metadata: NoEffect,
-    parallel_tool_calls: NoEffect,
+    tools: Nullable(
+      Type.Array(Type.Ref('ChatCompletionTool'), { maxItems: 128 }),
+      'Functions that the model may ask for, written in the form of its chat template. A model whose template has no place for them is a 400.',
+    ),
+    tool_choice: Nullable(ToolChoice),
+    parallel_tool_calls: Nullable(Type.Boolean(), 'Whether several calls may come at once; true.'),
+    functions: Type.Optional(
+      Type.Union([Type.Array(Type.Object(functionFields), { minItems: 1, maxItems: 128 }), Type.Null()], {
+        deprecated: true,
+        description: 'Use `tools`.',
+      }),
+    ),
+    function_call: Type.Optional(
+      Type.Union([Choice(['none', 'auto']), Type.Object({ name: Type.String() }), Type.Null()], {
+        deprecated: true,
+        description: 'Use `tool_choice`.',
+      }),
+    ),
+    response_format: Nullable(Type.Ref('ResponseFormat'), 'What the answer must be; any text.'),
+    store: Nullable(Type.Boolean(), 'Keep the conversation and its answer, to be listed and read; false.'),
+    metadata: Nullable(Metadata, 'Kept with a stored answer.'),
+    prediction: NoEffect,
     prompt_cache_key: NoEffect,
     prompt_cache_options: NoEffect,
     prompt_cache_retention: NoEffect,
     safety_identifier: NoEffect,
     service_tier: NoEffect,
     audio: Unserved,
-    function_call: Unserved,
-    functions: Unserved,
     modalities: Unserved,
     moderation: Unserved,
-    prediction: Unserved,
     reasoning_effort: Unserved,
-    response_format: Unserved,
-    store: Unserved,
-    tool_choice: Unserved,
-    tools: Unserved,
     verbosity: Unserved,
     web_search_options: Unserved,
   },
@@ -92,33 +117,69 @@ export const CreateChatCompletionRequest = Type.Object(
 );
 
 /** `Type.Ref` has no static type of its own. */
-export type ChatCompletionBody = Omit<Static<typeof CreateChatCompletionRequest>, 'messages'> & {
+export type ChatCompletionBody = Omit<
+  Static<typeof CreateChatCompletionRequest>,
+  'messages' | 'tools' | 'response_format'
+> & {
   messages: Static<typeof ChatCompletionMessage>[];
+  tools?: Static<typeof FunctionTool>[] | null;
+  response_format?: Static<typeof ResponseFormat> | null;
 };
 
-const isEmpty = (value: unknown): boolean => Array.isArray(value) && value.length === 0;
 const isNever = (): boolean => false;
 
 export const unservedChatParameters: UnservedTable = {
-  tools: isEmpty,
-  functions: isEmpty,
-  tool_choice: value => value === 'none' || value === 'auto',
-  function_call: value => value === 'none' || value === 'auto',
-  response_format: value => (value as { type?: unknown }).type === 'text',
   modalities: value => Array.isArray(value) && value.every(modality => modality === 'text'),
-  store: value => value === false,
   reasoning_effort: value => value === 'none',
   verbosity: value => value === 'medium',
   audio: isNever,
   moderation: isNever,
-  prediction: isNever,
   web_search_options: isNever,
 };
 
-/** Messages as templates take them. Throws for parts that are not text. */
+/** Tools and response format. Throws for what is not served. */
+export function readForm(body: ChatCompletionBody): AskedForm {
+  const { functions, tools, response_format: format } = body;
+  if (functions && tools)
+    throw new ApiError('invalid_value', "'functions' and 'tools' cannot be used together: use 'tools'.", {
+      param: 'functions',
+    });
+  if (format?.type === 'json_schema' && !format.json_schema)
+    throw new ApiError(
+      'missing_required_parameter',
+      "Missing required parameter: 'response_format.json_schema'.",
+      {
+        param: 'response_format.json_schema',
+      },
+    );
+  const given = format && { type: format.type, ...format.json_schema };
+  return readAnswerForm({
+    functions: functions
+      ? functions.map((each, i) => ({ ...each, at: `functions[${i}]` }))
+      : (tools ?? []).map(readTool),
+    choice: functions ? legacyChoice(body.function_call ?? null) : (body.tool_choice ?? null),
+    // The deprecated form has room for one call.
+    parallel: !functions && body.parallel_tool_calls !== false,
+    json: readJsonFormat(given ?? null, 'response_format.json_schema.schema'),
+  });
+}
+
+function readTool(tool: Static<typeof FunctionTool>, index: number): GivenFunction {
+  const at = `tools[${index}].function`;
+  if (tool.type !== 'function') throw unsupportedTool(`tools[${index}]`, tool.type);
+  if (!tool.function)
+    throw new ApiError('missing_required_parameter', `Missing required parameter: '${at}'.`, { param: at });
+  return { ...tool.function, at };
+}
+
+const legacyChoice = (choice: ChatCompletionBody['function_call'] | null): ToolChoice | null =>
+  choice && typeof choice === 'object' ? { type: 'function', name: choice.name } : (choice ?? null);
+
+/** Messages as templates take them. Throws for parts that are not text, and for answers to calls that were not made. */
 export function readMessages(body: ChatCompletionBody): Message[] {
   return body.messages.map((message, index) => {
     const at = `messages[${index}]`;
+    checkCalls(body.messages, index);
     if (message.audio) throw unsupportedPart(`${at}.audio`, 'audio');
     const { annotations: _annotations, audio: _audio, ...rest } = message;
     const content = readContent(message.content, `${at}.content`);
@@ -130,6 +191,25 @@ export function readMessages(body: ChatCompletionBody): Message[] {
       });
     return withoutNulls({ ...rest, content: content ?? undefined }) as unknown as Message;
   });
+}
+
+function checkCalls(messages: ChatCompletionBody['messages'], index: number): void {
+  const { role, tool_call_id: id, tool_calls: calls } = messages[index]!;
+  const at = `messages[${index}]`;
+  const odd = (calls ?? []).findIndex(call => (call.type ?? 'function') !== 'function' || !call.function);
+  if (odd >= 0) throw unsupportedTool(`${at}.tool_calls[${odd}]`, String(calls![odd]!.type));
+  if (role !== 'tool') return;
+  if (id === undefined)
+    throw new ApiError('missing_required_parameter', `Missing required parameter: '${at}.tool_call_id'.`, {
+      param: `${at}.tool_call_id`,
+    });
+  const asked = messages.slice(0, index).some(message => message.tool_calls?.length);
+  if (!asked)
+    throw new ApiError(
+      'invalid_value',
+      "Invalid parameter: messages with role 'tool' must be a response to a preceding message with 'tool_calls'.",
+      { param: `${at}.role` },
+    );
 }
 
 function readContent(content: Static<typeof ChatCompletionMessage>['content'], at: string): string | null {
@@ -171,8 +251,14 @@ const logprobs = Type.Union([
   }),
   Type.Null(),
 ]);
-const finishReason = Choice(['stop', 'length'], {
-  description: '`stop`: the model ended its turn, or a stop text came. `length`: the limit was reached.',
+const finishReason = Choice(['stop', 'length', 'tool_calls', 'function_call'], {
+  description:
+    '`stop`: the model ended its turn, or a stop text came. `length`: the limit was reached. `tool_calls`: it calls tools.',
+});
+
+const calledFunction = Type.Object({
+  name: Type.String(),
+  arguments: Type.String({ description: 'JSON, as the model wrote it.' }),
 });
 
 const envelope = {
@@ -181,6 +267,23 @@ const envelope = {
   model: Type.String({ description: 'As in the request.' }),
   service_tier: Type.Literal('default'),
   system_fingerprint: Type.String({ description: "Changes with the model's files." }),
+};
+
+const NullableJson = Type.Optional(Type.Unknown());
+
+/** What a stored answer has besides: its request's parameters. */
+const storedFields = {
+  metadata: Type.Optional(Type.Union([Metadata, Type.Null()])),
+  request_id: Type.Optional(Type.String()),
+  temperature: NullableJson,
+  top_p: NullableJson,
+  presence_penalty: NullableJson,
+  frequency_penalty: NullableJson,
+  seed: NullableJson,
+  tools: NullableJson,
+  tool_choice: NullableJson,
+  response_format: NullableJson,
+  input_user: NullableJson,
 };
 
 export const ChatCompletion = Type.Object(
@@ -192,15 +295,24 @@ export const ChatCompletion = Type.Object(
         index: Type.Integer(),
         message: Type.Object({
           role: Type.Literal('assistant'),
-          content: Type.String(),
+          content: Type.Union([Type.String(), Type.Null()], {
+            description: 'Null where there are only calls.',
+          }),
           refusal: Type.Null(),
           annotations: Type.Array(Type.Unknown()),
+          tool_calls: Type.Optional(
+            Type.Array(
+              Type.Object({ id: Type.String(), type: Type.Literal('function'), function: calledFunction }),
+            ),
+          ),
+          function_call: Type.Optional(calledFunction),
         }),
         logprobs,
         finish_reason: finishReason,
       }),
     ),
     usage: Type.Ref('CompletionUsage'),
+    ...storedFields,
   },
   { $id: 'ChatCompletion', description: "The model's answer." },
 );
@@ -214,8 +326,19 @@ export const ChatCompletionChunk = Type.Object(
         index: Type.Integer(),
         delta: Type.Object({
           role: Type.Optional(Type.Literal('assistant')),
-          content: Type.Optional(Type.String()),
+          content: Type.Optional(Type.Union([Type.String(), Type.Null()])),
           refusal: Type.Optional(Type.Null()),
+          tool_calls: Type.Optional(
+            Type.Array(
+              Type.Object({
+                index: Type.Integer(),
+                id: Type.Optional(Type.String()),
+                type: Type.Optional(Type.Literal('function')),
+                function: Type.Partial(calledFunction),
+              }),
+            ),
+          ),
+          function_call: Type.Optional(Type.Partial(calledFunction)),
         }),
         logprobs,
         finish_reason: Type.Union([finishReason, Type.Null()]),

@@ -33,14 +33,21 @@ export function toTokenPiece(tokenizer: Tokenizer, logprob: TokenLogprob, offset
   };
 }
 
-/** `emit` is called with pieces in order. Special tokens have no text. `start`: length of the text that comes before (an echo). */
+export interface ChoiceTextOptions {
+  stopStrings: readonly string[];
+  /** Length of the text that comes before (an echo). */
+  start: number;
+  /** Special tokens that have a text all the same: the marks of tool calls. */
+  shown: ReadonlySet<number>;
+}
+
+/** `emit` is called with pieces in order. Special tokens have no text. */
 export function createChoiceText(
   tokenizer: Tokenizer,
-  stopStrings: readonly string[],
-  start: number,
+  { stopStrings, start, shown }: ChoiceTextOptions,
   emit: (piece: ChoicePiece) => void,
 ): ChoiceText {
-  const decoder = tokenizer.streamDecoder();
+  const decoder = tokenizer.streamDecoder({ special: true });
   const scanner = createStopScanner(stopStrings);
   let held: TokenPiece[] = [];
   let decoded = start;
@@ -55,7 +62,8 @@ export function createChoiceText(
   };
   return {
     push(token, logprob) {
-      const text = tokenizer.isSpecial(token) ? '' : decoder.push(token);
+      const hidden = tokenizer.isSpecial(token) && !shown.has(token);
+      const text = hidden ? '' : decoder.push(token);
       if (logprob) held.push(toTokenPiece(tokenizer, logprob, decoded));
       decoded += text.length;
       const scan = scanner.push(text);

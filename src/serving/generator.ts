@@ -2,7 +2,7 @@
 // batching, Orca, OSDI 2022). It knows tokens; text, stop strings and processes are its callers'.
 import { setImmediate } from 'node:timers/promises';
 import type { Engine } from '../engine/program.ts';
-import { type CausalModel, type Model, requireCausal } from '../models/registry.ts';
+import { type GenerativeModel, type Model, requireGenerative } from '../models/registry.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
 import {
   addRow,
@@ -16,6 +16,7 @@ import {
   removeRow,
   rowBucket,
 } from './batch.ts';
+import { type Constraint, NoTokenLeft } from './constraint/constraint.ts';
 import { bytesPerToken } from './key-value-cache.ts';
 import { type TokenLogprob, tokenLogprob } from './logprobs.ts';
 import { openPrograms, type Programs } from './programs.ts';
@@ -23,7 +24,7 @@ import { createSampler, type Sampling } from './sampling.ts';
 import { type PromptScore, scorePrompt } from './score.ts';
 
 export interface GenerationRequest {
-  /** At least one token, fewer than the model's positions. */
+  /** At least one token, fewer than the model's positions. An encoder-decoder answers it, others go on from it. */
   prompt: ArrayLike<number>;
   adapter: LoadedAdapter | null;
   /** At least 1; what the context does not hold is cut off. */
@@ -32,6 +33,8 @@ export interface GenerationRequest {
   /** Number of the choice within a request: choices of one seed differ. */
   choice: number;
   stopTokens: readonly number[];
+  /** What the answer is held to; null: nothing. */
+  constraint?: Constraint | null;
   /** How many alternatives to give with each token; null: no log-probabilities at all. */
   topLogprobs: number | null;
   /** Called with every token but the stop token. Returns true to stop here. */
@@ -46,6 +49,8 @@ export interface GenerationEnd {
 }
 
 export interface ScoreRequest {
+  /** What an encoder-decoder's tokens, from their start on, answer; null for others. */
+  source?: ArrayLike<number> | null;
   tokens: ArrayLike<number>;
   adapter: LoadedAdapter | null;
   topLogprobs: number;
@@ -74,7 +79,7 @@ interface Sequence extends Row {
   /** Tokens it may come to hold. */
   readonly limit: number;
   readonly request: GenerationRequest;
-  end: GenerationEnd | null;
+  end: GenerationEnd | NoTokenLeft | null;
   resolve(end: GenerationEnd): void;
   reject(error: unknown): void;
 }
@@ -87,7 +92,7 @@ interface Scoring {
 }
 
 export class Generator {
-  readonly model: CausalModel;
+  readonly model: GenerativeModel;
   readonly #limits: GeneratorLimits;
   readonly #programs: Programs;
   readonly #batch: Batch;
@@ -98,7 +103,7 @@ export class Generator {
 
   /** Throws ModelError for a model that generates nothing. */
   constructor(engine: Engine, model: Model, limits: Partial<GeneratorLimits> = {}) {
-    this.model = requireCausal(model);
+    this.model = requireGenerative(model);
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
     this.#programs = openPrograms(engine, this.model, this.#limits.maxPrograms);
     this.#batch = createBatch(this.model, this.#programs, this.#limits.maxPiece);
@@ -109,7 +114,7 @@ export class Generator {
     return this.#batch.rows.length + this.#waiting.length + this.#scores.length;
   }
 
-  /** Rejects with the signal's reason when it is aborted. */
+  /** Rejects with the signal's reason when it is aborted, and with NoTokenLeft where the constraint cannot be kept. */
   generate(request: GenerationRequest): Promise<GenerationEnd> {
     const { maxPositions } = this.model.shape;
     if (request.prompt.length === 0 || request.prompt.length >= maxPositions)
@@ -125,7 +130,7 @@ export class Generator {
   /** Log-probabilities of a text's own tokens, from the second on. */
   score(request: ScoreRequest): Promise<PromptScore> {
     return new Promise((resolve, reject) => {
-      const pieces = scorePrompt(this.model, this.#programs, { ...request, maxPiece: this.#limits.maxPiece });
+      const pieces = scorePrompt(this.model, this.#programs, { source: null, ...request, maxPiece: this.#limits.maxPiece });
       this.#scores.push({ request, pieces, resolve, reject });
       this.#start();
     });
@@ -206,7 +211,8 @@ export class Generator {
   #settle(): void {
     for (const sequence of (this.#batch.rows as Sequence[]).filter(row => row.end !== null)) {
       removeRow(this.#batch, sequence);
-      sequence.resolve(sequence.end!);
+      if (sequence.end instanceof NoTokenLeft) sequence.reject(sequence.end);
+      else sequence.resolve(sequence.end!);
     }
   }
 
@@ -230,8 +236,19 @@ function createSequence(
   resolve: (end: GenerationEnd) => void,
   reject: (error: unknown) => void,
 ): Sequence {
-  const sample = createSampler(request.sampling, request.choice);
+  const { constraint = null } = request;
+  const sample = createSampler(request.sampling, request.choice, constraint?.restrict);
   const limit = Math.min(maxPositions, request.prompt.length + request.maxTokens);
+  const end = (finishReason: GenerationEnd['finishReason']): void => {
+    sequence.end = { finishReason, tokens: sequence.tokens.length - request.prompt.length };
+  };
+  const takeToken = (token: number, logits: Float32Array): void => {
+    sequence.tokens.push(token);
+    if (request.stopTokens.includes(token)) return end('stop');
+    const logprob = request.topLogprobs === null ? null : tokenLogprob(logits, token, request.topLogprobs);
+    if (request.onToken(token, logprob) || constraint?.accept(token)) end('stop');
+    else if (sequence.tokens.length >= limit) end('length');
+  };
   const sequence: Sequence = {
     adapter: request.adapter,
     tokens: Array.from(request.prompt),
@@ -242,15 +259,13 @@ function createSequence(
     resolve,
     reject,
     take(logits) {
-      const token = sample(logits);
-      sequence.tokens.push(token);
-      const end = (finishReason: GenerationEnd['finishReason']): void => {
-        sequence.end = { finishReason, tokens: sequence.tokens.length - request.prompt.length };
-      };
-      if (request.stopTokens.includes(token)) return end('stop');
-      const logprob = request.topLogprobs === null ? null : tokenLogprob(logits, token, request.topLogprobs);
-      if (request.onToken(token, logprob)) end('stop');
-      else if (sequence.tokens.length >= limit) end('length');
+      try {
+        takeToken(sample(logits), logits);
+      } catch (error) {
+        // This sequence's trouble, not that of the others in the batch.
+        if (!(error instanceof NoTokenLeft)) throw error;
+        sequence.end = error;
+      }
     },
   };
   return sequence;

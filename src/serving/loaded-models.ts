@@ -3,12 +3,14 @@ import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
 import type { Engine } from '../engine/program.ts';
 import { openModel } from '../models/registry.ts';
 import { type AdapterPool, openAdapterPool } from './adapters.ts';
+import { type AnswerGrammars, openAnswerGrammars } from './answer-grammar.ts';
 import { Generator } from './generator.ts';
 import { widenWeights } from './widened-weights.ts';
 
 export interface LoadedModel {
   readonly generator: Generator;
   readonly tokenizer: Tokenizer;
+  readonly grammars: AnswerGrammars;
   readonly adapters: AdapterPool;
   readonly bytes: number;
 }
@@ -101,6 +103,7 @@ async function openLoaded(
   return {
     generator: new Generator(engine, model, { cacheBytes: limits.cacheBytes }),
     tokenizer,
+    grammars: openAnswerGrammars(tokenizer),
     adapters: openAdapterPool(model, limits.adapterBytes),
     bytes: Object.values(model.weights).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
   };

@@ -1,6 +1,7 @@
 // What the api and the generation process say to each other over process IPC. Plain data only.
 import type { Message, Tool } from '../data/conversation.ts';
 import type { ErrorKind } from '../errors.ts';
+import type { AnswerForm } from './answer-grammar.ts';
 import type { Sampling } from './sampling.ts';
 
 /** Where a model lies on this machine. */
@@ -28,6 +29,8 @@ export interface GenerationParameters {
   maxTokens: number | null;
   sampling: Sampling;
   stop: string[];
+  /** What the answer must be; null: any text. */
+  form: AnswerForm | null;
   /** How many alternatives to give with each token; null: no log-probabilities. */
   topLogprobs: number | null;
   /** The prompt comes before the answer, with its log-probabilities where they are asked for. */
@@ -50,12 +53,14 @@ export interface TokenPiece extends Candidate {
   top: Candidate[];
 }
 
-export type FinishReason = 'stop' | 'length';
+export type FinishReason = 'stop' | 'length' | 'tool_calls';
 
 export type GenerationEvent =
   | { type: 'started'; promptTokens: number }
   /** `tokens` is empty unless log-probabilities were asked for. */
   | { type: 'piece'; choice: number; text: string; tokens: TokenPiece[] }
+  /** A further part of a tool call. Id and name come once, with the first part. */
+  | { type: 'call'; choice: number; index: number; id: string | null; name: string | null; arguments: string }
   | { type: 'finished'; choice: number; finishReason: FinishReason }
   | { type: 'done'; promptTokens: number; completionTokens: number };
 

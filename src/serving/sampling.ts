@@ -109,8 +109,22 @@ function adjust(
   return adjusted;
 }
 
+function restricted(logits: Float32Array, adjusted: Float32Array, restrict: Restrict | null): Float32Array {
+  if (restrict === null) return adjusted;
+  const own = adjusted === logits ? logits.slice() : adjusted;
+  restrict(own);
+  return own;
+}
+
+/** Makes tokens that may not come next impossible (-Infinity), in place. */
+export type Restrict = (logits: Float32Array) => void;
+
 /** A function from logits [vocab] to the next token, for one choice of a request. It remembers what it chose. */
-export function createSampler(sampling: Sampling, choice: number): (logits: Float32Array) => number {
+export function createSampler(
+  sampling: Sampling,
+  choice: number,
+  restrict: Restrict | null = null,
+): (logits: Float32Array) => number {
   const greedy = sampling.temperature < MIN_TEMPERATURE || sampling.topP === 0;
   const biases = Object.entries(sampling.logitBias).map(([token, bias]): [number, number] => [
     Number(token),
@@ -119,7 +133,7 @@ export function createSampler(sampling: Sampling, choice: number): (logits: Floa
   const counts = new Map<number, number>();
   let position = 0;
   return logits => {
-    const adjusted = adjust(logits, sampling, biases, counts);
+    const adjusted = restricted(logits, adjust(logits, sampling, biases, counts), restrict);
     const token = greedy
       ? argMax(adjusted)
       : sample(adjusted, sampling.temperature, sampling.topP, uniformAt(sampling.seed, choice, position));

@@ -4,6 +4,8 @@ import type { Tokenizer } from '../data/tokenizer.ts';
 import { ApiError } from '../errors.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
 import { type ChoicePiece, createChoiceText, toCandidate, toTokenPiece } from './choice.ts';
+import { type CallsExpected, type ChoiceOutput, createChoiceOutput } from './choice-output.ts';
+import { createConstraint, NoTokenLeft, type TokenGrammar } from './constraint/constraint.ts';
 import type { LoadedModel, LoadedModels } from './loaded-models.ts';
 import type { GenerationEvent, GenerationParameters, Prompt, ServedModel } from './protocol.ts';
 
@@ -15,13 +17,21 @@ export interface ServiceRequest {
 }
 
 /** Resolves after `done` was emitted. Throws ApiError for what the caller did wrong, and the signal's reason when it is aborted. */
-export function answerRequest(models: LoadedModels, request: ServiceRequest): Promise<void> {
-  return models.with(request.model.directory, model => answer(model, request));
+export async function answerRequest(models: LoadedModels, request: ServiceRequest): Promise<void> {
+  try {
+    await models.with(request.model.directory, model => answer(model, request));
+  } catch (cause) {
+    if (!(cause instanceof NoTokenLeft)) throw cause;
+    const message = "The answer's schema asks for characters that this model has no tokens for.";
+    throw new ApiError('invalid_value', message, { param: 'response_format', cause });
+  }
 }
 
 async function answer(model: LoadedModel, request: ServiceRequest): Promise<void> {
   const { parameters, signal, emit } = request;
   const { id, adapterDirectory } = request.model;
+  const calls = expectedCalls(model, parameters);
+  const grammar = parameters.form && model.grammars.grammarOf(parameters.form);
   const prompt = encodePrompt(model.tokenizer, parameters.prompt);
   checkBias(model.tokenizer, parameters);
   const maxTokens = allowedTokens(model, parameters, prompt);
@@ -29,7 +39,7 @@ async function answer(model: LoadedModel, request: ServiceRequest): Promise<void
   signal.throwIfAborted();
   emit({ type: 'started', promptTokens: prompt.length });
   const echo = parameters.echo ? await echoPrompt(model, adapter, prompt, request) : null;
-  const job: ChoiceJob = { model, adapter, prompt, maxTokens, echo, request };
+  const job: ChoiceJob = { model, adapter, prompt, maxTokens, echo, grammar, calls, request };
   const pick = parameters.bestOf > parameters.n;
   const choices = await Promise.all(
     Array.from({ length: parameters.bestOf }, (_, index) =>
@@ -42,6 +52,17 @@ async function answer(model: LoadedModel, request: ServiceRequest): Promise<void
   if (pick) for (const [index, choice] of returned.entries()) choice.release(index);
   const completionTokens = choices.reduce((sum, { tokens }) => sum + tokens, 0);
   emit({ type: 'done', promptTokens: prompt.length, completionTokens });
+}
+
+/** Throws where the model does not know how to call tools. */
+function expectedCalls({ grammars }: LoadedModel, { form }: GenerationParameters): CallsExpected | null {
+  if (!form?.calls) return null;
+  const { tools, parallel } = form.calls;
+  if (grammars.toolForm)
+    return { form: grammars.toolForm, names: new Set(tools.map(tool => tool.name)), parallel };
+  const message =
+    "Unsupported parameter: 'tools' is not supported with this model: its chat template has no place for tools, or writes calls in a form that is not known.";
+  throw new ApiError('unsupported_parameter', message, { param: 'tools' });
 }
 
 function encodePrompt(tokenizer: Tokenizer, prompt: Prompt): number[] {
@@ -144,6 +165,8 @@ interface ChoiceJob {
   prompt: readonly number[];
   maxTokens: number;
   echo: ChoicePiece | null;
+  grammar: TokenGrammar | null;
+  calls: CallsExpected | null;
   request: ServiceRequest;
 }
 
@@ -156,34 +179,28 @@ interface Choice {
 
 /** `hold`: nothing is emitted before the choice is complete; where all are candidates, nothing before `release`. */
 async function generateChoice(job: ChoiceJob, index: number, hold: boolean): Promise<Choice> {
-  const { request, echo } = job;
+  const { request, echo, calls } = job;
   const pick = request.parameters.bestOf > request.parameters.n;
-  const held: ChoicePiece = { text: '', tokens: [] };
-  const take = ({ text, tokens }: ChoicePiece): void => {
-    if (!hold) request.emit({ type: 'piece', choice: index, text, tokens });
-    held.text += text;
-    if (hold) held.tokens.push(...tokens);
-  };
-  if (echo) take(echo);
-  const { finishReason, tokens, meanLogprob } = await generateTokens(job, index, take);
-  const release = (as: number): void => {
-    if (hold) request.emit({ type: 'piece', choice: as, ...held });
-    request.emit({ type: 'finished', choice: as, finishReason });
-  };
+  const output = createChoiceOutput({ index, hold, calls, emit: request.emit });
+  if (echo) output.take(echo);
+  const { finishReason, tokens, meanLogprob } = await generateTokens(job, index, output);
+  const release = (as: number): void => output.release(as, finishReason);
   if (!pick) release(index);
   return { tokens, meanLogprob, release };
 }
 
 async function generateTokens(
-  { model, adapter, prompt, maxTokens, echo, request: { parameters, signal } }: ChoiceJob,
+  { model, adapter, prompt, maxTokens, echo, grammar, calls, request: { parameters, signal } }: ChoiceJob,
   index: number,
-  emit: (piece: ChoicePiece) => void,
+  output: ChoiceOutput,
 ): Promise<{ finishReason: 'stop' | 'length'; tokens: number; meanLogprob: number }> {
   if (maxTokens === 0) return { finishReason: 'length', tokens: 0, meanLogprob: 0 };
   const { generator, tokenizer } = model;
   const asked = parameters.topLogprobs;
   const pick = parameters.bestOf > parameters.n;
-  const text = createChoiceText(tokenizer, parameters.stop, echo?.text.length ?? 0, emit);
+  const shown = calls ? model.grammars.marks : new Set<number>();
+  const options = { stopStrings: parameters.stop, start: echo?.text.length ?? 0, shown };
+  const text = createChoiceText(tokenizer, options, output.take);
   let stopped = false;
   let sum = 0;
   const { finishReason, tokens } = await generator.generate({
@@ -193,11 +210,12 @@ async function generateTokens(
     sampling: parameters.sampling,
     choice: index,
     stopTokens: tokenizer.eosIds,
+    constraint: grammar && createConstraint(grammar, tokenizer.eosIds),
     topLogprobs: asked ?? (pick ? 0 : null),
     signal,
     onToken(token, logprob) {
       sum += logprob?.logprob ?? 0;
-      stopped = text.push(token, asked === null ? null : logprob);
+      stopped = text.push(token, asked === null ? null : logprob) || output.full;
       return stopped;
     },
   });

@@ -210,8 +210,6 @@ describe('400', () => {
     ['logit_bias', { logit_bias: { foo: 1 } }, 'invalid_value'],
     ['logit_bias', { logit_bias: { 99999: 1 } }, 'invalid_value'],
     ['tools', { tools: [{ type: 'function', function: { name: 'f' } }] }, 'unsupported_parameter'],
-    ['response_format', { response_format: { type: 'json_object' } }, 'unsupported_parameter'],
-    ['store', { store: true }, 'unsupported_parameter'],
     ['audio', { audio: { voice: 'a', format: 'mp3' } }, 'unsupported_parameter'],
     ['top_k', { top_k: 3 }, 'unknown_parameter'],
   ])('%s: %j', async (param, change, code) => {

@@ -18,7 +18,9 @@ interface Options {
 /** Pieces as they were emitted, after which token the text stopped (or -1), for tokens given one by one. */
 function feed(tokens: readonly number[], { stop = [], start = 0, logprobs = true }: Options = {}) {
   const pieces: ChoicePiece[] = [];
-  const text = createChoiceText(tokenizer, stop, start, piece => pieces.push(piece));
+  const text = createChoiceText(tokenizer, { stopStrings: stop, start, shown: new Set() }, piece =>
+    pieces.push(piece),
+  );
   const stoppedAt = tokens.findIndex(token =>
     text.push(token, logprobs ? { token, logprob: -1, top: [] } : null),
   );

@@ -23,6 +23,7 @@ async function parameters(change: Partial<GenerationParameters> = {}) {
     maxTokens: 4,
     sampling: { ...GREEDY, logitBias: { 0: -100, 2: -100 } },
     stop: [],
+    form: null,
     topLogprobs: null,
     echo: false,
     stream: true,

@@ -1,0 +1,185 @@
+// /v1/chat/completions/{id}: answers that were kept: list, retrieve, update, delete, their messages. They are made in chat-completions.ts.
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import type { Deps } from '../deps.ts';
+import { ApiError } from '../errors.ts';
+import type { ChatCompletionBody } from '../schemas/chat-completions.ts';
+import { errorResponses, json } from '../schemas/errors.ts';
+import { exampleList, toWireList } from '../schemas/lists.ts';
+import {
+  CompletionId,
+  exampleMessage,
+  exampleStoredCompletion,
+  ListCompletionsQuery,
+  ListMessagesQuery,
+  messagesToWire,
+  storedCompletionToWire,
+  type UpdateCompletionBody,
+} from '../schemas/stored-completions.ts';
+import * as store from '../store/chat-completions.ts';
+
+const tags = ['Chat'];
+const one = json('The answer.', Type.Ref('ChatCompletion'), exampleStoredCompletion);
+
+export function storedCompletionRoutes(app: FastifyInstance, deps: Deps): void {
+  app.get<{ Querystring: ListCompletionsQuery }>(
+    '/v1/chat/completions',
+    {
+      schema: {
+        operationId: 'listChatCompletions',
+        tags,
+        summary: 'List stored answers',
+        description: 'Answers of requests with `store: true`.',
+        querystring: ListCompletionsQuery,
+        response: {
+          200: json(
+            'A page of answers.',
+            Type.Ref('ListChatCompletionsResponse'),
+            exampleList(exampleStoredCompletion),
+          ),
+          ...errorResponses(400),
+        },
+      },
+    },
+    async request => {
+      const filter = { projectId: request.caller.projectId, ...request.query };
+      return toWireList(await store.listCompletions(deps.pool, filter), storedCompletionToWire);
+    },
+  );
+
+  app.get<{ Params: CompletionId }>(
+    '/v1/chat/completions/:completion_id',
+    {
+      schema: {
+        operationId: 'getChatCompletion',
+        tags,
+        summary: 'Look at a stored answer',
+        description: 'The answer, with its metadata and the parameters of its request.',
+        params: CompletionId,
+        response: { 200: one, ...errorResponses(404) },
+      },
+    },
+    async request => storedCompletionToWire(await find(deps, request)),
+  );
+
+  app.post<{ Params: CompletionId; Body: UpdateCompletionBody }>(
+    '/v1/chat/completions/:completion_id',
+    {
+      schema: {
+        operationId: 'updateChatCompletion',
+        tags,
+        summary: 'Change the metadata of a stored answer',
+        description: 'The metadata given takes the place of what was there.',
+        params: CompletionId,
+        body: Type.Ref('UpdateChatCompletionRequest'),
+        response: { 200: one, ...errorResponses(400, 404) },
+      },
+    },
+    async request => {
+      const { completion_id: id } = request.params;
+      const { projectId } = request.caller;
+      const updated = await store.setCompletionMetadata(deps.pool, projectId, id, request.body.metadata);
+      if (!updated) throw noSuchCompletion(id);
+      return storedCompletionToWire(updated);
+    },
+  );
+
+  app.delete<{ Params: CompletionId }>(
+    '/v1/chat/completions/:completion_id',
+    {
+      schema: {
+        operationId: 'deleteChatCompletion',
+        tags,
+        summary: 'Delete a stored answer',
+        description: 'The answer and its messages are gone at once.',
+        params: CompletionId,
+        response: {
+          200: json('What was deleted.', Type.Ref('DeleteChatCompletionResponse'), {
+            id: exampleStoredCompletion.id,
+            object: 'chat.completion.deleted',
+            deleted: true,
+          }),
+          ...errorResponses(404),
+        },
+      },
+    },
+    async request => {
+      const { completion_id: id } = request.params;
+      if (!(await store.deleteCompletion(deps.pool, request.caller.projectId, id)))
+        throw noSuchCompletion(id);
+      return { id, object: 'chat.completion.deleted', deleted: true };
+    },
+  );
+
+  app.get<{ Params: CompletionId; Querystring: ListMessagesQuery }>(
+    '/v1/chat/completions/:completion_id/messages',
+    {
+      schema: {
+        operationId: 'getChatCompletionMessages',
+        tags,
+        summary: 'List the messages of a stored answer',
+        description: 'The conversation that was answered.',
+        params: CompletionId,
+        querystring: ListMessagesQuery,
+        response: {
+          200: json('A page of messages.', Type.Ref('ListChatMessagesResponse'), exampleList(exampleMessage)),
+          ...errorResponses(400, 404),
+        },
+      },
+    },
+    async request => {
+      const { order, after, limit } = request.query;
+      const messages = messagesToWire(await find(deps, request));
+      if (order === 'desc') messages.reverse();
+      const from =
+        after === undefined ? 0 : messages.findIndex(({ id }) => id === after) + 1 || messages.length;
+      const rows = messages.slice(from, from + limit);
+      return toWireList({ rows, hasMore: from + limit < messages.length }, row => row);
+    },
+  );
+}
+
+async function find(
+  deps: Deps,
+  request: FastifyRequest<{ Params: CompletionId }>,
+): Promise<store.StoredCompletion> {
+  const { completion_id: id } = request.params;
+  const found = await store.findCompletion(deps.pool, request.caller.projectId, id);
+  if (!found) throw noSuchCompletion(id);
+  return found;
+}
+
+const noSuchCompletion = (id: string): ApiError =>
+  new ApiError('not_found', `Completion '${id}' not found`, { param: 'completion_id' });
+
+/** Keeps an answer where its request asks for it. Returns it as it is sent. */
+export async function keepCompletion<Completion extends { id: string; model: string }>(
+  deps: Deps,
+  request: FastifyRequest<{ Body: ChatCompletionBody }>,
+  completion: Completion,
+): Promise<Completion & { metadata?: Record<string, string> }> {
+  const { body, caller } = request;
+  if (!body.store) return completion;
+  const metadata = body.metadata ?? {};
+  await store.insertCompletion(deps.pool, {
+    id: completion.id,
+    projectId: caller.projectId,
+    model: completion.model,
+    metadata,
+    messages: body.messages,
+    completion: { ...completion, request_id: request.id, ...askedWith(body) },
+  });
+  return { ...completion, metadata };
+}
+
+const askedWith = (body: ChatCompletionBody) => ({
+  temperature: body.temperature ?? 1,
+  top_p: body.top_p ?? 1,
+  presence_penalty: body.presence_penalty ?? 0,
+  frequency_penalty: body.frequency_penalty ?? 0,
+  seed: body.seed ?? null,
+  tools: body.tools ?? null,
+  tool_choice: body.tool_choice ?? null,
+  response_format: body.response_format ?? null,
+  input_user: body.user ?? null,
+});

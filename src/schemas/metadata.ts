@@ -1,0 +1,10 @@
+// Pairs of texts that a user attaches to an object, and lists by them. No object of its own.
+import { Type } from 'typebox';
+
+export const Metadata = Type.Unsafe<Record<string, string>>({
+  type: 'object',
+  propertyNames: { maxLength: 64 },
+  additionalProperties: { type: 'string', maxLength: 512 },
+  maxProperties: 16,
+  description: 'Up to 16 pairs: keys of up to 64, values of up to 512 characters.',
+});

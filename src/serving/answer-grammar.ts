@@ -1,0 +1,237 @@
+// What an answer must be (JSON, JSON of a schema, tool calls) as a grammar over the tokens of one model. It samples and reads nothing.
+import type { Tokenizer } from '../data/tokenizer.ts';
+import { ApiError } from '../errors.ts';
+import { createTokenGrammar, type TokenGrammar } from './constraint/constraint.ts';
+import { type JsonLanguage, jsonLanguage } from './constraint/json.ts';
+import { createLanguage, DEAD, type Expression, LanguageTooLarge } from './constraint/language.ts';
+import { SchemaError, schemaLanguage } from './constraint/schema.ts';
+import { createVocabulary, type Vocabulary } from './constraint/vocabulary.ts';
+import { CONTROL_TEXTS, findToolForm, type ToolForm } from './tool-forms.ts';
+
+/** A schema that something is held to; `param` names it in errors. */
+export interface HeldSchema {
+  schema: unknown;
+  /** All of it; otherwise as much as is possible. */
+  strict: boolean;
+  param: string;
+}
+
+export interface CallableTool {
+  name: string;
+  parameters: HeldSchema;
+}
+
+export interface AnswerForm {
+  /** The words of the answer are a value of this schema. */
+  json: HeldSchema | null;
+  calls: {
+    tools: CallableTool[];
+    /** Nothing but calls, one at least. */
+    required: boolean;
+    /** More than one call. */
+    parallel: boolean;
+  } | null;
+}
+
+export interface AnswerGrammars {
+  /** How the model writes tool calls; null: it cannot, or in a form that is not known. */
+  readonly toolForm: ToolForm | null;
+  /** Tokens that mark tool calls. */
+  readonly marks: ReadonlySet<number>;
+  /** Null where any text will do. Throws ApiError for a schema that cannot be held to. */
+  grammarOf(form: AnswerForm): TokenGrammar | null;
+}
+
+/** Grammars kept for the next request with the same form: applications repeat theirs. */
+const MAX_GRAMMARS = 8;
+
+export function openAnswerGrammars(tokenizer: Tokenizer): AnswerGrammars {
+  const toolForm = findToolForm(tokenizer.chatTemplates);
+  const marks = markSymbols(tokenizer);
+  const byToken = new Map([...marks.values()].map(({ token, symbol }) => [token, symbol]));
+  let vocabulary: Vocabulary | null = null; // takes a moment, and most requests need none
+  const known = new Map<string, TokenGrammar>();
+  const build = (form: AnswerForm): TokenGrammar => {
+    vocabulary ??= createVocabulary(tokenizer, byToken);
+    const language = createLanguage();
+    const writer = { json: jsonLanguage(language), marks, toolForm };
+    const automaton = language.automaton(answerLanguage(writer, form));
+    if (automaton.start === DEAD) throw unsatisfiable(form);
+    return createTokenGrammar(vocabulary, automaton);
+  };
+  return {
+    toolForm,
+    marks: new Set(byToken.keys()),
+    grammarOf(form) {
+      if (isFree(form)) return null;
+      const key = JSON.stringify(form);
+      const grammar = known.get(key) ?? explained(form, () => build(form));
+      known.delete(key);
+      known.set(key, grammar);
+      if (known.size > MAX_GRAMMARS) known.delete(known.keys().next().value!);
+      return grammar;
+    },
+  };
+}
+
+const isFree = ({ json, calls }: AnswerForm): boolean =>
+  json === null && !calls?.required && !calls?.tools.some(tool => tool.parameters.strict);
+
+type MarkTable = ReadonlyMap<string, { token: number; symbol: number }>;
+
+function markSymbols(tokenizer: Tokenizer): MarkTable {
+  const found = CONTROL_TEXTS.map(text => ({ text, token: tokenizer.addedToken(text) }));
+  return new Map(
+    found.flatMap(({ text, token }, i) => (token === null ? [] : [[text, { token, symbol: 256 + i }]])),
+  );
+}
+
+// ---- errors
+
+const paramOf = ({ json, calls }: AnswerForm): string =>
+  json?.param ?? calls?.tools[0]?.parameters.param ?? 'tools';
+
+function unsatisfiable(form: AnswerForm): ApiError {
+  const param = paramOf(form);
+  return new ApiError('invalid_value', `Invalid schema for '${param}': there is no value that it allows.`, {
+    param,
+  });
+}
+
+function explained<Result>(form: AnswerForm, build: () => Result): Result {
+  try {
+    return build();
+  } catch (cause) {
+    if (!(cause instanceof LanguageTooLarge)) throw cause;
+    const param = paramOf(form);
+    throw new ApiError('invalid_value', `Invalid schema for '${param}': it is too large to be held to.`, {
+      param,
+      cause,
+    });
+  }
+}
+
+function held(json: JsonLanguage, { schema, strict, param }: HeldSchema): Expression {
+  try {
+    return schemaLanguage(json, schema, strict);
+  } catch (cause) {
+    if (!(cause instanceof SchemaError)) throw cause;
+    const place = cause.path ? `${param}.${cause.path}` : param;
+    throw new ApiError('invalid_value', `Invalid schema for '${param}': '${place}': ${cause.message}.`, {
+      param: place,
+      cause,
+    });
+  }
+}
+
+// ---- languages
+
+interface Writer {
+  json: JsonLanguage;
+  marks: MarkTable;
+  toolForm: ToolForm | null;
+}
+
+const ANY_BYTES = [[0, 255]] as const;
+
+/** A vocabulary may put a space before an answer's first word that is not part of the answer. */
+function answerLanguage(writer: Writer, { json, calls }: AnswerForm): Expression {
+  const { language, text } = writer.json;
+  const words = json === null ? null : held(writer.json, json);
+  const form = writer.toolForm;
+  const written = calls && form ? callsLanguage(writer, form, calls) : null;
+  const space = language.either(language.empty, text(' '));
+  if (!written) return language.sequence(space, words ?? language.nothing);
+  if (calls!.required) return language.sequence(space, written);
+  if (words) return language.sequence(space, language.either(words, written));
+  const free = freeWords(writer, form!);
+  return language.either(free, language.sequence(form!.trigger === null ? space : free, written));
+}
+
+/** Words in which no call begins. */
+function freeWords({ json: { language, text }, marks }: Writer, { trigger }: ToolForm): Expression {
+  const any = language.repeat(language.symbols(ANY_BYTES), 0, Number.POSITIVE_INFINITY);
+  if (trigger === null) {
+    const white = language.repeat(
+      language.symbols([
+        [9, 10],
+        [13, 13],
+        [32, 32],
+      ]),
+      0,
+      Number.POSITIVE_INFINITY,
+    );
+    return language.both(any, language.not(language.sequence(white, text('{'), any)));
+  }
+  return marks.has(trigger)
+    ? any
+    : language.both(any, language.not(language.sequence(any, text(trigger), any)));
+}
+
+function callsLanguage(
+  writer: Writer,
+  form: ToolForm,
+  { tools, parallel }: NonNullable<AnswerForm['calls']>,
+): Expression {
+  const { language } = writer.json;
+  const fixed = (text: string): Expression => withMarks(writer, text);
+  const call = language.either(...tools.map(tool => callLanguage(writer, form, tool)));
+  const more = language.repeat(
+    language.sequence(fixed(form.between), call),
+    0,
+    parallel ? Number.POSITIVE_INFINITY : 0,
+  );
+  return language.sequence(fixed(form.start), call, more, fixed(form.end));
+}
+
+function callLanguage(writer: Writer, form: ToolForm, { name, parameters }: CallableTool): Expression {
+  const { language, text, literal, quoted, digit } = writer.json;
+  const fixed = (written: string): Expression => withMarks(writer, written);
+  const values = argumentsLanguage(writer.json, parameters);
+  if (form.keys === null)
+    return language.sequence(fixed(form.open), text(name), fixed(form.separator), values, fixed(form.close));
+  const numbered = form.numberKey
+    ? language.sequence(literal(form.numberKey), text(': '), quoted(language.repeat(digit, 1, 3)), text(', '))
+    : language.empty;
+  return language.sequence(
+    fixed(form.open),
+    text('{'),
+    numbered,
+    literal(form.keys.name),
+    text(': '),
+    literal(name),
+    text(', '),
+    literal(form.keys.arguments),
+    text(': '),
+    values,
+    text('}'),
+    fixed(form.close),
+  );
+}
+
+/** Arguments are an object, also where a loose schema says nothing, or something else. */
+function argumentsLanguage(json: JsonLanguage, parameters: HeldSchema): Expression {
+  const { schema, strict, param } = parameters;
+  if (schema === null || schema === undefined) return json.members([], null);
+  const isObject = (schema as { type?: unknown }).type === 'object';
+  if (isObject) return held(json, parameters);
+  if (strict)
+    throw new ApiError('invalid_value', `Invalid schema for '${param}': its type must be 'object'.`, {
+      param,
+    });
+  return json.object;
+}
+
+/** A text of the form, in which tokens that are marks stand for themselves. */
+function withMarks(writer: Writer, written: string): Expression {
+  const { language, text } = writer.json;
+  const mark = [...writer.marks.keys()].find(each => written.includes(each));
+  if (mark === undefined) return text(written);
+  const { symbol } = writer.marks.get(mark)!;
+  const at = written.indexOf(mark);
+  return language.sequence(
+    withMarks(writer, written.slice(0, at)),
+    language.symbols([[symbol, symbol]]),
+    withMarks(writer, written.slice(at + mark.length)),
+  );
+}
