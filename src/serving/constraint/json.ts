@@ -36,7 +36,8 @@ export interface JsonLanguage {
 
 /** More digits than a double holds would be read as another number. */
 export const MAX_DIGITS = 15;
-const MAX_INDENT = 32;
+const MAX_SPACES = 24;
+const MAX_TABS = 8;
 const SURROGATES: Ranges = [[0xd800, 0xdfff]];
 const MAX_CODE_POINT = 0x10ffff;
 
@@ -58,11 +59,8 @@ export function jsonLanguage(language: Language): JsonLanguage {
   const text = (value: string): Expression => bytes(Buffer.from(value, 'utf8'));
   const optional = (part: Expression): Expression => either(part, empty);
 
-  const indent = symbols([
-    [9, 9],
-    [32, 32],
-  ]);
-  const space = either(empty, text(' '), sequence(text('\n'), repeat(indent, 0, MAX_INDENT)));
+  const indent = either(repeat(byte(32), 0, MAX_SPACES), repeat(byte(9), 0, MAX_TABS));
+  const space = either(empty, text(' '), sequence(text('\n'), indent));
   const around = (mark: string): Expression => sequence(space, text(mark), space);
 
   const digit = symbols([[48, 57]]);
@@ -108,7 +106,7 @@ export function jsonLanguage(language: Language): JsonLanguage {
     return min === 0 ? optional(some) : some;
   };
   const enclosed = (open: string, content: Expression, close: string): Expression =>
-    sequence(text(open), space, content, space, text(close));
+    content === empty ? text(open + close) : sequence(text(open), space, content, space, text(close));
   const array: JsonLanguage['array'] = (item, min, max) => enclosed('[', list(item, min, max), ']');
 
   const members: JsonLanguage['members'] = (named, others) => {
