@@ -1,7 +1,7 @@
 // How the tests run: those that need the service share one Postgres server; the rest needs nothing.
 import { configDefaults, defineConfig } from 'vitest/config';
 
-const service = ['cli', 'queue', 'routes', 'serving', 'store', 'support', 'system'].map(
+const service = ['cli', 'metering', 'queue', 'routes', 'serving', 'store', 'support', 'system'].map(
   folder => `tests/${folder}/**/*.test.ts`,
 );
 

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
+import { type Prices, priceNames } from './metering/prices.ts';
 import type { Network } from './webhooks/addresses.ts';
 
 interface Variable<T> {
@@ -94,6 +95,13 @@ export const variables = {
     'Largest file that may be uploaded, in MiB.',
     mebibytes,
   ),
+  prices: variable(
+    'ANNEAL_PRICES',
+    '{}',
+    'Prices of a million tokens, for /v1/organization/costs: {"anneal-tiny": {"input": 0.1, "cached_input": 0.05, "output": 0.4, "training": 3}, "*": {...}}.',
+    prices,
+  ),
+  currency: variable('ANNEAL_CURRENCY', 'usd', 'Of these prices, by ISO 4217.', currency),
   engine: variable(
     'ANNEAL_ENGINE',
     'onnx',
@@ -291,6 +299,32 @@ function network(value: string): Network {
   if (!version || !/^\d*$/.test(length ?? '') || length === '' || prefix > bits)
     throw new Error(`'${value}' must look like 10.0.0.0/8 or fd00::/8`);
   return { address, prefix, family: version === 6 ? 'ipv6' : 'ipv4' };
+}
+
+function prices(value: string): Prices {
+  const found = parseObject(value);
+  for (const [model, ofModel] of Object.entries(found)) {
+    for (const [name, price] of Object.entries(ofModel ?? {})) {
+      if (!(priceNames as readonly string[]).includes(name) || !(Number(price) >= 0))
+        throw new Error(`'${model}' may have ${priceNames.join(', ')}, each a number of at least 0`);
+    }
+  }
+  return found as Prices;
+}
+
+function parseObject(value: string): object {
+  try {
+    const parsed: unknown = JSON.parse(value);
+    if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)) return parsed;
+  } catch {
+    // said below, without the parser's words
+  }
+  throw new Error('must be a JSON object, by the names of models');
+}
+
+function currency(value: string): string {
+  if (!/^[a-z]{3}$/.test(value)) throw new Error('must be three letters, such as usd');
+  return value;
 }
 
 function apiKey(value: string): string {

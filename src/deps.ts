@@ -5,6 +5,7 @@ import type { Blobs } from './blobs/blobs.ts';
 import { openBlobs } from './blobs/open.ts';
 import type { Config } from './config.ts';
 import { type Logger, openLog } from './log.ts';
+import { openUsageRecorder, type UsageRecorder } from './metering/usage-recorder.ts';
 import { openQueue, type Queue } from './queue/queue.ts';
 import { type GenerationClient, openGenerationClient } from './serving/client.ts';
 import { type ModelCache, openModelCache } from './serving/model-cache.ts';
@@ -25,6 +26,8 @@ export interface Deps {
   readonly generation: GenerationClient;
   /** Folders of stored models. */
   readonly models: ModelCache;
+  /** Notes what requests took. */
+  readonly usage: UsageRecorder;
 }
 
 export interface OpenedDeps {
@@ -46,6 +49,8 @@ export async function openDeps(config: Config, process: 'api' | 'worker'): Promi
     if (missing.length > 0)
       throw new Error(`the database lacks ${missing.join(', ')}: run \`npm run migrate\``);
     const onError = (error: Error) => log.warn({ error }, 'queue');
+    const usage = openUsageRecorder({ pool, log });
+    closing.push(() => usage.close());
     const queue = await openQueue(databaseUrl, { onError, supervise: process === 'worker' });
     closing.push(() => queue.close());
     const events = await openNotifications(databaseUrl, EVENTS_CHANNEL, log);
@@ -54,7 +59,7 @@ export async function openDeps(config: Config, process: 'api' | 'worker'): Promi
     const models = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
     const generation = openGenerationClient({ service: servingOptions(config), cache: models, log });
     closing.push(() => generation.close());
-    return { deps: { config, log, pool, blobs, queue, events, generation, models }, close };
+    return { deps: { config, log, pool, blobs, queue, events, generation, models, usage }, close };
   } catch (error) {
     await close();
     throw error;

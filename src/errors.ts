@@ -34,6 +34,8 @@ const rules = {
   unknown_url: { status: 404, type: 'invalid_request_error' },
   request_too_large: { status: 413, type: 'invalid_request_error', code: null },
   unsupported_media_type: { status: 415, type: 'invalid_request_error', code: null },
+  rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },
+  insufficient_quota: { status: 429, type: 'insufficient_quota', retry: false },
   idempotency_key_reused: { status: 409, type: 'invalid_request_error', retry: false },
   idempotency_key_in_use: { status: 409, type: 'invalid_request_error' },
   client_closed_request: { status: 499, type: 'invalid_request_error' },

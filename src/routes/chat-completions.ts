@@ -17,6 +17,7 @@ import { unixSeconds } from '../schemas/lists.ts';
 import type { FinishReason, GenerationEvent, GenerationParameters, TokenPiece } from '../serving/protocol.ts';
 import { type Answer, type AnsweredChoice, answerOf, emptyAnswer, gather } from './answer.ts';
 import { endOf, findTarget, readSampling, readStop, sendStream } from './generation.ts';
+import { admit, estimateTokens } from './metering.ts';
 import { keepCompletion } from './stored-completions.ts';
 
 export function chatCompletionRoutes(app: FastifyInstance, deps: Deps): void {
@@ -49,7 +50,12 @@ export function chatCompletionRoutes(app: FastifyInstance, deps: Deps): void {
         system_fingerprint: fingerprint,
       };
       const signal = endOf(app, reply);
-      const events = deps.generation.generate(model, parameters, signal);
+      const meter = await admit(deps, request, reply, {
+        kind: 'completions',
+        model: body.model,
+        estimateTokens: () => estimateTokens(body.messages, parameters.maxTokens, parameters.n),
+      });
+      const events = meter.follow(deps.generation.generate(model, parameters, signal));
       const keep = (answer: Answer) => keepCompletion(deps, request, toCompletion(answer, body, envelope));
       if (!body.stream) return keep(await answerOf(events, parameters.n, signal));
       const chunks = kept(events, parameters.n, keep, all => toChunks(all, body, envelope));

@@ -15,6 +15,7 @@ import { unixSeconds } from '../schemas/lists.ts';
 import type { GenerationEvent, GenerationParameters, Prompt } from '../serving/protocol.ts';
 import { addToAnswer, answerOf, emptyAnswer } from './answer.ts';
 import { endOf, findTarget, mergeEvents, readSampling, readStop, sendStream } from './generation.ts';
+import { admit, estimateTokens } from './metering.ts';
 
 const DEFAULT_MAX_TOKENS = 16;
 
@@ -53,7 +54,13 @@ export function completionRoutes(app: FastifyInstance, deps: Deps): void {
       const generations = prompts.map(prompt =>
         deps.generation.generate(model, { ...parameters, prompt }, signal),
       );
-      const events = mergeEvents(generations, parameters.n);
+      const meter = await admit(deps, request, reply, {
+        kind: 'completions',
+        model: body.model,
+        estimateTokens: () =>
+          estimateTokens(prompts, parameters.maxTokens, prompts.length * parameters.bestOf),
+      });
+      const events = meter.follow(mergeEvents(generations, parameters.n));
       if (!body.stream) return answer(events, body, prompts.length * parameters.n, envelope, signal);
       return sendStream(reply, toChunks(events, body, envelope), signal);
     },

@@ -19,6 +19,7 @@ import { findFilesInUse } from '../store/runs.ts';
 import { missing, receiveFormFile, unknownField } from './form-file.ts';
 import { answerOnce, type Commit } from './idempotency.ts';
 import { checkExtension, type FileOfBytes, keepIfNamed, nameBytes } from './new-files.ts';
+import { checkRoom, limitWithin } from './quotas.ts';
 import { describedOnly } from './validation.ts';
 
 const tags = ['Files'];
@@ -39,7 +40,7 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('CreateFileRequest'),
         response: {
           200: json('The file.', Type.Ref('OpenAIFile'), exampleFile),
-          ...errorResponses(400, 413, 503),
+          ...errorResponses(400, 413, 429, 503),
         },
       },
     },
@@ -48,7 +49,10 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
       const { id, stored, ...rest } = file;
       const content = { ...rest, sha256: stored.sha256 };
       const make = (commit: Commit<ReturnType<typeof fileToWire>>) =>
-        commit(async tx => fileToWire(await nameBytes(tx, file)));
+        commit(async tx => {
+          await checkRoom(tx, file.projectId, stored.sizeBytes);
+          return fileToWire(await nameBytes(tx, file));
+        });
       return keepIfNamed(
         deps,
         stored.key,
@@ -190,16 +194,17 @@ export function noSuchFile(id: string, param = 'id'): ApiError {
 
 async function receiveFile(request: FastifyRequest, deps: Deps): Promise<FileOfBytes> {
   const id = store.newFileId();
+  const { projectId } = request.caller;
   const { fields, filename, stored } = await receiveFormFile(request, deps, {
     field: 'file',
     key: store.fileBlobKey(id),
-    limitBytes: deps.config.fileLimitBytes,
+    ...(await limitWithin(deps.pool, projectId, deps.config.fileLimitBytes)),
     check: checkFields,
   });
   const seconds = fields['expires_after[seconds]'];
   return {
     id,
-    projectId: request.caller.projectId,
+    projectId,
     purpose: fields.purpose!,
     filename,
     stored,

@@ -23,6 +23,8 @@ export interface FormRules {
   /** Of the object to store. */
   key: string;
   limitBytes: number;
+  /** What is said of more than that; without it, that the file or part is too large. */
+  tooLarge?(): ApiError;
   /** What has been read so far; only at the end of the form is something missing. Throws ApiError. */
   check(fields: Record<string, string>, filename: string, whole: boolean): void;
 }
@@ -112,7 +114,8 @@ async function storeBytes(
   }
 }
 
-function tooLarge({ field, limitBytes }: FormRules): ApiError {
+function tooLarge({ field, limitBytes, ...rules }: FormRules): ApiError {
+  if (rules.tooLarge) return rules.tooLarge();
   const what = field === 'file' ? 'file' : 'part';
   return new ApiError('file_too_large', `The ${what} is larger than the limit of ${limitBytes / MIB} MB.`, {
     param: field,

@@ -25,6 +25,7 @@ import * as store from '../store/uploads.ts';
 import { receiveFormFile, unknownField } from './form-file.ts';
 import { answerOnce, type Commit } from './idempotency.ts';
 import { checkExtension, keepIfNamed, nameBytes } from './new-files.ts';
+import { checkRoom } from './quotas.ts';
 import { describedOnly } from './validation.ts';
 
 const tags = ['Uploads'];
@@ -43,14 +44,17 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('CreateUploadRequest'),
         response: {
           200: json('The upload.', Type.Ref('Upload'), exampleUpload),
-          ...errorResponses(400),
+          ...errorResponses(400, 429),
         },
       },
     },
     async (request, reply) =>
       answerOnce(deps, request, reply, request.body, commit => {
         checkExtension(request.body.purpose, request.body.filename, 'filename');
-        return commit(async tx => uploadToWire(await createUpload(tx, request)));
+        return commit(async tx => {
+          await checkRoom(tx, request.caller.projectId, request.body.bytes);
+          return uploadToWire(await createUpload(tx, request));
+        });
       }),
   );
 

@@ -50,6 +50,16 @@ const answers = {
       code: 'file_too_large',
     },
   },
+  429: {
+    description:
+      'A limit of the project is reached: `rate_limit_exceeded`, worth trying again after `retry-after`, or `insufficient_quota`.',
+    example: {
+      message:
+        'Rate limit reached for all models in project proj_default on requests per min (RPM): Limit 3, Used 3, Requested 1. Please try again in 20s.',
+      param: null,
+      code: 'rate_limit_exceeded',
+    },
+  },
   500: {
     description: 'A fault of the server; its log says more, under the `x-request-id` of the answer.',
     example: {
@@ -70,9 +80,11 @@ export function errorResponses(...statuses: (keyof typeof answers)[]) {
   return Object.fromEntries(wanted.map(status => [status, describeError(status)]));
 }
 
+const errorTypes: Record<number, string> = { 429: 'rate_limit_error' };
+
 function describeError(status: keyof typeof answers) {
   const { description, example } = answers[status];
-  const type = status >= 500 ? 'server_error' : 'invalid_request_error';
+  const type = errorTypes[status] ?? (status >= 500 ? 'server_error' : 'invalid_request_error');
   return json(description, Type.Ref('ErrorResponse'), { error: { type, ...example } });
 }
 

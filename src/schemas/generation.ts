@@ -121,5 +121,5 @@ export const wholeOrStream = (description: string, whole: TSchema, example: unkn
       'text/event-stream': { schema: event },
     },
   },
-  ...errorResponses(400, 404, 500, 503),
+  ...errorResponses(400, 404, 429, 503),
 });

@@ -12,6 +12,8 @@ export interface Caller {
   serviceAccountId: string | null;
   /** What the key may; empty: everything. */
   scopes: string[];
+  /** Whether the project has rate limits. */
+  limited: boolean;
 }
 
 /** Keys are long random texts, so a plain hash is enough and the lookup by hash needs no constant-time comparison. */
@@ -100,6 +102,7 @@ export async function findCaller(db: Queryable, secret: string): Promise<Caller 
   const { rows } = await db.query<Caller & { stale: boolean }>(
     `select api_keys.id as "keyId", project_id as "projectId", organization_id as "organizationId",
        service_account_id as "serviceAccountId", scopes,
+       exists(select 1 from rate_limits where rate_limits.project_id = api_keys.project_id) as limited,
        coalesce(last_used_at < now() - interval '1 minute', true) as stale
      from api_keys join projects on projects.id = project_id
      where hash = $1 and revoked_at is null and (expires_at is null or expires_at > now()) and archived_at is null`,

@@ -12,6 +12,7 @@ import { openBlobs } from '../../src/blobs/open.ts';
 import { readConfig } from '../../src/config.ts';
 import type { Deps } from '../../src/deps.ts';
 import { newSecretKey } from '../../src/ids.ts';
+import { openUsageRecorder } from '../../src/metering/usage-recorder.ts';
 import { openQueue } from '../../src/queue/queue.ts';
 import { openModelCache } from '../../src/serving/model-cache.ts';
 import { insertAdminKey } from '../../src/store/admin-keys.ts';
@@ -67,6 +68,7 @@ export async function startServer(
   const config = readConfig({ ANNEAL_DATA_DIR: folder, DATABASE_URL: database.url, ...options.environment });
   const log = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
   const queue = await openQueue(database.url);
+  const usage = openUsageRecorder({ pool: database.pool, log });
   const events = await openNotifications(database.url, EVENTS_CHANNEL, log);
   const blobs = await openBlobs(config);
   const real: Deps = {
@@ -78,6 +80,7 @@ export async function startServer(
     events,
     generation: {} as Deps['generation'],
     models: openModelCache(blobs, join(folder, 'cache', 'models')),
+    usage,
   };
   const deps = { ...real, ...options.deps?.(real) };
   const app = await buildApp(deps);
@@ -106,6 +109,7 @@ export async function startServer(
     admin: new OpenAI({ ...common, adminAPIKey: adminKey }).admin.organization,
     async close() {
       await app.close();
+      await usage.close();
       await events.close();
       await queue.close();
       await database.drop();

@@ -1,0 +1,52 @@
+// What tokens cost: prices by model, from the configuration, and the line items that they make of what was used.
+
+import type { TrainingSum, UsageSum } from '../store/usage.ts';
+import { baseInName } from './limited-model.ts';
+
+/** For a million tokens. */
+export interface ModelPrices {
+  input?: number;
+  /** As `input` where it is not set. */
+  cached_input?: number;
+  output?: number;
+  training?: number;
+}
+
+/** By the name of a model; `*`: all others. */
+export type Prices = Readonly<Record<string, ModelPrices>>;
+
+export const priceNames = ['input', 'cached_input', 'output', 'training'] as const;
+
+const PER = 1_000_000;
+
+export interface LineItem {
+  /** `{model}, {tokens}`, as OpenAI names them. */
+  name: string;
+  tokens: number;
+  cost: number;
+}
+
+/** A fine-tuned model has its own price, else that of all of its base (`ft:{base}`), else its base's. */
+export function pricesOf(prices: Prices, model: string): ModelPrices {
+  const base = baseInName(model);
+  const names = base === null ? [model] : [model, `ft:${base}`, base];
+  return prices[names.find(name => Object.hasOwn(prices, name)) ?? '*'] ?? {};
+}
+
+export function usageItems(prices: Prices, sum: UsageSum): LineItem[] {
+  const model = sum.model!;
+  const { input = 0, cached_input = input, output = 0 } = pricesOf(prices, model);
+  return [
+    item(model, 'input_tokens', sum.inputTokens - sum.cachedTokens, input),
+    item(model, 'cached_input_tokens', sum.cachedTokens, cached_input),
+    item(model, 'output_tokens', sum.outputTokens, output),
+  ].filter(({ tokens }) => tokens > 0);
+}
+
+export function trainingItem(prices: Prices, sum: TrainingSum): LineItem {
+  return item(sum.model!, 'training_tokens', sum.trainedTokens, pricesOf(prices, sum.model!).training ?? 0);
+}
+
+function item(model: string, kind: string, tokens: number, price: number): LineItem {
+  return { name: `${model}, ${kind}`, tokens, cost: (tokens * price) / PER };
+}

@@ -1,0 +1,110 @@
+// Adds up what requests took and writes it every second, so that no request waits for it. A process that is killed loses
+// what it has not written: a second. What a request may take is not asked here (rate-limits).
+import type pg from 'pg';
+import type { Logger } from '../log.ts';
+import { inTransaction } from '../store/database.ts';
+import { ALL_MODELS, type Settlement, settleTokens } from '../store/rate-limits.ts';
+import { addUsage, type UsageCounts, type UsageLabels, type UsageRow } from '../store/usage.ts';
+
+export interface UsageRecorder {
+  /** Returns at once. */
+  record(labels: UsageLabels, counts: UsageCounts): void;
+  /** What a request took more (less: negative) of its project's tokens than was taken when it was let in. */
+  settle(projectId: string, limitedModel: string, tokens: number): void;
+  /** Writes what there is. Throws when the database is away; nothing is lost by that. */
+  flush(): Promise<void>;
+  /** Writes the last of it. */
+  close(): Promise<void>;
+}
+
+export interface RecorderOptions {
+  pool: pg.Pool;
+  log: Logger;
+  intervalMs?: number;
+}
+
+const INTERVAL_MS = 1000;
+const MINUTE_MS = 60_000;
+
+interface Waiting {
+  usage: Map<string, UsageRow>;
+  settlements: Map<string, Settlement>;
+}
+
+const nothing = (): Waiting => ({ usage: new Map(), settlements: new Map() });
+
+export function openUsageRecorder(options: RecorderOptions): UsageRecorder {
+  return new BatchedRecorder(options);
+}
+
+class BatchedRecorder implements UsageRecorder {
+  readonly #options: RecorderOptions;
+  readonly #timer: NodeJS.Timeout;
+  #waiting = nothing();
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(options: RecorderOptions) {
+    this.#options = options;
+    this.#timer = setInterval(() => {
+      this.flush().catch(error => options.log.warn({ error }, 'usage is not written; it is tried again'));
+    }, options.intervalMs ?? INTERVAL_MS);
+    this.#timer.unref();
+  }
+
+  record(labels: UsageLabels, counts: UsageCounts): void {
+    const minute = new Date(Math.floor(Date.now() / MINUTE_MS) * MINUTE_MS);
+    addRow(this.#waiting, { ...labels, ...counts, minute });
+  }
+
+  settle(projectId: string, model: string, tokens: number): void {
+    for (const limited of [ALL_MODELS, model])
+      addSettlement(this.#waiting, { projectId, model: limited, tokens });
+  }
+
+  flush(): Promise<void> {
+    // one after the other: what failed is back before the next begins
+    const written = this.#writing.catch(() => undefined).then(() => this.#write());
+    this.#writing = written;
+    return written;
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.flush();
+  }
+
+  async #write(): Promise<void> {
+    const taken = this.#waiting;
+    if (taken.usage.size === 0 && taken.settlements.size === 0) return;
+    this.#waiting = nothing();
+    try {
+      await inTransaction(this.#options.pool, async tx => {
+        if (taken.usage.size > 0) await addUsage(tx, [...taken.usage.values()]);
+        if (taken.settlements.size > 0) await settleTokens(tx, [...taken.settlements.values()]);
+      });
+    } catch (error) {
+      for (const row of taken.usage.values()) addRow(this.#waiting, row);
+      for (const settlement of taken.settlements.values()) addSettlement(this.#waiting, settlement);
+      throw error;
+    }
+  }
+}
+
+function addRow({ usage }: Waiting, row: UsageRow): void {
+  const { minute, kind, projectId, apiKeyId, model, batch } = row;
+  const key = JSON.stringify([minute.getTime(), kind, projectId, apiKeyId, model, batch]);
+  const sum = usage.get(key);
+  if (!sum) {
+    usage.set(key, { ...row });
+    return;
+  }
+  for (const count of ['requests', 'inputTokens', 'cachedTokens', 'outputTokens'] as const)
+    sum[count] += row[count];
+}
+
+function addSettlement({ settlements }: Waiting, settlement: Settlement): void {
+  const key = JSON.stringify([settlement.projectId, settlement.model]);
+  const sum = settlements.get(key);
+  if (sum) sum.tokens += settlement.tokens;
+  else settlements.set(key, { ...settlement });
+}

@@ -1,0 +1,144 @@
+// Requests for answers of models: let in under the limits of their project, and noted with what they took. The limits
+// themselves are set elsewhere (rate-limits.ts), and costs are made of what is noted later (costs.ts).
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Deps } from '../deps.ts';
+import { ApiError } from '../errors.ts';
+import {
+  type Bucket,
+  bucketsOf,
+  headersOf,
+  secondsUntilFits,
+  tightest,
+  writeDuration,
+} from '../metering/buckets.ts';
+import { limitedModel } from '../metering/limited-model.ts';
+import type { GenerationEvent } from '../serving/protocol.ts';
+import { takeFromLimits } from '../store/rate-limits.ts';
+import type { UsageKind } from '../store/usage.ts';
+
+export interface MeteredRequest {
+  kind: UsageKind;
+  /** As the request names it. */
+  model: string;
+  /** What it will take at most, as far as one knows before; asked only where tokens are limited. */
+  estimateTokens(): number;
+}
+
+export interface Meter {
+  /** Hands the events of generations on, and notes what they took. */
+  follow(events: AsyncIterable<GenerationEvent>): AsyncGenerator<GenerationEvent>;
+  /** For answers that come at once. */
+  note(counts: { inputTokens: number; outputTokens?: number }): void;
+}
+
+/**
+ * Throws a 429 when a limit of the project is reached. What the request took is recorded when its response is closed: whole,
+ * broken off by the client, or an error. A request of which nothing was noted has taken nothing.
+ */
+export async function admit(
+  deps: Pick<Deps, 'pool' | 'usage'>,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  metered: MeteredRequest,
+): Promise<Meter> {
+  const { caller } = request;
+  const limited = limitedModel(metered.model);
+  const taken = caller.limited ? metered.estimateTokens() : 0;
+  if (caller.limited)
+    await takeOrRefuse(deps, reply, { projectId: caller.projectId, model: limited, tokens: taken });
+  const tally = newTally();
+  reply.raw.once('close', () => {
+    const counts = tally.counts();
+    const { kind, model } = metered;
+    const { projectId, keyId: apiKeyId } = caller;
+    if (counts)
+      deps.usage.record({ kind, model, projectId, apiKeyId, batch: false }, { requests: 1, ...counts });
+    const tokens = counts ? counts.inputTokens + counts.outputTokens : 0;
+    if (caller.limited && tokens !== taken) deps.usage.settle(projectId, limited, tokens - taken);
+  });
+  return tally;
+}
+
+interface Tally extends Meter {
+  /** Null when nothing was noted. */
+  counts(): { inputTokens: number; cachedTokens: number; outputTokens: number } | null;
+}
+
+function newTally(): Tally {
+  let noted = false;
+  let running = 0;
+  let inputTokens = 0;
+  let outputTokens = 0;
+  let pieces = 0;
+  const hear = (event: GenerationEvent) => {
+    if (event.type === 'started') {
+      noted = true;
+      running++;
+      inputTokens += event.promptTokens;
+    } else if (event.type === 'piece' || event.type === 'call') pieces++;
+    else if (event.type === 'done') {
+      running--;
+      outputTokens += event.completionTokens;
+    }
+  };
+  return {
+    async *follow(events) {
+      for await (const event of events) {
+        hear(event);
+        yield event;
+      }
+    },
+    note(counts) {
+      noted = true;
+      inputTokens += counts.inputTokens;
+      outputTokens += counts.outputTokens ?? 0;
+    },
+    counts() {
+      if (!noted) return null;
+      // of a generation that was broken off the pieces are known that were sent, each of a token at least
+      const output = running > 0 ? Math.max(outputTokens, pieces) : outputTokens;
+      return { inputTokens, cachedTokens: 0, outputTokens: output };
+    },
+  };
+}
+
+/** A token has about four characters of English, as OpenAI estimates too. The numbers are corrected when they are known. */
+export function estimateTokens(prompt: unknown, maxTokens: number | null | undefined, n = 1): number {
+  return Math.ceil((JSON.stringify(prompt) ?? '').length / 4) + n * (maxTokens ?? 0);
+}
+
+// ---- limits
+
+async function takeOrRefuse(
+  { pool }: Pick<Deps, 'pool'>,
+  reply: FastifyReply,
+  take: { projectId: string; model: string; tokens: number },
+): Promise<void> {
+  const { admitted, limits } = await takeFromLimits(pool, take);
+  const before = limits.flatMap(bucketsOf);
+  const needs = (bucket: Bucket) => (bucket.counts === 'tokens' ? take.tokens : 1);
+  const after = before.map(bucket => ({ ...bucket, used: bucket.used + (admitted ? needs(bucket) : 0) }));
+  for (const counts of ['requests', 'tokens'] as const) {
+    const shown = tightest(after.filter(bucket => bucket.counts === counts));
+    if (shown) reply.headers(headersOf(shown));
+  }
+  if (!admitted) throw refusal(before, needs, take);
+}
+
+function refusal(
+  buckets: Bucket[],
+  needs: (bucket: Bucket) => number,
+  { projectId, model }: { projectId: string; model: string },
+): ApiError {
+  const waits = buckets.map(bucket => ({ bucket, seconds: secondsUntilFits(bucket, needs(bucket)) }));
+  const { bucket, seconds } = waits.reduce((worst, wait) => (wait.seconds > worst.seconds ? wait : worst));
+  const where = `for ${bucket.model === model ? model : 'all models'} in project ${projectId} on ${bucket.name}`;
+  const numbers = `Limit ${bucket.limit}, Used ${Math.ceil(bucket.used)}, Requested ${needs(bucket)}`;
+  if (seconds === Number.POSITIVE_INFINITY)
+    return new ApiError('rate_limit_exceeded', `Request too large ${where}: ${numbers}. It can never fit.`);
+  return new ApiError(
+    'rate_limit_exceeded',
+    `Rate limit reached ${where}: ${numbers}. Please try again in ${writeDuration(seconds)}.`,
+    { retryAfterSeconds: Math.max(1, Math.ceil(seconds)) },
+  );
+}

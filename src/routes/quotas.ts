@@ -1,0 +1,114 @@
+// /v1/organization/projects/{id}/quotas: how many jobs and bytes a project may have, and the refusals of what goes beyond.
+import type { FastifyInstance } from 'fastify';
+import { Type } from 'typebox';
+import type { Deps } from '../deps.ts';
+import { ApiError } from '../errors.ts';
+import { errorResponses, json } from '../schemas/errors.ts';
+import { ProjectId } from '../schemas/projects.ts';
+import { exampleQuotas, quotasToWire, type UpdateProjectQuotasBody } from '../schemas/quotas.ts';
+import { appendAuditLog } from '../store/audit-logs.ts';
+import { inTransaction, type Queryable } from '../store/database.ts';
+import * as store from '../store/quotas.ts';
+import { actorOf } from './authentication.ts';
+import { administration } from './openapi.ts';
+import { findActiveProject, findProject } from './projects.ts';
+
+export function quotaRoutes(app: FastifyInstance, deps: Deps): void {
+  const path = '/v1/organization/projects/:project_id/quotas';
+  const answer = { 200: json('The quotas.', Type.Ref('ProjectQuotas'), exampleQuotas) };
+  const read = async (id: string) =>
+    quotasToWire(id, await store.readQuotas(deps.pool, id), await store.readQuotaUse(deps.pool, id));
+
+  app.get<{ Params: ProjectId }>(
+    path,
+    {
+      schema: {
+        ...administration,
+        operationId: 'retrieveProjectQuotas',
+        summary: "Look at a project's quotas",
+        description: 'With what it has at the moment.',
+        params: ProjectId,
+        response: { ...answer, ...errorResponses(404) },
+      },
+    },
+    async request => read((await findProject(deps, request.params.project_id)).id),
+  );
+
+  app.post<{ Params: ProjectId; Body: UpdateProjectQuotasBody }>(
+    path,
+    {
+      schema: {
+        ...administration,
+        operationId: 'updateProjectQuotas',
+        summary: "Change a project's quotas",
+        description:
+          'What is left out stays; null takes a quota away. What the project has already, it keeps.',
+        params: ProjectId,
+        body: Type.Ref('UpdateProjectQuotasRequest'),
+        response: { ...answer, ...errorResponses(400, 404) },
+      },
+    },
+    async request => {
+      const { id } = await findActiveProject(deps, request.params.project_id);
+      const { max_active_jobs: jobs, max_stored_bytes: bytes } = request.body;
+      await inTransaction(deps.pool, async tx => {
+        const before = await store.readQuotas(tx, id);
+        await store.writeQuotas(tx, id, {
+          maxActiveJobs: jobs === undefined ? before.maxActiveJobs : jobs,
+          maxStoredBytes: bytes === undefined ? before.maxStoredBytes : bytes,
+        });
+        await appendAuditLog(tx, {
+          type: 'project.updated',
+          actor: actorOf(request),
+          projectId: id,
+          resourceId: id,
+          details: { changes_requested: request.body },
+        });
+      });
+      return read(id);
+    },
+  );
+}
+
+// ---- refusals
+
+/** How large a file the project may store now, and what is said of a larger one: the first look, before any byte is stored. */
+export async function limitWithin(
+  db: Queryable,
+  projectId: string,
+  limitBytes: number,
+): Promise<{ limitBytes: number; tooLarge?(): ApiError }> {
+  const { maxStoredBytes } = await store.readQuotas(db, projectId);
+  if (maxStoredBytes === null) return { limitBytes };
+  const room = maxStoredBytes - (await store.readQuotaUse(db, projectId)).storedBytes;
+  if (room <= 0) throw noRoom(projectId, maxStoredBytes);
+  if (room >= limitBytes) return { limitBytes };
+  return { limitBytes: room, tooLarge: () => noRoom(projectId, maxStoredBytes) };
+}
+
+/** Throws unless that many bytes more fit. In the transaction that makes them count. */
+export async function checkRoom(db: Queryable, projectId: string, bytes: number): Promise<void> {
+  const quotas = await store.lockQuotas(db, projectId);
+  if (!quotas || quotas.maxStoredBytes === null) return;
+  const { storedBytes } = await store.readQuotaUse(db, projectId);
+  if (storedBytes + bytes > quotas.maxStoredBytes) throw noRoom(projectId, quotas.maxStoredBytes);
+}
+
+function noRoom(projectId: string, maxStoredBytes: number): ApiError {
+  return new ApiError(
+    'insufficient_quota',
+    `Project ${projectId} may store ${maxStoredBytes} bytes, and this would be more. Delete files or models, or ask for a larger quota.`,
+  );
+}
+
+/** Throws when the project has as many jobs as it may. In the transaction that makes another. */
+export async function checkActiveJobs(db: Queryable, projectId: string): Promise<void> {
+  const quotas = await store.lockQuotas(db, projectId);
+  if (!quotas || quotas.maxActiveJobs === null) return;
+  const { activeJobs } = await store.readQuotaUse(db, projectId);
+  if (activeJobs < quotas.maxActiveJobs) return;
+  throw new ApiError(
+    'insufficient_quota',
+    `Project ${projectId} has ${activeJobs} jobs that have not ended, and may have ${quotas.maxActiveJobs}. Wait for one to end, cancel one, or ask for a larger quota.`,
+  );
+}

@@ -1,0 +1,139 @@
+// What requests took, added up by minute, project, key and model. SQL only. What training took stands in the jobs.
+import type { Queryable } from './database.ts';
+
+export const usageKinds = ['completions', 'embeddings', 'classifications', 'moderations'] as const;
+export type UsageKind = (typeof usageKinds)[number];
+
+/** What usage is told apart by. */
+export interface UsageLabels {
+  kind: UsageKind;
+  projectId: string;
+  apiKeyId: string;
+  /** As the request named it. */
+  model: string;
+  batch: boolean;
+}
+
+export interface UsageCounts {
+  requests: number;
+  /** The cached ones too. */
+  inputTokens: number;
+  cachedTokens: number;
+  outputTokens: number;
+}
+
+export type UsageRow = UsageLabels & UsageCounts & { minute: Date };
+
+const labelsInOrder = ['minute', 'kind', 'projectId', 'apiKeyId', 'model', 'batch'] as const;
+
+/** Adds to what is there. In the order of the primary key, so that two processes that write at once do not lock each other out. */
+export async function addUsage(db: Queryable, rows: readonly UsageRow[]): Promise<void> {
+  const key = (row: UsageRow) => labelsInOrder.map(label => String(row[label])).join('\n');
+  const ordered = rows.toSorted((a, b) => (key(a) < key(b) ? -1 : 1));
+  const column = (name: keyof UsageRow) => ordered.map(row => row[name]);
+  await db.query(
+    `insert into usage (minute, kind, project_id, api_key_id, model, batch,
+       requests, input_tokens, cached_tokens, output_tokens)
+     select * from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[],
+       $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])
+     on conflict (minute, kind, project_id, api_key_id, model, batch) do update set
+       requests = usage.requests + excluded.requests,
+       input_tokens = usage.input_tokens + excluded.input_tokens,
+       cached_tokens = usage.cached_tokens + excluded.cached_tokens,
+       output_tokens = usage.output_tokens + excluded.output_tokens`,
+    [
+      ...labelsInOrder.map(column),
+      column('requests'),
+      column('inputTokens'),
+      column('cachedTokens'),
+      column('outputTokens'),
+    ],
+  );
+}
+
+export interface UsageFilter {
+  from: Date;
+  /** Exclusive. */
+  until: Date;
+  widthSeconds: number;
+  projectIds?: string[] | undefined;
+  apiKeyIds?: string[] | undefined;
+  models?: string[] | undefined;
+  batch?: boolean | undefined;
+}
+
+export const usageGroups = ['projectId', 'apiKeyId', 'model', 'batch'] as const;
+export type UsageGroup = (typeof usageGroups)[number];
+
+const groupColumns = {
+  projectId: 'project_id',
+  apiKeyId: 'api_key_id',
+  model: 'model',
+  batch: 'batch',
+} as const;
+
+/** One for each bucket and each group in it; what is not grouped by is null. Buckets lie on whole minutes, hours, days of UTC. */
+export type UsageSum = UsageCounts & { start: number } & {
+  [Group in UsageGroup]: UsageLabels[Group] | null;
+};
+
+const binned = (column: string) =>
+  `extract(epoch from date_bin(make_interval(secs => $3), ${column}, 'epoch'))::bigint as start`;
+
+export async function sumUsage(
+  db: Queryable,
+  kind: UsageKind | null,
+  filter: UsageFilter,
+  groupBy: readonly UsageGroup[],
+): Promise<UsageSum[]> {
+  const groups = usageGroups.map(group =>
+    groupBy.includes(group) ? groupColumns[group] : `null as ${groupColumns[group]}`,
+  );
+  const { rows } = await db.query<UsageSum>(
+    `select start, project_id as "projectId", api_key_id as "apiKeyId", model, batch, sum(requests)::bigint as requests,
+       sum(input_tokens)::bigint as "inputTokens", sum(cached_tokens)::bigint as "cachedTokens",
+       sum(output_tokens)::bigint as "outputTokens"
+     from (
+       select ${binned('minute')}, ${groups.join(', ')}, requests, input_tokens, cached_tokens, output_tokens from usage
+       where minute >= $1 and minute < $2 and ($4::text is null or kind = $4)
+         and ($5::text[] is null or usage.project_id = any($5)) and ($6::text[] is null or usage.api_key_id = any($6))
+         and ($7::text[] is null or usage.model = any($7)) and ($8::boolean is null or usage.batch = $8)) as usage
+     group by 1, 2, 3, 4, 5 order by 1, 2, 3, 4, 5`,
+    [filter.from, filter.until, filter.widthSeconds, kind, ...filterValues(filter), filter.batch ?? null],
+  );
+  return rows;
+}
+
+function filterValues({ projectIds, apiKeyIds, models }: UsageFilter): (string[] | null)[] {
+  return [projectIds ?? null, apiKeyIds ?? null, models ?? null];
+}
+
+export interface TrainingSum {
+  start: number;
+  projectId: string | null;
+  /** That was trained from. */
+  model: string | null;
+  jobs: number;
+  trainedTokens: number;
+}
+
+/** Of jobs that succeeded, at the time of their end. It is not known whose key made a job. */
+export async function sumTraining(
+  db: Queryable,
+  filter: Omit<UsageFilter, 'apiKeyIds' | 'batch'>,
+  groupBy: readonly UsageGroup[],
+): Promise<TrainingSum[]> {
+  const group = (name: 'projectId' | 'model') =>
+    groupBy.includes(name) ? groupColumns[name] : `null as ${groupColumns[name]}`;
+  const { rows } = await db.query<TrainingSum>(
+    `select start, project_id as "projectId", model, count(*)::bigint as jobs,
+       sum(trained_tokens)::bigint as "trainedTokens"
+     from (
+       select ${binned('finished_at')}, ${group('projectId')}, ${group('model')}, trained_tokens from jobs
+       where trained_tokens is not null and finished_at >= $1 and finished_at < $2
+         and ($4::text[] is null or jobs.project_id = any($4)) and ($5::text[] is null or jobs.model = any($5))) as jobs
+     group by 1, 2, 3 order by 1, 2, 3`,
+    [filter.from, filter.until, filter.widthSeconds, filter.projectIds ?? null, filter.models ?? null],
+  );
+  return rows;
+}
