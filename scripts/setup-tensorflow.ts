@@ -6,8 +6,9 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { TENSORFLOW_HOME, TENSORFLOW_SETUP, type TensorflowSetup } from '../src/engine/tensorflow-backend.ts';
-import { holdLock } from './tensorflow/lock.ts';
-import { say, type Target } from './tensorflow/source.ts';
+import { holdLock } from './setup/lock.ts';
+import { say } from './setup/say.ts';
+import type { Target } from './tensorflow/source.ts';
 import { setUpStock } from './tensorflow/stock.ts';
 import { setUpWheel } from './tensorflow/wheel.ts';
 

@@ -1,4 +1,4 @@
-// What every source of the native library gets and says. Which sources there are is in setup-tensorflow.ts.
+// What every source of the native library gets. Which sources there are is in setup-tensorflow.ts.
 
 /** What a source fills: the unpacked npm package, whose lib/napi-v8/tfjs_binding.node is to be loadable afterwards. */
 export interface Target {
@@ -8,5 +8,3 @@ export interface Target {
   readonly packageFolder: string;
   readonly packageVersion: string;
 }
-
-export const say = (text: string): void => void process.stderr.write(`anneal: ${text}\n`);

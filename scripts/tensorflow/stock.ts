@@ -4,7 +4,8 @@ import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { say, type Target } from './source.ts';
+import { say } from '../setup/say.ts';
+import type { Target } from './source.ts';
 
 const CONNECT_TIMEOUT_MS = 8_000;
 const REPORT_EVERY_BYTES = 50 * 2 ** 20;

@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { cudaEnvironment } from '../engine/onnx/cuda.ts';
 import type { TrainerCommand, TrainerEvent } from '../training/protocol.ts';
 
 const TRAINER = join(import.meta.dirname, '../training/child.ts');
@@ -34,6 +35,7 @@ export function startTrainer(specPath: string, module = TRAINER): Trainer {
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     detached: true,
+    env: cudaEnvironment(),
   });
   const output = keepOutput(child);
   const inbox = openInbox<TrainerEvent>();

@@ -1,14 +1,18 @@
 // The api's side of generation: starts the generation process, hands requests to it and their answers back. It computes nothing.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { cudaEnvironment } from '../engine/onnx/cuda.ts';
 import { ApiError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { ModelCache, ModelFile } from './model-cache.ts';
 import type {
+  EmbeddingEvent,
+  EmbeddingInput,
   Failure,
   FromChild,
   GenerationEvent,
   GenerationParameters,
+  ServedModel,
   ServiceOptions,
   ToChild,
 } from './protocol.ts';
@@ -31,7 +35,15 @@ export interface GenerationClient {
     parameters: GenerationParameters,
     signal: AbortSignal,
   ): AsyncIterable<GenerationEvent>;
+  /** One vector for each text. Throws like `generate`. */
+  embed(model: TargetModel, request: EmbeddingParameters, signal: AbortSignal): Promise<EmbeddingEvent>;
   close(): Promise<void>;
+}
+
+export interface EmbeddingParameters {
+  inputs: EmbeddingInput[];
+  /** Null: as many as the model makes. */
+  dimensions: number | null;
 }
 
 export interface GenerationClientOptions {
@@ -43,11 +55,15 @@ export interface GenerationClientOptions {
 }
 
 const MAX_PENDING = 512;
+/** Texts to be embedded that count as one choice. */
+const TEXTS_OF_A_RUN = 32;
 const RETRY_AFTER_SECONDS = 2;
 const KILL_AFTER_MS = 3000;
 
+type Answer = GenerationEvent | EmbeddingEvent;
+
 interface Pending {
-  events: (GenerationEvent | ApiError)[];
+  events: (Answer | ApiError)[];
   wake(): void;
 }
 
@@ -74,14 +90,36 @@ class ForkedGeneration implements GenerationClient {
   ): AsyncGenerator<GenerationEvent, void> {
     const leave = this.#enter(parameters.bestOf);
     try {
-      const { cache } = this.#options;
-      const directory = await cache.materialize(model.files);
-      const adapterDirectory = model.adapterFiles && (await cache.materialize(model.adapterFiles));
+      const served = await this.#materialize(model);
       signal.throwIfAborted();
-      yield* this.#ask({ id: model.id, directory, adapterDirectory }, parameters, signal);
+      const events = this.#ask({ type: 'generate', id: this.#nextId++, model: served, parameters }, signal);
+      for await (const event of events) if (event.type !== 'embedded') yield event;
     } finally {
       leave();
     }
+  }
+
+  async embed(
+    model: TargetModel,
+    parameters: EmbeddingParameters,
+    signal: AbortSignal,
+  ): Promise<EmbeddingEvent> {
+    const leave = this.#enter(Math.ceil(parameters.inputs.length / TEXTS_OF_A_RUN));
+    try {
+      const served = await this.#materialize(model);
+      signal.throwIfAborted();
+      const message = { type: 'embed', id: this.#nextId++, model: served, ...parameters } as const;
+      for await (const event of this.#ask(message, signal)) if (event.type === 'embedded') return event;
+      throw new Error('a request for embeddings ended without an answer');
+    } finally {
+      leave();
+    }
+  }
+
+  async #materialize({ id, files, adapterFiles }: TargetModel): Promise<ServedModel> {
+    const { cache } = this.#options;
+    const directory = await cache.materialize(files);
+    return { id, directory, adapterDirectory: adapterFiles && (await cache.materialize(adapterFiles)) };
   }
 
   async close(): Promise<void> {
@@ -113,19 +151,18 @@ class ForkedGeneration implements GenerationClient {
   }
 
   async *#ask(
-    model: Extract<ToChild, { type: 'generate' }>['model'],
-    parameters: GenerationParameters,
+    message: Exclude<ToChild, { type: 'cancel' }>,
     signal: AbortSignal,
-  ): AsyncGenerator<GenerationEvent, void> {
+  ): AsyncGenerator<Answer, void> {
     const child = this.#running();
-    const id = this.#nextId++;
+    const { id } = message;
     const pending: Pending = { events: [], wake: () => undefined };
     this.#pending.set(id, pending);
     const onAbort = (): void => pending.wake();
     signal.addEventListener('abort', onAbort);
     let complete = false;
     try {
-      send(child, { type: 'generate', id, model, parameters });
+      send(child, message);
       while (!complete) {
         signal.throwIfAborted();
         const event = pending.events.shift();
@@ -135,7 +172,7 @@ class ForkedGeneration implements GenerationClient {
           });
           continue;
         }
-        complete = event instanceof ApiError || event.type === 'done';
+        complete = event instanceof ApiError || event.type === 'done' || event.type === 'embedded';
         if (event instanceof ApiError) throw event;
         yield event;
       }
@@ -157,6 +194,7 @@ class ForkedGeneration implements GenerationClient {
     const child = fork(new URL('child.ts', import.meta.url), [JSON.stringify(this.#options.service)], {
       serialization: 'advanced',
       execArgv: [],
+      env: cudaEnvironment(),
     });
     const { log } = this.#options;
     log.info({ child: child.pid }, 'generation process started');

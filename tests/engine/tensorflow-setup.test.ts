@@ -7,17 +7,19 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { nvidiaRequirements } from '../../scripts/setup/wheels.ts';
 import { setUpStock } from '../../scripts/tensorflow/stock.ts';
-import { cudaRequirements } from '../../scripts/tensorflow/wheel.ts';
 
-test("a wheel's CUDA libraries are those of its extra", () => {
+test("a wheel's CUDA libraries are those that it always needs, and those of the extra", () => {
   const metadata = `Name: tensorflow
+Requires-Dist: nvidia-cublas
 Requires-Dist: absl-py>=1.0.0
 Requires-Dist: nvidia-cublas-cu12<13.0,>=12.5.3.2; extra == "and-cuda"
 Requires-Dist: nvidia-nccl-cu12<3.0,>=2.27.7; extra == 'and-cuda'
 Requires-Dist: nvidia-other; extra == "something-else"
 `;
-  expect(cudaRequirements(metadata)).toEqual([
+  expect(nvidiaRequirements(metadata, ['and-cuda'])).toEqual([
+    'nvidia-cublas',
     'nvidia-cublas-cu12<13.0,>=12.5.3.2',
     'nvidia-nccl-cu12<3.0,>=2.27.7',
   ]);

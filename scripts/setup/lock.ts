@@ -1,7 +1,7 @@
 // One set-up at a time in a folder. It keeps no one from reading what is there.
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { say } from './source.ts';
+import { say } from './say.ts';
 
 function isAlive(pid: number): boolean {
   try {

@@ -1,0 +1,21 @@
+// Where processes find CUDA's libraries. The set-up itself fetches gigabytes and is not run here.
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { cudaEnvironment } from '../../src/engine/onnx/cuda.ts';
+
+const home = mkdtempSync(join(tmpdir(), 'anneal-cuda-'));
+afterAll(() => rmSync(home, { recursive: true }));
+
+test('without a set-up the environment is as it was', () => {
+  const environment = { PATH: '/bin' };
+  expect(cudaEnvironment(environment, join(home, 'nowhere'))).toBe(environment);
+});
+
+test("the set-up's folders come before those that the machine has", () => {
+  for (const name of ['cu13', 'cudnn']) mkdirSync(join(home, 'nvidia', name, 'lib'), { recursive: true });
+  const folders = ['cu13', 'cudnn'].map(name => join(home, 'nvidia', name, 'lib')).join(':');
+  expect(cudaEnvironment({ A: 'b' }, home)).toEqual({ A: 'b', LD_LIBRARY_PATH: folders });
+  expect(cudaEnvironment({ LD_LIBRARY_PATH: '/opt/lib' }, home).LD_LIBRARY_PATH).toBe(`${folders}:/opt/lib`);
+});
