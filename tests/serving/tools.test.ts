@@ -84,7 +84,7 @@ describe('response_format', () => {
       top_logprobs: 1,
     });
     const tokens = choices[0]!.logprobs!.content!;
-    expect(tokens.map(({ token }) => token).join('')).toBe(choices[0]!.message.content);
+    expect(Buffer.from(tokens.flatMap(({ bytes }) => bytes!)).toString()).toBe(choices[0]!.message.content);
     expect(tokens.every(({ logprob }) => logprob < 0)).toBe(true);
   });
 
