@@ -114,7 +114,7 @@ export function packedMask(segments: Tensor, { window, bothWays = false }: Sight
 }
 
 /** How far the token of the third axis lies behind (-) or ahead (+) of that of the second: [1, length, length] int32. */
-function offsetsWithin(length: number): Tensor {
+export function offsetsWithin(length: number): Tensor {
   const index = tf.range(0, length, 1, 'int32');
   return tf.sub(tf.reshape(index, [1, 1, length]), tf.reshape(index, [1, length, 1]));
 }

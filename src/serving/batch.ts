@@ -1,23 +1,27 @@
 // A batch of sequences that are read and continued together: which of them run in which program, and their caches.
 // It knows tokens and logits; requests, sampling and text are its callers'.
 import type { HostArrays } from '../engine/program.ts';
-import type { Model } from '../models/registry.ts';
+import type { ModelShape } from '../models/architecture.ts';
+import type { GenerativeModel } from '../models/registry.ts';
 import { type AdapterStack, type LoadedAdapter, stackAdapters, stackInputs } from './adapter-stack.ts';
 import {
   createCache,
   type KeyValueCache,
   moveRow,
   resizeCache,
+  sourceCacheNames,
   viewRows,
   writeTokens,
 } from './key-value-cache.ts';
 import type { Programs } from './programs.ts';
-import { HIDDEN, type StepShape } from './step.ts';
+import { HIDDEN, type SourceShape, type StepShape } from './step.ts';
 
 /** One sequence. */
 export interface Row {
   readonly adapter: LoadedAdapter | null;
-  /** The prompt and what has been generated. */
+  /** What an encoder-decoder answers; null for others. */
+  readonly source: readonly number[] | null;
+  /** The prompt (of an answer to a source: its first token) and what has been generated. */
   readonly tokens: number[];
   /** How many of them are in the cache. */
   filled: number;
@@ -26,12 +30,14 @@ export interface Row {
 }
 
 export interface Batch {
-  readonly model: Model;
+  readonly model: GenerativeModel;
   readonly programs: Programs;
   readonly maxPiece: number;
-  /** Row i lies in row i of the cache. */
+  /** Row i lies in row i of the caches. */
   readonly rows: Row[];
   cache: KeyValueCache;
+  /** Of an encoder-decoder: keys and values of the sources. */
+  sources: KeyValueCache | null;
   stack: AdapterStack | null;
 }
 
@@ -55,10 +61,23 @@ export const pieceBucket = (tokens: number, maxPiece: number): number =>
 export const cacheBucket = (tokens: number, maxPositions: number): number =>
   bucketOf(CACHE_BUCKETS, tokens, maxPositions);
 
-export function createBatch(model: Model, programs: Programs, maxPiece: number): Batch {
-  const length = cacheBucket(1, model.shape.maxPositions);
-  return { model, programs, maxPiece, rows: [], cache: createCache(model.shape, 1, length), stack: null };
+/** An encoder reads its source in one piece. */
+const SOURCE_BUCKETS = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+export const sourceBucket = (tokens: number, { maxPositions }: ModelShape): number =>
+  bucketOf(SOURCE_BUCKETS, tokens, maxPositions);
+
+export const createSources = (shape: ModelShape, rows: number, length: number): KeyValueCache =>
+  createCache(shape, rows, length, sourceCacheNames(shape));
+
+export function createBatch(model: GenerativeModel, programs: Programs, maxPiece: number): Batch {
+  const { shape, kind } = model;
+  const cache = createCache(shape, 1, cacheBucket(1, shape.maxPositions));
+  const sources = kind === 'encoder-decoder' ? createSources(shape, 1, sourceBucket(1, shape)) : null;
+  return { model, programs, maxPiece, rows: [], cache, sources, stack: null };
 }
+
+const cachesOf = ({ cache, sources }: Batch): KeyValueCache[] => (sources ? [cache, sources] : [cache]);
 
 export function addRow(batch: Batch, row: Row): void {
   batch.rows.push(row);
@@ -69,10 +88,22 @@ export function removeRow(batch: Batch, row: Row): void {
   const index = batch.rows.indexOf(row);
   const last = batch.rows.pop()!;
   if (last !== row) {
-    moveRow(batch.cache, batch.rows.length, index);
+    for (const cache of cachesOf(batch)) moveRow(cache, batch.rows.length, index);
     batch.rows[index] = last;
   }
   if (batch.rows.length === 0) Object.assign(batch, createBatch(batch.model, batch.programs, batch.maxPiece));
+}
+
+/** `to` goes on from where `from` is; it joins the batch if it is not in it. Rows that branch have one source. */
+export function branchRow(batch: Batch, from: Row, to: Row): void {
+  const joins = !batch.rows.includes(to);
+  if (joins) {
+    batch.rows.push(to);
+    reserve(batch);
+  }
+  const [source, target] = [batch.rows.indexOf(from), batch.rows.indexOf(to)];
+  for (const cache of joins ? cachesOf(batch) : [batch.cache]) moveRow(cache, source, target);
+  to.filled = from.filled;
 }
 
 /** Reads one piece of prompts, if there is one to be read, and continues every row that is ready by one token. */
@@ -92,42 +123,75 @@ export async function advanceBatch(batch: Batch): Promise<void> {
   if (ready.length > 0) await decode(batch, ready);
 }
 
-/** Makes the cache large enough for every row and every token there is. */
+/** Makes the caches large enough for every row and every token there is. */
 function reserve(batch: Batch): void {
-  const { cache, model } = batch;
-  const rows = rowBucket(batch.rows.length);
-  const tokens = Math.max(...batch.rows.map(row => row.tokens.length));
-  const length = cacheBucket(tokens, model.shape.maxPositions);
-  if (rows <= cache.rows && length <= cache.length) return;
-  const size = { rows: Math.max(rows, cache.rows), length: Math.max(length, cache.length) };
-  const used = Math.min(batch.rows.length, cache.rows);
-  batch.cache = resizeCache(cache, model.shape, size, used);
+  const { rows, model } = batch;
+  const longest = (of: (row: Row) => ArrayLike<number>): number =>
+    Math.max(...rows.map(row => of(row).length));
+  const length = cacheBucket(
+    longest(row => row.tokens),
+    model.shape.maxPositions,
+  );
+  batch.cache = enlarged(batch, batch.cache, length);
+  if (batch.sources)
+    batch.sources = enlarged(
+      batch,
+      batch.sources,
+      sourceBucket(
+        longest(row => row.source!),
+        model.shape,
+      ),
+    );
+}
+
+function enlarged({ rows, model }: Batch, cache: KeyValueCache, length: number): KeyValueCache {
+  const needed = rowBucket(rows.length);
+  if (needed <= cache.rows && length <= cache.length) return cache;
+  const size = { rows: Math.max(needed, cache.rows), length: Math.max(length, cache.length) };
+  return resizeCache(cache, model.shape, size, Math.min(rows.length, cache.rows));
 }
 
 /** The first pieces of as many prompts as one run takes; they need no cache. */
 async function readFresh(batch: Batch, fresh: readonly Row[]): Promise<void> {
-  const length = pieceBucket(Math.max(...fresh.map(row => row.tokens.length)), batch.maxPiece);
-  const taken = fresh.slice(0, Math.max(1, Math.floor(MAX_FRESH_TOKENS / length)));
+  const needed = Math.max(...fresh.map(row => row.tokens.length));
+  // An answer begins with one token.
+  const length = needed === 1 ? 1 : pieceBucket(needed, batch.maxPiece);
+  const read = batch.sources ? freshSources(batch, fresh) : 0;
+  const taken = fresh.slice(0, Math.max(1, Math.floor(MAX_FRESH_TOKENS / Math.max(length, read))));
   const rows = rowBucket(taken.length);
-  await run(batch, { rows, length, cache: 0 }, taken, {});
+  const source = batch.sources && { length: read, read: true };
+  await run(batch, { rows, length, cache: 0, source }, taken, {});
 }
+
+const freshSources = ({ model }: Batch, fresh: readonly Row[]): number =>
+  sourceBucket(Math.max(...fresh.map(row => row.source!.length)), model.shape);
+
+/** The sources' part of a step that has them from before. */
+const laterSources = ({ sources }: Batch): StepShape['source'] =>
+  sources && { length: sources.length, read: false };
+
+/** `rows` rows of the caches from `start` on, as a step's inputs. */
+const viewCaches = (batch: Batch, start: number, rows: number): HostArrays =>
+  Object.assign({}, ...cachesOf(batch).map(cache => viewRows(cache, start, rows)));
 
 /** A further piece of one prompt. */
 async function readMore(batch: Batch, row: Row): Promise<void> {
   const length = pieceBucket(row.tokens.length - row.filled, batch.maxPiece);
-  const cached = viewRows(batch.cache, batch.rows.indexOf(row), 1);
-  await run(batch, { rows: 1, length, cache: batch.cache.length }, [row], cached);
+  const cached = viewCaches(batch, batch.rows.indexOf(row), 1);
+  const source = laterSources(batch);
+  await run(batch, { rows: 1, length, cache: batch.cache.length, source }, [row], cached);
 }
 
 /** One token of every row; rows that are not ready run along and are not written. */
 async function decode(batch: Batch, ready: readonly Row[]): Promise<void> {
   const rows = rowBucket(batch.rows.length);
   const slots = batch.rows.map(row => (ready.includes(row) ? row : null));
-  const cached = viewRows(batch.cache, 0, rows);
-  await run(batch, { rows, length: 1, cache: batch.cache.length }, slots, cached);
+  const cached = viewCaches(batch, 0, rows);
+  const source = laterSources(batch);
+  await run(batch, { rows, length: 1, cache: batch.cache.length, source }, slots, cached);
 }
 
-type RunShape = Pick<StepShape, 'rows' | 'length' | 'cache'>;
+type RunShape = Pick<StepShape, 'rows' | 'length' | 'cache' | 'source'>;
 
 /** Row i of the run is `rows[i]`; rows that are null or past the end are padding. */
 async function run(
@@ -143,8 +207,14 @@ async function run(
   rows.forEach((row, index) => {
     if (!row) return;
     const count = Math.min(size.length, row.tokens.length - row.filled);
-    const to = { row: batch.rows.indexOf(row), position: row.filled };
+    const at = batch.rows.indexOf(row);
+    const to = { row: at, position: row.filled };
     writeTokens(batch.cache, model.shape, to, produced, { row: index, length: size.length, count });
+    if (size.source?.read) {
+      const { length } = size.source;
+      const from = { row: index, length, count: row.source!.length };
+      writeTokens(batch.sources!, model.shape, { row: at, position: 0 }, produced, from);
+    }
     row.filled += count;
   });
   const { vocabSize } = model.shape;
@@ -158,7 +228,7 @@ async function run(
 /** What a step's program is fed beside the caches: the next `length` tokens of each row, and who sees whom. */
 export function stepInputs(
   shape: StepShape,
-  rows: readonly (Pick<Row, 'tokens' | 'filled' | 'adapter'> | null)[],
+  rows: readonly (Pick<Row, 'source' | 'tokens' | 'filled' | 'adapter'> | null)[],
   stack: AdapterStack | null,
 ): HostArrays {
   const { length, cache } = shape;
@@ -188,6 +258,26 @@ export function stepInputs(
     positions,
     mask,
     ...(shape.logits === 'last' ? { last } : {}),
+    ...(shape.source ? sourceInputs(shape.rows, shape.source, rows) : {}),
     ...(stack ? stackInputs(stack, adapters) : {}),
   };
+}
+
+/** The sources themselves where they are read, and how much of each row is padding. A row without one sees it all, so that it sees something. */
+function sourceInputs(
+  count: number,
+  { length, read }: SourceShape,
+  rows: readonly (Pick<Row, 'source'> | null)[],
+): HostArrays {
+  const sourceTokens = new Int32Array(count * length);
+  const sourcePositions = new Int32Array(count * length);
+  const sourceMask = new Float32Array(count * length);
+  for (let index = 0; index < count; index++) {
+    const source = rows[index]?.source ?? [];
+    const start = index * length;
+    sourceTokens.set(source, start);
+    for (let i = 0; i < source.length; i++) sourcePositions[start + i] = i;
+    if (source.length > 0) sourceMask.fill(HIDDEN, start + source.length, start + length);
+  }
+  return { sourceMask, ...(read && { sourceTokens, sourcePositions }) };
 }

@@ -2,8 +2,17 @@
 // batching, Orca, OSDI 2022). It knows tokens; text, stop strings and processes are its callers'.
 import { setImmediate } from 'node:timers/promises';
 import type { Engine } from '../engine/program.ts';
+import { type AnswerRules, answerRules } from '../models/answer-rules.ts';
 import { type GenerativeModel, type Model, requireGenerative } from '../models/registry.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
+import {
+  type Answering,
+  answerBySampling,
+  type Beginning,
+  type GenerationEnd,
+  type GenerationRequest,
+  type Settled,
+} from './answering.ts';
 import {
   addRow,
   advanceBatch,
@@ -12,41 +21,14 @@ import {
   createBatch,
   MAX_PIECE,
   ROW_BUCKETS,
-  type Row,
   removeRow,
   rowBucket,
+  sourceBucket,
 } from './batch.ts';
-import { type Constraint, NoTokenLeft } from './constraint/constraint.ts';
+import { answerByBeams, type BeamAnswer, type BeamRequest } from './beams.ts';
 import { bytesPerToken } from './key-value-cache.ts';
-import { type TokenLogprob, tokenLogprob } from './logprobs.ts';
 import { openPrograms, type Programs } from './programs.ts';
-import { createSampler, type Sampling } from './sampling.ts';
 import { type PromptScore, scorePrompt } from './score.ts';
-
-export interface GenerationRequest {
-  /** At least one token, fewer than the model's positions. An encoder-decoder answers it, others go on from it. */
-  prompt: ArrayLike<number>;
-  adapter: LoadedAdapter | null;
-  /** At least 1; what the context does not hold is cut off. */
-  maxTokens: number;
-  sampling: Sampling;
-  /** Number of the choice within a request: choices of one seed differ. */
-  choice: number;
-  stopTokens: readonly number[];
-  /** What the answer is held to; null: nothing. */
-  constraint?: Constraint | null;
-  /** How many alternatives to give with each token; null: no log-probabilities at all. */
-  topLogprobs: number | null;
-  /** Called with every token but the stop token. Returns true to stop here. */
-  onToken(token: number, logprob: TokenLogprob | null): boolean;
-  signal?: AbortSignal;
-}
-
-export interface GenerationEnd {
-  finishReason: 'stop' | 'length';
-  /** Tokens generated, a stop token included. */
-  tokens: number;
-}
 
 export interface ScoreRequest {
   /** What an encoder-decoder's tokens, from their start on, answer; null for others. */
@@ -75,15 +57,6 @@ export const DEFAULT_LIMITS: GeneratorLimits = {
   maxPiece: MAX_PIECE,
 };
 
-interface Sequence extends Row {
-  /** Tokens it may come to hold. */
-  readonly limit: number;
-  readonly request: GenerationRequest;
-  end: GenerationEnd | NoTokenLeft | null;
-  resolve(end: GenerationEnd): void;
-  reject(error: unknown): void;
-}
-
 interface Scoring {
   readonly request: ScoreRequest;
   readonly pieces: ReturnType<typeof scorePrompt>;
@@ -95,8 +68,11 @@ export class Generator {
   readonly model: GenerativeModel;
   readonly #limits: GeneratorLimits;
   readonly #programs: Programs;
+  /** Of an encoder-decoder. */
+  readonly #rules: AnswerRules | null;
   readonly #batch: Batch;
-  readonly #waiting: Sequence[] = [];
+  readonly #running: Answering[] = [];
+  readonly #waiting: Answering[] = [];
   readonly #scores: Scoring[] = [];
   #loop: Promise<void> | null = null;
   #closed = false;
@@ -104,25 +80,44 @@ export class Generator {
   /** Throws ModelError for a model that generates nothing. */
   constructor(engine: Engine, model: Model, limits: Partial<GeneratorLimits> = {}) {
     this.model = requireGenerative(model);
+    this.#rules = this.model.kind === 'encoder-decoder' ? answerRules(this.model) : null;
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
     this.#programs = openPrograms(engine, this.model, this.#limits.maxPrograms);
     this.#batch = createBatch(this.model, this.#programs, this.#limits.maxPiece);
   }
 
-  /** Sequences that are running or waiting. */
+  /** Requests that are running or waiting. */
   get load(): number {
-    return this.#batch.rows.length + this.#waiting.length + this.#scores.length;
+    return this.#running.length + this.#waiting.length + this.#scores.length;
   }
 
   /** Rejects with the signal's reason when it is aborted, and with NoTokenLeft where the constraint cannot be kept. */
   generate(request: GenerationRequest): Promise<GenerationEnd> {
+    const beginning = this.#begin(request.prompt);
+    return this.#enqueue(settled => answerBySampling(request, beginning, settled));
+  }
+
+  /** As many answers as there are beams, the best first. Rejects as `generate` does. */
+  search(request: BeamRequest): Promise<BeamAnswer[]> {
+    const beginning = this.#begin(request.prompt);
+    return this.#enqueue(settled => answerByBeams(request, beginning, settled));
+  }
+
+  #begin(prompt: ArrayLike<number>): Beginning {
+    const rules = this.#rules;
     const { maxPositions } = this.model.shape;
-    if (request.prompt.length === 0 || request.prompt.length >= maxPositions)
-      throw new RangeError(
-        `a prompt of ${request.prompt.length} tokens in a model of ${maxPositions} positions`,
-      );
+    const longest = rules ? maxPositions : maxPositions - 1;
+    if (prompt.length === 0 || prompt.length > longest)
+      throw new RangeError(`a prompt of ${prompt.length} tokens in a model of ${maxPositions} positions`);
+    const given = Array.from(prompt);
+    return rules
+      ? { source: given, tokens: [rules.start], rules, maxPositions }
+      : { source: null, tokens: given, rules, maxPositions };
+  }
+
+  #enqueue<Result>(open: (settled: Settled<Result>) => Answering): Promise<Result> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push(createSequence(request, maxPositions, resolve, reject));
+      this.#waiting.push(open({ resolve, reject }));
       this.#start();
     });
   }
@@ -130,7 +125,11 @@ export class Generator {
   /** Log-probabilities of a text's own tokens, from the second on. */
   score(request: ScoreRequest): Promise<PromptScore> {
     return new Promise((resolve, reject) => {
-      const pieces = scorePrompt(this.model, this.#programs, { source: null, ...request, maxPiece: this.#limits.maxPiece });
+      const pieces = scorePrompt(this.model, this.#programs, {
+        source: null,
+        ...request,
+        maxPiece: this.#limits.maxPiece,
+      });
       this.#scores.push({ request, pieces, resolve, reject });
       this.#start();
     });
@@ -183,90 +182,56 @@ export class Generator {
   }
 
   #admit(): void {
-    while (this.#waiting.length > 0 && this.#hasRoomFor(this.#waiting[0]!))
-      addRow(this.#batch, this.#waiting.shift()!);
+    while (this.#waiting.length > 0 && this.#hasRoomFor(this.#waiting[0]!)) {
+      const answering = this.#waiting.shift()!;
+      this.#running.push(answering);
+      for (const row of answering.rows) addRow(this.#batch, row);
+    }
   }
 
-  #hasRoomFor(sequence: Sequence): boolean {
-    const rows = this.#batch.rows as Sequence[];
-    if (rows.length === 0) return true;
-    const limit = Math.max(sequence.limit, ...rows.map(row => row.limit));
+  #hasRoomFor(answering: Answering): boolean {
+    if (this.#running.length === 0) return true;
+    const all = [...this.#running, answering];
     const { shape } = this.model;
-    const bytes = rowBucket(rows.length + 1) * cacheBucket(limit, shape.maxPositions) * bytesPerToken(shape);
-    return rows.length < this.#limits.maxRows && bytes <= this.#limits.cacheBytes;
+    const rows = all.reduce((sum, { width }) => sum + width, 0);
+    const limit = Math.max(...all.map(each => each.limit));
+    const source = Math.max(...all.map(each => each.rows[0]!.source?.length ?? 0));
+    const tokens = cacheBucket(limit, shape.maxPositions) + (this.#rules ? sourceBucket(source, shape) : 0);
+    const bytes = rowBucket(rows) * tokens * bytesPerToken(shape);
+    return rows <= this.#limits.maxRows && bytes <= this.#limits.cacheBytes;
   }
 
   #dropAborted(): void {
-    const aborted = (sequence: Sequence) => sequence.request.signal?.aborted ?? false;
-    for (const sequence of this.#waiting.filter(aborted)) {
-      this.#waiting.splice(this.#waiting.indexOf(sequence), 1);
-      sequence.reject(sequence.request.signal!.reason);
+    const aborted = ({ signal }: Answering): boolean => signal?.aborted ?? false;
+    for (const answering of this.#waiting.filter(aborted)) {
+      this.#waiting.splice(this.#waiting.indexOf(answering), 1);
+      answering.reject(answering.signal!.reason);
     }
-    for (const sequence of (this.#batch.rows as Sequence[]).filter(aborted)) {
-      removeRow(this.#batch, sequence);
-      sequence.reject(sequence.request.signal!.reason);
+    for (const answering of this.#running.filter(aborted)) {
+      this.#remove(answering);
+      answering.reject(answering.signal!.reason);
     }
+  }
+
+  #remove(answering: Answering): void {
+    this.#running.splice(this.#running.indexOf(answering), 1);
+    for (const row of answering.rows) removeRow(this.#batch, row);
   }
 
   #settle(): void {
-    for (const sequence of (this.#batch.rows as Sequence[]).filter(row => row.end !== null)) {
-      removeRow(this.#batch, sequence);
-      if (sequence.end instanceof NoTokenLeft) sequence.reject(sequence.end);
-      else sequence.resolve(sequence.end!);
-    }
+    for (const answering of [...this.#running]) if (answering.advance(this.#batch)) this.#remove(answering);
   }
 
   #failBatch(error: unknown): void {
-    for (const sequence of [...(this.#batch.rows as Sequence[])]) {
-      removeRow(this.#batch, sequence);
-      sequence.reject(error);
+    for (const answering of [...this.#running]) {
+      this.#remove(answering);
+      answering.reject(error);
     }
   }
 
   #fail(error: Error): void {
     this.#failBatch(error);
-    for (const sequence of this.#waiting.splice(0)) sequence.reject(error);
+    for (const answering of this.#waiting.splice(0)) answering.reject(error);
     for (const scoring of this.#scores.splice(0)) scoring.reject(error);
   }
-}
-
-function createSequence(
-  request: GenerationRequest,
-  maxPositions: number,
-  resolve: (end: GenerationEnd) => void,
-  reject: (error: unknown) => void,
-): Sequence {
-  const { constraint = null } = request;
-  const sample = createSampler(request.sampling, request.choice, constraint?.restrict);
-  const limit = Math.min(maxPositions, request.prompt.length + request.maxTokens);
-  const end = (finishReason: GenerationEnd['finishReason']): void => {
-    sequence.end = { finishReason, tokens: sequence.tokens.length - request.prompt.length };
-  };
-  const takeToken = (token: number, logits: Float32Array): void => {
-    sequence.tokens.push(token);
-    if (request.stopTokens.includes(token)) return end('stop');
-    const logprob = request.topLogprobs === null ? null : tokenLogprob(logits, token, request.topLogprobs);
-    if (request.onToken(token, logprob) || constraint?.accept(token)) end('stop');
-    else if (sequence.tokens.length >= limit) end('length');
-  };
-  const sequence: Sequence = {
-    adapter: request.adapter,
-    tokens: Array.from(request.prompt),
-    filled: 0,
-    limit,
-    request,
-    end: null,
-    resolve,
-    reject,
-    take(logits) {
-      try {
-        takeToken(sample(logits), logits);
-      } catch (error) {
-        // This sequence's trouble, not that of the others in the batch.
-        if (!(error instanceof NoTokenLeft)) throw error;
-        sequence.end = error;
-      }
-    },
-  };
-  return sequence;
 }

@@ -13,12 +13,23 @@ export interface KeyValueCache {
 export const bytesPerToken = ({ layers, kvHeads, headDim }: ModelShape): number =>
   layers * 2 * kvHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
 
-export function createCache(shape: ModelShape, rows: number, length: number): KeyValueCache {
+const namesOf = ({ layers }: ModelShape, kinds: readonly string[]): string[] =>
+  Array.from({ length: layers }, (_, layer) => kinds.map(kind => `${kind}.${layer}`)).flat();
+
+/** Of the tokens that a model has read or written. */
+export const cacheNames = (shape: ModelShape): string[] => namesOf(shape, ['key', 'value']);
+
+/** Of the sources that a decoder looks at. */
+export const sourceCacheNames = (shape: ModelShape): string[] => namesOf(shape, ['sourceKey', 'sourceValue']);
+
+export function createCache(
+  shape: ModelShape,
+  rows: number,
+  length: number,
+  names = cacheNames(shape),
+): KeyValueCache {
   const size = rows * shape.kvHeads * length * shape.headDim;
-  const arrays: Record<string, Float32Array> = {};
-  for (let layer = 0; layer < shape.layers; layer++)
-    for (const kind of ['key', 'value']) arrays[`${kind}.${layer}`] = new Float32Array(size);
-  return { rows, length, arrays };
+  return { rows, length, arrays: Object.fromEntries(names.map(name => [name, new Float32Array(size)])) };
 }
 
 /** `rows` rows from `start` on, as inputs of a program: views, not copies. */
@@ -63,7 +74,7 @@ export function resizeCache(
   size: { rows: number; length: number },
   usedRows: number,
 ): KeyValueCache {
-  const resized = createCache(shape, size.rows, size.length);
+  const resized = createCache(shape, size.rows, size.length, Object.keys(cache.arrays));
   const kept = Math.min(cache.length, size.length) * shape.headDim;
   for (const [name, array] of Object.entries(cache.arrays)) {
     const target = resized.arrays[name]!;

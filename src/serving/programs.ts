@@ -1,25 +1,50 @@
-// Compiled steps of one model, by shape; the least recently used are closed. It does not choose the shapes.
-import type { Engine, Executable } from '../engine/program.ts';
-import type { CausalModel } from '../models/registry.ts';
+// Compiled programs of one model, by shape; the least recently used are closed. It does not choose the shapes.
+import type { Engine, Executable, Program } from '../engine/program.ts';
+import type { GenerativeModel } from '../models/registry.ts';
 import { type StepShape, stepProgram } from './step.ts';
 
-export interface Programs {
+export interface ProgramCache<Shape> {
   /** What it returns is closed no earlier than a later `get`. */
-  get(shape: StepShape): Promise<Executable>;
+  get(shape: Shape): Promise<Executable>;
   close(): Promise<void>;
 }
 
-const keyOf = ({ rows, length, cache, logits, stack }: StepShape): string =>
-  [rows, length, cache, logits, stack?.slots, stack?.rank, ...(stack?.layers ?? [])].join();
+export type Programs = ProgramCache<StepShape>;
+
+const keyOf = ({ rows, length, cache, logits, source, stack }: StepShape): string =>
+  [
+    rows,
+    length,
+    cache,
+    logits,
+    source?.length,
+    source?.read,
+    stack?.slots,
+    stack?.rank,
+    ...(stack?.layers ?? []),
+  ].join();
+
+export const openPrograms = (engine: Engine, model: GenerativeModel, limit: number): Programs =>
+  cachePrograms({ engine, keyOf, build: shape => stepProgram(model, shape), limit });
+
+export interface ProgramCacheOptions<Shape> {
+  readonly engine: Engine;
+  /** Equal for shapes of the same program. */
+  keyOf(shape: Shape): string;
+  build(shape: Shape): Program;
+  /** So many are kept. */
+  readonly limit: number;
+}
 
 /** Not for concurrent use: one `get` and the runs of its program at a time. */
-export function openPrograms(engine: Engine, model: CausalModel, limit: number): Programs {
+export function cachePrograms<Shape>(options: ProgramCacheOptions<Shape>): ProgramCache<Shape> {
+  const { engine, keyOf, build, limit } = options;
   // A Map keeps the order of insertion: the first is the least recently used.
   const compiled = new Map<string, Executable>();
   return {
     async get(shape) {
       const key = keyOf(shape);
-      const executable = compiled.get(key) ?? (await engine.compile(stepProgram(model, shape)));
+      const executable = compiled.get(key) ?? (await engine.compile(build(shape)));
       compiled.delete(key);
       compiled.set(key, executable);
       const [oldest] = compiled;

@@ -1,8 +1,8 @@
 // Log-probabilities of a text's own tokens, read piece by piece through a cache of its own. It generates nothing.
 import type { Executable } from '../engine/program.ts';
-import type { Model } from '../models/registry.ts';
+import type { GenerativeModel } from '../models/registry.ts';
 import { type LoadedAdapter, stackAdapters } from './adapter-stack.ts';
-import { cacheBucket, pieceBucket, stepInputs } from './batch.ts';
+import { cacheBucket, createSources, pieceBucket, sourceBucket, stepInputs } from './batch.ts';
 import { createCache, viewRows, writeTokens } from './key-value-cache.ts';
 import { type TokenLogprob, tokenLogprob } from './logprobs.ts';
 import type { Programs } from './programs.ts';
@@ -12,6 +12,8 @@ import type { StepShape } from './step.ts';
 export type PromptScore = TokenLogprob[];
 
 interface Scored {
+  /** What an encoder-decoder's `tokens` answer; null for others. */
+  source: ArrayLike<number> | null;
   tokens: ArrayLike<number>;
   adapter: LoadedAdapter | null;
   topLogprobs: number;
@@ -26,14 +28,15 @@ const pieceLength = (vocabSize: number, maxPiece: number): number =>
 
 /** Pauses after every piece, so that others can be served between. */
 export async function* scorePrompt(
-  model: Model,
+  model: GenerativeModel,
   programs: Programs,
-  { tokens, adapter, topLogprobs, maxPiece }: Scored,
+  { source, tokens, adapter, topLogprobs, maxPiece }: Scored,
 ): AsyncGenerator<void, PromptScore> {
   const { shape } = model;
   const stack = stackAdapters(model, null, new Set(adapter ? [adapter] : []));
   const cache = createCache(shape, 1, cacheBucket(tokens.length, shape.maxPositions));
-  const row = { adapter, tokens: Array.from(tokens), filled: 0 };
+  const row = { adapter, source: source && Array.from(source), tokens: Array.from(tokens), filled: 0 };
+  const sources = row.source && createSources(shape, 1, sourceBucket(row.source.length, shape));
   const longest = pieceLength(shape.vocabSize, maxPiece);
   const scores: PromptScore = [];
   while (row.filled < row.tokens.length) {
@@ -44,13 +47,19 @@ export async function* scorePrompt(
       length: pieceBucket(count, longest),
       cache: row.filled === 0 ? 0 : cache.length,
       stack: stack?.shape ?? null,
+      source: sources && { length: sources.length, read: row.filled === 0 },
       logits: 'all',
     };
     const executable: Executable = await programs.get(step);
-    const cached = row.filled === 0 ? {} : viewRows(cache, 0, 1);
+    const cached =
+      row.filled === 0 ? {} : { ...viewRows(cache, 0, 1), ...(sources && viewRows(sources, 0, 1)) };
     const produced = await executable.run({ ...stepInputs(step, [row], stack), ...cached });
     const from = { row: 0, length: step.length, count };
     writeTokens(cache, shape, { row: 0, position: row.filled }, produced, from);
+    if (step.source?.read) {
+      const from = { row: 0, length: step.source.length, count: row.source!.length };
+      writeTokens(sources!, shape, { row: 0, position: 0 }, produced, from);
+    }
     const logits = produced.logits as Float32Array;
     for (let i = 0; i < count && row.filled + i + 1 < row.tokens.length; i++) {
       const next = row.tokens[row.filled + i + 1]!;

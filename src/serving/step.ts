@@ -5,9 +5,11 @@ import { softmaxAttention } from '../engine/ops.ts';
 import type { Program, TensorSpec, Tensors } from '../engine/program.ts';
 import { softcap } from '../engine/softcap.ts';
 import { tf } from '../engine/tf.ts';
-import type { Attention, Layers, LinearLayer } from '../models/architecture.ts';
+import type { Attention, Layers, LinearLayer, SourceAttention } from '../models/architecture.ts';
 import { loraDelta, project } from '../models/lora.ts';
-import type { CausalModel, Model } from '../models/registry.ts';
+import { offsetsWithin } from '../models/packed.ts';
+import type { GenerativeModel, Model } from '../models/registry.ts';
+import { cacheNames, sourceCacheNames } from './key-value-cache.ts';
 
 /** Adapters side by side: every row of a batch names its slot. Narrower ranks are padded with zeros. */
 export interface StackShape {
@@ -17,6 +19,14 @@ export interface StackShape {
   readonly layers: readonly string[];
 }
 
+/** What a decoder's step sees of the sources. */
+export interface SourceShape {
+  /** Tokens of a row's source, padding included. */
+  readonly length: number;
+  /** The sources are read in this step; otherwise their keys and values come in from the step that read them. */
+  readonly read: boolean;
+}
+
 export interface StepShape {
   readonly rows: number;
   /** New tokens of a row; 1 when decoding. */
@@ -24,6 +34,8 @@ export interface StepShape {
   /** Cached tokens of a row; 0 for the first piece of a prompt. */
   readonly cache: number;
   readonly stack: StackShape | null;
+  /** Of an encoder-decoder; null for others. */
+  readonly source: SourceShape | null;
   /** `last`: logits [rows, vocab] at `last`; `all`: [rows, length, vocab]. */
   readonly logits: 'last' | 'all';
 }
@@ -42,6 +54,8 @@ interface Step {
   readonly weights: Tensors;
   /** Keys and values of the new tokens, by output name. */
   readonly produced: Tensors;
+  /** What bias functions made of this step's offsets. */
+  readonly biases: Map<Attention['bias'], Tensor>;
 }
 
 /**
@@ -49,21 +63,31 @@ interface Step {
  * the flat [rows * length]; `key.i`, `value.i` [rows, kvHeads, cache, headDim]; with adapters `slot` [rows] (where there is more than one), `on` [rows, 1, 1] (0 for
  * rows without), `a.layer` [slots, rank, in], `b.layer` [slots, out, rank] (alpha / rank included).
  * Outputs: `logits`, and `key.i`, `value.i` [rows, kvHeads, length, headDim] of the new tokens.
+ * With sources: `sourceMask` [rows, sourceLength], 0 or HIDDEN; where they are read `sourceTokens` and `sourcePositions` [rows, sourceLength]
+ * come in, and `sourceKey.i`, `sourceValue.i` [rows, kvHeads, sourceLength, headDim] go out; later these come in.
  */
-export function stepProgram(model: CausalModel, shape: StepShape): Program {
+export function stepProgram(model: GenerativeModel, shape: StepShape): Program {
   const linearLayers = new Map(model.linearLayers.map(layer => [layer.name, layer]));
   return {
-    name: `${model.architecture} step ${shape.rows}x${shape.length}+${shape.cache} ${shape.logits}`,
-    inputs: { ...tokenSpecs(shape), ...cacheSpecs(model, shape), ...stackSpecs(linearLayers, shape) },
+    name: `${model.architecture} step ${shape.rows}x${shape.length}+${shape.cache} ${shape.logits}${sourceName(shape)}`,
+    inputs: {
+      ...tokenSpecs(shape),
+      ...cacheSpecs(model, shape),
+      ...sourceSpecs(model, shape),
+      ...stackSpecs(linearLayers, shape),
+    },
     weights: model.weights,
     sharesWeights: true,
     run(inputs, weights) {
-      const step: Step = { shape, linearLayers, inputs, weights, produced: {} };
-      const hidden = model.hidden(inputs.tokens!, inputs.positions!, stepLayers(step));
+      const step: Step = { shape, linearLayers, inputs, weights, produced: {}, biases: new Map() };
+      const hidden = model.hidden(inputs.tokens!, inputs.positions!, stepLayers(step, model));
       return { logits: logitsOf(model, step, hidden), ...step.produced };
     },
   };
 }
+
+const sourceName = ({ source }: StepShape): string =>
+  source ? ` ${source.read ? 'reading' : 'of'} ${source.length}` : '';
 
 const tokenSpecs = ({ rows, length, cache, logits }: StepShape): Record<string, TensorSpec> => ({
   tokens: int32(rows, length),
@@ -72,15 +96,21 @@ const tokenSpecs = ({ rows, length, cache, logits }: StepShape): Record<string, 
   ...(logits === 'last' ? { last: int32(rows) } : {}),
 });
 
-function cacheSpecs({ shape: model }: Model, { rows, cache }: StepShape): Record<string, TensorSpec> {
-  if (cache === 0) return {};
-  const spec = float32(rows, model.kvHeads, cache, model.headDim);
-  return Object.fromEntries(
-    Array.from({ length: model.layers }, (_, i) => [
-      [`key.${i}`, spec],
-      [`value.${i}`, spec],
-    ]).flat(),
-  );
+const cacheSpecs = ({ shape: model }: Model, { rows, cache }: StepShape): Record<string, TensorSpec> =>
+  cache === 0 ? {} : specsOf(cacheNames(model), float32(rows, model.kvHeads, cache, model.headDim));
+
+const specsOf = (names: readonly string[], spec: TensorSpec): Record<string, TensorSpec> =>
+  Object.fromEntries(names.map(name => [name, spec]));
+
+function sourceSpecs({ shape: model }: Model, { rows, source }: StepShape): Record<string, TensorSpec> {
+  if (!source) return {};
+  const mask = { sourceMask: float32(rows, source.length) };
+  return source.read
+    ? { ...mask, ...specsOf(['sourceTokens', 'sourcePositions'], int32(rows, source.length)) }
+    : {
+        ...mask,
+        ...specsOf(sourceCacheNames(model), float32(rows, model.kvHeads, source.length, model.headDim)),
+      };
 }
 
 function stackSpecs(
@@ -104,31 +134,81 @@ function stackSpecs(
 }
 
 /** -> [rows, vocab] or [rows, length, vocab] */
-function logitsOf(model: CausalModel, { shape, inputs, weights }: Step, hidden: Tensor): Tensor {
+function logitsOf(model: GenerativeModel, { shape, inputs, weights }: Step, hidden: Tensor): Tensor {
   const { rows, length } = shape;
   const flat = tf.reshape(hidden, [rows * length, model.shape.hiddenSize]);
   const wanted = shape.logits === 'all' ? flat : tf.gather(flat, inputs.last!);
-  const products = tf.matMul(wanted, weights[model.outputWeight] as typeof wanted, false, true);
-  const logits = softcap(products, model.logitSoftcap);
+  const products: Tensor = tf.matMul(wanted, weights[model.outputWeight] as typeof wanted, false, true);
+  const biased = model.logitBias ? tf.add(products, weights[model.logitBias]!) : products;
+  const logits = softcap(biased, model.logitSoftcap);
   return shape.logits === 'all' ? tf.reshape(logits, [rows, length, model.shape.vocabSize]) : logits;
 }
 
-function stepLayers(step: Step): Layers {
+const projections = (step: Step): Pick<Layers, 'weight' | 'linear'> => ({
+  weight: name => step.weights[name]!,
+  linear: (name, x) => linear(step, step.linearLayers.get(name)!, x),
+});
+
+function stepLayers(step: Step, model: GenerativeModel): Layers {
   const masks = new Map<number | null, Tensor>();
   const maskFor = (window: number | null): Tensor => {
     const mask = masks.get(window) ?? windowMask(step, window);
     masks.set(window, mask);
     return mask;
   };
+  const states = step.shape.source?.read ? readSources(step, model) : null;
   return {
-    weight: name => step.weights[name]!,
-    linear: (name, x) => linear(step, step.linearLayers.get(name)!, x),
+    ...projections(step),
     attend(attention) {
       step.produced[`key.${attention.layer}`] = attention.key;
       step.produced[`value.${attention.layer}`] = attention.value;
       return attend(step, attention, maskFor(attention.window));
     },
+    ...(step.shape.source && { attendSource: attention => attendSource(step, attention, states) }),
   };
+}
+
+/** [rows, sourceLength] -> [rows, length, sourceLength] */
+function sourceMask({ shape, inputs }: Step, length: number): Tensor {
+  const across = tf.reshape(inputs.sourceMask!, [shape.rows, 1, shape.source!.length]);
+  return tf.broadcastTo(across, [shape.rows, length, shape.source!.length]);
+}
+
+/** -> the encoder's states [rows, sourceLength, hiddenSize] */
+function readSources(step: Step, model: GenerativeModel): Tensor {
+  const { inputs, shape } = step;
+  const { length } = shape.source!;
+  const mask = sourceMask(step, length);
+  const offsets = offsetsWithin(length);
+  return model.encode(inputs.sourceTokens!, inputs.sourcePositions!, {
+    ...projections(step),
+    attend: ({ query, key, value, scale, bias, softcap }) =>
+      softmaxAttention(query, key, value, mask, scale, {
+        softcap,
+        bias: bias && biasOf(step, bias, offsets),
+      }),
+  });
+}
+
+function attendSource(
+  step: Step,
+  { layer, query, scale, read }: SourceAttention,
+  states: Tensor | null,
+): Tensor {
+  const names = { key: `sourceKey.${layer}`, value: `sourceValue.${layer}` };
+  if (states) {
+    const { key, value } = read(states);
+    step.produced[names.key] = key;
+    step.produced[names.value] = value;
+  }
+  const [key, value] = [names.key, names.value].map(name => step.produced[name] ?? step.inputs[name]!);
+  return softmaxAttention(query, key!, value!, sourceMask(step, step.shape.length), scale);
+}
+
+function biasOf({ biases }: Step, bias: NonNullable<Attention['bias']>, offsets: Tensor): Tensor {
+  const made = biases.get(bias) ?? bias(offsets);
+  biases.set(bias, made);
+  return made;
 }
 
 /** x [rows, length, in] -> [rows, length, out] */
@@ -146,15 +226,21 @@ function linear(step: Step, layer: LinearLayer, x: Tensor): Tensor {
 }
 
 /** The step's mask, with what lies `window` or more positions back hidden too. A cache entry's position is its index. */
-function windowMask({ shape, inputs }: Step, window: number | null): Tensor {
+function windowMask(step: Step, window: number | null): Tensor {
+  const { length, cache } = step.shape;
+  if (window === null || window >= cache + length) return step.inputs.mask!;
+  const far = tf.greaterEqual(tf.neg(stepOffsets(step)), tf.scalar(window, 'int32'));
+  return tf.add(step.inputs.mask!, tf.mul(tf.cast(far, 'float32'), HIDDEN));
+}
+
+/** How far behind (-) or ahead (+) of the asking token every cached and new one lies: [rows, length, cache + length] int32. */
+function stepOffsets({ shape, inputs }: Step): Tensor {
   const { rows, length, cache } = shape;
-  if (window === null || window >= cache + length) return inputs.mask!;
-  const asked = tf.reshape(inputs.positions!, [rows, length, 1]);
-  const chunk = tf.sub(asked, tf.reshape(inputs.positions!, [rows, 1, length]));
-  const cached = tf.sub(asked, tf.reshape(tf.range(0, Math.max(cache, 1), 1, 'int32'), [1, 1, -1]));
-  const back = cache === 0 ? chunk : tf.concat([cached, chunk], 2);
-  const far = tf.greaterEqual(back, tf.scalar(window, 'int32'));
-  return tf.add(inputs.mask!, tf.mul(tf.cast(far, 'float32'), HIDDEN));
+  const asking = tf.reshape(inputs.positions!, [rows, length, 1]);
+  const chunk: Tensor = tf.sub(tf.reshape(inputs.positions!, [rows, 1, length]), asking);
+  if (cache === 0) return chunk;
+  const cached: Tensor = tf.sub(tf.reshape(tf.range(0, cache, 1, 'int32'), [1, 1, cache]), asking);
+  return tf.concat([cached, chunk], 2);
 }
 
 /**
@@ -164,7 +250,9 @@ function windowMask({ shape, inputs }: Step, window: number | null): Tensor {
 function attend(step: Step, attention: Attention, mask: Tensor): Tensor {
   const { layer, query, key, value, scale, softcap: cap = null } = attention;
   const { cache, length } = step.shape;
-  if (cache === 0) return softmaxAttention(query, key, value, mask, scale, { causal: true, softcap: cap });
+  const bias = attention.bias && biasOf(step, attention.bias, stepOffsets(step));
+  if (cache === 0)
+    return softmaxAttention(query, key, value, mask, scale, { causal: true, softcap: cap, bias });
   const cachedKey = step.inputs[`key.${layer}`]!;
   const cachedValue = step.inputs[`value.${layer}`]!;
   const [rows, heads, , headDim] = query.shape as [number, number, number, number];
@@ -172,8 +260,9 @@ function attend(step: Step, attention: Attention, mask: Tensor): Tensor {
   const grouped = [rows, kvHeads, (heads / kvHeads) * length];
   const asked = tf.reshape(tf.mul(query, scale), [...grouped, headDim]);
   const scores = tf.concat([tf.matMul(asked, cachedKey, false, true), tf.matMul(asked, key, false, true)], 3);
+  const plain = tf.reshape(softcap(scores, cap), [rows, heads, length, cache + length]);
   const masked = tf.add(
-    tf.reshape(softcap(scores, cap), [rows, heads, length, cache + length]),
+    bias ? tf.add(plain, bias) : plain,
     tf.reshape(mask, [rows, 1, length, cache + length]),
   );
   const weights = tf.reshape(tf.softmax(masked), [...grouped, cache + length]);

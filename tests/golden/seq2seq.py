@@ -44,6 +44,12 @@ def likelier_end(model):
     model.final_logits_bias[0, EOS] = 4.0
 
 
+def rules_of_answers(folder):
+    """A first token that is always the same, and tokens that never come, as many-to-many translations have."""
+    path = folder / "generation_config.json"
+    write_json(path, {**json.loads(path.read_text()), "forced_bos_token_id": 7, "bad_words_ids": [[PAD], [11]]})
+
+
 def t5_as_published(folder):
     """The first T5 files hold the embedding three times and a bias that nothing reads."""
     path = folder / "model.safetensors"
@@ -114,7 +120,7 @@ MODELS = {
     "bart": bart({"scale_embedding": True}),
     "bart-base": bart({}, after=bart_as_base),
     "marian": marian({}),
-    "marian-two": marian({"share_encoder_decoder_embeddings": False, "decoder_vocab_size": VOCAB}),
+    "marian-two": marian({"share_encoder_decoder_embeddings": False, "decoder_vocab_size": VOCAB}, after=rules_of_answers),
 }
 
 

@@ -7,10 +7,11 @@ import type { Engine } from '../../src/engine/program.ts';
 import type { Adapter } from '../../src/formats/peft.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
 import { initialLora } from '../../src/models/lora.ts';
-import { type Model, openModel } from '../../src/models/registry.ts';
+import { architectureOf, type Model, openModel } from '../../src/models/registry.ts';
 import type { LoadedAdapter } from '../../src/serving/adapter-stack.ts';
 import { loadAdapter, toLoaded } from '../../src/serving/adapters.ts';
-import { type GenerationRequest, Generator } from '../../src/serving/generator.ts';
+import type { GenerationRequest } from '../../src/serving/answering.ts';
+import { Generator } from '../../src/serving/generator.ts';
 import type { TokenLogprob } from '../../src/serving/logprobs.ts';
 import { GREEDY } from '../../src/serving/sampling.ts';
 
@@ -87,7 +88,11 @@ async function generateUncached(
   return tokens.slice(prompt.length);
 }
 
-const everyModel = readdirSync(golden('.')).filter(name => existsSync(join(golden(name), 'golden.json')));
+const isCausal = (name: string): boolean =>
+  existsSync(join(golden(name), 'golden.json')) &&
+  architectureOf(JSON.parse(readFileSync(join(golden(name), 'config.json'), 'utf8'))).architecture.kind ===
+    'causal';
+const everyModel = readdirSync(golden('.')).filter(isCausal);
 /** The plain engine is slow: one model of each kind. */
 const RUNS = { onnx: everyModel, cpu: ['mistral', 'qwen3', 'gpt2'] };
 
