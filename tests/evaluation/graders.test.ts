@@ -26,7 +26,7 @@ function judgeWho(says: Partial<ChatAnswer> | Error) {
     async ask(question) {
       asked.push(question);
       if (says instanceof Error) throw says;
-      return { text: '', refusal: null, finishReason: 'stop', usage, ...says };
+      return { text: '', toolCalls: [], refusal: null, finishReason: 'stop', usage, ...says };
     },
   };
   return { asked, tools };

@@ -8,6 +8,7 @@ import type {
   MultiGrader,
   PythonGrader,
   ScoreModelGrader,
+  SimilarityMetric,
   SingleGrader,
   StringCheckGrader,
   TextSimilarityGrader,
@@ -40,6 +41,12 @@ export function modelsOf(grader: Grader, at: string): { model: string; param: st
   if (grader.type === 'multi')
     return partsOf(grader).flatMap(([name, part]) => modelsOf(part, `${at}.graders.${name}`));
   return 'model' in grader ? [{ model: grader.model, param: `${at}.model` }] : [];
+}
+
+/** The metrics of text similarity that it takes. */
+export function metricsOf(grader: Grader): SimilarityMetric[] {
+  if (grader.type === 'multi') return partsOf(grader).flatMap(([, part]) => metricsOf(part));
+  return grader.type === 'text_similarity' ? [grader.evaluation_metric] : [];
 }
 
 function checkTexts(grader: StringCheckGrader | TextSimilarityGrader, at: string): void {

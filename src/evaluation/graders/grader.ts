@@ -1,5 +1,7 @@
 // What a grader is, what it judges, what it is given to do so, and what it says: plain data, in the words of the wire.
 // How each kind grades is in a file of its own.
+import type { Tool, ToolCall } from '../../data/conversation.ts';
+import type { AnswerForm } from '../../serving/answer-grammar.ts';
 import type { PythonSandbox } from '../sandbox/sandbox.ts';
 
 export interface StringCheckGrader {
@@ -107,7 +109,7 @@ export interface Sample {
 }
 
 /** The sample of a text that a model has said. */
-export function sampleOf(text: string, toolCalls: unknown[] = []): Sample {
+export function sampleOf(text: string, toolCalls: ToolCall[] = []): Sample {
   const message = {
     role: 'assistant',
     content: text,
@@ -126,6 +128,10 @@ export function sampleOf(text: string, toolCalls: unknown[] = []): Sample {
 export interface ChatQuestion {
   model: string;
   messages: { role: string; content: string }[];
+  /** What an answer of a model served here is held to; null: any text. */
+  form: AnswerForm | null;
+  /** As chat templates take them. */
+  tools: Tool[] | null;
   temperature: number;
   topP: number;
   seed: number;
@@ -140,8 +146,25 @@ export interface TokenUsage {
   cached_tokens: number;
 }
 
+export const NO_TOKENS: TokenUsage = {
+  prompt_tokens: 0,
+  completion_tokens: 0,
+  total_tokens: 0,
+  cached_tokens: 0,
+};
+
+export function addUsage(a: TokenUsage, b: TokenUsage): TokenUsage {
+  return {
+    prompt_tokens: a.prompt_tokens + b.prompt_tokens,
+    completion_tokens: a.completion_tokens + b.completion_tokens,
+    total_tokens: a.total_tokens + b.total_tokens,
+    cached_tokens: a.cached_tokens + b.cached_tokens,
+  };
+}
+
 export interface ChatAnswer {
   text: string;
+  toolCalls: ToolCall[];
   refusal: string | null;
   finishReason: string;
   usage: TokenUsage;

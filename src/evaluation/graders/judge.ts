@@ -35,7 +35,7 @@ export interface Judgement {
 /** The same grader, item and sample give the same judgement, as far as the model does: the default is greedy. */
 export async function judge(
   grader: { model: string; input: readonly InputMessage[]; sampling_params?: JudgeSampling },
-  instruction: string,
+  { instruction, schema }: { instruction: string; schema: object },
   { subject, tools, signal }: { subject: Subject; tools: GraderTools; signal: AbortSignal },
 ): Promise<Judgement> {
   const { temperature, top_p, seed, max_completions_tokens } = grader.sampling_params ?? {};
@@ -43,6 +43,8 @@ export async function judge(
   const question: ChatQuestion = {
     model: grader.model,
     messages,
+    form: { json: { schema, strict: false, param: 'grader' }, calls: null },
+    tools: null,
     temperature: temperature ?? 0,
     topP: top_p ?? 1,
     seed: seed ?? 0,

@@ -16,7 +16,8 @@ export async function gradeLabelModel(
   signal: AbortSignal,
 ): Promise<Grade> {
   const instruction = `Answer with exactly one of these labels and nothing else: ${grader.labels.join(', ')}`;
-  const { answer, spent } = await judge(grader, instruction, { subject, tools, signal });
+  const asked = { instruction, schema: { type: 'string', enum: grader.labels } };
+  const { answer, spent } = await judge(grader, asked, { subject, tools, signal });
   const label = readLabel(answer.text, grader.labels);
   if (label === null)
     throw new GradingFailure('model_grader_parse_error', 'the model gave none of the labels', spent);

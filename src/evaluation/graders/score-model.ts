@@ -16,13 +16,35 @@ export async function gradeScoreModel(
   signal: AbortSignal,
 ): Promise<Grade> {
   const [low, high] = grader.range ?? [0, 1];
-  const { answer, spent } = await judge(grader, instruction(low, high), { subject, tools, signal });
+  const asked = { instruction: instruction(low, high), schema: ANSWER };
+  const { answer, spent } = await judge(grader, asked, { subject, tools, signal });
   const result = readResult(answer.text);
   if (result === null)
     throw new GradingFailure('model_grader_parse_error', 'the model gave no number as its result', spent);
   const score = Math.min(high, Math.max(low, result));
   return gradeOf(score, score >= (grader.pass_threshold ?? (low + high) / 2), spent);
 }
+
+const text = { type: 'string', maxLength: 200 };
+/** Short, so that a small model comes to its result. */
+const ANSWER = {
+  type: 'object',
+  properties: {
+    steps: {
+      type: 'array',
+      maxItems: 4,
+      items: {
+        type: 'object',
+        properties: { description: text, conclusion: text },
+        required: ['description', 'conclusion'],
+        additionalProperties: false,
+      },
+    },
+    result: { type: 'number' },
+  },
+  required: ['steps', 'result'],
+  additionalProperties: false,
+};
 
 const instruction = (low: number, high: number): string =>
   `Answer with JSON only: {"steps": [{"description": "...", "conclusion": "..."}], "result": number}. The result is your score, from ${low} to ${high}.`;

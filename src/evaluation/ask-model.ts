@@ -1,0 +1,178 @@
+// Asks a model one question, for graders and evaluations: a model served here, or one of the configured OpenAI-compatible API.
+// It knows neither graders nor HTTP routes.
+import OpenAI, { APIError } from 'openai';
+import type pg from 'pg';
+import type { Config } from '../config.ts';
+import type { Message, ToolCall } from '../data/conversation.ts';
+import { ApiError } from '../errors.ts';
+import type { GenerationClient } from '../serving/client.ts';
+import type { GenerationParameters } from '../serving/protocol.ts';
+import { readTarget, type Target } from '../serving/target.ts';
+import type { ChatAnswer, ChatQuestion, GraderTools } from './graders/grader.ts';
+
+export interface ModelDeps {
+  readonly config: Config;
+  readonly pool: pg.Pool;
+  readonly generation: GenerationClient;
+}
+
+const REMOTE_TIMEOUT_MS = 120_000;
+
+/** Throws ApiError when a model is neither served here nor can be asked elsewhere. */
+export async function checkModel(
+  { config, pool }: ModelDeps,
+  projectId: string,
+  model: string,
+  param: string,
+) {
+  if (config.graderUrl || (await readTarget(pool, projectId, model))) return;
+  throw noSuchModel(model, param);
+}
+
+export function modelTools(deps: ModelDeps, projectId: string): Pick<GraderTools, 'ask' | 'embed'> {
+  const { graderUrl, graderApiKey, graderEmbeddingModel } = deps.config;
+  const remote =
+    graderUrl &&
+    new OpenAI({ baseURL: graderUrl, apiKey: graderApiKey ?? 'none', timeout: REMOTE_TIMEOUT_MS });
+  return {
+    async ask(question, signal) {
+      const target = await readTarget(deps.pool, projectId, question.model);
+      if (target) return askHere(deps.generation, target, question, signal);
+      if (!remote) throw noSuchModel(question.model, 'model');
+      return askRemote(remote, question, signal).catch(error => rethrow(error, signal));
+    },
+    embed:
+      remote && graderEmbeddingModel
+        ? (texts, signal) =>
+            embedRemote(remote, graderEmbeddingModel, texts, signal).catch(error => rethrow(error, signal))
+        : null,
+  };
+}
+
+function noSuchModel(model: string, param: string): ApiError {
+  const message = `The model \`${model}\` does not exist or you do not have access to it.`;
+  return new ApiError('model_not_found', message, { param });
+}
+
+// ---- here
+
+async function askHere(
+  generation: GenerationClient,
+  { model }: Target,
+  question: ChatQuestion,
+  signal: AbortSignal,
+): Promise<ChatAnswer> {
+  const answer: ChatAnswer = {
+    text: '',
+    toolCalls: [],
+    refusal: null,
+    finishReason: 'stop',
+    usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, cached_tokens: 0 },
+  };
+  for await (const event of generation.generate(model, toParameters(question), signal)) {
+    if (event.type === 'piece') answer.text += event.text;
+    else if (event.type === 'call') addCall(answer.toolCalls, event);
+    else if (event.type === 'finished') answer.finishReason = event.finishReason;
+    else if (event.type === 'done') answer.usage = usageOf(event.promptTokens, event.completionTokens);
+  }
+  return answer;
+}
+
+function toParameters({ messages, tools, form, ...question }: ChatQuestion): GenerationParameters {
+  return {
+    prompt: { kind: 'chat', messages: messages.map(toMessage), tools },
+    n: 1,
+    bestOf: 1,
+    maxTokens: question.maxTokens,
+    sampling: {
+      temperature: question.temperature,
+      topP: question.topP,
+      seed: question.seed >>> 0,
+      frequencyPenalty: 0,
+      presencePenalty: 0,
+      logitBias: {},
+    },
+    stop: [],
+    form,
+    topLogprobs: null,
+    echo: false,
+    stream: false,
+  };
+}
+
+/** Chat templates know the older name. */
+function toMessage({ role, content }: ChatQuestion['messages'][number]): Message {
+  return { role: role === 'developer' ? 'system' : (role as Message['role']), content };
+}
+
+function addCall(
+  calls: ToolCall[],
+  part: { index: number; id: string | null; name: string | null; arguments: string },
+): void {
+  calls[part.index] ??= {
+    id: part.id ?? '',
+    type: 'function',
+    function: { name: part.name ?? '', arguments: '' },
+  };
+  calls[part.index]!.function.arguments += part.arguments;
+}
+
+function usageOf(prompt: number, completion: number, cached = 0): ChatAnswer['usage'] {
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    cached_tokens: cached,
+  };
+}
+
+// ---- elsewhere
+
+async function askRemote(client: OpenAI, question: ChatQuestion, signal: AbortSignal): Promise<ChatAnswer> {
+  const completion = await client.chat.completions.create(
+    {
+      model: question.model,
+      messages: question.messages as OpenAI.ChatCompletionMessageParam[],
+      temperature: question.temperature,
+      top_p: question.topP,
+      seed: question.seed,
+      ...(question.maxTokens === null ? {} : { max_completion_tokens: question.maxTokens }),
+      ...(question.tools ? { tools: question.tools as unknown as OpenAI.ChatCompletionTool[] } : {}),
+    },
+    { signal },
+  );
+  const choice = completion.choices[0];
+  if (!choice) throw new ApiError('server_error', `The model ${question.model} gave no answer.`);
+  const { usage } = completion;
+  return {
+    text: choice.message.content ?? '',
+    toolCalls: (choice.message.tool_calls ?? []) as ToolCall[],
+    refusal: choice.message.refusal ?? null,
+    finishReason: choice.finish_reason,
+    usage: usageOf(
+      usage?.prompt_tokens ?? 0,
+      usage?.completion_tokens ?? 0,
+      usage?.prompt_tokens_details?.cached_tokens ?? 0,
+    ),
+  };
+}
+
+async function embedRemote(
+  client: OpenAI,
+  model: string,
+  texts: string[],
+  signal: AbortSignal,
+): Promise<number[][]> {
+  const { data } = await client.embeddings.create(
+    { model, input: texts, encoding_format: 'float' },
+    { signal },
+  );
+  return data.map(each => each.embedding);
+}
+
+/** The other API's trouble, told as such. */
+function rethrow(error: unknown, signal: AbortSignal): never {
+  signal.throwIfAborted();
+  if (!(error instanceof APIError)) throw error;
+  throw new ApiError('server_error', `The API for graders failed: ${error.message}`, { cause: error });
+}

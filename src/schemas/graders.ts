@@ -1,0 +1,269 @@
+// Graders on the wire: their kinds, and what running one answers.
+import { type Static, type TSchema, Type } from 'typebox';
+import {
+  type Grader as AnyGrader,
+  addUsage,
+  type Grade,
+  type GraderErrorKind,
+  graderErrors,
+  NO_TOKENS,
+  similarityMetrics,
+  type TokenUsage,
+} from '../evaluation/graders/grader.ts';
+import { Choice } from './choice.ts';
+import { Nullable } from './generation.ts';
+
+const name = Type.String({ minLength: 1, description: 'Name of the grader.' });
+const template = (description: string) =>
+  Type.String({ description: `${description} May hold {{item...}} and {{sample...}}.` });
+const passThreshold = Type.Number({ description: 'The least score that passes.' });
+
+const contentPart = Type.Union([
+  Type.String(),
+  Type.Object(
+    {
+      type: Choice(['input_text', 'output_text', 'text', 'input_image', 'input_audio']),
+      text: Type.Optional(Type.String()),
+      image_url: Type.Optional(Type.String()),
+      detail: Type.Optional(Type.String()),
+      input_audio: Type.Optional(Type.Unknown()),
+    },
+    { additionalProperties: false, description: 'Only text is served.' },
+  ),
+]);
+
+export const EvalItem = Type.Object(
+  {
+    role: Choice(['user', 'assistant', 'system', 'developer']),
+    content: Type.Union([contentPart, Type.Array(contentPart)], {
+      description: 'Text, or parts of text; may hold variables.',
+    }),
+    type: Type.Optional(Type.Literal('message')),
+  },
+  { $id: 'EvalItem', additionalProperties: false, description: 'A message with variables.' },
+);
+
+const messages = Type.Array(Type.Ref('EvalItem'), { minItems: 1 });
+
+const stringCheck = {
+  type: Type.Literal('string_check'),
+  name,
+  input: template('The text to check.'),
+  reference: template('What it is compared with.'),
+  operation: Choice(['eq', 'ne', 'like', 'ilike'], {
+    description: 'Equal, not equal, contains, contains whatever the case.',
+  }),
+};
+
+const textSimilarity = {
+  type: Type.Literal('text_similarity'),
+  name,
+  input: template('The text to judge.'),
+  reference: template('The text it should be near to.'),
+  evaluation_metric: Choice(similarityMetrics, { description: 'How nearness is measured; see docs/api.md.' }),
+};
+
+const scoreModel = {
+  type: Type.Literal('score_model'),
+  name,
+  model: Type.String({
+    minLength: 1,
+    description: 'A model served here, or one of the API in ANNEAL_GRADER_URL.',
+  }),
+  input: messages,
+  range: Type.Optional(
+    Type.Array(Type.Number(), {
+      minItems: 2,
+      maxItems: 2,
+      description: 'Least and greatest score; 0 and 1.',
+    }),
+  ),
+  sampling_params: Type.Optional(
+    Type.Object(
+      {
+        seed: Nullable(Type.Integer()),
+        top_p: Nullable(Type.Number({ minimum: 0, maximum: 1 })),
+        temperature: Nullable(Type.Number({ minimum: 0, maximum: 2 }), '0.'),
+        max_completions_tokens: Nullable(Type.Integer({ minimum: 1 })),
+        reasoning_effort: Nullable(Type.String(), 'No effect.'),
+      },
+      { additionalProperties: false },
+    ),
+  ),
+};
+
+const labelModel = {
+  type: Type.Literal('label_model'),
+  name,
+  model: scoreModel.model,
+  input: messages,
+  labels: Type.Array(Type.String({ minLength: 1 }), { minItems: 1 }),
+  passing_labels: Type.Array(Type.String(), { minItems: 1 }),
+};
+
+const python = {
+  type: Type.Literal('python'),
+  name,
+  source: Type.String({
+    minLength: 1,
+    description: '`def grade(sample: dict, item: dict) -> float`; run without files, network or environment.',
+  }),
+  image_tag: Type.Optional(Type.String({ description: 'No effect.' })),
+};
+
+const closed = { additionalProperties: false };
+
+const kinds = [stringCheck, textSimilarity, scoreModel, labelModel, python] as const;
+
+/** Told apart by `type`; inline, so that mistakes are told of the kind that was meant. */
+const parts = kinds.map(fields => Type.Object(fields as Record<string, TSchema>, closed));
+const namedByKey = kinds.map(fields => Type.Object({ ...fields, name: Type.Optional(name) }, closed));
+
+const multi = Type.Object(
+  {
+    type: Type.Literal('multi'),
+    name: Type.Optional(name),
+    graders: Type.Union(
+      [
+        Type.Array(Type.Union(parts), { minItems: 1 }),
+        ...parts,
+        Type.Record(Type.String({ pattern: '^.+$' }), Type.Union(namedByKey)),
+      ],
+      { description: 'Graders by the names that the formula knows them by, a list of them, or one.' },
+    ),
+    calculate_output: Type.String({
+      minLength: 1,
+      description:
+        'A formula over the scores: numbers, names, + - * / ^ ( ), min max abs floor ceil exp sqrt log.',
+    }),
+  },
+  closed,
+);
+
+const singles = kinds.map(fields =>
+  Type.Object({ ...fields, ...('source' in fields ? { name: Type.Optional(name) } : {}) }, closed),
+);
+
+export const Grader = Type.Union([...singles, multi], {
+  $id: 'Grader',
+  description: 'What gives a sample its score.',
+});
+
+/** Of an evaluation: graders with the score that passes. */
+export const TestingCriterion = Type.Union(
+  [
+    Type.Object(labelModel, closed),
+    Type.Object(stringCheck, closed),
+    Type.Object({ ...textSimilarity, pass_threshold: passThreshold }, closed),
+    Type.Object({ ...python, pass_threshold: Type.Optional(passThreshold) }, closed),
+    Type.Object({ ...scoreModel, pass_threshold: Type.Optional(passThreshold) }, closed),
+  ],
+  { $id: 'TestingCriterion', description: 'A grader that every item of an evaluation goes through.' },
+);
+
+export const exampleGrader = {
+  type: 'string_check',
+  name: 'same label',
+  input: '{{sample.output_text}}',
+  reference: '{{item.label}}',
+  operation: 'eq',
+};
+
+export const RunGraderRequest = Type.Object(
+  {
+    grader: Type.Ref('Grader'),
+    model_sample: Type.String({
+      description: '`sample.output_text`; where it is JSON, also `sample.output_json`.',
+    }),
+    item: Type.Optional(
+      Type.Record(Type.String(), Type.Unknown(), { description: 'What `{{item...}}` names.' }),
+    ),
+  },
+  {
+    $id: 'RunGraderRequest',
+    ...closed,
+    examples: [{ grader: exampleGrader, model_sample: 'returns', item: { label: 'returns' } }],
+    description: 'A grader and what it is to judge.',
+  },
+);
+/** `Type.Ref` has no static type of its own. */
+export type RunGraderBody = Omit<Static<typeof RunGraderRequest>, 'grader'> & { grader: AnyGrader };
+
+export const ValidateGraderRequest = Type.Object(
+  { grader: Type.Ref('Grader') },
+  {
+    $id: 'ValidateGraderRequest',
+    ...closed,
+    examples: [{ grader: exampleGrader }],
+    description: 'A grader to look at.',
+  },
+);
+export type ValidateGraderBody = { grader: AnyGrader };
+
+export const ValidateGraderResponse = Type.Object(
+  { grader: Type.Ref('Grader') },
+  { $id: 'ValidateGraderResponse', description: 'The grader, as it would be used.' },
+);
+
+const nullableString = Type.Union([Type.String(), Type.Null()]);
+
+export const RunGraderResponse = Type.Object(
+  {
+    reward: Type.Number(),
+    metadata: Type.Object({
+      name: Type.String(),
+      type: Type.String(),
+      errors: Type.Object({
+        ...Object.fromEntries(graderErrors.map(kind => [kind, Type.Boolean()])),
+        python_grader_server_error_type: nullableString,
+        python_grader_runtime_error_details: nullableString,
+        model_grader_server_error_details: nullableString,
+      }),
+      execution_time: Type.Number({ description: 'Seconds.' }),
+      scores: Type.Record(Type.String(), Type.Number()),
+      token_usage: Type.Union([Type.Integer(), Type.Null()], { description: 'Of models that judged.' }),
+      sampled_model_name: nullableString,
+    }),
+    sub_rewards: Type.Record(Type.String(), Type.Number()),
+    model_grader_token_usage_per_model: Type.Record(Type.String(), Type.Unknown()),
+  },
+  { $id: 'RunGraderResponse', description: 'What the grader said.' },
+);
+
+/** With a name, which OpenAI's guide leaves out at times. */
+export function withName(grader: AnyGrader): AnyGrader {
+  return { ...grader, name: grader.name ?? grader.type };
+}
+
+export function gradeToWire(grader: AnyGrader, grade: Grade, seconds: number) {
+  const details = (kind: GraderErrorKind): string | null =>
+    grade.errors.find(error => error.kind === kind)?.details ?? null;
+  const tokens = grade.usage.reduce((sum, use) => sum + use.tokens.total_tokens, 0);
+  return {
+    reward: grade.score,
+    metadata: {
+      name: grader.name,
+      type: grader.type,
+      errors: {
+        ...Object.fromEntries(
+          graderErrors.map(kind => [kind, grade.errors.some(error => error.kind === kind)]),
+        ),
+        python_grader_server_error_type: details('python_grader_server_error'),
+        python_grader_runtime_error_details: details('python_grader_runtime_error'),
+        model_grader_server_error_details: details('model_grader_server_error'),
+      },
+      execution_time: seconds,
+      scores: grade.scores,
+      token_usage: grade.usage.length > 0 ? tokens : null,
+      sampled_model_name: grade.usage[0]?.model ?? null,
+    },
+    sub_rewards: grade.scores,
+    model_grader_token_usage_per_model: sumUsage(grade.usage),
+  };
+}
+
+function sumUsage(usage: Grade['usage']): Record<string, TokenUsage> {
+  const sums: Record<string, TokenUsage> = {};
+  for (const { model, tokens } of usage) sums[model] = addUsage(sums[model] ?? NO_TOKENS, tokens);
+  return sums;
+}
