@@ -24,6 +24,7 @@ import { completionRoutes } from './routes/completions.ts';
 import { costRoutes } from './routes/costs.ts';
 import { eventRoutes } from './routes/events.ts';
 import { fileRoutes } from './routes/files.ts';
+import { graderRoutes } from './routes/graders.ts';
 import { healthRoutes } from './routes/health.ts';
 import { jobRoutes } from './routes/jobs.ts';
 import { keepAnswers } from './routes/kept-answers.ts';
@@ -96,6 +97,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     metricRoutes(v1, deps);
     modelRoutes(v1, deps);
     chatCompletionRoutes(v1, deps);
+    graderRoutes(v1, deps);
     storedCompletionRoutes(v1, deps);
     completionRoutes(v1, deps);
     webhookRoutes(v1, deps);

@@ -258,7 +258,11 @@ function gibibytes(value: string): number {
 }
 
 function mebibytes(value: string): number {
-  return integer(1, 2 ** 20)(value) * 2 ** 20;
+  return mebibytesFrom(1, 2 ** 20)(value);
+}
+
+function mebibytesFrom(minimum: number, maximum: number): (text: string) => number {
+  return value => integer(minimum, maximum)(value) * 2 ** 20;
 }
 
 function oneOf<const Choice extends string>(...choices: Choice[]): (text: string) => Choice {

@@ -4,6 +4,7 @@ import type pg from 'pg';
 import type { Blobs } from './blobs/blobs.ts';
 import { openBlobs } from './blobs/open.ts';
 import type { Config } from './config.ts';
+import { openSandbox, type PythonSandbox, type SandboxOptions } from './evaluation/sandbox/sandbox.ts';
 import { type Logger, openLog } from './log.ts';
 import { openUsageRecorder, type UsageRecorder } from './metering/usage-recorder.ts';
 import { openQueue, type Queue } from './queue/queue.ts';
@@ -28,6 +29,8 @@ export interface Deps {
   readonly models: ModelCache;
   /** Notes what requests took. */
   readonly usage: UsageRecorder;
+  /** For graders in Python. */
+  readonly python: PythonSandbox;
 }
 
 export interface OpenedDeps {
@@ -59,7 +62,9 @@ export async function openDeps(config: Config, process: 'api' | 'worker'): Promi
     const models = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
     const generation = openGenerationClient({ service: servingOptions(config), cache: models, log });
     closing.push(() => generation.close());
-    return { deps: { config, log, pool, blobs, queue, events, generation, models, usage }, close };
+    const python = openSandbox(sandboxOptions(config, log));
+    closing.push(() => python.close());
+    return { deps: { config, log, pool, blobs, queue, events, generation, models, python, usage }, close };
   } catch (error) {
     await close();
     throw error;
@@ -84,5 +89,14 @@ function servingOptions({
     cacheBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.caches),
     adapterBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.adapters),
     widenedDirectory: join(dataDirectory, 'cache', 'widened'),
+  };
+}
+
+export function sandboxOptions(config: Config, log: Logger): SandboxOptions {
+  return {
+    allowed: config.pythonGraders,
+    seconds: config.pythonGraderSeconds,
+    memoryBytes: config.pythonGraderMemoryBytes,
+    log,
   };
 }

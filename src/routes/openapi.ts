@@ -9,6 +9,7 @@ const tags = [
   { name: 'Files', description: 'Upload training data, download results.' },
   { name: 'Uploads', description: 'Upload large files in parts.' },
   { name: 'Fine-tuning', description: 'Create jobs and follow them.' },
+  { name: 'Graders', description: 'Give samples their scores.' },
   { name: 'Models', description: 'Base models and the fine-tuned ones.' },
   { name: 'Chat', description: 'Chat with a model.' },
   { name: 'Completions', description: 'Continue a text.' },

@@ -2,6 +2,7 @@
 import { Ajv } from 'ajv';
 import type { FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
+import { meantErrors } from '../schemas/meant-branch.ts';
 import { toApiError } from '../schemas/mistakes.ts';
 
 export function createValidatorCompiler(sharedSchemas: readonly TSchema[]): FastifySchemaCompiler<object> {
@@ -20,11 +21,12 @@ export function createValidatorCompiler(sharedSchemas: readonly TSchema[]): Fast
     converting.addSchema(schema);
   }
   return ({ schema, httpPart }) => {
-    const validate = (httpPart === 'body' ? strict : converting).compile(schema);
+    const ajv = httpPart === 'body' ? strict : converting;
+    const validate = ajv.compile(schema);
     return value => {
       // a body that was not sent is an empty one: what is missing in it is then named
       if (validate(value ?? {})) return { value: value ?? {} };
-      return { error: toApiError(validate.errors!) };
+      return { error: toApiError(meantErrors(ajv, validate.errors!)) };
     };
   };
 }

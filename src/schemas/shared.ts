@@ -23,6 +23,15 @@ import { ErrorResponse } from './errors.ts';
 import { FineTuningJobEvent, ListFineTuningJobEventsResponse } from './events.ts';
 import { CreateFileRequest, DeleteFileResponse, ListFilesResponse, OpenAIFile } from './files.ts';
 import { CompletionUsage } from './generation.ts';
+import {
+  EvalItem,
+  Grader,
+  RunGraderRequest,
+  RunGraderResponse,
+  TestingCriterion,
+  ValidateGraderRequest,
+  ValidateGraderResponse,
+} from './graders.ts';
 import { Health, Readiness } from './health.ts';
 import {
   CreateFineTuningJobRequest,
@@ -182,6 +191,13 @@ export const sharedSchemas: readonly TSchema[] = [
   DeleteChatCompletionResponse,
   CreateCompletionRequest,
   Completion,
+  EvalItem,
+  Grader,
+  TestingCriterion,
+  RunGraderRequest,
+  RunGraderResponse,
+  ValidateGraderRequest,
+  ValidateGraderResponse,
   Health,
   Readiness,
   CreateWebhookEndpointRequest,

@@ -10,7 +10,8 @@ import { afterAll, beforeAll } from 'vitest';
 import { buildApp } from '../../src/app.ts';
 import { openBlobs } from '../../src/blobs/open.ts';
 import { readConfig } from '../../src/config.ts';
-import type { Deps } from '../../src/deps.ts';
+import { type Deps, sandboxOptions } from '../../src/deps.ts';
+import { openSandbox } from '../../src/evaluation/sandbox/sandbox.ts';
 import { newSecretKey } from '../../src/ids.ts';
 import { openUsageRecorder } from '../../src/metering/usage-recorder.ts';
 import { openQueue } from '../../src/queue/queue.ts';
@@ -81,6 +82,7 @@ export async function startServer(
     generation: {} as Deps['generation'],
     models: openModelCache(blobs, join(folder, 'cache', 'models')),
     usage,
+    python: openSandbox(sandboxOptions(config, log)),
   };
   const deps = { ...real, ...options.deps?.(real) };
   const app = await buildApp(deps);
@@ -110,6 +112,7 @@ export async function startServer(
     async close() {
       await app.close();
       await usage.close();
+      await real.python.close();
       await events.close();
       await queue.close();
       await database.drop();
