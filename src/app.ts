@@ -30,6 +30,7 @@ import { jobRoutes } from './routes/jobs.ts';
 import { keepAnswers } from './routes/kept-answers.ts';
 import { metricRoutes } from './routes/metrics.ts';
 import { modelRoutes } from './routes/models.ts';
+import { monitoringRoutes } from './routes/monitoring.ts';
 import { openapi, refResolver } from './routes/openapi.ts';
 import { permissionRoutes } from './routes/permissions.ts';
 import { projectKeyRoutes } from './routes/project-keys.ts';
@@ -86,6 +87,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   await app.register(swaggerUi, { routePrefix: '/docs', logLevel: 'silent' });
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
   healthRoutes(app, deps, packageJson.version);
+  monitoringRoutes(app, deps);
   await app.register(async v1 => {
     requireProjectKey(v1, deps);
     keepAnswers(v1, deps);

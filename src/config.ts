@@ -158,6 +158,19 @@ export const variables = {
     networks,
   ),
 
+  metricsToken: variable(
+    'ANNEAL_METRICS_TOKEN',
+    '',
+    'Who brings it as a bearer may read /metrics (Prometheus). Empty: there is none.',
+    optional(apiKey),
+  ),
+  workerMetricsPort: variable(
+    'ANNEAL_WORKER_METRICS_PORT',
+    '',
+    'Port on which a worker answers /metrics, with that token; of several that `start` runs, each has the next one. Empty: workers answer none.',
+    optional(integer(1, 65535)),
+  ),
+
   logLevel: variable(
     'ANNEAL_LOG_LEVEL',
     'info',

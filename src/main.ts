@@ -17,6 +17,9 @@ import { type Deps, openDeps } from './deps.ts';
 import { openLog } from './log.ts';
 import { migrateAll } from './migrate-all.ts';
 import { ModelError } from './models/model-error.ts';
+import { openMonitoring } from './monitoring/monitoring.ts';
+import { openMetricsServer } from './monitoring/server.ts';
+import { addTrainingMetrics } from './monitoring/worker-metrics.ts';
 import { startWorker } from './queue/worker.ts';
 import { embeddedDirectory, startAll } from './start.ts';
 import { openPool } from './store/database.ts';
@@ -48,7 +51,7 @@ program
 program
   .command('worker')
   .description('run one worker alone: it validates files, trains and evaluates')
-  .action(() => run(config => serve(config, 'worker', deps => startWorker(deps))));
+  .action(() => run(config => serve(config, 'worker', startMonitoredWorker)));
 
 program
   .command('migrate')
@@ -125,6 +128,22 @@ async function startApi(deps: Deps): Promise<Running & { address: string }> {
   const { port } = app.server.address() as AddressInfo;
   const host = config.host.includes(':') ? `[${config.host}]` : config.host;
   return { address: `http://${host}:${port}`, close: () => app.close() };
+}
+
+/** With /metrics, where a token and a port are set for it. */
+async function startMonitoredWorker(deps: Deps): Promise<Running> {
+  const { metricsToken: token, workerMetricsPort: port, host } = deps.config;
+  if (token === null || port === null) return startWorker(deps);
+  const monitoring = openMonitoring();
+  const server = await openMetricsServer({ monitoring, token, host, port, log: deps.log });
+  deps.log.info({ port: server.port }, 'metrics');
+  const worker = await startWorker(deps, { metrics: addTrainingMetrics(monitoring) });
+  return {
+    async close() {
+      await worker.close();
+      await server.close();
+    },
+  };
 }
 
 async function runMigrations(config: Config): Promise<void> {

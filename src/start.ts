@@ -38,8 +38,8 @@ export async function startAll({ config, environment, program, say }: StartOptio
     running.push(database);
     await migrateAll(database.url);
     const newKey = await ensureKeys(database.url, config);
-    const env = { ...environment, DATABASE_URL: database.url };
-    const startProcess = async (name: string, mode: string) => {
+    const startProcess = async (name: string, mode: string, settings: Record<string, string> = {}) => {
+      const env = { ...environment, DATABASE_URL: database.url, ...settings };
       const log = openLogFile(config, name);
       const onLine = (line: string) => forwardLine(name, line, log, say);
       const process = await superviseProcess({
@@ -54,12 +54,18 @@ export async function startAll({ config, environment, program, say }: StartOptio
       return process;
     };
     const api = await startProcess('api', 'api');
-    for (let number = 1; number <= config.workers; number++) await startProcess(`worker-${number}`, 'worker');
+    for (let number = 1; number <= config.workers; number++)
+      await startProcess(`worker-${number}`, 'worker', portOfWorker(config, number));
     return { address: api.ready.address!, newKey, stop };
   } catch (error) {
     await stop();
     throw error;
   }
+}
+
+/** Workers on one machine have a port for their metrics each. */
+function portOfWorker({ workerMetricsPort: first }: Config, number: number): Record<string, string> {
+  return first === null ? {} : { ANNEAL_WORKER_METRICS_PORT: String(first + number - 1) };
 }
 
 async function openDatabase(

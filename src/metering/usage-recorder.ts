@@ -4,13 +4,21 @@ import type pg from 'pg';
 import type { Logger } from '../log.ts';
 import { inTransaction } from '../store/database.ts';
 import { ALL_MODELS, type Settlement, settleTokens } from '../store/rate-limits.ts';
-import { addUsage, type UsageCounts, type UsageLabels, type UsageRow } from '../store/usage.ts';
+import {
+  addUsage,
+  type UsageCounts,
+  type UsageKind,
+  type UsageLabels,
+  type UsageRow,
+} from '../store/usage.ts';
 
 export interface UsageRecorder {
   /** Returns at once. */
   record(labels: UsageLabels, counts: UsageCounts): void;
   /** What a request took more (less: negative) of its project's tokens than was taken when it was let in. */
   settle(projectId: string, limitedModel: string, tokens: number): void;
+  /** All that was recorded since it was opened, written or not. */
+  totals(): ({ kind: UsageKind } & UsageCounts)[];
   /** Writes what there is. Throws when the database is away; nothing is lost by that. */
   flush(): Promise<void>;
   /** Writes the last of it. */
@@ -40,6 +48,7 @@ export function openUsageRecorder(options: RecorderOptions): UsageRecorder {
 class BatchedRecorder implements UsageRecorder {
   readonly #options: RecorderOptions;
   readonly #timer: NodeJS.Timeout;
+  readonly #totals = new Map<UsageKind, UsageCounts>();
   #waiting = nothing();
   #writing: Promise<void> = Promise.resolve();
 
@@ -54,6 +63,13 @@ class BatchedRecorder implements UsageRecorder {
   record(labels: UsageLabels, counts: UsageCounts): void {
     const minute = new Date(Math.floor(Date.now() / MINUTE_MS) * MINUTE_MS);
     addRow(this.#waiting, { ...labels, ...counts, minute });
+    const total = this.#totals.get(labels.kind);
+    if (total) addCounts(total, counts);
+    else this.#totals.set(labels.kind, { ...counts });
+  }
+
+  totals(): ({ kind: UsageKind } & UsageCounts)[] {
+    return [...this.#totals].map(([kind, counts]) => ({ kind, ...counts }));
   }
 
   settle(projectId: string, model: string, tokens: number): void {
@@ -94,12 +110,13 @@ function addRow({ usage }: Waiting, row: UsageRow): void {
   const { minute, kind, projectId, apiKeyId, model, batch } = row;
   const key = JSON.stringify([minute.getTime(), kind, projectId, apiKeyId, model, batch]);
   const sum = usage.get(key);
-  if (!sum) {
-    usage.set(key, { ...row });
-    return;
-  }
-  for (const count of ['requests', 'inputTokens', 'cachedTokens', 'outputTokens'] as const)
-    sum[count] += row[count];
+  if (sum) addCounts(sum, row);
+  else usage.set(key, { ...row });
+}
+
+function addCounts(sum: UsageCounts, counts: UsageCounts): void {
+  for (const name of ['requests', 'inputTokens', 'cachedTokens', 'outputTokens'] as const)
+    sum[name] += counts[name];
 }
 
 function addSettlement({ settlements }: Waiting, settlement: Settlement): void {

@@ -6,6 +6,7 @@ import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Config } from '../config.ts';
 import type { Logger } from '../log.ts';
+import type { TrainingMetrics } from '../monitoring/worker-metrics.ts';
 import type { ModelCache } from '../serving/model-cache.ts';
 import { appendEvents } from '../store/events.ts';
 import type { JobStatus } from '../store/jobs.ts';
@@ -35,6 +36,8 @@ export interface TrainDeps {
   readonly models: ModelCache;
   /** Aborted when the worker is to end. */
   readonly closing: AbortSignal;
+  /** Told of steps and ends. */
+  readonly metrics?: TrainingMetrics | undefined;
   /** Another module than the real trainer, for tests. */
   readonly trainerModule?: string;
 }
@@ -52,6 +55,7 @@ export async function train(deps: TrainDeps, lease: Lease): Promise<void> {
   try {
     const end = await run({ ...deps, log }, lease, keeper, folder);
     await settle({ ...deps, log }, lease, keeper, end);
+    deps.metrics?.ended(end.type);
   } catch (error) {
     logEnd(log, keeper.signal.aborted ? keeper.signal.reason : error);
   } finally {
@@ -104,7 +108,7 @@ async function prepareAndFollow(
 /** From the trainer's start until it is gone and what it said is stored. */
 async function follow(
   recorder: Recorder,
-  { pool, log, closing }: TrainDeps,
+  { pool, log, closing, metrics }: TrainDeps,
   keeper: LeaseKeeper,
   start: () => Trainer,
 ): Promise<End> {
@@ -122,7 +126,7 @@ async function follow(
   keeper.signal.addEventListener('abort', trainer.kill);
   closing.addEventListener('abort', close);
   try {
-    const end = await recordRun(recorder, trainer.events);
+    const end = await recordRun(recorder, metrics?.follow(trainer.events) ?? trainer.events);
     keeper.signal.throwIfAborted();
     if (end) return end;
     if (closing.aborted) return { type: 'stopped' };

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import type { Deps } from '../deps.ts';
 import type { Logger } from '../log.ts';
+import type { TrainingMetrics } from '../monitoring/worker-metrics.ts';
 import { openModelCache } from '../serving/model-cache.ts';
 import { removeExpiredKeys } from '../store/idempotency.ts';
 import { CONTROL_CHANNEL } from '../store/jobs.ts';
@@ -27,6 +28,8 @@ export interface WorkerOptions {
   /** Trainings at once; each takes the whole accelerator. */
   trainings?: number;
   validations?: number;
+  /** Told of the trainings. */
+  metrics?: TrainingMetrics | undefined;
   /** Another module than the real trainer, for tests. */
   trainerModule?: string;
 }
@@ -45,8 +48,8 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
   const closing = new AbortController();
   const runner = { id: work.runnerId, leaseSeconds: config.leaseSeconds };
   const models = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
-  const { trainerModule } = options;
-  const runDeps = { ...deps, control, work, models, closing: closing.signal, trainerModule };
+  const { trainerModule, metrics } = options;
+  const runDeps = { ...deps, control, work, models, closing: closing.signal, trainerModule, metrics };
   const stops = [
     takeWork(
       { ...deps, runner, arrivals },

@@ -1,0 +1,58 @@
+// What every process tells Prometheus of itself: memory, event loop, garbage, the processes it has started. What it does
+// beyond is added by who measures it.
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { collectDefaultMetrics, Gauge, Registry } from '@prometheus-io/client';
+import packageJson from '../../package.json' with { type: 'json' };
+import { readChildren } from './children.ts';
+
+export interface Monitoring {
+  readonly registry: Registry;
+  /** Done each time before the metrics are written, all of these at once. It must not throw. */
+  beforeWriting(work: () => Promise<void> | void): void;
+  /** In Prometheus' text format. */
+  write(): Promise<string>;
+}
+
+export function openMonitoring(): Monitoring {
+  const registry = new Registry();
+  const works: (() => Promise<void> | void)[] = [];
+  const monitoring: Monitoring = {
+    registry,
+    beforeWriting: work => void works.push(work),
+    async write() {
+      await Promise.all(works.map(work => work()));
+      return registry.metrics();
+    },
+  };
+  collectDefaultMetrics({ register: registry });
+  addBuild(monitoring);
+  addChildren(monitoring);
+  return monitoring;
+}
+
+function addBuild({ registry }: Monitoring): void {
+  const labels = { name: 'anneal_build_info', help: 'Always 1; the version is the label.' };
+  const build = new Gauge({ ...labels, labelNames: ['version'], registers: [registry] });
+  build.set({ version: packageJson.version }, 1);
+}
+
+function addChildren({ registry, beforeWriting }: Monitoring): void {
+  const memory = new Gauge({
+    name: 'anneal_child_resident_memory_bytes',
+    help: 'Memory of the processes that this one has started: generation, trainer, dry runs.',
+    labelNames: ['program'],
+    registers: [registry],
+  });
+  beforeWriting(async () => {
+    const children = await readChildren();
+    memory.reset();
+    for (const { program, residentBytes } of children) memory.inc({ program }, residentBytes);
+  });
+}
+
+/** Whether a request brought the token. It takes the same time whatever it brought. */
+export function isAllowed(authorization: string | undefined, token: string): boolean {
+  const given = /^Bearer (.+)$/i.exec(authorization ?? '')?.[1]?.trim() ?? '';
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(given), digest(token));
+}

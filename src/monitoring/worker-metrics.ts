@@ -1,0 +1,56 @@
+// What a worker tells Prometheus: the steps of the trainings that it runs, and how they end.
+import { Counter, Gauge, Histogram } from '@prometheus-io/client';
+import type { TrainerEvent } from '../training/protocol.ts';
+import type { Monitoring } from './monitoring.ts';
+
+export interface TrainingMetrics {
+  /** Hands on what a trainer says, and counts it. */
+  follow(events: AsyncIterable<TrainerEvent[]>): AsyncIterable<TrainerEvent[]>;
+  ended(how: string): void;
+}
+
+/** Seconds: from a toy on one core to a large model on a slow machine. */
+const STEP_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250];
+
+export function addTrainingMetrics({ registry }: Monitoring): TrainingMetrics {
+  const registers = [registry];
+  const running = new Gauge({ name: 'anneal_trainings_running', help: 'Trainers at work.', registers });
+  const seconds = new Histogram({
+    name: 'anneal_training_step_seconds',
+    help: 'Time that a step of training took.',
+    buckets: STEP_SECONDS,
+    registers,
+  });
+  const tokens = new Counter({
+    name: 'anneal_trained_tokens_total',
+    help: 'Tokens with a loss that were trained on, those too that were trained on again after a crash.',
+    registers,
+  });
+  const ends = new Counter({
+    name: 'anneal_runs_ended_total',
+    help: 'Runs of jobs by their end; a job that was interrupted has several.',
+    labelNames: ['end'],
+    registers,
+  });
+  return {
+    async *follow(events) {
+      running.inc();
+      try {
+        let before: number | null = null; // of a run that goes on, the first step says nothing of its own tokens
+        for await (const batch of events) {
+          for (const event of batch) {
+            if (event.type !== 'step') continue;
+            seconds.observe(event.seconds);
+            if (event.metrics.step === 1) before = 0;
+            if (before !== null) tokens.inc(event.trainedTokens - before);
+            before = event.trainedTokens;
+          }
+          yield batch;
+        }
+      } finally {
+        running.dec();
+      }
+    },
+    ended: end => ends.inc({ end }),
+  };
+}
