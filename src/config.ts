@@ -158,6 +158,38 @@ export const variables = {
     networks,
   ),
 
+  graderUrl: variable(
+    'ANNEAL_GRADER_URL',
+    '',
+    'OpenAI-compatible API, with its /v1, that graders ask for models that are not served here. Empty: none.',
+    optional(httpUrl),
+  ),
+  graderApiKey: variable('ANNEAL_GRADER_API_KEY', '', 'Key of that API.', optional(text)),
+  graderEmbeddingModel: variable(
+    'ANNEAL_GRADER_EMBEDDING_MODEL',
+    '',
+    'Its model for embeddings, which text_similarity compares for `cosine`. Empty: none.',
+    optional(text),
+  ),
+  pythonGraders: variable(
+    'ANNEAL_PYTHON_GRADERS',
+    'on',
+    'Python graders: on | isolated (only where the system gives them a network namespace of their own) | off.',
+    oneOf('on', 'isolated', 'off'),
+  ),
+  pythonGraderSeconds: variable(
+    'ANNEAL_PYTHON_GRADER_SECONDS',
+    '120',
+    'Seconds that a Python grader may take for one answer.',
+    integer(1, 3600),
+  ),
+  pythonGraderMemoryBytes: variable(
+    'ANNEAL_PYTHON_GRADER_MEMORY_MB',
+    '1024',
+    'Memory that a Python grader may use, in MiB.',
+    mebibytesFrom(64, 4096),
+  ),
+
   metricsToken: variable(
     'ANNEAL_METRICS_TOKEN',
     '',
