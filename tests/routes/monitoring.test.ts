@@ -49,7 +49,7 @@ test('without a token in the configuration there is none; with one, it is asked 
 
 test('every line is in the text format', async () => {
   const lines = (await scrape()).split('\n').filter(line => line !== '');
-  const sample = /^[a-z_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? (-?[\d.e+-]+|NaN|[+-]Inf)$/;
+  const sample = /^[a-z0-9_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? (-?[\d.e+-]+|NaN|[+-]Inf)$/;
   for (const line of lines) expect(line).toMatch(line.startsWith('#') ? /^# (HELP|TYPE) / : sample);
 });
 
