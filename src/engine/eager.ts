@@ -1,9 +1,9 @@
 // Runs programs op by op on a TensorFlow.js backend. It traces and compiles nothing.
 import type { Tensor } from '@tensorflow/tfjs';
-import { readTensor } from '../formats/safetensors.ts';
 import { checkArrays, ProgramError, toHostArray } from './arrays.ts';
 import type { DType, Engine, Executable, HostArrays, Program, TensorSpec, Tensors } from './program.ts';
 import { tf } from './tf.ts';
+import { readWeight } from './weights.ts';
 
 /** Runs `body` on a backend that is registered and initialises synchronously, then goes back to the one before. */
 export function onBackend<T>(backend: string, body: () => T): T {
@@ -73,7 +73,7 @@ export function eagerEngine(name: string, device: string, backend: string): Engi
     async compile(program: Program): Promise<Executable> {
       const weights: Tensors = {};
       for (const [key, stored] of Object.entries(program.weights)) {
-        const values = await readTensor(stored);
+        const values = await readWeight(stored);
         weights[key] = onBackend(backend, () => tf.keep(tf.tensor(values, stored.shape.slice(), 'float32')));
       }
       const outputs = probeOutputs(backend, program, weights);

@@ -1,7 +1,6 @@
 // Runs traced graphs node by node on a TensorFlow.js backend, and frees every tensor after its last use. It is no compiler: what
 // backends do to a node is their affair.
 import type { Tensor } from '@tensorflow/tfjs';
-import { readTensor } from '../formats/safetensors.ts';
 import { checkArrays, toHostArray } from './arrays.ts';
 import { COMPOSITIONS, type OwnOp } from './compositions.ts';
 import { onBackend } from './eager.ts';
@@ -20,6 +19,7 @@ import type {
 } from './program.ts';
 import { tf } from './tf.ts';
 import { trace } from './trace.ts';
+import { readWeight } from './weights.ts';
 
 type Rule = (inputs: readonly Tensor[], attributes: Attributes) => Tensor | Tensor[];
 
@@ -110,10 +110,10 @@ class Weights {
     this.#backend = backend;
   }
 
-  static #keyOf = ({ file, offset }: StoredTensor) => `${offset} ${file}`;
+  static #keyOf = ({ file, offset, quantized }: StoredTensor) => `${quantized?.kind ?? ''} ${offset} ${file}`;
 
   async #load(stored: StoredTensor): Promise<Tensor> {
-    const values = await readTensor(stored);
+    const values = await readWeight(stored);
     return keepTensor(this.#backend, { shape: stored.shape, dtype: 'float32' }, values);
   }
 

@@ -5,8 +5,10 @@ import { parse } from 'node:path';
 import { allocate, checkArrays, ProgramError } from './arrays.ts';
 import type { EngineOptions } from './engine.ts';
 import type { Graph, Pass } from './graph.ts';
+import { type IntegerRange, measureIntegerRange } from './onnx/integers.ts';
 import { lower } from './onnx/lower.ts';
-import { locateFromRoot, openSession, type Provider, type SessionOptions } from './onnx/session.ts';
+import type { Provider } from './onnx/lowering.ts';
+import { locateFromRoot, openSession, type SessionOptions } from './onnx/session.ts';
 import { PASSES } from './passes.ts';
 import type { Engine, Executable, HostArrays, Program, StoredTensor, TensorSpec } from './program.ts';
 import { trace } from './trace.ts';
@@ -16,14 +18,18 @@ export interface OnnxOptions {
   readonly threads: number;
   readonly passes: readonly Pass[];
   readonly profile: string | null;
+  /** Of products in whole numbers, null for none; measured where absent. */
+  readonly integers?: IntegerRange | null;
 }
 
-/** Bytes that a graph's weights take as float32. */
-const widenedBytes = (graph: Graph): number =>
-  [...graph.weights.keys()].reduce(
-    (sum, { shape }) => sum + 4 * shape.reduce((size, length) => size * length, 1),
-    0,
-  );
+const sizeOf = (shape: readonly number[]) => shape.reduce((size, length) => size * length, 1);
+
+/** Bytes that a weight takes where products read it. */
+function computedBytes({ shape, quantized }: StoredTensor): number {
+  if (!quantized) return 4 * sizeOf(shape);
+  if (quantized.kind !== 'int8') return quantized.codes.sizeBytes + quantized.scales.sizeBytes;
+  return quantized.plain.codes.sizeBytes + quantized.transposed.codes.sizeBytes;
+}
 
 /** A program that shares its weights may have a copy of its own up to this size. */
 const SHARED_COPY_BYTES = 32 * 2 ** 20;
@@ -37,26 +43,30 @@ const machineBytes = (): number =>
  * rearranged weights round otherwise, and a run that goes on later must give the same bits.
  */
 function weightOptions(graph: Graph, shared: boolean): Pick<SessionOptions, 'prepack' | 'widenOnce'> {
-  const bytes = widenedBytes(graph);
-  if (shared) return { prepack: bytes <= SHARED_COPY_BYTES, widenOnce: bytes <= SHARED_COPY_BYTES };
-  return { prepack: bytes < machineBytes() / 8, widenOnce: bytes < machineBytes() / 4 };
+  const weights = [...graph.weights.values()];
+  const bytes = weights.reduce((sum, stored) => sum + computedBytes(stored), 0);
+  const small = bytes <= (shared ? SHARED_COPY_BYTES : machineBytes() / 8);
+  return { prepack: small, widenOnce: small && !weights.some(({ quantized }) => quantized) };
 }
 
-async function resolveFiles(
-  weights: Readonly<Record<string, StoredTensor>>,
-): Promise<Record<string, StoredTensor>> {
-  const files = new Map<string, string>();
-  for (const { file } of Object.values(weights)) if (!files.has(file)) files.set(file, await realpath(file));
-  return Object.fromEntries(
-    Object.entries(weights).map(([name, stored]) => [name, { ...stored, file: files.get(stored.file)! }]),
-  );
+function filesOf({ file, quantized }: StoredTensor): string[] {
+  if (!quantized) return [file];
+  const parts = quantized.kind === 'int8' ? [quantized.plain, quantized.transposed] : [quantized];
+  return [file, ...parts.flatMap(({ codes, scales }) => [codes.file, scales.file])];
+}
+
+/** Every file that the weights lie in -> its path without links, as ONNX Runtime wants it. */
+async function resolveFiles({ weights }: Program): Promise<Map<string, string>> {
+  const files = new Set(Object.values(weights).flatMap(filesOf));
+  const resolved = [...files].map(async file => [file, await realpath(file)] as const);
+  return new Map(await Promise.all(resolved));
 }
 
 /** The root of the one file system that holds all weights. */
-function rootOf(program: Program): string {
-  const roots = new Set(Object.values(program.weights).map(({ file }) => parse(file).root));
+function rootOf({ name }: Program, files: Iterable<string>): string {
+  const roots = new Set(Array.from(files, file => parse(file).root));
   if (roots.size > 1)
-    throw new ProgramError(`${program.name}: weights lie on several drives: ${[...roots].join(', ')}`);
+    throw new ProgramError(`${name}: weights lie on several drives: ${[...roots].join(', ')}`);
   return [...roots][0] ?? '/';
 }
 
@@ -69,12 +79,28 @@ function specsOf(graph: Graph): Record<string, TensorSpec> {
 const rename = (arrays: HostArrays, names: Readonly<Record<string, string>>): HostArrays =>
   Object.fromEntries(Object.entries(arrays).map(([name, array]) => [names[name]!, array]));
 
-async function compile(given: Program, options: OnnxOptions): Promise<Executable> {
-  const program = { ...given, weights: await resolveFiles(given.weights) };
+/** Whole numbers are multiplied on the processor only. */
+async function rangeFor(weights: Program['weights'], options: OnnxOptions): Promise<IntegerRange | null> {
+  const { integers, provider, threads } = options;
+  if (integers !== undefined) return integers;
+  const asked = Object.values(weights).some(({ quantized }) => quantized?.kind === 'int8');
+  return provider === 'cpu' && asked ? measureIntegerRange(threads) : null;
+}
+
+async function compile(program: Program, options: OnnxOptions): Promise<Executable> {
+  const files = await resolveFiles(program);
   const graph = options.passes.reduce((graph, pass) => pass(graph), trace(program));
-  const lowered = lower(graph, locateFromRoot);
   const copies = weightOptions(graph, program.sharesWeights ?? false);
-  const session = await openSession(lowered.model, rootOf(program), { ...options, ...copies });
+  const lowered = lower(graph, {
+    provider: options.provider,
+    locate: file => locateFromRoot(files.get(file)!),
+    widenOnce: copies.widenOnce,
+    integers: await rangeFor(program.weights, options),
+  });
+  const session = await openSession(lowered.model, rootOf(program, files.values()), {
+    ...options,
+    ...copies,
+  });
   const outputs = specsOf(graph);
   return {
     outputs,

@@ -9,14 +9,39 @@ export interface TensorSpec {
   readonly dtype: DType;
 }
 
-/** A frozen weight where it lies: a range of bytes in a `.safetensors` file, little-endian, row-major. */
-export interface StoredTensor {
+/** A range of bytes in a `.safetensors` file: little-endian, row-major. */
+interface StoredBytes {
   readonly file: string;
   readonly offset: number;
   readonly sizeBytes: number;
   readonly shape: readonly number[];
-  readonly dtype: 'F32' | 'F16' | 'BF16';
 }
+
+/** A frozen weight where it lies. */
+export interface StoredTensor extends StoredBytes {
+  readonly dtype: 'F32' | 'F16' | 'BF16';
+  /** The matrix in few bits, for products: a run that has it reads the full numbers only where it needs single rows. */
+  readonly quantized?: QuantizedMatrix;
+}
+
+/** Codes of a quantised matrix; formats/quantization.ts says what they stand for. */
+export interface StoredCodes extends StoredBytes {
+  readonly dtype: 'I8' | 'U8';
+}
+
+/** codes [k, n] times scales [n]. */
+export interface StoredColumns {
+  readonly codes: StoredCodes;
+  readonly scales: StoredTensor;
+}
+
+/**
+ * A matrix in few bits. int8 has a scale for each column, so that products of whole numbers are scaled once they are added up; a
+ * matrix that is multiplied as it is and transposed has two copies. Four bits have one, with scales for blocks along its rows.
+ */
+export type QuantizedMatrix =
+  | { readonly kind: 'int8'; readonly plain: StoredColumns; readonly transposed: StoredColumns }
+  | { readonly kind: 'int4' | 'nf4'; readonly codes: StoredCodes; readonly scales: StoredTensor };
 
 export type Tensors = Record<string, Tensor>;
 

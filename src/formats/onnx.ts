@@ -2,7 +2,16 @@
 // https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 
 /** TensorProto.DataType. */
-export const ONNX_TYPES = { float32: 1, int32: 6, int64: 7, bool: 9, float16: 10, bfloat16: 16 } as const;
+export const ONNX_TYPES = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  bfloat16: 16,
+} as const;
 export type OnnxType = keyof typeof ONNX_TYPES;
 
 export interface OnnxValue {

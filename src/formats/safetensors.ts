@@ -4,9 +4,10 @@ import { createReadStream } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { access, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { StoredTensor } from '../engine/program.ts';
+import type { StoredCodes, StoredTensor } from '../engine/program.ts';
 
 export type StoredDType = StoredTensor['dtype'];
+type CodeDType = StoredCodes['dtype'];
 
 /** A file that is not what it says. `message` names the file and what is wrong. */
 export class SafetensorsError extends Error {
@@ -15,6 +16,8 @@ export class SafetensorsError extends Error {
 
 export interface SafetensorsFile {
   readonly tensors: Record<string, StoredTensor>;
+  /** Tensors of whole numbers of eight bits: codes of quantised weights, masks. */
+  readonly codes: Record<string, StoredCodes>;
   readonly metadata: Record<string, string>;
 }
 
@@ -26,6 +29,8 @@ interface HeaderEntry {
 
 const MAX_HEADER_BYTES = 100_000_000;
 const BYTES = { F32: 4, F16: 2, BF16: 2 } satisfies Record<StoredDType, number>;
+const CODE_BYTES = { I8: 1, U8: 1 } satisfies Record<CodeDType, number>;
+const ALL_BYTES = { ...BYTES, ...CODE_BYTES };
 const CHUNK_NUMBERS = 1 << 20;
 
 const product = (shape: readonly number[]) => shape.reduce((size, length) => size * length, 1);
@@ -60,7 +65,7 @@ function toStored(
   entry: HeaderEntry,
   start: number,
   end: number,
-): StoredTensor | null {
+): StoredTensor | StoredCodes | null {
   const { dtype, shape, data_offsets: offsets } = entry;
   if (
     !Array.isArray(shape) ||
@@ -68,9 +73,9 @@ function toStored(
     !shape.every(n => Number.isSafeInteger(n) && n >= 0)
   )
     throw new SafetensorsError(`${file}: tensor '${name}' has no valid shape or data_offsets`);
-  if (!Object.hasOwn(BYTES, dtype)) return null;
+  if (!Object.hasOwn(ALL_BYTES, dtype)) return null;
   const sizeBytes = offsets[1] - offsets[0];
-  if (sizeBytes !== product(shape) * BYTES[dtype as StoredDType])
+  if (sizeBytes !== product(shape) * ALL_BYTES[dtype as keyof typeof ALL_BYTES])
     throw new SafetensorsError(
       `${file}: tensor '${name}' [${shape}] ${dtype} cannot take ${sizeBytes} bytes`,
     );
@@ -79,7 +84,10 @@ function toStored(
   return { file, offset: start + offsets[0], sizeBytes, shape, dtype: dtype as StoredDType };
 }
 
-/** Where every tensor of one file lies. Tensors of types other than F32, F16 and BF16 (masks, counters) are left out. */
+const isCodes = (stored: StoredTensor | StoredCodes): stored is StoredCodes =>
+  Object.hasOwn(CODE_BYTES, stored.dtype);
+
+/** Where every tensor of one file lies. Tensors of other types than F32, F16, BF16 and eight-bit integers (counters) are left out. */
 export async function readHeader(file: string): Promise<SafetensorsFile> {
   const handle = await open(file);
   try {
@@ -93,11 +101,13 @@ export async function readHeader(file: string): Promise<SafetensorsFile> {
     await readFully(handle, buffer, 8, file);
     const { __metadata__: metadata = {}, ...entries } = parseHeader(file, buffer.toString('utf8'));
     const tensors: Record<string, StoredTensor> = {};
+    const codes: Record<string, StoredCodes> = {};
     for (const [name, entry] of Object.entries(entries)) {
       const stored = toStored(file, name, entry, 8 + headerBytes, size);
-      if (stored) tensors[name] = stored;
+      if (stored && isCodes(stored)) codes[name] = stored;
+      else if (stored) tensors[name] = stored;
     }
-    return { tensors, metadata: metadata as unknown as Record<string, string> };
+    return { tensors, codes, metadata: metadata as unknown as Record<string, string> };
   } finally {
     await handle.close();
   }
@@ -117,17 +127,19 @@ export async function readModelHeaders(directory: string): Promise<SafetensorsFi
     weight_map: Record<string, string>;
   };
   const tensors: Record<string, StoredTensor> = {};
+  const codes: Record<string, StoredCodes> = {};
   const metadata: Record<string, string> = {};
   for (const shard of new Set(Object.values(map))) {
     if (shard.includes('/') || shard.includes('\\'))
       throw new SafetensorsError(`${indexFile}: '${shard}' is not a plain file name`);
     const read = await readHeader(join(directory, shard));
     Object.assign(tensors, read.tensors);
+    Object.assign(codes, read.codes);
     Object.assign(metadata, read.metadata);
   }
   for (const name of Object.keys(map))
     if (!tensors[name]) throw new SafetensorsError(`${indexFile}: '${name}' is not in ${map[name]}`);
-  return { tensors, metadata };
+  return { tensors, codes, metadata };
 }
 
 /** BF16 is the upper half of a float32. */
@@ -161,6 +173,18 @@ export async function readTensor(stored: StoredTensor): Promise<Float32Array> {
   return values;
 }
 
+/** Codes as bytes. */
+export async function readCodes({ file, offset, sizeBytes }: StoredCodes): Promise<Uint8Array> {
+  const bytes = new Uint8Array(sizeBytes);
+  const handle = await open(file);
+  try {
+    await readFully(handle, bytes, offset, file);
+  } finally {
+    await handle.close();
+  }
+  return bytes;
+}
+
 /** Rounds to the nearest, ties to even, as torch does. */
 function narrowBf16(values: Float32Array): Uint8Array {
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
@@ -179,11 +203,17 @@ const WRITERS = {
   BF16: narrowBf16,
 } satisfies Record<StoredDType, (values: Float32Array) => Uint8Array>;
 
-/** A tensor to write: its numbers, or where they are stored already (copied, converted where the types differ). */
+/** float32 numbers are converted to the type asked for; codes are written as they are. */
+export type Writable = Float32Array | Int8Array | Uint8Array;
+
+/**
+ * A tensor to write: its numbers, or where they are stored already (copied, converted where the types differ), or a function
+ * that makes them when it is their turn.
+ */
 export interface TensorToWrite {
-  readonly dtype: StoredDType;
+  readonly dtype: StoredDType | CodeDType;
   readonly shape: readonly number[];
-  readonly data: Float32Array | StoredTensor;
+  readonly data: Writable | StoredTensor | (() => Promise<Writable>);
 }
 
 async function writeNumbers(handle: FileHandle, dtype: StoredDType, values: Float32Array): Promise<void> {
@@ -198,6 +228,25 @@ async function copyStored(handle: FileHandle, stored: StoredTensor): Promise<voi
   );
 }
 
+async function writeTensor(
+  handle: FileHandle,
+  dtype: TensorToWrite['dtype'],
+  data: Writable | StoredTensor,
+): Promise<void> {
+  if (data instanceof Float32Array) await writeNumbers(handle, dtype as StoredDType, data);
+  else if (!('shape' in data)) await handle.writeFile(data);
+  else if (data.dtype === dtype) await copyStored(handle, data);
+  else await writeNumbers(handle, dtype as StoredDType, await readTensor(data));
+}
+
+function checkCount(file: string, name: string, shape: readonly number[], given: number): void {
+  const count = product(shape);
+  if (given !== count)
+    throw new SafetensorsError(
+      `${file}: tensor '${name}' [${shape}] was given ${given} numbers, not ${count}`,
+    );
+}
+
 function layout(
   file: string,
   tensors: Record<string, TensorToWrite>,
@@ -205,15 +254,13 @@ function layout(
 ): Buffer {
   const header: Record<string, unknown> = { __metadata__: metadata };
   let offset = 0;
-  for (const [name, { dtype, shape, data }] of Object.entries(tensors)) {
-    const count = product(shape);
-    const given = data instanceof Float32Array ? data.length : product(data.shape);
-    if (given !== count)
-      throw new SafetensorsError(
-        `${file}: tensor '${name}' [${shape}] was given ${given} numbers, not ${count}`,
-      );
-    header[name] = { dtype, shape, data_offsets: [offset, offset + count * BYTES[dtype]] };
-    offset += count * BYTES[dtype];
+  for (const [name, tensor] of Object.entries(tensors)) {
+    const { dtype, shape, data } = tensor;
+    if (typeof data !== 'function')
+      checkCount(file, name, shape, 'shape' in data ? product(data.shape) : data.length);
+    const sizeBytes = product(shape) * ALL_BYTES[dtype];
+    header[name] = { dtype, shape, data_offsets: [offset, offset + sizeBytes] };
+    offset += sizeBytes;
   }
   const json = Buffer.from(JSON.stringify(header), 'utf8');
   // Padded with spaces so that the data starts at a multiple of 8.
@@ -234,10 +281,13 @@ export async function writeSafetensors(
   const handle = await open(partial, 'w');
   try {
     await handle.writeFile(header);
-    for (const { dtype, data } of Object.values(tensors)) {
-      if (data instanceof Float32Array) await writeNumbers(handle, dtype, data);
-      else if (data.dtype === dtype) await copyStored(handle, data);
-      else await writeNumbers(handle, dtype, await readTensor(data));
+    for (const [name, { dtype, shape, data }] of Object.entries(tensors)) {
+      if (typeof data !== 'function') await writeTensor(handle, dtype, data);
+      else {
+        const made = await data();
+        checkCount(file, name, shape, made.length);
+        await writeTensor(handle, dtype, made);
+      }
     }
     await handle.sync();
   } finally {

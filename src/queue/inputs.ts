@@ -44,6 +44,7 @@ export async function prepareSpec(deps: InputDeps, job: Run, directory: string):
       ? await fetchFile(deps, directory, 'validation_file', job.validationFile)
       : null,
     workDirectory: directory,
+    cacheDirectory: join(config.dataDirectory, 'cache'),
     resumeDirectory: await fetchResumePoint(deps, job.id, directory),
     method: { type: job.method.type, ...settings } as Method,
     hyperparameters,

@@ -102,6 +102,7 @@ describe('auto', () => {
       schedule: 'cosine',
       max_grad_norm: 1,
       max_length: 512,
+      quantization: 'none',
     });
     expect(resolve({})).toEqual(resolve({ n_epochs: 'auto' }));
   });
@@ -139,6 +140,16 @@ describe('refusals', () => {
       { schedule: 'step' as never },
       'schedule',
       'schedule must be one of cosine, linear, constant; it is "step"',
+    ],
+    [
+      { quantization: 'int2' as never },
+      'quantization',
+      'quantization must be one of none, int8, int4, nf4; it is "int2"',
+    ],
+    [
+      { quantization: 'int8', adapter: 'full' },
+      'quantization',
+      "quantization 'int8' is for weights that stay as they are; adapter 'full' trains all",
     ],
   ] satisfies [RequestedHyperparameters, string, string][])('%j names %s', (requested, name, message) => {
     const failure = failureOf(() => resolve(requested));

@@ -1,8 +1,8 @@
 // A graph as an ONNX model: inputs, outputs, constants, frozen weights by their place in files, and the nodes of rules.ts in between.
-import type { OnnxModel, OnnxType, OnnxValue } from '../../formats/onnx.ts';
+import type { OnnxModel, OnnxValue } from '../../formats/onnx.ts';
 import type { Graph, Value } from '../graph.ts';
-import type { StoredTensor } from '../program.ts';
-import { CONTRIB, Lowering } from './lowering.ts';
+import { FROZEN_RULES, Frozen, type FrozenOptions } from './frozen.ts';
+import { CONTRIB, Lowering, type Provider } from './lowering.ts';
 import { RULES, type Rule } from './rules.ts';
 
 export interface LoweredModel {
@@ -12,11 +12,6 @@ export interface LoweredModel {
   readonly outputs: Readonly<Record<string, string>>;
 }
 
-const STORED_TYPES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } satisfies Record<
-  StoredTensor['dtype'],
-  OnnxType
->;
-
 const describe = (name: string, value: Value): OnnxValue => ({ name, type: value.dtype, shape: value.shape });
 
 function addConstants(to: Lowering, graph: Graph, used: ReadonlySet<Value>): void {
@@ -24,24 +19,6 @@ function addConstants(to: Lowering, graph: Graph, used: ReadonlySet<Value>): voi
     if (!used.has(value)) continue;
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     to.initializers.push({ name: to.name(value, 'k'), type: value.dtype, shape: value.shape, data: bytes });
-  }
-}
-
-/** `locate` gives a weight's file as the model is to name it. */
-function addWeights(
-  to: Lowering,
-  graph: Graph,
-  used: ReadonlySet<Value>,
-  locate: (file: string) => string,
-): void {
-  for (const [value, stored] of graph.weights) {
-    if (!used.has(value)) continue;
-    const type = STORED_TYPES[stored.dtype];
-    const name = to.fresh('w');
-    const { offset, sizeBytes } = stored;
-    const data = { location: locate(stored.file), offset, sizeBytes };
-    to.initializers.push({ name, type, shape: stored.shape, data });
-    to.rename(value, type === 'float32' ? name : to.cast(name, 'float32'));
   }
 }
 
@@ -62,16 +39,22 @@ function nameOutputs(to: Lowering, graph: Graph): () => void {
 const inputName = (name: string) => `in.${name}`;
 const outputName = (name: string) => `out.${name}`;
 
-export function lower(graph: Graph, locate: (file: string) => string): LoweredModel {
-  const to = new Lowering();
+export interface LowerOptions extends FrozenOptions {
+  readonly provider: Provider;
+}
+
+export function lower(graph: Graph, options: LowerOptions): LoweredModel {
+  const to = new Lowering(options.provider);
+  const frozen = new Frozen(to, graph.weights, options);
   const used = new Set([...graph.nodes.flatMap(node => node.inputs), ...Object.values(graph.outputs)]);
   for (const [name, value] of Object.entries(graph.inputs)) to.rename(value, inputName(name));
   const copyOutputs = nameOutputs(to, graph);
   addConstants(to, graph, used);
-  addWeights(to, graph, used, locate);
   for (const node of graph.nodes) {
     const names = (values: readonly Value[]) => values.map(value => to.name(value, node.op.toLowerCase()));
-    (RULES[node.op] as Rule)(to, node, names(node.inputs), names(node.outputs));
+    const y = names(node.outputs);
+    if (FROZEN_RULES[node.op]?.(frozen, node, y)) continue;
+    (RULES[node.op] as Rule)(to, node, names(node.inputs), y);
   }
   copyOutputs();
   const inputs = Object.entries(graph.inputs).map(([name, value]) => describe(inputName(name), value));

@@ -26,25 +26,34 @@ const ARRAYS = {
   int32: Int32Array,
   int64: BigInt64Array,
   bool: Uint8Array,
+  uint8: Uint8Array,
+  int8: Int8Array,
   float16: Uint16Array,
   bfloat16: Uint16Array,
 } satisfies Record<OnnxType, unknown>;
 
+/** Where ONNX Runtime computes. */
+export type Provider = 'cpu' | 'cuda' | 'webgpu';
+
 export class Lowering {
+  /** Some nodes are not for every device. */
+  readonly provider: Provider;
   readonly nodes: OnnxNode[] = [];
   readonly initializers: OnnxInitializer[] = [];
   readonly #names = new Map<Value, string>();
+  readonly #makers = new Map<Value, () => string>();
   readonly #literals = new Map<string, string>();
   readonly #count: { last: number };
 
   /** Names are unique within `count`'s graph and all graphs inside of it. */
-  constructor(count = { last: 0 }) {
+  constructor(provider: Provider, count = { last: 0 }) {
+    this.provider = provider;
     this.#count = count;
   }
 
   /** A graph inside of this one (the body of a loop): it may use this one's names. */
   child(): Lowering {
-    return new Lowering(this.#count);
+    return new Lowering(this.provider, this.#count);
   }
 
   fresh(hint: string): string {
@@ -53,7 +62,7 @@ export class Lowering {
   }
 
   name(value: Value, hint = 'v'): string {
-    const known = this.#names.get(value);
+    const known = this.#names.get(value) ?? this.#makers.get(value)?.();
     if (known !== undefined) return known;
     const name = this.fresh(hint);
     this.#names.set(value, name);
@@ -62,6 +71,11 @@ export class Lowering {
 
   rename(value: Value, name: string): void {
     this.#names.set(value, name);
+  }
+
+  /** A value that is not there until a node asks for its name, each node anew. */
+  provide(value: Value, make: () => string): void {
+    this.#makers.set(value, make);
   }
 
   /** Adds a node; returns the name of its first output. */

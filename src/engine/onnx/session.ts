@@ -3,16 +3,15 @@ import { parse } from 'node:path';
 import type { InferenceSession as Ort } from 'onnxruntime-node';
 import { encodeOnnx, type OnnxModel } from '../../formats/onnx.ts';
 import type { HostArrays } from '../program.ts';
+import type { Provider } from './lowering.ts';
 import { InferenceSession, Tensor } from './runtime.ts';
-
-export type Provider = 'cpu' | 'cuda' | 'webgpu';
 
 export interface SessionOptions {
   readonly provider: Provider;
   readonly threads: number;
   /** Keep the weights rearranged in memory: faster products, but a copy of its own instead of the file's pages. */
   readonly prepack: boolean;
-  /** Convert half-precision weights once, when the session opens, instead of in every run. */
+  /** Convert stored weights once, when the session opens, instead of at every use: then all of them stay in memory as float32. */
   readonly widenOnce: boolean;
   /** Start of a file name for ONNX Runtime's own profile, written on close; null: none. */
   readonly profile: string | null;
@@ -27,6 +26,9 @@ export interface Session {
 /** Files of weights are named from the root of the file system: ONNX Runtime refuses names that leave the model's folder. */
 export const locateFromRoot = (file: string): string =>
   file.slice(parse(file).root.length).replaceAll('\\', '/');
+
+/** Those that compute a weight before it is used, or once for uses that are far apart, and hold it meanwhile. */
+const OPTIMIZERS_THAT_KEEP = 'ConstantFolding;CommonSubexpressionElimination';
 
 const toOrtOptions = (root: string, options: SessionOptions): Ort.SessionOptions => ({
   executionProviders: options.provider === 'cpu' ? ['cpu'] : [options.provider, 'cpu'],
@@ -43,7 +45,7 @@ const toOrtOptions = (root: string, options: SessionOptions): Ort.SessionOptions
       model_external_initializers_file_folder_path: root,
       use_deterministic_compute: '1',
     },
-    ...(options.widenOnce ? {} : { optimization: { disable_specified_optimizers: 'ConstantFolding' } }),
+    ...(!options.widenOnce && { optimization: { disable_specified_optimizers: OPTIMIZERS_THAT_KEEP } }),
   },
 });
 

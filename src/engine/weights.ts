@@ -1,0 +1,16 @@
+// A frozen weight's numbers in host memory, for engines that hold float32 of their own: what a quantised one stands for.
+import { BLOCK_CODES, dequantizeBlocks, dequantizeColumns } from '../formats/quantization.ts';
+import { readCodes, readTensor } from '../formats/safetensors.ts';
+import type { QuantizedMatrix, StoredTensor } from './program.ts';
+
+async function dequantize(matrix: QuantizedMatrix): Promise<Float32Array> {
+  const { codes, scales } = matrix.kind === 'int8' ? matrix.plain : matrix;
+  const bytes = await readCodes(codes);
+  const numbers = await readTensor(scales);
+  if (matrix.kind !== 'int8')
+    return dequantizeBlocks({ codes: bytes, scales: numbers }, BLOCK_CODES[matrix.kind]);
+  return dequantizeColumns({ codes: new Int8Array(bytes.buffer), scales: numbers });
+}
+
+export const readWeight = (stored: StoredTensor): Promise<Float32Array> =>
+  stored.quantized ? dequantize(stored.quantized) : readTensor(stored);

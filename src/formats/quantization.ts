@@ -1,0 +1,119 @@
+// Numbers in few bits and back: whole-number codes with a scale for each column (int8), and four-bit codes with a scale for
+// each block (int4, and NF4 as bitsandbytes has it). It reads no files and knows no model.
+
+export type Quantization = 'int8' | 'int4' | 'nf4';
+
+/** Codes from -127 to 127, so that a number and its negative have codes alike. */
+export const INT8_LEVELS = 127;
+
+export interface QuantizedColumns {
+  readonly codes: Int8Array;
+  /** One for each column. */
+  readonly scales: Float32Array;
+}
+
+function largestOfColumns(matrix: Float32Array, columns: number): Float32Array {
+  const largest = new Float32Array(columns);
+  for (let at = 0; at < matrix.length; at += columns)
+    for (let column = 0; column < columns; column++)
+      largest[column] = Math.max(largest[column]!, Math.abs(matrix[at + column]!));
+  return largest;
+}
+
+/** matrix [rows, columns] ~ codes * scales: the largest number of a column is exact, the others are off by half a scale at most. */
+export function quantizeColumns(matrix: Float32Array, columns: number): QuantizedColumns {
+  const scales = largestOfColumns(matrix, columns).map(largest => largest / INT8_LEVELS);
+  const reciprocals = scales.map(scale => (scale > 0 ? 1 / scale : 0));
+  const codes = new Int8Array(matrix.length);
+  for (let at = 0; at < matrix.length; at += columns)
+    for (let column = 0; column < columns; column++)
+      codes[at + column] = Math.round(matrix[at + column]! * reciprocals[column]!);
+  return { codes, scales };
+}
+
+export const dequantizeColumns = ({ codes, scales }: QuantizedColumns): Float32Array =>
+  Float32Array.from(codes, (code, i) => code * scales[i % scales.length]!);
+
+/** A code of four bits stands for a number of a table, times the scale of its block. Blocks run along the rows, one after the other. */
+export interface BlockCode {
+  readonly block: number;
+  /** Sixteen numbers, by code. */
+  readonly table: Float32Array;
+  /** What the numbers of a block are divided by before each takes the nearest of the table. */
+  scaleOf(block: Float32Array): number;
+}
+
+/** The number furthest from zero, with its sign. */
+const furthest = (block: Float32Array): number =>
+  block.reduce((far, number) => (Math.abs(number) > Math.abs(far) ? number : far), 0);
+
+export const BLOCK_CODES = {
+  /** The furthest number is one end of an even scale of sixteen, as in ggml's Q4_0. */
+  int4: {
+    block: 32,
+    table: Float32Array.from({ length: 16 }, (_, code) => 1 - code / 8),
+    scaleOf: furthest,
+  },
+  /** Quantiles of the normal distribution, zero among them: https://arxiv.org/abs/2305.14314, appendix E. */
+  nf4: {
+    block: 64,
+    table: Float32Array.of(
+      ...[-1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453],
+      ...[-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0],
+      ...[0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224],
+      ...[0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1],
+    ),
+    scaleOf: block => Math.abs(furthest(block)),
+  },
+} satisfies Record<Exclude<Quantization, 'int8'>, BlockCode>;
+
+export interface QuantizedBlocks {
+  /** Two to a byte, the first in the upper half. */
+  readonly codes: Uint8Array;
+  /** One for each block. */
+  readonly scales: Float32Array;
+}
+
+/** Codes by rising number, and the numbers half way between neighbours: what is above one takes a later code. */
+function thresholdsOf(table: Float32Array): { order: Uint8Array; middles: Float32Array } {
+  const order = Uint8Array.from(table.keys()).sort((a, b) => table[a]! - table[b]!);
+  const middles = new Float32Array(table.length - 1);
+  for (let i = 0; i < middles.length; i++) middles[i] = (table[order[i]!]! + table[order[i + 1]!]!) / 2;
+  return { order, middles };
+}
+
+/** How many of the sorted middles are below, by halving. */
+function countBelow(middles: Float32Array, number: number): number {
+  let low = 0;
+  for (let step = 8; step > 0; step >>= 1) if (number > middles[low + step - 1]!) low += step;
+  return low;
+}
+
+/** Throws when the numbers do not fill their blocks. */
+export function quantizeBlocks(numbers: Float32Array, { block, table, scaleOf }: BlockCode): QuantizedBlocks {
+  if (numbers.length % block !== 0) throw new Error(`${numbers.length} numbers are no blocks of ${block}`);
+  const { order, middles } = thresholdsOf(table);
+  const codes = new Uint8Array(numbers.length / 2);
+  const scales = new Float32Array(numbers.length / block);
+  for (let index = 0; index < scales.length; index++) {
+    const start = index * block;
+    scales[index] = scaleOf(numbers.subarray(start, start + block));
+    const reciprocal = scales[index] === 0 ? 0 : Math.fround(1 / scales[index]!);
+    const codeOf = (at: number) => order[countBelow(middles, Math.fround(numbers[at]! * reciprocal))]!;
+    for (let at = start; at < start + block; at += 2) codes[at / 2] = (codeOf(at) << 4) | codeOf(at + 1);
+  }
+  return { codes, scales };
+}
+
+export function dequantizeBlocks(
+  { codes, scales }: QuantizedBlocks,
+  { block, table }: BlockCode,
+): Float32Array {
+  const numbers = new Float32Array(codes.length * 2);
+  for (let at = 0; at < numbers.length; at++) {
+    const pair = codes[at >> 1]!;
+    const code = at % 2 === 0 ? pair >> 4 : pair & 15;
+    numbers[at] = table[code]! * scales[Math.floor(at / block)]!;
+  }
+  return numbers;
+}
