@@ -51,7 +51,7 @@ function countConfusions(
   return matrix;
 }
 
-const ratio = (part: number, whole: number): number => (whole === 0 ? 0 : part / whole);
+export const ratio = (part: number, whole: number): number => (whole === 0 ? 0 : part / whole);
 
 function classMetrics(matrix: readonly number[][], label: number): ClassMetrics {
   const hits = matrix[label]![label]!;
@@ -72,6 +72,15 @@ export function classify(
   labels: readonly string[],
 ): ClassificationReport {
   const matrix = countConfusions(predictions, references, labels);
+  return reportMatrix(matrix, labels, [...labels, OTHER]);
+}
+
+/** Of `matrix[i][j]`: references with label i answered with column j. The first columns are the labels. */
+export function reportMatrix(
+  matrix: number[][],
+  labels: readonly string[],
+  columns: readonly string[],
+): ClassificationReport {
   const classes = labels.map((_, i) => classMetrics(matrix, i));
   const mean = (metric: keyof ClassMetrics): number =>
     ratio(
@@ -79,12 +88,13 @@ export function classify(
       classes.length,
     );
   const hits = labels.reduce((sum, _, i) => sum + matrix[i]![i]!, 0);
+  const all = matrix.flat().reduce((sum, count) => sum + count, 0);
   return {
-    accuracy: ratio(hits, references.length),
+    accuracy: ratio(hits, all),
     macro_precision: mean('precision'),
     macro_recall: mean('recall'),
     macro_f1: mean('f1'),
     per_class: Object.fromEntries(labels.map((label, i) => [label, classes[i]!])),
-    confusion_matrix: { labels: [...labels], columns: [...labels, OTHER], matrix },
+    confusion_matrix: { labels: [...labels], columns: [...columns], matrix },
   };
 }

@@ -3,7 +3,7 @@
 import { access, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StoredTensor } from '../engine/program.ts';
-import type { LinearLayer } from '../models/architecture.ts';
+import type { LinearLayer, ModelKind } from '../models/architecture.ts';
 import { readJsonFile } from '../models/json-file.ts';
 import { loraShapes, moduleNames, selectLayers } from '../models/lora.ts';
 import { listNames, ModelError } from '../models/model-error.ts';
@@ -25,6 +25,8 @@ export interface Adapter {
   readonly baseModel: string | null;
   /** By layer name, in the model's order. */
   readonly layers: Readonly<Record<string, LoraArrays>>;
+  /** Layers of a task's own that are saved whole (`modules_to_save`), by the tensors' names in the model; where they were asked for. */
+  readonly head?: Readonly<Record<string, StoredTensor>>;
 }
 
 export interface AdapterToWrite {
@@ -32,17 +34,28 @@ export interface AdapterToWrite {
   readonly alpha: number;
   readonly dropout: number;
   readonly baseModel: string;
+  /** Of the model; causal where absent. */
+  readonly kind?: ModelKind;
   /** All that the model has; those with an entry in `layers` are adapted. */
   readonly linearLayers: readonly LinearLayer[];
   readonly layers: Readonly<Record<string, LoraArrays>>;
+  /** Layers of a task's own, and the modules that PEFT is to look for them in. */
+  readonly head?: AdapterHead | null;
+}
+
+export interface AdapterHead {
+  readonly modules: readonly string[];
+  readonly tensors: Readonly<Record<string, { shape: readonly number[]; data: Float32Array }>>;
 }
 
 const CONFIG_FILE = 'adapter_config.json';
 const WEIGHTS_FILE = 'adapter_model.safetensors';
 
+const PREFIX = 'base_model.model.';
+
 const tensorNames = (layer: LinearLayer): { a: string; b: string } => ({
-  a: `base_model.model.${layer.name}.lora_A.weight`,
-  b: `base_model.model.${layer.name}.lora_B.weight`,
+  a: `${PREFIX}${layer.name}.lora_A.weight`,
+  b: `${PREFIX}${layer.name}.lora_B.weight`,
 });
 
 /** Writes the folder; PEFT, vLLM and llama.cpp load it. Adapters are stored as float32: they are small and exact. */
@@ -58,36 +71,44 @@ export async function writeAdapter(directory: string, adapter: AdapterToWrite): 
       [names.b, { dtype: 'F32', shape: shapes.b, data: b }],
     ] satisfies [string, TensorToWrite][];
   });
-  await writeSafetensors(join(directory, WEIGHTS_FILE), Object.fromEntries(tensors));
+  const whole = Object.entries(adapter.head?.tensors ?? {}).map(
+    ([name, { shape, data }]): [string, TensorToWrite] => [PREFIX + name, { dtype: 'F32', shape, data }],
+  );
+  await writeSafetensors(join(directory, WEIGHTS_FILE), Object.fromEntries([...tensors, ...whole]));
   await writeFile(join(directory, CONFIG_FILE), `${JSON.stringify(toConfig(adapter, adapted), null, 2)}\n`);
 }
 
-/** Module names where they say exactly which layers are adapted, full paths otherwise. */
-function targetModules(linearLayers: readonly LinearLayer[], adapted: readonly LinearLayer[]): string[] {
+/** Module names where they say exactly which layers are adapted (and none of the head), full paths otherwise. */
+function targetModules({ linearLayers, head }: AdapterToWrite, adapted: readonly LinearLayer[]): string[] {
   const names = moduleNames(adapted);
-  const exact = selectLayers(linearLayers, names).length === adapted.length;
+  const inHead = Object.keys(head?.tensors ?? {}).some(name => names.includes(name.split('.').at(-2)!));
+  const exact = !inHead && selectLayers(linearLayers, names).length === adapted.length;
   return exact ? names : adapted.map(({ name }) => name);
 }
 
-const toConfig = (
-  { rank, alpha, dropout, baseModel, linearLayers }: AdapterToWrite,
-  adapted: readonly LinearLayer[],
-) => ({
-  base_model_name_or_path: baseModel,
+/** PEFT's names for what a model without a head of its own is for. */
+const TASK_TYPES = {
+  causal: 'CAUSAL_LM',
+  encoder: 'FEATURE_EXTRACTION',
+  'encoder-decoder': 'SEQ_2_SEQ_LM',
+} as const satisfies Record<ModelKind, string>;
+
+const toConfig = (adapter: AdapterToWrite, adapted: readonly LinearLayer[]) => ({
+  base_model_name_or_path: adapter.baseModel,
   bias: 'none',
   fan_in_fan_out: adapted.some(layer => layer.transposed),
   inference_mode: true,
   init_lora_weights: true,
-  lora_alpha: alpha,
-  lora_dropout: dropout,
-  modules_to_save: null,
+  lora_alpha: adapter.alpha,
+  lora_dropout: adapter.dropout,
+  modules_to_save: adapter.head?.modules ?? null,
   peft_type: 'LORA',
-  r: rank,
+  r: adapter.rank,
   rank_pattern: {},
   alpha_pattern: {},
   revision: null,
-  target_modules: targetModules(linearLayers, adapted),
-  task_type: 'CAUSAL_LM',
+  target_modules: targetModules(adapter, adapted),
+  task_type: adapter.head ? 'SEQ_CLS' : TASK_TYPES[adapter.kind ?? 'causal'],
   use_dora: false,
   use_rslora: false,
 });
@@ -116,28 +137,52 @@ function isEmpty(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
 }
 
+export interface ReadOptions {
+  /** Whether layers of a task's own may be there; they are refused otherwise: what they are for is not known. */
+  readonly head?: boolean;
+}
+
 /**
  * Reads a folder for a model with these linear layers.
  * Throws ModelError when it is no LoRA adapter, asks for something not served, or does not fit the model.
  */
-export async function readAdapter(directory: string, linearLayers: readonly LinearLayer[]): Promise<Adapter> {
-  const config = await readConfig(directory);
+export async function readAdapter(
+  directory: string,
+  linearLayers: readonly LinearLayer[],
+  { head = false }: ReadOptions = {},
+): Promise<Adapter> {
+  const config = await readConfig(directory, head);
   const rank = readNumber(config, 'r', value => Number.isInteger(value) && value > 0);
   const alpha = readNumber(config, 'lora_alpha', value => value > 0);
   const file = join(directory, WEIGHTS_FILE);
   await requireFile(file);
-  const stored = (await readHeader(file)).tensors;
+  const { whole, lora } = separate((await readHeader(file)).tensors, head ? config.modules_to_save : null);
   return {
     rank,
     alpha,
     scale: config.use_rslora === true ? alpha / Math.sqrt(rank) : alpha / rank,
     dropout: typeof config.lora_dropout === 'number' ? config.lora_dropout : 0,
     baseModel: typeof config.base_model_name_or_path === 'string' ? config.base_model_name_or_path : null,
-    layers: await readLayers(stored, fitLayers(file, stored, linearLayers, rank)),
+    layers: await readLayers(lora, fitLayers(file, lora, linearLayers, rank)),
+    ...(head && { head: whole }),
   };
 }
 
-async function readConfig(directory: string): Promise<Readonly<Record<string, unknown>>> {
+/** Tensors of the modules that are saved whole, under the model's names, and the others. */
+function separate(stored: Record<string, StoredTensor>, saved: unknown) {
+  const modules = Array.isArray(saved) ? saved.map(String) : [];
+  const isWhole = (name: string) =>
+    modules.some(module => `.${name}`.includes(`.${module}.`)) && !/\.lora_[AB]\./.test(name);
+  const entries = Object.entries(stored);
+  return {
+    whole: Object.fromEntries(
+      entries.filter(([name]) => isWhole(name)).map(([name, tensor]) => [name.slice(PREFIX.length), tensor]),
+    ),
+    lora: Object.fromEntries(entries.filter(([name]) => !isWhole(name))),
+  };
+}
+
+async function readConfig(directory: string, head: boolean): Promise<Readonly<Record<string, unknown>>> {
   const file = join(directory, CONFIG_FILE);
   const config = await readJsonFile(file);
   if (!config) throw new ModelError(`${file} is missing: not a PEFT adapter`);
@@ -146,7 +191,8 @@ async function readConfig(directory: string): Promise<Readonly<Record<string, un
   }
   for (const [field, changesNothing] of Object.entries(UNSERVED)) {
     const value = config[field] ?? null;
-    if (value !== null && !changesNothing(value)) {
+    const isRead = head && field === 'modules_to_save';
+    if (value !== null && !isRead && !changesNothing(value)) {
       throw new ModelError(`${file}: ${field} ${JSON.stringify(value)} is not served`);
     }
   }

@@ -4,17 +4,31 @@ import { ModelError } from './model-error.ts';
 
 /** The object in the file; null where there is no such file. Throws ModelError for anything but a JSON object. */
 export async function readJsonFile(file: string): Promise<Readonly<Record<string, unknown>> | null> {
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+  const text = await readText(file);
+  if (text === null) return null;
+  const value = parse(file, text);
+  if (isObject(value)) return value;
+  throw new ModelError(`${file} is not a JSON object`);
+}
+
+/** The list of objects in the file; null where there is no such file. Throws ModelError for anything else. */
+export async function readJsonList(file: string): Promise<Readonly<Record<string, unknown>>[] | null> {
+  const text = await readText(file);
+  if (text === null) return null;
+  const value = parse(file, text);
+  if (Array.isArray(value) && value.every(isObject)) return value;
+  throw new ModelError(`${file} is not a list of JSON objects`);
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Null where there is no such file. */
+const readText = (file: string): Promise<string | null> =>
+  readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null;
     throw error;
   });
-  if (text === null) return null;
-  const value = parse(file, text);
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-    return value as Record<string, unknown>;
-  }
-  throw new ModelError(`${file} is not a JSON object`);
-}
 
 function parse(file: string, text: string): unknown {
   try {

@@ -6,15 +6,15 @@ import { tf } from '../engine/tf.ts';
 import { readActivation } from './activations.ts';
 import { type ConfigJson, readChoice, readFlag, readPositive } from './config-fields.ts';
 import { ModelError } from './model-error.ts';
+import type { PoolingMode } from './pooling.ts';
 import type { Model } from './registry.ts';
 
-/** Which states of a text its head reads: the first one's, the last one's, or the mean of all. */
-export type Pooling = 'mean' | 'cls' | 'last';
-
 export interface SequenceHead {
-  readonly pooling: Pooling;
+  readonly pooling: PoolingMode;
   /** Shapes of its tensors by `transformers`' names. */
   readonly tensors: Readonly<Record<string, readonly number[]>>;
+  /** Name of the last layer, whose outputs are the classes or the number. */
+  readonly out: string;
   /** Modules that hold them, as PEFT's `modules_to_save` has them. */
   readonly modules: readonly string[];
   /** pooled [n, hiddenSize] -> [n, outputs] */
@@ -31,7 +31,7 @@ interface Layer {
 
 /** Layers up to the last one, whose name is `out`. */
 interface HeadRule {
-  readonly pooling: Pooling;
+  readonly pooling: PoolingMode;
   readonly layers: readonly Layer[];
   readonly out: { readonly name: string; readonly bias: boolean };
   readonly modules: readonly string[];
@@ -122,6 +122,7 @@ export function sequenceHead(model: Model, outputs: number): SequenceHead {
   return {
     pooling,
     modules,
+    out: out.name,
     tensors: Object.fromEntries(tensors),
     logits(pooled, weight) {
       const apply = (x: Tensor, { name, bias }: { name: string; bias: boolean }): Tensor => {

@@ -113,6 +113,12 @@ const ignoredMethod = Type.Optional(
 
 const ownHyperparameters = { hyperparameters: Type.Optional(Type.Ref('SupervisedHyperparameters')) };
 
+/** Written out, as Metadata is. */
+const ClassWeights = Type.Unsafe<Record<string, number>>({
+  type: 'object',
+  additionalProperties: { type: 'number', exclusiveMinimum: 0 },
+});
+
 /** What a method is asked for; its place in the request has its name. */
 const methodSettings = {
   supervised: Type.Object(ownHyperparameters, { additionalProperties: false }),
@@ -120,6 +126,28 @@ const methodSettings = {
     { hyperparameters: Type.Optional(Type.Ref('DPOHyperparameters')) },
     { additionalProperties: false },
   ),
+  classification: Type.Object(
+    {
+      ...ownHyperparameters,
+      labels: Type.Optional(
+        Type.Union(
+          [Type.Array(Type.String({ minLength: 1 }), { minItems: 1, uniqueItems: true }), Type.Null()],
+          {
+            description:
+              'All labels, in the order of the classes; those of the training file, sorted, when absent.',
+          },
+        ),
+      ),
+      class_weights: Type.Optional(
+        Type.Union([Type.Literal('balanced'), ClassWeights, Type.Null()], {
+          description:
+            'Factors on the loss of each class: by label, or `balanced`, so that all classes weigh the same. All 1 when absent.',
+        }),
+      ),
+    },
+    { additionalProperties: false },
+  ),
+  regression: Type.Object(ownHyperparameters, { additionalProperties: false }),
 } satisfies Record<MethodName, TSchema>;
 
 export const exampleJobRequest = {
@@ -157,11 +185,13 @@ export const CreateFineTuningJobRequest = Type.Object(
     method: Type.Optional(
       Type.Object(
         {
-          type: Choice(['supervised', 'dpo', 'reinforcement'], {
-            description: '`reinforcement` is not served.',
+          type: Choice(['supervised', 'dpo', 'reinforcement', 'classification', 'regression'], {
+            description: "`reinforcement` is not served. `classification` and `regression` are Anneal's own.",
           }),
           supervised: Type.Optional(methodSettings.supervised),
           dpo: Type.Optional(methodSettings.dpo),
+          classification: Type.Optional(methodSettings.classification),
+          regression: Type.Optional(methodSettings.regression),
           reinforcement: ignoredMethod,
         },
         { additionalProperties: false },

@@ -13,9 +13,10 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { meaningToConfig, writeMeaning } from '../formats/classifier-config.ts';
 import { writeAdapter } from '../formats/peft.ts';
 import { readHeader, readTensor, type TensorToWrite, writeSafetensors } from '../formats/safetensors.ts';
-import type { Model } from '../models/registry.ts';
+import type { Head } from './objectives/objective.ts';
 import type { OptimizerState } from './optimizer.ts';
 import type { TrainedModel } from './programs.ts';
 import type { ResolvedHyperparameters, StepMetrics } from './protocol.ts';
@@ -159,6 +160,9 @@ const COPIED = [
   'tokenizer.json',
   'tokenizer_config.json',
   'tokenizer.model',
+  'spiece.model',
+  'source.spm',
+  'target.spm',
   'special_tokens_map.json',
   'added_tokens.json',
   'chat_template.jinja',
@@ -168,20 +172,38 @@ const COPIED = [
   'LICENSE',
 ];
 
-async function writeFullModel(directory: string, model: Model, views: Record<string, Float32Array>) {
+async function writeFullModel(
+  directory: string,
+  { model, objective: { head, unused } }: TrainedModel,
+  views: Record<string, Float32Array>,
+) {
   for (const name of COPIED)
     if (await exists(join(model.directory, name)))
       await copyFile(join(model.directory, name), join(directory, name));
-  const tensors = Object.entries(model.weights).map(([name, { dtype, shape }]): [string, TensorToWrite] => [
-    name,
-    { dtype, shape, data: views[name]! },
-  ]);
-  await writeSafetensors(join(directory, 'model.safetensors'), Object.fromEntries(tensors));
+  if (head) {
+    const config = { ...model.config, architectures: [head.served], ...meaningToConfig(head.meaning) };
+    await writeFile(join(directory, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+  }
+  const tensors = Object.entries(model.weights)
+    .filter(([name]) => !unused.includes(name))
+    .map(([name, stored]): [string, TensorToWrite] => [
+      name,
+      { dtype: stored.dtype, shape: stored.shape, data: views[name] ?? stored },
+    ]);
+  const own = Object.entries(headTensors(head, views)).map(
+    ([name, { shape, data }]): [string, TensorToWrite] => [name, { dtype: 'F32', shape, data }],
+  );
+  await writeSafetensors(join(directory, 'model.safetensors'), Object.fromEntries([...tensors, ...own]));
 }
+
+const headTensors = (head: Head | null, views: Record<string, Float32Array>) =>
+  Object.fromEntries(
+    (head?.parameters ?? []).map(({ name, shape }) => [name, { shape, data: views[name]! }]),
+  );
 
 async function writeLora(
   directory: string,
-  model: Model,
+  { model, objective: { head } }: TrainedModel,
   tuning: LoraTuning,
   views: Record<string, Float32Array>,
   baseModel: string,
@@ -195,23 +217,27 @@ async function writeLora(
     alpha: tuning.alpha,
     dropout: tuning.dropout,
     baseModel,
+    kind: model.kind,
     linearLayers: model.linearLayers,
     layers: Object.fromEntries(pairs),
+    head: head && { modules: head.modules, tensors: headTensors(head, views) },
   });
+  if (head) await writeMeaning(directory, head.meaning);
 }
 
 /** A PEFT folder, or a Hugging Face folder with weights of the base model's own types. */
 export async function writeModel(
   directory: string,
-  { model, tuning, state: layout }: TrainedModel,
+  trained: TrainedModel,
   parameters: Float32Array,
   baseModel: string,
 ): Promise<void> {
+  const { tuning, state: layout } = trained;
   const views = viewsOf(parameters, layout);
   await writeFolder(directory, partial =>
     tuning.kind === 'full'
-      ? writeFullModel(partial, model, views)
-      : writeLora(partial, model, tuning, views, baseModel),
+      ? writeFullModel(partial, trained, views)
+      : writeLora(partial, trained, tuning, views, baseModel),
   );
 }
 

@@ -2,19 +2,17 @@
 // code of the run itself. It opens no engine, so what depends on measuring one (time, memory of activations) is not here.
 import type { DatasetCounts } from '../data/dataset.ts';
 import { type Duplicates, duplicatesBetween, type Survey, surveyFile } from '../data/survey.ts';
-import { loadTokenizer } from '../data/tokenizer.ts';
 import { type FileKind, toJobError } from '../data/validate.ts';
 import { findLabels, MAX_LABELS } from '../evaluation/classification.ts';
-import { readAdapter } from '../formats/peft.ts';
-import { type Model, openModel } from '../models/registry.ts';
+import type { Model } from '../models/registry.ts';
 import { jobParam, TrainingFailure } from './failure.ts';
 import { resolveHyperparameters, resolveMaxLength } from './hyperparameters.ts';
 import { STATE_BYTES } from './layout-choice.ts';
 import type { Objective } from './objectives/objective.ts';
-import { openObjective } from './objectives.ts';
 import { totalSteps } from './order.ts';
 import { dataFailure, emptyFailure, shapeOf } from './prepare.ts';
 import type { Method, ResolvedHyperparameters, TrainSpec } from './protocol.ts';
+import { openStart } from './start.ts';
 import { stateLayoutOf, tuningOf } from './trainable.ts';
 
 export interface DryRunSpec
@@ -63,10 +61,7 @@ export type DryRunAnswer = { type: 'done'; report: DryRun } | { type: 'invalid_m
 
 /** Throws ModelError for a folder that is not a model. */
 export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
-  const model = await openModel(spec.modelDirectory);
-  const adapter = spec.adapterDirectory ? await readAdapter(spec.adapterDirectory, model.linearLayers) : null;
-  const tokenizer = await loadTokenizer(spec.modelDirectory);
-  const objective = await openObjective({ ...spec, model, tokenizer });
+  const { model, adapter, tokenizer, objective } = await openStart(spec);
   const { attempt, plain } = failuresOf(spec.method);
   const length = attempt(() => resolveMaxLength(spec.hyperparameters, model));
   const maxLength = length.value ?? resolveMaxLength({}, model);

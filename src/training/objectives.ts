@@ -1,15 +1,34 @@
 // Every method that a job may ask for, and what it learns. To add one is to add a row here, its settings to protocol.ts and the
 // lines that it reads to src/data/line-rules.ts.
+import type { ModelTask } from '../models/registry.ts';
+import { openAnswering } from './objectives/answering.ts';
+import { openClassification } from './objectives/classification.ts';
 import { openGeneration } from './objectives/generation.ts';
 import type { Objective, ObjectiveInputs, OpenObjective } from './objectives/objective.ts';
 import { openPreference } from './objectives/preference.ts';
+import { openRegression } from './objectives/regression.ts';
 import type { Method, MethodName } from './protocol.ts';
 
-const OBJECTIVES: { readonly [Name in MethodName]: OpenObjective<Extract<Method, { type: Name }>> } = {
-  supervised: openGeneration,
-  dpo: openPreference,
+interface Row<M extends Method> {
+  /** What the model is opened for. */
+  readonly task: ModelTask;
+  readonly open: OpenObjective<M>;
+}
+
+const OBJECTIVES: { readonly [Name in MethodName]: Row<Extract<Method, { type: Name }>> } = {
+  supervised: { task: 'as-saved', open: openSupervised },
+  dpo: { task: 'as-saved', open: openPreference },
+  classification: { task: 'sequence', open: openClassification },
+  regression: { task: 'sequence', open: openRegression },
 };
+
+/** An encoder-decoder learns to answer what others learn to go on from. */
+function openSupervised(inputs: ObjectiveInputs<Extract<Method, { type: 'supervised' }>>): Promise<Objective> {
+  return inputs.model.kind === 'encoder-decoder' ? openAnswering(inputs) : openGeneration(inputs);
+}
+
+export const modelTask = (method: MethodName): ModelTask => OBJECTIVES[method].task;
 
 /** Throws TrainingFailure or ModelError when the model, the file or the settings do not suit. */
 export const openObjective = (inputs: ObjectiveInputs): Promise<Objective> =>
-  (OBJECTIVES[inputs.method.type] as OpenObjective)(inputs);
+  (OBJECTIVES[inputs.method.type].open as OpenObjective)(inputs);

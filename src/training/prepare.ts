@@ -3,26 +3,24 @@ import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { type Dataset, type DatasetCounts, DatasetError, tokenizeFile } from '../data/dataset.ts';
-import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
 import { openEngine } from '../engine/engine.ts';
 import type { Engine } from '../engine/program.ts';
-import { type Adapter, readAdapter } from '../formats/peft.ts';
+import type { Adapter } from '../formats/peft.ts';
 import { moduleNames, selectLayers } from '../models/lora.ts';
 import { quantizeWeights } from '../models/quantized-weights.ts';
-import { type Model, openModel } from '../models/registry.ts';
+import type { Model } from '../models/registry.ts';
 import { type Progress, readProgress, readState, removePartials } from './checkpoint.ts';
 import { TrainingFailure } from './failure.ts';
 import { resolveHyperparameters, resolveMaxLength, type StartingAdapter } from './hyperparameters.ts';
 import { type CostModel, type Layout, layoutFromRecord, layoutToRecord } from './layout.ts';
 import { findShapes, refuseTooLargeState } from './layout-choice.ts';
 import type { Emit, Run } from './loop.ts';
-import type { Objective } from './objectives/objective.ts';
-import { openObjective } from './objectives.ts';
 import type { OptimizerState } from './optimizer.ts';
 import type { Plan } from './order.ts';
 import type { MicroBatchShape, TrainedModel } from './programs.ts';
 import type { ResolvedHyperparameters, TrainSpec } from './protocol.ts';
 import { withReference } from './reference.ts';
+import { openStart, type Start } from './start.ts';
 import { firstValues, stateLayoutOf, tuningOf } from './trainable.ts';
 import { type Between, openTrainer, type Trainer } from './trainer.ts';
 
@@ -33,13 +31,10 @@ export interface Prepared {
 }
 
 /** What is read before anything is decided. */
-interface Inputs {
+interface Inputs extends Start {
   readonly spec: TrainSpec;
   readonly engine: Engine;
   readonly threads: number;
-  readonly model: Model;
-  readonly adapter: Adapter | null;
-  readonly objective: Objective;
   readonly training: Dataset;
   readonly validation: Dataset | null;
   readonly resumed: Progress | null;
@@ -84,24 +79,15 @@ async function readInputs(spec: TrainSpec, emit: Emit, signal: AbortSignal): Pro
   // The same number of threads gives the same bits.
   const threads = earlier?.threads ?? (spec.threads || availableParallelism());
   const engine = await openEngine({ engine: spec.engine, device: spec.device, threads });
-  const model = await openModel(spec.modelDirectory);
-  const adapter = spec.adapterDirectory ? await readAdapter(spec.adapterDirectory, model.linearLayers) : null;
+  const start = await openStart(spec);
   await emit({ type: 'progress', message: 'Tokenizing' });
-  const tokenizer = await loadTokenizer(spec.modelDirectory);
-  const objective = await openObjective({ ...spec, model, tokenizer });
-  const data = await readData(spec, { model, tokenizer, objective }, signal);
-  return { spec, engine, threads, model, adapter, objective, resumed, earlier, ...data };
+  const data = await readData(spec, start, signal);
+  return { spec, engine, threads, ...start, resumed, earlier, ...data };
 }
 
 // ---- data
 
-interface Reading {
-  readonly model: Model;
-  readonly tokenizer: Tokenizer;
-  readonly objective: Objective;
-}
-
-async function readData(spec: TrainSpec, { model, tokenizer, objective }: Reading, signal: AbortSignal) {
+async function readData(spec: TrainSpec, { model, tokenizer, objective }: Start, signal: AbortSignal) {
   const maxLength = resolveMaxLength(spec.hyperparameters, model);
   const { form } = objective;
   const cacheDirectory = join(spec.workDirectory, 'data');

@@ -1,5 +1,6 @@
 // What the worker and the trainer process say to each other. The trainer knows folders and numbers only:
 // no database, no object store, no HTTP. One JSON spec goes in, events come out, commands may interrupt.
+import type { LabelSettings } from '../data/labels.ts';
 import type { Quantization } from '../formats/quantization.ts';
 
 export interface RequestedHyperparameters {
@@ -26,6 +27,8 @@ export interface RequestedHyperparameters {
 /** What each method is asked for besides hyperparameters. */
 export interface MethodSettings {
   supervised: Record<never, never>;
+  classification: LabelSettings;
+  regression: Record<never, never>;
   dpo: Record<never, never>;
 }
 

@@ -9,7 +9,7 @@ const WEYL_0 = 0x9e3779b9;
 const WEYL_1 = 0xbb67ae85;
 
 /** What a number is drawn for; numbers of different purposes are independent. */
-export const purposes = { adapter: 1, order: 2, dropout: 3 } as const;
+export const purposes = { adapter: 1, order: 2, dropout: 3, head: 4 } as const;
 
 /** Where numbers are drawn: each coordinate an unsigned 32-bit integer. */
 export interface Place {
@@ -71,6 +71,15 @@ export function fillKept(out: Uint8Array, dropProbability: number, place: Place)
   const threshold = Math.round(dropProbability * 65536);
   for (let i = 0; i < out.length; i++) out[i] = halves[i]! < threshold ? 0 : 1;
   return out;
+}
+
+/** Of mean 0 and variance 1 (Box and Muller). */
+export function normals(count: number, place: Place): Float32Array {
+  const bits = fillBits(new Uint32Array(2 * count), place);
+  return Float32Array.from({ length: count }, (_, i) => {
+    const radius = Math.sqrt(-2 * Math.log((bits[2 * i]! + 1) / 0x100000000));
+    return radius * Math.cos((2 * Math.PI * bits[2 * i + 1]!) / 0x100000000);
+  });
 }
 
 /** 0 .. count-1 in random order (Fisher and Yates). */

@@ -107,6 +107,7 @@ async function evaluate(spec: TrainSpec, run: Run, engine: Engine, stop: Stop) {
       directory: bestModel(spec.workDirectory, run.progress),
     },
     validationFile: spec.validationFile,
+    maxLength: run.progress.hyperparameters.max_length,
     signal: stop,
   });
   return report && { ...report, validation: run.progress.best?.validation ?? null };

@@ -4,6 +4,8 @@ import type { Tensor } from '@tensorflow/tfjs';
 import type { Example, ExampleForm } from '../../data/example-form.ts';
 import type { Tokenizer } from '../../data/tokenizer.ts';
 import type { Engine, HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
+import type { OutputMeaning } from '../../formats/classifier-config.ts';
+import type { Adapter } from '../../formats/peft.ts';
 import type { Layers } from '../../models/architecture.ts';
 import type { Model } from '../../models/registry.ts';
 import type { MicroBatchPlan } from '../layout.ts';
@@ -41,6 +43,11 @@ export interface Objective {
 /** Layers of a task's own on top of a model. They are trained whole, whatever the tuning of the model. */
 export interface Head {
   readonly parameters: readonly Parameter[];
+  /** Modules that hold them, as PEFT's `modules_to_save` has them. */
+  readonly modules: readonly string[];
+  /** The class of `transformers` that the model is with it. */
+  readonly served: string;
+  readonly meaning: OutputMeaning;
   /** By name: those of the model that the run goes on from, or fresh ones from the seed. */
   firstValues(seed: number): Promise<Record<string, Float32Array>>;
 }
@@ -70,6 +77,8 @@ export interface Evaluation {
   readonly modelDirectory: string;
   readonly fineTuned: { readonly kind: 'adapter' | 'full'; readonly directory: string };
   readonly validationFile: string;
+  /** Sequences were cut to so many tokens. */
+  readonly maxLength: number;
   readonly signal: AbortSignal;
 }
 
@@ -79,7 +88,8 @@ export interface ObjectiveInputs<M extends Method = Method> {
   readonly hyperparameters: RequestedHyperparameters;
   readonly model: Model;
   readonly tokenizer: Tokenizer;
-  /** Folder of the adapter that the run goes on from. */
+  /** That the run goes on from, and its folder. */
+  readonly adapter: Adapter | null;
   readonly adapterDirectory: string | null;
   readonly trainingFile: string;
 }

@@ -1,0 +1,79 @@
+// Evaluates a fine-tuned classifier on its validation file, beside the answer that takes no model: how often each label stands in the
+// training file. It reads folders and gives numbers; it writes nothing.
+//
+// The report (`evaluation.json`):
+//   validation_examples  lines of the file; evaluated_examples  of them, evenly spread; labels  in the order of the classes
+//   multi_label  whether a text may have several
+//   base  null: a base model has no head; baseline, fine_tuned  each: see label-metrics.ts
+//   examples  a few: input (the last thing that was said), reference, predicted, scores by label
+import type { LabelledLine } from '../data/labelled.ts';
+import type { LabelSet } from '../data/labels.ts';
+import { probabilitiesOf } from './head-outputs.ts';
+import { largest, multiLabelReport, singleLabelReport } from './label-metrics.ts';
+import { type HeadEvaluation, SHOWN_EXAMPLES, shownText, spread, tellFile } from './text-outputs.ts';
+
+export interface ClassificationEvaluation extends HeadEvaluation {
+  /** Of the training file. */
+  readonly training: LabelSet;
+}
+
+/** A line and what a model, or none, says of it. */
+interface Answer {
+  readonly line: LabelledLine;
+  readonly probabilities: ArrayLike<number>;
+}
+
+export async function evaluateClassification(
+  evaluation: ClassificationEvaluation,
+): Promise<Record<string, unknown> | null> {
+  const { multiple, labels } = evaluation.training;
+  const { lines, told } = await tellFile<LabelledLine>(evaluation);
+  if (told.length === 0) return null;
+  const problem = multiple ? 'multiple' : 'single';
+  const answers = told.map(({ line, outputs }) => ({
+    line,
+    probabilities: probabilitiesOf(outputs, problem),
+  }));
+  const shares = labelShares(evaluation.training);
+  return {
+    validation_examples: lines,
+    evaluated_examples: answers.length,
+    labels,
+    multi_label: multiple,
+    base: null,
+    baseline: {
+      answers: 'how often each label is in the training file',
+      ...report(
+        answers.map(({ line }) => ({ line, probabilities: shares })),
+        evaluation.training,
+      ),
+    },
+    fine_tuned: report(answers, evaluation.training),
+    examples: spread(answers, SHOWN_EXAMPLES).map(answer => show(answer, evaluation.training)),
+  };
+}
+
+const labelShares = ({ labels, lines, counts }: LabelSet): number[] =>
+  labels.map(label => (counts.get(label) ?? 0) / lines);
+
+function report(answers: readonly Answer[], { multiple, labels }: LabelSet) {
+  const place = (label: string) => labels.indexOf(label);
+  return multiple
+    ? multiLabelReport(
+        answers.map(({ line, probabilities }) => ({ probabilities, target: line.labels!.map(place) })),
+        labels,
+      )
+    : singleLabelReport(
+        answers.map(({ line, probabilities }) => ({ probabilities, target: place(line.label!) })),
+        labels,
+      );
+}
+
+function show({ line, probabilities }: Answer, { multiple, labels }: LabelSet) {
+  return {
+    input: shownText(line),
+    reference: multiple ? line.labels : line.label,
+    predicted: multiple ? labels.filter((_, i) => probabilities[i]! > 0.5) : labels[largest(probabilities)],
+    scores: Object.fromEntries(labels.map((label, i) => [label, probabilities[i]!])),
+  };
+}

@@ -1,0 +1,49 @@
+// What a head's outputs mean, in the words of `transformers`' config.json: in that file for a whole model, in a file of its own beside
+// an adapter, which PEFT does not write.
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readJsonFile } from '../models/json-file.ts';
+
+export const PROBLEMS = {
+  single: 'single_label_classification',
+  multiple: 'multi_label_classification',
+  regression: 'regression',
+} as const;
+
+export type Problem = keyof typeof PROBLEMS;
+
+export interface OutputMeaning {
+  readonly problem: Problem;
+  /** One for each output; of a regression the name of its only one. */
+  readonly labels: readonly string[];
+}
+
+/** The fields of config.json. */
+export const meaningToConfig = ({ problem, labels }: OutputMeaning): Record<string, unknown> => ({
+  problem_type: PROBLEMS[problem],
+  num_labels: labels.length,
+  id2label: Object.fromEntries(labels.map((label, i) => [i, label])),
+  label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
+});
+
+/** Null for a config that says nothing of labels. `transformers` takes one label without a type for a regression. */
+export function meaningOfConfig(config: Readonly<Record<string, unknown>>): OutputMeaning | null {
+  const { id2label, problem_type: type } = config;
+  if (typeof id2label !== 'object' || id2label === null) return null;
+  const labels = Object.entries(id2label)
+    .sort(([a], [b]) => Number(a) - Number(b))
+    .map(([, label]) => String(label));
+  const named = (Object.keys(PROBLEMS) as Problem[]).find(problem => PROBLEMS[problem] === type);
+  return { problem: named ?? (labels.length === 1 ? 'regression' : 'single'), labels };
+}
+
+const FILE = 'classifier_config.json';
+
+export const writeMeaning = (directory: string, meaning: OutputMeaning): Promise<void> =>
+  writeFile(join(directory, FILE), `${JSON.stringify(meaningToConfig(meaning), null, 2)}\n`);
+
+/** Of an adapter's folder; null where its outputs are tokens. */
+export async function readMeaning(directory: string): Promise<OutputMeaning | null> {
+  const config = await readJsonFile(join(directory, FILE));
+  return config && meaningOfConfig(config);
+}

@@ -1,0 +1,108 @@
+// How the hidden states of a text become one vector: which of them count, and whether the vector has length 1.
+// Read from the files that sentence-transformers writes; it computes no hidden states.
+import { join } from 'node:path';
+import { type ConfigJson, readChoice, readCount, readFlag } from './config-fields.ts';
+import { readJsonFile, readJsonList } from './json-file.ts';
+import { ModelError } from './model-error.ts';
+import type { Model } from './registry.ts';
+
+export const POOLING_MODES = ['mean', 'cls', 'last'] as const;
+export type PoolingMode = (typeof POOLING_MODES)[number];
+
+export interface Pooling {
+  readonly mode: PoolingMode;
+  /** Vectors are divided by their length. */
+  readonly normalize: boolean;
+  /** Tokens of a text, those that the tokenizer puts around it included. */
+  readonly maxTokens: number;
+}
+
+/** Files of a model folder that say it. */
+export const POOLING_FILES =
+  /^(modules|sentence_bert_config|config_sentence_transformers)\.json$|^[\w.-]+_Pooling\/config\.json$/;
+
+/**
+ * As the folder says. Without a word of it: vectors of length 1, the mean of an encoder's states, the last one of a causal model.
+ * Throws ModelError for an encoder-decoder, and for what is not served.
+ */
+export async function readPooling(model: Model): Promise<Pooling> {
+  if (model.kind === 'encoder-decoder') throw new ModelError(`${model.architecture} makes no embeddings`);
+  const modules = await readModules(join(model.directory, 'modules.json'));
+  const poolingModule = modules?.find(({ type }) => type === 'Pooling');
+  const mode = poolingModule
+    ? await readMode(join(model.directory, poolingModule.path, 'config.json'))
+    : null;
+  const lengths = await readJsonFile(join(model.directory, 'sentence_bert_config.json'));
+  const { maxPositions } = model.shape;
+  return {
+    mode: mode ?? (model.kind === 'causal' ? 'last' : 'mean'),
+    normalize: modules?.some(({ type }) => type === 'Normalize') ?? true,
+    maxTokens: Math.min(
+      maxPositions,
+      lengths ? readCount(lengths, 'max_seq_length', maxPositions) : maxPositions,
+    ),
+  };
+}
+
+interface Module {
+  /** The last part of its class: `sentence_transformers.models.Pooling`. */
+  readonly type: string;
+  readonly path: string;
+}
+
+const SERVED_MODULES = ['Transformer', 'Pooling', 'Normalize'];
+
+/** Null without the file. */
+async function readModules(file: string): Promise<Module[] | null> {
+  const listed = await readJsonList(file);
+  if (!listed) return null;
+  const modules = listed.map(({ type, path }) => ({
+    type: String(type).split('.').at(-1)!,
+    path: String(path ?? ''),
+  }));
+  const unknown = modules.find(({ type }) => !SERVED_MODULES.includes(type));
+  if (!unknown) return modules;
+  throw new ModelError(`modules.json: ${unknown.type} is not served; known are ${SERVED_MODULES.join(', ')}`);
+}
+
+const FLAGS: Readonly<Record<string, PoolingMode | null>> = {
+  pooling_mode_mean_tokens: 'mean',
+  pooling_mode_cls_token: 'cls',
+  pooling_mode_lasttoken: 'last',
+  pooling_mode_max_tokens: null,
+  pooling_mode_mean_sqrt_len_tokens: null,
+  pooling_mode_weightedmean_tokens: null,
+};
+
+/** One flag for each mode (sentence-transformers to version 4), or the mode's name. */
+async function readMode(file: string): Promise<PoolingMode> {
+  const config = await readJsonFile(file);
+  if (!config) throw new ModelError(`${file} is not there, but modules.json names it`);
+  if (config.pooling_mode !== undefined) return readNamedMode(config);
+  const on = Object.keys(FLAGS).filter(flag => readFlag(config, flag, false));
+  const mode = on.length === 1 ? FLAGS[on[0]!] : null;
+  if (mode) return mode;
+  throw new ModelError(
+    `${file}: ${on.join(' with ') || 'no pooling mode'} is not served; ${POOLING_MODES.join(', ')} are`,
+  );
+}
+
+const NAMES = { mean: 'mean', cls: 'cls', lasttoken: 'last' } as const;
+
+const readNamedMode = (config: ConfigJson): PoolingMode =>
+  NAMES[readChoice(config, 'pooling_mode', Object.keys(NAMES) as (keyof typeof NAMES)[], 'mean')];
+
+const PLACES: Record<PoolingMode, (into: Float32Array) => void> = {
+  mean: into => into.fill(1 / into.length),
+  cls: into => into.fill(1, 0, 1),
+  last: into => into.fill(1, -1),
+};
+
+/** How much each token's state counts, into zeros: one number a token. */
+export const fillPooling = (mode: PoolingMode, into: Float32Array): void => PLACES[mode](into);
+
+/** Divided by its length; a vector of zeros stays one. */
+export function normalized(vector: Float32Array): Float32Array {
+  const length = Math.sqrt(vector.reduce((sum, x) => sum + x * x, 0));
+  return length === 0 ? vector : vector.map(x => x / length);
+}

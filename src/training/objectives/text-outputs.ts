@@ -1,0 +1,135 @@
+// What classification and regression share: a text's states pooled into one, a head on it, one row of outputs for each text of a
+// micro-batch. The losses are theirs.
+import type { Tensor } from '@tensorflow/tfjs';
+import type { Example } from '../../data/example-form.ts';
+import type { HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
+import { tf } from '../../engine/tf.ts';
+import { meaningOfConfig, type OutputMeaning, readMeaning } from '../../formats/classifier-config.ts';
+import { readTensor } from '../../formats/safetensors.ts';
+import { fillPooling } from '../../models/pooling.ts';
+import type { Model } from '../../models/registry.ts';
+import { type SequenceHead, sequenceHead } from '../../models/sequence-head.ts';
+import type { MicroBatchPlan } from '../layout.ts';
+import { packTokens, startsIn, tokenInputs } from '../micro-batch.ts';
+import type { MicroBatchShape } from '../programs.ts';
+import { normals } from '../random.ts';
+import type { Forward, Head, ObjectiveInputs } from './objective.ts';
+
+/** More examples are in no batch (hyperparameters.ts) and in no window of validation (validation.ts). */
+const MOST_TEXTS = 256;
+
+/** Places for texts in a micro-batch. */
+const textsOf = ({ rows, length }: MicroBatchShape): number => Math.min(MOST_TEXTS, rows * length);
+
+/**
+ * tokens, positions, segments [rows, length] int32. pooling [texts, rows * length] float32: how much each token's state counts for a text,
+ * nothing in the places that no text takes. targets [texts, values] float32; present [texts] float32: 1 where there is a text.
+ */
+export function textInputs(shape: MicroBatchShape, values: number): Record<string, TensorSpec> {
+  const texts = textsOf(shape);
+  const { targets: _, ...tokens } = tokenInputs(shape);
+  return {
+    ...tokens,
+    pooling: { shape: [texts, shape.rows * shape.length], dtype: 'float32' },
+    targets: { shape: [texts, values], dtype: 'float32' },
+    present: { shape: [texts], dtype: 'float32' },
+  };
+}
+
+export function packTexts(
+  plan: MicroBatchPlan,
+  examples: readonly Example[],
+  values: number,
+  pooling: SequenceHead['pooling'],
+): HostArrays {
+  const texts = textsOf(plan.shape);
+  const tokens = plan.shape.rows * plan.shape.length;
+  const packed = {
+    pooling: new Float32Array(texts * tokens),
+    targets: new Float32Array(texts * values),
+    present: new Float32Array(texts),
+  };
+  for (const [text, { place, start }] of startsIn(plan, examples).entries()) {
+    const { sequences, values: targets } = examples[place]!;
+    const from = text * tokens + start;
+    fillPooling(pooling, packed.pooling.subarray(from, from + sequences[0]!.tokens.length));
+    packed.targets.set(targets, text * values);
+    packed.present[text] = 1;
+  }
+  const { targets: _, ...row } = packTokens(plan, examples);
+  return { ...row, ...packed };
+}
+
+/** [texts, outputs] */
+export function outputsOf(
+  { model, weight, layers }: Forward,
+  { tokens, positions, segments, pooling }: Tensors,
+  head: SequenceHead,
+): Tensor {
+  const states = tf.reshape(model.hidden(tokens!, positions!, layers(segments!)), [
+    -1,
+    model.shape.hiddenSize,
+  ]);
+  return head.logits(tf.matMul(pooling as never, states as never), weight);
+}
+
+export interface TextOutputs {
+  readonly head: SequenceHead;
+  readonly trained: Head;
+}
+
+type Start = Pick<ObjectiveInputs, 'model' | 'adapter' | 'adapterDirectory'>;
+
+/** The head for these outputs: that of the model the run goes on from as far as it has one for the same, fresh layers otherwise. */
+export async function openHead(start: Start, meaning: OutputMeaning): Promise<TextOutputs> {
+  const { model } = start;
+  const head = sequenceHead(model, meaning.labels.length);
+  const former = await formerHead(start, meaning);
+  return {
+    head,
+    trained: {
+      parameters: Object.entries(head.tensors).map(([name, shape]) => ({
+        name,
+        shape,
+        decays: shape.length > 1,
+      })),
+      modules: head.modules,
+      served: model.served,
+      meaning,
+      async firstValues(seed) {
+        const entries = Object.entries(head.tensors).map(async ([name, shape], index) => {
+          const stored = former[name];
+          const fits = stored && String(stored.shape) === String(shape);
+          return [
+            name,
+            fits ? await readTensor(stored) : fresh(model, name, shape, { seed, index }),
+          ] as const;
+        });
+        return Object.fromEntries(await Promise.all(entries));
+      },
+    },
+  };
+}
+
+/** Tensors to begin with, by name. Layers below the last one are kept whatever the outputs mean. */
+async function formerHead({ model, adapter, adapterDirectory }: Start, meaning: OutputMeaning) {
+  const found = { ...model.leftOut, ...adapter?.head };
+  const before = (adapterDirectory && (await readMeaning(adapterDirectory))) || meaningOfConfig(model.config);
+  const same = before?.problem === meaning.problem && String(before.labels) === String(meaning.labels);
+  if (same) return found;
+  const { out } = sequenceHead(model, meaning.labels.length);
+  return Object.fromEntries(Object.entries(found).filter(([name]) => !name.startsWith(`${out}.`)));
+}
+
+/** As `transformers` initialises: normal matrices, biases of zero, norms of one. */
+function fresh(
+  { config }: Model,
+  name: string,
+  shape: readonly number[],
+  { seed, index }: { seed: number; index: number },
+): Float32Array {
+  const size = shape.reduce((product, length) => product * length, 1);
+  if (shape.length === 1) return new Float32Array(size).fill(name.endsWith('norm.weight') ? 1 : 0);
+  const spread = typeof config.initializer_range === 'number' ? config.initializer_range : 0.02;
+  return normals(size, { seed, purpose: 'head', at: [index, 0, 0] }).map(x => x * spread);
+}
