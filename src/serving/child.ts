@@ -3,6 +3,7 @@ import { setPriority } from 'node:os';
 import { openEngine } from '../engine/engine.ts';
 import { ApiError } from '../errors.ts';
 import { ModelError } from '../models/model-error.ts';
+import { embedTexts } from './embed.ts';
 import { openLoadedModels } from './loaded-models.ts';
 import type { Failure, FromChild, ServiceOptions, ToChild } from './protocol.ts';
 import { answerRequest } from './service.ts';
@@ -38,16 +39,14 @@ async function main(): Promise<void> {
       if (process.connected) process.send!(sent);
     });
   };
-  const generate = async ({
-    id,
-    model,
-    parameters,
-  }: Extract<ToChild, { type: 'generate' }>): Promise<void> => {
+  const work = async (message: Exclude<ToChild, { type: 'cancel' }>): Promise<void> => {
+    const { id } = message;
     const controller = new AbortController();
     running.set(id, controller);
     try {
       const { signal } = controller;
-      await answerRequest(models, { model, parameters, signal, emit: event => send(id, event) });
+      if (message.type === 'embed') send(id, await embedTexts(models, { ...message, signal }));
+      else await answerRequest(models, { ...message, signal, emit: event => send(id, event) });
     } catch (error) {
       if (!controller.signal.aborted) send(id, toFailure(error));
     } finally {
@@ -55,8 +54,8 @@ async function main(): Promise<void> {
     }
   };
   process.on('message', (message: ToChild) => {
-    if (message.type === 'generate') void generate(message);
-    else running.get(message.id)?.abort(new Error('cancelled'));
+    if (message.type === 'cancel') running.get(message.id)?.abort(new Error('cancelled'));
+    else void work(message);
   });
   process.on('disconnect', () => process.exit(0));
   // Ctrl-C reaches the whole process group; the api ends this process when it has ended its requests.

@@ -1,23 +1,35 @@
 // The models that the generation process holds open: opened on demand, the least recently used closed when they take too much.
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
 import type { Engine } from '../engine/program.ts';
-import { openModel } from '../models/registry.ts';
+import { readPooling } from '../models/pooling.ts';
+import { type Model, openModel } from '../models/registry.ts';
 import { type AdapterPool, openAdapterPool } from './adapters.ts';
 import { type AnswerGrammars, openAnswerGrammars } from './answer-grammar.ts';
+import { Embedder } from './embedder.ts';
 import { Generator } from './generator.ts';
 import { widenWeights } from './widened-weights.ts';
 
-export interface LoadedModel {
-  readonly generator: Generator;
+export interface OpenedModel {
+  readonly model: Model;
+  /** Null where the model writes no text. */
+  readonly generator: Generator | null;
+  /** Made by the first call. Throws ModelError for a model that makes no embeddings. */
+  embedder(): Promise<Embedder>;
   readonly tokenizer: Tokenizer;
   readonly grammars: AnswerGrammars;
   readonly adapters: AdapterPool;
   readonly bytes: number;
+  close(): Promise<void>;
+}
+
+/** One that writes texts. */
+export interface LoadedModel extends OpenedModel {
+  readonly generator: Generator;
 }
 
 export interface LoadedModels {
   /** Runs `use` with the model of a folder, which stays open meanwhile. */
-  with<Result>(directory: string, use: (model: LoadedModel) => Promise<Result>): Promise<Result>;
+  with<Result>(directory: string, use: (model: OpenedModel) => Promise<Result>): Promise<Result>;
   /** Folders, the least recently used first. */
   loaded(): string[];
   close(): Promise<void>;
@@ -31,9 +43,9 @@ export interface LoadedModelLimits {
 }
 
 interface Entry {
-  readonly opening: Promise<LoadedModel>;
+  readonly opening: Promise<OpenedModel>;
   /** Null until it is open. */
-  model: LoadedModel | null;
+  model: OpenedModel | null;
   /** Requests that use it now; it is not closed before they are done. */
   users: number;
 }
@@ -52,7 +64,7 @@ export function openLoadedModels(engine: Engine, limits: LoadedModelLimits): Loa
     entry.users += 1;
     return entry;
   };
-  const opened = async (directory: string, entry: Entry): Promise<LoadedModel> => {
+  const opened = async (directory: string, entry: Entry): Promise<OpenedModel> => {
     try {
       entry.model = await entry.opening;
       return entry.model;
@@ -69,7 +81,7 @@ export function openLoadedModels(engine: Engine, limits: LoadedModelLimits): Loa
       // While one is closed, others come, go, and are closed by others.
       if (!entry.model || entry.users > 0 || entries.get(directory) !== entry) continue;
       entries.delete(directory);
-      await entry.model.generator.close();
+      await entry.model.close();
     }
   };
   return {
@@ -87,7 +99,7 @@ export function openLoadedModels(engine: Engine, limits: LoadedModelLimits): Loa
     async close() {
       const open = [...entries.values()];
       entries.clear();
-      for (const { opening } of open) await (await opening).generator.close();
+      for (const { opening } of open) await (await opening).close();
     },
   };
 }
@@ -96,15 +108,25 @@ async function openLoaded(
   engine: Engine,
   directory: string,
   limits: LoadedModelLimits,
-): Promise<LoadedModel> {
+): Promise<OpenedModel> {
   const [stored, tokenizer] = [await openModel(directory), await loadTokenizer(directory)];
   const needsFloat32 = engine.name === 'onnx' && engine.device === 'cpu';
   const model = needsFloat32 ? await widenWeights(stored, limits.widenedDirectory) : stored;
+  const { cacheBytes } = limits;
+  const generator = model.kind === 'encoder' ? null : new Generator(engine, model, { cacheBytes });
+  let embedder: Promise<Embedder> | null = null;
+  const openEmbedder = async () => new Embedder(engine, model, await readPooling(model));
   return {
-    generator: new Generator(engine, model, { cacheBytes: limits.cacheBytes }),
+    model,
+    generator,
+    embedder: () => (embedder ??= openEmbedder()),
     tokenizer,
     grammars: openAnswerGrammars(tokenizer),
     adapters: openAdapterPool(model, limits.adapterBytes),
     bytes: Object.values(model.weights).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+    async close() {
+      await generator?.close();
+      await (await embedder?.catch(() => null))?.close();
+    },
   };
 }

@@ -64,6 +64,17 @@ export type GenerationEvent =
   | { type: 'finished'; choice: number; finishReason: FinishReason }
   | { type: 'done'; promptTokens: number; completionTokens: number };
 
+/** A text, or its tokens as they are. */
+export type EmbeddingInput = string | number[];
+
+/** The whole answer to texts that are to be made into vectors. */
+export interface EmbeddingEvent {
+  type: 'embedded';
+  /** [hiddenSize] each. */
+  vectors: Float32Array[];
+  promptTokens: number;
+}
+
 export interface Failure {
   type: 'failed';
   kind: ErrorKind;
@@ -75,10 +86,11 @@ export interface Failure {
 
 export type ToChild =
   | { type: 'generate'; id: number; model: ServedModel; parameters: GenerationParameters }
+  | { type: 'embed'; id: number; model: ServedModel; inputs: EmbeddingInput[]; dimensions: number | null }
   | { type: 'cancel'; id: number };
 
-/** Messages of one step of the generators come together. `done` and `failed` are a request's last. */
-export type FromChild = { id: number; event: GenerationEvent | Failure }[];
+/** Messages of one step of the generators come together. `done`, `embedded` and `failed` are a request's last. */
+export type FromChild = { id: number; event: GenerationEvent | EmbeddingEvent | Failure }[];
 
 /** How the generation process is set up; its first argument, as JSON. */
 export interface ServiceOptions {

@@ -6,7 +6,7 @@ import type { LoadedAdapter } from './adapter-stack.ts';
 import { type ChoicePiece, createChoiceText, toCandidate, toTokenPiece } from './choice.ts';
 import { type CallsExpected, type ChoiceOutput, createChoiceOutput } from './choice-output.ts';
 import { createConstraint, NoTokenLeft, type TokenGrammar } from './constraint/constraint.ts';
-import type { LoadedModel, LoadedModels } from './loaded-models.ts';
+import type { LoadedModel, LoadedModels, OpenedModel } from './loaded-models.ts';
 import type { GenerationEvent, GenerationParameters, Prompt, ServedModel } from './protocol.ts';
 
 export interface ServiceRequest {
@@ -19,12 +19,22 @@ export interface ServiceRequest {
 /** Resolves after `done` was emitted. Throws ApiError for what the caller did wrong, and the signal's reason when it is aborted. */
 export async function answerRequest(models: LoadedModels, request: ServiceRequest): Promise<void> {
   try {
-    await models.with(request.model.directory, model => answer(model, request));
+    await models.with(request.model.directory, opened => answer(requireGenerator(opened, request), request));
   } catch (cause) {
     if (!(cause instanceof NoTokenLeft)) throw cause;
     const message = "The answer's schema asks for characters that this model has no tokens for.";
     throw new ApiError('invalid_value', message, { param: 'response_format', cause });
   }
+}
+
+/** Throws where the model does not write text. */
+function requireGenerator(opened: OpenedModel, { model, parameters }: ServiceRequest): LoadedModel {
+  const { generator } = opened;
+  if (generator) return { ...opened, generator };
+  const [what, where] =
+    parameters.prompt.kind === 'chat' ? ['chat', 'chat/completions'] : ['completion', 'completions'];
+  const message = `This is not a ${what} model and thus not supported in the v1/${where} endpoint. ${model.id} is an ${opened.model.kind} model.`;
+  throw new ApiError('not_found', message, { param: 'model' });
 }
 
 async function answer(model: LoadedModel, request: ServiceRequest): Promise<void> {

@@ -28,7 +28,7 @@ const open = (modelBytes: number): LoadedModels => openLoadedModels(engine, limi
 
 const generate = (models: LoadedModels, directory: string, maxTokens = 2) =>
   models.with(directory, ({ generator }) =>
-    generator.generate({
+    generator!.generate({
       prompt: [20, 21],
       adapter: null,
       maxTokens,
@@ -75,11 +75,11 @@ test('two that make room at once close a model once', async () => {
   const [slow, idle] = await Promise.all([LLAMA, GPT2].map(path => models.with(path, async model => model)));
   const closing = Promise.withResolvers<void>();
   const mayClose = Promise.withResolvers<void>();
-  slow!.generator.close = () => {
+  slow!.close = () => {
     closing.resolve();
     return mayClose.promise;
   };
-  const closed = vi.spyOn(idle!.generator, 'close');
+  const closed = vi.spyOn(idle!, 'close');
   limits.modelBytes = 1;
   const first = models.with(`${LLAMA}/.`, async () => undefined);
   await closing.promise;
