@@ -7,6 +7,8 @@ import type { Monitoring } from './monitoring.ts';
 
 /** Seconds. Reads take milliseconds, answers of models seconds, streams of events as long as they are watched. */
 const DURATIONS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+/** The status of an answer whose client went away before its end, as nginx has it. */
+const BROKEN_OFF = 499;
 
 export function addApiMetrics(app: FastifyInstance, deps: Deps, monitoring: Monitoring): void {
   addRequests(app, monitoring);
@@ -27,13 +29,16 @@ function addRequests(app: FastifyInstance, { registry }: Monitoring): void {
     help: 'Requests that are being answered.',
     registers: [registry],
   });
-  app.addHook('onRequest', async (_request, reply) => {
+  app.addHook('onRequest', async (request, reply) => {
+    const { method } = request;
     running.inc();
-    reply.raw.once('close', () => running.dec());
-  });
-  app.addHook('onResponse', async (request, reply) => {
-    const route = request.routeOptions.url ?? 'unknown';
-    seconds.observe({ method: request.method, route, status: reply.statusCode }, reply.elapsedTime / 1000);
+    // not onResponse, which is silent about answers that were broken off
+    reply.raw.once('close', () => {
+      running.dec();
+      const route = request.routeOptions.url ?? 'unknown';
+      const status = reply.raw.writableFinished ? reply.statusCode : BROKEN_OFF;
+      seconds.observe({ method, route, status }, reply.elapsedTime / 1000);
+    });
   });
 }
 

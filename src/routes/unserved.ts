@@ -33,12 +33,38 @@ export const unservedRoutes: Record<string, { what: string; instead?: string }> 
   videos: { what: 'Video' },
 };
 
+const keys = 'Keys belong to projects and service accounts: /v1/organization/projects.';
+
+/** A step of a path below /v1/organization -> the same. */
+export const unservedAdministration: typeof unservedRoutes = {
+  certificates: { what: 'Certificates' },
+  data_retention: { what: 'Data retention' },
+  external_keys: { what: 'External keys' },
+  external_storage: { what: 'External storage' },
+  groups: { what: 'Groups', instead: keys },
+  hosted_tool_permissions: { what: 'Hosted tools' },
+  invites: { what: 'Invites', instead: keys },
+  model_permissions: { what: 'Permissions of models' },
+  roles: { what: 'Roles', instead: 'What a key may do, its scopes say.' },
+  service_tier_settings: { what: 'Service tiers' },
+  spend_alerts: { what: 'Spend alerts', instead: 'Costs are at /v1/organization/costs.' },
+  spend_limit: { what: 'Spend limits', instead: 'There are rate limits and quotas of projects.' },
+  users: { what: 'Users', instead: keys },
+  workload_identity_providers: { what: 'Workload identities', instead: keys },
+};
+
 /** For a request that no route takes. */
 export function unknownRoute(method: string, url: string): ApiError {
   const path = url.split('?')[0]!;
-  const [, version, step = ''] = path.split('/');
-  const row = version === 'v1' && Object.hasOwn(unservedRoutes, step) ? unservedRoutes[step]! : null;
+  const row = unservedRow(path.split('/').slice(1));
   if (!row) return new ApiError('unknown_url', `Invalid URL (${method} ${path})`);
   const message = `${row.what}: not served by this server (${method} ${path}). ${row.instead ?? 'It fine-tunes and serves language models.'} What it serves is listed at /openapi.json.`;
   return new ApiError('not_served', message);
+}
+
+function unservedRow([version, first = '', ...rest]: string[]) {
+  if (version !== 'v1') return null;
+  if (Object.hasOwn(unservedRoutes, first)) return unservedRoutes[first]!;
+  const step = first === 'organization' && rest.find(one => Object.hasOwn(unservedAdministration, one));
+  return step ? unservedAdministration[step]! : null;
 }

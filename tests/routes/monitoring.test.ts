@@ -10,7 +10,7 @@ import { BASE_MODEL, useServer } from '../support/server.ts';
 const TOKEN = 'metrics-token-1';
 const server = useServer({
   environment: { ANNEAL_METRICS_TOKEN: TOKEN },
-  deps: () => ({ generation: fakeGeneration({ promptTokens: 10, completionTokens: 4 }) }),
+  deps: () => ({ generation: fakeGeneration({ promptTokens: 10, completionTokens: 4, delayMs: 50 }) }),
 });
 const closed = useServer();
 
@@ -65,13 +65,25 @@ test('requests by route, not by path, with their durations', async () => {
   expect(readValue(text, 'anneal_http_requests_in_progress')).toBe(1); // this one
 });
 
+test('an answer that is broken off counts too', async () => {
+  const stream = await server.client.chat.completions.create({
+    model: BASE_MODEL,
+    messages: [{ role: 'user', content: 'Hi' }],
+    stream: true,
+  });
+  stream.controller.abort();
+  const route = 'method="POST",route="/v1/chat/completions",status="499"';
+  const name = `anneal_http_request_duration_seconds_count{${route}}`;
+  await vi.waitFor(async () => expect(readValue(await scrape(), name)).toBe(1));
+});
+
 test('tokens, by kind', async () => {
   await vi.waitFor(async () =>
-    expect(readValue(await scrape(), 'anneal_model_requests_total{kind="completions"}')).toBe(1),
+    expect(readValue(await scrape(), 'anneal_model_requests_total{kind="completions"}')).toBe(2),
   );
   const text = await scrape();
-  expect(readValue(text, 'anneal_input_tokens_total{kind="completions"}')).toBe(10);
-  expect(readValue(text, 'anneal_output_tokens_total{kind="completions"}')).toBe(4);
+  expect(readValue(text, 'anneal_input_tokens_total{kind="completions"}')).toBe(20);
+  expect(readValue(text, 'anneal_output_tokens_total{kind="completions"}')).toBeGreaterThanOrEqual(4);
 });
 
 test('jobs by status, and those that wait', async () => {

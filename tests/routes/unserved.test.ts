@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import OpenAI from 'openai';
 import { expect, test } from 'vitest';
-import { unservedRoutes } from '../../src/routes/unserved.ts';
+import { unservedAdministration, unservedRoutes } from '../../src/routes/unserved.ts';
 import { useServer } from '../support/server.ts';
 
 const server = useServer();
@@ -23,6 +23,18 @@ test.each(Object.keys(unservedRoutes))('/v1/%s, and what lies below it', async s
     expect(error.code).toBe('not_served');
     expect(error.message).toContain(`(GET ${path.split('?')[0]})`);
   }
+});
+
+test.each(Object.keys(unservedAdministration))('%s of the organization and of its projects', async step => {
+  for (const path of [`/v1/organization/${step}`, `/v1/organization/projects/proj_default/${step}/a`]) {
+    const response = await fetch(server.url + path, {
+      headers: { authorization: `Bearer ${server.adminKey}` },
+    });
+    expect(response.status).toBe(404);
+    expect(await response.json()).toMatchObject({ error: { code: 'not_served' } });
+  }
+  const served = Object.keys(server.app.swagger().paths!);
+  expect(served.filter(path => path.startsWith('/v1/organization') && path.includes(`/${step}`))).toEqual([]);
 });
 
 test.each(['/v1/nothing', '/v1', '/v1/constructor', '/audio', '/v2/audio'])(
