@@ -69,26 +69,46 @@ export async function sendStream(
   reply: FastifyReply,
   events: AsyncGenerator<object>,
   signal: AbortSignal,
+  format: EventFormat = DATA_ONLY,
 ): Promise<FastifyReply> {
   const first = await events.next().catch(error => {
     throw asEnded(error, signal);
   });
   reply.header('cache-control', 'no-cache').header('x-accel-buffering', 'no').type('text/event-stream');
-  return reply.send(Readable.from(writeEvents(reply, first, events, signal), { objectMode: false }));
+  return reply.send(Readable.from(writeEvents(reply, first, events, signal, format), { objectMode: false }));
+}
+
+/** How events are written. */
+export interface EventFormat {
+  write(event: object): string;
+  fail(error: ApiError): string;
+  end: string;
 }
 
 const line = (data: object): string => `data: ${JSON.stringify(data)}\n\n`;
+const DATA_ONLY: EventFormat = { write: line, fail: error => line(toWire(error)), end: 'data: [DONE]\n\n' };
+
+/** With the event's type as its name, as the Responses API does. */
+export const NAMED_EVENTS: EventFormat = {
+  write: event => `event: ${(event as { type: string }).type}\n${line(event)}`,
+  fail(error) {
+    const { message, param, code } = toWire(error).error;
+    return `event: error\n${line({ type: 'error', code, message, param, sequence_number: 0 })}`;
+  },
+  end: '',
+};
 
 async function* writeEvents(
   reply: FastifyReply,
   first: IteratorResult<object>,
   events: AsyncGenerator<object>,
   signal: AbortSignal,
+  format: EventFormat,
 ): AsyncGenerator<string> {
   try {
-    if (!first.done) yield line(first.value);
-    for await (const event of events) yield line(event);
-    yield 'data: [DONE]\n\n';
+    if (!first.done) yield format.write(first.value);
+    for await (const event of events) yield format.write(event);
+    yield format.end;
   } catch (thrown) {
     const error = asEnded(thrown, signal);
     if (!(error instanceof ApiError)) reply.log.error({ err: error }, 'a stream broke off');
@@ -96,7 +116,7 @@ async function* writeEvents(
       error instanceof ApiError
         ? error
         : new ApiError('server_error', 'The server had an error while processing your request.');
-    yield line(toWire(known));
+    yield format.fail(known);
   }
 }
 

@@ -22,6 +22,8 @@ export interface MeteredRequest {
   model: string;
   /** What it will take at most, as far as one knows before; asked only where tokens are limited. */
   estimateTokens(): number;
+  /** When it has ended, where that is not when its response is closed. */
+  until?: Promise<unknown> | undefined;
 }
 
 export interface Meter {
@@ -47,7 +49,7 @@ export async function admit(
   if (caller.limited)
     await takeOrRefuse(deps, reply, { projectId: caller.projectId, model: limited, tokens: taken });
   const tally = newTally();
-  reply.raw.once('close', () => {
+  const settle = () => {
     const counts = tally.counts();
     const { kind, model } = metered;
     const { projectId, keyId: apiKeyId } = caller;
@@ -55,7 +57,9 @@ export async function admit(
       deps.usage.record({ kind, model, projectId, apiKeyId, batch: false }, { requests: 1, ...counts });
     const tokens = counts ? counts.inputTokens + counts.outputTokens : 0;
     if (caller.limited && tokens !== taken) deps.usage.settle(projectId, limited, tokens - taken);
-  });
+  };
+  if (metered.until) void metered.until.finally(settle);
+  else reply.raw.once('close', settle);
   return tally;
 }
 

@@ -73,6 +73,20 @@ import {
   UpdateProjectServiceAccountRequest,
 } from './service-accounts.ts';
 import {
+  ResponseFunctionCall,
+  ResponseInputItem,
+  ResponseItem,
+  ResponseOutputMessage,
+} from './response-items.ts';
+import {
+  CreateResponseRequest,
+  DeleteResponseResponse,
+  ListResponseItemsResponse,
+  ResponseSchema,
+  ResponseStreamEvent,
+  ResponseUsage,
+} from './responses.ts';
+import {
   DeleteChatCompletionResponse,
   ListChatCompletionsResponse,
   ListChatMessagesResponse,
@@ -189,6 +203,16 @@ export const sharedSchemas: readonly TSchema[] = [
   StoredChatMessage,
   ListChatMessagesResponse,
   DeleteChatCompletionResponse,
+  ResponseInputItem,
+  ResponseOutputMessage,
+  ResponseFunctionCall,
+  ResponseItem,
+  ResponseUsage,
+  CreateResponseRequest,
+  ResponseSchema,
+  ResponseStreamEvent,
+  ListResponseItemsResponse,
+  DeleteResponseResponse,
   CreateCompletionRequest,
   Completion,
   EvalItem,

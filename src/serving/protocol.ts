@@ -15,7 +15,15 @@ export interface ServedModel {
 }
 
 export type Prompt =
-  | { kind: 'chat'; messages: Message[]; tools: Tool[] | null }
+  | {
+      kind: 'chat';
+      messages: Message[];
+      tools: Tool[] | null;
+      /** Leave out the oldest messages where the context does not hold all of them. */
+      truncate?: boolean;
+      /** What the request calls them; `messages`. */
+      param?: string;
+    }
   | { kind: 'text'; text: string }
   | { kind: 'tokens'; tokens: number[] };
 

@@ -1,5 +1,6 @@
 // Answers generation requests: from a prompt as the api gives it to pieces of text. It knows no HTTP and no process.
 import { TemplateError } from '../data/chat-template.ts';
+import type { Message } from '../data/conversation.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { ApiError } from '../errors.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
@@ -42,7 +43,7 @@ async function answer(model: LoadedModel, request: ServiceRequest): Promise<void
   const { id, adapterDirectory } = request.model;
   const calls = expectedCalls(model, parameters);
   const grammar = parameters.form && model.grammars.grammarOf(parameters.form);
-  const prompt = encodePrompt(model.tokenizer, parameters.prompt);
+  const prompt = encodeFitting(model, parameters);
   checkBias(model.tokenizer, parameters);
   const maxTokens = allowedTokens(model, parameters, prompt);
   const adapter = adapterDirectory ? await model.adapters.get(id, adapterDirectory) : null;
@@ -75,6 +76,30 @@ function expectedCalls({ grammars }: LoadedModel, { form }: GenerationParameters
   throw new ApiError('unsupported_parameter', message, { param: 'tools' });
 }
 
+/** The prompt's tokens; where it may be shortened, without the oldest messages that the context does not hold. */
+function encodeFitting(
+  { tokenizer, generator }: LoadedModel,
+  { prompt, maxTokens }: GenerationParameters,
+): number[] {
+  const { maxPositions } = generator.model.shape;
+  let tokens = encodePrompt(tokenizer, prompt);
+  if (prompt.kind !== 'chat' || !prompt.truncate) return tokens;
+  let messages = withoutOldest(prompt.messages);
+  for (; messages && tokens.length + (maxTokens ?? 1) > maxPositions; messages = withoutOldest(messages))
+    tokens = encodePrompt(tokenizer, { ...prompt, messages });
+  return tokens;
+}
+
+/** Without the first turn: from what is not instructions up to the next message of a user. Null where that is all there is. */
+function withoutOldest(messages: readonly Message[]): Message[] | null {
+  const first = messages.findIndex(({ role }) => role !== 'system' && role !== 'developer');
+  const next = messages.findIndex(({ role }, i) => i > first && role === 'user');
+  return first < 0 || next < 0 ? null : [...messages.slice(0, first), ...messages.slice(next)];
+}
+
+const paramOf = (prompt: Prompt): string =>
+  prompt.kind === 'chat' ? (prompt.param ?? 'messages') : 'prompt';
+
 function encodePrompt(tokenizer: Tokenizer, prompt: Prompt): number[] {
   if (prompt.kind === 'text') return encodeText(tokenizer, prompt.text);
   if (prompt.kind === 'chat') return encodeChat(tokenizer, prompt);
@@ -102,13 +127,14 @@ function checkBias(tokenizer: Tokenizer, { sampling }: GenerationParameters): vo
   throw new ApiError('invalid_value', message, { param: 'logit_bias' });
 }
 
-function encodeChat(tokenizer: Tokenizer, { messages, tools }: Extract<Prompt, { kind: 'chat' }>): number[] {
+function encodeChat(tokenizer: Tokenizer, prompt: Extract<Prompt, { kind: 'chat' }>): number[] {
+  const { messages, tools } = prompt;
   try {
     return tokenizer.encodeChat(messages, tools, { addGenerationPrompt: true });
   } catch (cause) {
     if (!(cause instanceof TemplateError)) throw cause;
     const message = `The model's chat template refuses these messages: ${cause.message}`;
-    throw new ApiError('invalid_value', message, { param: 'messages', cause });
+    throw new ApiError('invalid_value', message, { param: paramOf(prompt), cause });
   }
 }
 
@@ -119,7 +145,7 @@ function allowedTokens(
   tokens: number[],
 ): number {
   const { maxPositions } = generator.model.shape;
-  const param = prompt.kind === 'chat' ? 'messages' : 'prompt';
+  const param = paramOf(prompt);
   if (tokens.length === 0)
     throw new ApiError(
       'invalid_value',

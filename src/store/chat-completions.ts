@@ -29,8 +29,8 @@ export async function insertCompletion(
       completion.projectId,
       completion.model,
       completion.metadata && toJsonb(completion.metadata),
-      toJsonb(completion.messages),
-      toJsonb(completion.completion),
+      JSON.stringify(completion.messages),
+      JSON.stringify(completion.completion),
     ],
   );
 }

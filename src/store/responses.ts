@@ -1,0 +1,104 @@
+// Responses of the Responses API that are kept. SQL only.
+import type { Queryable } from './database.ts';
+
+export type ResponseStatus = 'queued' | 'in_progress' | 'completed' | 'failed' | 'incomplete' | 'cancelled';
+type Item = Record<string, unknown>;
+
+export interface StoredResponse {
+  id: string;
+  projectId: string;
+  previousId: string | null;
+  status: ResponseStatus;
+  background: boolean;
+  /** Items of the request, with ids. */
+  input: Item[];
+  /** As it is answered. */
+  response: Record<string, unknown> & { output: Item[] };
+  /** A background response whose api is not heard of any more. */
+  lost: boolean;
+}
+
+const LEASE_SECONDS = 15;
+
+const columns = `id, project_id as "projectId", previous_id as "previousId", status, background, input, response,
+  background and status in ('queued', 'in_progress') and lease_until < now() as lost`;
+
+export async function insertResponse(
+  db: Queryable,
+  { id, projectId, previousId, status, background, input, response }: Omit<StoredResponse, 'lost'>,
+): Promise<void> {
+  await db.query(
+    `insert into responses (id, project_id, previous_id, status, background, input, response, lease_until)
+     values ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(secs => $8))`,
+    [
+      id,
+      projectId,
+      previousId,
+      status,
+      background,
+      JSON.stringify(input),
+      JSON.stringify(response),
+      LEASE_SECONDS,
+    ],
+  );
+}
+
+export async function findResponse(
+  db: Queryable,
+  projectId: string,
+  id: string,
+): Promise<StoredResponse | null> {
+  const { rows } = await db.query<StoredResponse>(
+    `select ${columns} from responses where id = $1 and project_id = $2`,
+    [id, projectId],
+  );
+  return rows[0] ?? null;
+}
+
+/** The items of a response and of all that it goes on from, oldest first. Null when one of them is gone. */
+export async function readConversation(db: Queryable, projectId: string, id: string): Promise<Item[] | null> {
+  const { rows } = await db.query<{ previousId: string | null; input: Item[]; output: Item[] }>(
+    `with recursive chain as (
+       select id, previous_id, input, response, 0 as depth from responses where id = $1 and project_id = $2
+       union all
+       select earlier.id, earlier.previous_id, earlier.input, earlier.response, chain.depth + 1
+       from responses earlier join chain on earlier.id = chain.previous_id and earlier.project_id = $2)
+     select previous_id as "previousId", input, response -> 'output' as output from chain order by depth desc`,
+    [id, projectId],
+  );
+  if (rows.length === 0 || rows[0]!.previousId !== null) return null;
+  return rows.flatMap(({ input, output }) => [...input, ...output]);
+}
+
+/** Only while it runs. False when it has ended, been cancelled or been deleted meanwhile. */
+export async function writeResponse(
+  db: Queryable,
+  id: string,
+  status: ResponseStatus,
+  response: Record<string, unknown>,
+): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `update responses set status = $2, response = $3
+     where id = $1 and status in ('queued', 'in_progress')`,
+    [id, status, JSON.stringify(response)],
+  );
+  return rowCount === 1;
+}
+
+/** False when there is no more reason to go on with it. */
+export async function keepResponseLease(db: Queryable, id: string): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `update responses set lease_until = now() + make_interval(secs => $2)
+     where id = $1 and status in ('queued', 'in_progress')`,
+    [id, LEASE_SECONDS],
+  );
+  return rowCount === 1;
+}
+
+export async function deleteResponse(db: Queryable, projectId: string, id: string): Promise<boolean> {
+  const { rowCount } = await db.query('delete from responses where id = $1 and project_id = $2', [
+    id,
+    projectId,
+  ]);
+  return rowCount === 1;
+}
