@@ -12,6 +12,7 @@ const tags = [
   { name: 'Graders', description: 'Give samples their scores.' },
   { name: 'Models', description: 'Base models and the fine-tuned ones.' },
   { name: 'Chat', description: 'Chat with a model.' },
+  { name: 'Responses', description: 'The same in the form of the Responses API, with conversations kept.' },
   { name: 'Completions', description: 'Continue a text.' },
   { name: 'Webhooks', description: 'Where events are sent.' },
   { name: 'Administration', description: 'Projects, keys, usage and limits; needs an admin key.' },

@@ -69,7 +69,9 @@ export const ResponseItem = Type.Object(
     type: Choice(['message', 'function_call', 'function_call_output']),
     role: Type.Optional(Type.String()),
     status: Type.Optional(Type.String()),
-    content: Type.Optional(Type.Array(Type.Object({ type: Type.String() }))),
+    content: Type.Optional(
+      Type.Array(Type.Object({ type: Type.String(), text: Type.Optional(Type.String()) })),
+    ),
     call_id: Type.Optional(Type.String()),
     name: Type.Optional(Type.String()),
     arguments: Type.Optional(Type.String()),
