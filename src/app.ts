@@ -22,6 +22,7 @@ import { chatCompletionRoutes } from './routes/chat-completions.ts';
 import { checkpointRoutes } from './routes/checkpoints.ts';
 import { completionRoutes } from './routes/completions.ts';
 import { costRoutes } from './routes/costs.ts';
+import { embeddingRoutes } from './routes/embeddings.ts';
 import { eventRoutes } from './routes/events.ts';
 import { fileRoutes } from './routes/files.ts';
 import { graderRoutes } from './routes/graders.ts';
@@ -104,6 +105,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     storedCompletionRoutes(v1, deps);
     responseRoutes(v1, deps);
     completionRoutes(v1, deps);
+    embeddingRoutes(v1, deps);
     webhookRoutes(v1, deps);
   });
   await app.register(async administration => {

@@ -7,15 +7,16 @@ import { Readable } from 'node:stream';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import type { Deps } from '../deps.ts';
 import { ModelError } from '../models/model-error.ts';
+import { POOLING_FILES } from '../models/pooling.ts';
 import { openModel } from '../models/registry.ts';
 import { readModel, type StoredFile, upsertBaseModel } from '../store/models.ts';
 import { hashFile } from './file-hash.ts';
 
-/** What is kept of a folder; weights in other formats and pictures are not. */
+/** What is kept of a folder, beside what says how its vectors are made; weights in other formats and pictures are not. */
 const KEPT =
   /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|chat_template|model\.safetensors\.index)\.json$|^chat_template\.jinja$|^[\w.-]+\.safetensors$|^(LICENSE|README\.md)/;
 
-export const isModelFile = (name: string): boolean => KEPT.test(name);
+export const isModelFile = (path: string): boolean => KEPT.test(path) || POOLING_FILES.test(path);
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
@@ -111,7 +112,7 @@ async function modelFolders(directory: string): Promise<string[]> {
 
 /** All files of a version lie under one prefix, which their hashes name: an object is never written over. */
 async function describeFiles(folder: string, id: string): Promise<StoredFile[]> {
-  const names = (await readdir(folder)).filter(isModelFile).sort();
+  const names = (await readdir(folder, { recursive: true })).filter(isModelFile).sort();
   const files = await Promise.all(
     names.map(async path => ({
       path,

@@ -1,7 +1,7 @@
 // Downloads the files of a model from a Hugging Face hub, or a mirror that speaks its API, into a folder. It knows no database.
 import { createWriteStream } from 'node:fs';
 import { mkdir, rename, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { downloadFile, type ListFileEntry, listFiles } from '@huggingface/hub';
@@ -39,7 +39,7 @@ const accessOf = ({ repo, revision, hubUrl, token }: HubModel) => ({
 async function listModelFiles(model: HubModel): Promise<ListFileEntry[]> {
   const files: ListFileEntry[] = [];
   try {
-    for await (const entry of listFiles(accessOf(model))) {
+    for await (const entry of listFiles({ ...accessOf(model), recursive: true })) {
       if (entry.type === 'file' && isModelFile(entry.path)) files.push(entry);
     }
   } catch (cause) {
@@ -53,6 +53,7 @@ async function listModelFiles(model: HubModel): Promise<ListFileEntry[]> {
 /** A file appears under its name only when it is whole and is what the hub says it is. */
 async function download(model: HubModel, { path, size, lfs }: ListFileEntry): Promise<void> {
   const target = join(model.into, path);
+  await mkdir(dirname(target), { recursive: true });
   const there = await stat(target).catch(() => null);
   if (there?.size === size) return;
   const blob = await downloadFile({ ...accessOf(model), path, xet: false }).catch(cause => {

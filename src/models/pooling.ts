@@ -32,16 +32,26 @@ export async function readPooling(model: Model): Promise<Pooling> {
   const mode = poolingModule
     ? await readMode(join(model.directory, poolingModule.path, 'config.json'))
     : null;
-  const lengths = await readJsonFile(join(model.directory, 'sentence_bert_config.json'));
-  const { maxPositions } = model.shape;
   return {
     mode: mode ?? (model.kind === 'causal' ? 'last' : 'mean'),
     normalize: modules?.some(({ type }) => type === 'Normalize') ?? true,
-    maxTokens: Math.min(
-      maxPositions,
-      lengths ? readCount(lengths, 'max_seq_length', maxPositions) : maxPositions,
-    ),
+    maxTokens: Math.min(model.shape.maxPositions, await readMaxLength(model.directory)),
   };
+}
+
+/** Where sentence-transformers keeps it, up to version 5 and since. */
+const LENGTHS = [
+  ['sentence_bert_config.json', 'max_seq_length'],
+  ['tokenizer_config.json', 'model_max_length'],
+] as const;
+
+/** Infinity where nothing says it. */
+async function readMaxLength(directory: string): Promise<number> {
+  for (const [file, field] of LENGTHS) {
+    const config = await readJsonFile(join(directory, file));
+    if (config?.[field] !== undefined && config[field] !== null) return readCount(config, field);
+  }
+  return Number.POSITIVE_INFINITY;
 }
 
 interface Module {

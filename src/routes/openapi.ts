@@ -14,6 +14,7 @@ const tags = [
   { name: 'Chat', description: 'Chat with a model.' },
   { name: 'Responses', description: 'The same in the form of the Responses API, with conversations kept.' },
   { name: 'Completions', description: 'Continue a text.' },
+  { name: 'Embeddings', description: 'Vectors of texts.' },
   { name: 'Webhooks', description: 'Where events are sent.' },
   { name: 'Administration', description: 'Projects, keys, usage and limits; needs an admin key.' },
   { name: 'Health', description: 'Whether the service is up; no key is needed.' },

@@ -19,6 +19,7 @@ import {
 import { FineTuningJobCheckpoint, ListFineTuningJobCheckpointsResponse } from './checkpoints.ts';
 import { Completion, CreateCompletionRequest } from './completions.ts';
 import { DryRunFile, DuplicateLines, FineTuningDryRun } from './dry-runs.ts';
+import { CreateEmbeddingRequest, CreateEmbeddingResponse, Embedding } from './embeddings.ts';
 import { ErrorResponse } from './errors.ts';
 import { FineTuningJobEvent, ListFineTuningJobEventsResponse } from './events.ts';
 import { CreateFileRequest, DeleteFileResponse, ListFilesResponse, OpenAIFile } from './files.ts';
@@ -215,6 +216,9 @@ export const sharedSchemas: readonly TSchema[] = [
   DeleteResponseResponse,
   CreateCompletionRequest,
   Completion,
+  CreateEmbeddingRequest,
+  Embedding,
+  CreateEmbeddingResponse,
   EvalItem,
   Grader,
   TestingCriterion,

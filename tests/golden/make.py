@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import chat_models
+import sentences
 import torch
 from compute import compute
 from encoders import ENCODERS
@@ -35,6 +36,8 @@ def main(wanted):
     for seed, (name, make) in enumerate(SEQ2SEQ.items(), start=70):
         if not wanted or name in wanted:
             compute_seq2seq(HERE / name, make, seed)
+    if not wanted or "bert-tiny" in wanted:
+        sentences.make(HERE)
     if not wanted or "published" in wanted:
         write_published(HERE / "published.json")
     for path in HERE.glob("**/*.safetensors"):
