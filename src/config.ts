@@ -196,6 +196,18 @@ export const variables = {
     'Who brings it as a bearer may read /metrics (Prometheus). Empty: there is none.',
     optional(apiKey),
   ),
+  otlpEndpoint: variable(
+    'OTEL_EXPORTER_OTLP_ENDPOINT',
+    '',
+    'OpenTelemetry collector for traces and metrics, http://host:4318. The other OTEL_* variables hold too. Empty: none.',
+    optional(httpUrl),
+  ),
+  serviceName: variable(
+    'OTEL_SERVICE_NAME',
+    '',
+    'Name of this process there. Empty: anneal-api, anneal-worker.',
+    optional(text),
+  ),
   workerMetricsPort: variable(
     'ANNEAL_WORKER_METRICS_PORT',
     '',

@@ -18,8 +18,10 @@ import { openLog } from './log.ts';
 import { migrateAll } from './migrate-all.ts';
 import { ModelError } from './models/model-error.ts';
 import { openMonitoring } from './monitoring/monitoring.ts';
-import { openMetricsServer } from './monitoring/server.ts';
-import { addTrainingMetrics } from './monitoring/worker-metrics.ts';
+import { openTelemetry } from './monitoring/open-telemetry.ts';
+import { type MetricsServer, openMetricsServer } from './monitoring/server.ts';
+import { openTrainingSpans } from './monitoring/training-spans.ts';
+import { addTrainingMetrics, combineMetrics } from './monitoring/worker-metrics.ts';
 import { startWorker } from './queue/worker.ts';
 import { embeddedDirectory, startAll } from './start.ts';
 import { openPool } from './store/database.ts';
@@ -96,6 +98,7 @@ async function serve(
 ) {
   await checkSurroundings(config);
   const stopped = untilStopped();
+  const telemetry = await openTelemetry(config, name);
   const { deps, close } = await openDeps({ ...config, databaseUrl: await databaseUrlOf(config) }, name);
   try {
     await registerModels(deps);
@@ -107,6 +110,7 @@ async function serve(
     await running.close();
   } finally {
     await close();
+    await telemetry?.close();
   }
 }
 
@@ -130,18 +134,22 @@ async function startApi(deps: Deps): Promise<Running & { address: string }> {
   return { address: `http://${host}:${port}`, close: () => app.close() };
 }
 
-/** With /metrics, where a token and a port are set for it. */
+/** With /metrics, where a token and a port are set for it, and with spans, where a collector is. */
 async function startMonitoredWorker(deps: Deps): Promise<Running> {
-  const { metricsToken: token, workerMetricsPort: port, host } = deps.config;
-  if (token === null || port === null) return startWorker(deps);
-  const monitoring = openMonitoring();
-  const server = await openMetricsServer({ monitoring, token, host, port, log: deps.log });
-  deps.log.info({ port: server.port }, 'metrics');
-  const worker = await startWorker(deps, { metrics: addTrainingMetrics(monitoring) });
+  const { log, config } = deps;
+  const { metricsToken: token, workerMetricsPort: port, host } = config;
+  const watching = config.otlpEndpoint ? [openTrainingSpans()] : [];
+  let server: MetricsServer | undefined;
+  if (token !== null && port !== null) {
+    const monitoring = openMonitoring();
+    server = await openMetricsServer({ monitoring, token, host, port, log });
+    watching.push(addTrainingMetrics(monitoring));
+  }
+  const worker = await startWorker(deps, { metrics: combineMetrics(watching) });
   return {
     async close() {
       await worker.close();
-      await server.close();
+      await server?.close();
     },
   };
 }

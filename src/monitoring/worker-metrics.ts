@@ -5,8 +5,24 @@ import type { Monitoring } from './monitoring.ts';
 
 export interface TrainingMetrics {
   /** Hands on what a trainer says, and counts it. */
-  follow(events: AsyncIterable<TrainerEvent[]>): AsyncIterable<TrainerEvent[]>;
+  follow(events: AsyncIterable<TrainerEvent[]>, run: TrainingRun): AsyncIterable<TrainerEvent[]>;
   ended(how: string): void;
+}
+
+export interface TrainingRun {
+  jobId: string;
+  attempt: number;
+}
+
+/** All are told. Undefined when there are none. */
+export function combineMetrics(all: readonly TrainingMetrics[]): TrainingMetrics | undefined {
+  if (all.length === 0) return undefined;
+  return {
+    follow: (events, run) => all.reduce((followed, one) => one.follow(followed, run), events),
+    ended(how) {
+      for (const one of all) one.ended(how);
+    },
+  };
 }
 
 /** Seconds: from a toy on one core to a large model on a slow machine. */

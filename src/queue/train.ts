@@ -126,7 +126,8 @@ async function follow(
   keeper.signal.addEventListener('abort', trainer.kill);
   closing.addEventListener('abort', close);
   try {
-    const end = await recordRun(recorder, metrics?.follow(trainer.events) ?? trainer.events);
+    const run = { jobId: recorder.job.id, attempt: recorder.lease.attempt };
+    const end = await recordRun(recorder, metrics?.follow(trainer.events, run) ?? trainer.events);
     keeper.signal.throwIfAborted();
     if (end) return end;
     if (closing.aborted) return { type: 'stopped' };

@@ -1,12 +1,15 @@
-// GET /metrics: what the api does, for Prometheus. There only when a token is set, and only for who has it.
+// What the api tells of itself: GET /metrics for Prometheus, which is there only when a token is set and only for who has
+// it, and spans for OpenTelemetry, where a collector is named.
 import type { FastifyInstance } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { addApiMetrics } from '../monitoring/api-metrics.ts';
 import { isAllowed, openMonitoring } from '../monitoring/monitoring.ts';
+import { traceRequests } from '../monitoring/request-spans.ts';
 
 export function monitoringRoutes(app: FastifyInstance, deps: Deps): void {
-  const { metricsToken: token } = deps.config;
+  const { metricsToken: token, otlpEndpoint } = deps.config;
+  if (otlpEndpoint) traceRequests(app);
   if (token === null) return;
   const monitoring = openMonitoring();
   addApiMetrics(app, deps, monitoring);

@@ -5,6 +5,7 @@ import { openMetricsServer } from '../../src/monitoring/server.ts';
 import { addTrainingMetrics } from '../../src/monitoring/worker-metrics.ts';
 import type { TrainerEvent } from '../../src/training/protocol.ts';
 
+const run = { jobId: 'ftjob-a', attempt: 1 };
 const log = pino({ level: 'silent' });
 
 const step = (number: number, trainedTokens: number, seconds: number): TrainerEvent => ({
@@ -33,13 +34,13 @@ test('what a trainer says is handed on, and its steps are counted', async () => 
     [step(3, 300, 20)],
   ];
   const heard = [];
-  for await (const batch of metrics.follow(say(...batches))) {
+  for await (const batch of metrics.follow(say(...batches), run)) {
     heard.push(batch);
     expect(await lines()).toContain('anneal_trainings_running 1');
   }
   expect(heard).toEqual(batches);
   metrics.ended('succeeded');
-  for await (const _ of metrics.follow(say([step(7, 1000, 0.2)], [step(8, 1050, 0.2)]))); // went on after a crash
+  for await (const _ of metrics.follow(say([step(7, 1000, 0.2)], [step(8, 1050, 0.2)]), run)); // went on after a crash
   expect(await lines()).toEqual(
     expect.arrayContaining([
       'anneal_trainings_running 0',
