@@ -1,6 +1,6 @@
 // A local server that speaks the part of the Hugging Face hub's API that a download needs, over the files of a folder.
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -48,7 +48,8 @@ function answer(options: HubOptions, request: IncomingMessage, response: ServerR
 }
 
 function listing({ folder }: HubOptions): object[] {
-  return readdirSync(folder).map(path => {
+  return readdirSync(folder, { encoding: 'utf8', recursive: true }).map(path => {
+    if (statSync(join(folder, path)).isDirectory()) return { type: 'directory', path, size: 0, oid: '' };
     const bytes = readFileSync(join(folder, path));
     const oid = createHash('sha256').update(bytes).digest('hex');
     const large = path.endsWith('.safetensors') && { lfs: { oid, size: bytes.length, pointerSize: 134 } };

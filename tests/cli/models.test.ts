@@ -11,6 +11,7 @@ import { useDatabase } from '../support/postgres.ts';
 import { type HubServer, startHub } from './hub-server.ts';
 
 const tiny = join(import.meta.dirname, '../golden/llama-tiny');
+const encoder = join(import.meta.dirname, '../golden/bert-tiny');
 const database = useDatabase();
 let folder: string;
 let blobs: Blobs;
@@ -129,6 +130,16 @@ describe('a model from a hub', () => {
       expect(await readFile(join(folder, 'hub-1', path))).toEqual(await readFile(join(tiny, path)));
     expect(transfers.at(-1)!.doneBytes).toBe(transfers.at(-1)!.totalBytes);
     expect(await add(join(folder, 'hub-1'))).toMatchObject({ id: 'hub-1', changed: true });
+  });
+
+  test('an encoder brings what says how its vectors are made, from its subfolder too', async () => {
+    hub = await startHub({ repo: 'team/tiny', revision: 'main', folder: encoder });
+    await download('hub-encoder');
+    await add(join(folder, 'hub-encoder'));
+    const { files } = (await readModel(database.pool, 'hub-encoder'))!;
+    expect(files.map(({ path }) => path)).toEqual(
+      expect.arrayContaining(['1_Pooling/config.json', 'modules.json', 'sentence_bert_config.json']),
+    );
   });
 
   test('what has arrived is not downloaded again', async () => {
