@@ -4,6 +4,7 @@ import { type Job, settingsOf } from '../store/jobs.ts';
 import type { MethodName } from '../training/protocol.ts';
 import { Choice } from './choice.ts';
 import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts';
+import { Metadata } from './metadata.ts';
 
 const auto = Type.Literal('auto');
 const nullableString = Type.Union([Type.String(), Type.Null()]);
@@ -99,14 +100,6 @@ export const DpoHyperparameters = Type.Object(
 );
 
 /** Written out: a record of TypeBox drops what is asked of keys, and leaves keys with a line break unchecked. */
-const Metadata = Type.Unsafe<Record<string, string>>({
-  type: 'object',
-  propertyNames: { maxLength: 64 },
-  additionalProperties: { type: 'string', maxLength: 512 },
-  maxProperties: 16,
-  description: 'Up to 16 pairs: keys of up to 64, values of up to 512 characters.',
-});
-
 const ignoredMethod = Type.Optional(
   Type.Record(Type.String(), Type.Unknown(), { description: 'Read only when `type` names it.' }),
 );
