@@ -11,7 +11,9 @@ import { TemplateError } from './chat-template.ts';
 import {
   type Example,
   type ExampleForm,
+  rowLengthOf,
   type Sequence,
+  sumOf,
   tokensOf,
   trainedTokensOf,
   truncateSequence,
@@ -60,7 +62,7 @@ export interface Dataset extends DatasetCounts {
   /** sha256 of the JSONL file. */
   readonly sha256: string;
   readonly maxLength: number;
-  /** Tokens of each example, all its sequences together. */
+  /** How much of a row each example takes: its tokens, all sequences together, unless its form says otherwise. */
   readonly lengths: Uint32Array;
   read(index: number): Example;
   close(): void;
@@ -253,12 +255,14 @@ async function openDataset(
   const sequenceLengths = new Uint32Array(await readBuffer(directory, 'index.bin'));
   const values = new Float32Array(await readBuffer(directory, 'values.bin'));
   const lengths = new Uint32Array(counts.count);
-  const starts = new Float64Array(counts.count);
+  // Example i lies from starts[i] to starts[i + 1].
+  const starts = new Float64Array(counts.count + 1);
   const lengthsOf = (index: number) =>
     sequenceLengths.subarray(index * form.sequences, (index + 1) * form.sequences);
   for (let i = 0; i < counts.count; i++) {
-    lengths[i] = lengthsOf(i).reduce((sum, length) => sum + length, 0);
-    if (i > 0) starts[i] = starts[i - 1]! + lengths[i - 1]!;
+    const all = Array.from(lengthsOf(i));
+    lengths[i] = rowLengthOf(form, all);
+    starts[i + 1] = starts[i]! + sumOf(all);
   }
   const descriptor = openSync(join(directory, 'tokens.bin'), 'r');
   return {
@@ -267,8 +271,8 @@ async function openDataset(
     maxLength,
     lengths,
     read: index => {
-      const length = lengths[index];
-      if (length === undefined) throw new RangeError(`No example ${index}; there are ${lengths.length}`);
+      if (!(index in lengths)) throw new RangeError(`No example ${index}; there are ${lengths.length}`);
+      const length = starts[index + 1]! - starts[index]!;
       const words = new Uint32Array(length);
       const bytes = readSync(descriptor, words, 0, length * 4, starts[index]! * 4);
       if (bytes !== length * 4) throw new Error(`Dataset cache ${directory} is cut short`);

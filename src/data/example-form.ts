@@ -33,6 +33,8 @@ export interface ExampleForm {
   answer(line: unknown): string | null;
   /** A sequence of at most `maxLength` tokens; absent: the tokens after those are left out. */
   truncate?(sequence: Sequence, maxLength: number, tokenizer: Tokenizer): Sequence;
+  /** How much of a row an example takes, by the lengths of its sequences; absent: they lie one after the other. */
+  rowLength?(lengths: readonly number[]): number;
 }
 
 /** Cuts from the end; the sequence itself when it is short enough. */
@@ -49,6 +51,21 @@ export function countTrained(sequence: Sequence): number {
 
 const sumOver = (example: Example, count: (sequence: Sequence) => number): number =>
   example.sequences.reduce((sum, sequence) => sum + count(sequence), 0);
+
+export const sumOf = (lengths: readonly number[]): number =>
+  lengths.reduce((total, length) => total + length, 0);
+
+/** `lengths` are those of an example's sequences. */
+export const rowLengthOf = (form: Pick<ExampleForm, 'rowLength'>, lengths: readonly number[]): number =>
+  (form.rowLength ?? sumOf)(lengths);
+
+export const rowLengths = (form: Pick<ExampleForm, 'rowLength'>, examples: readonly Example[]): number[] =>
+  examples.map(({ sequences }) =>
+    rowLengthOf(
+      form,
+      sequences.map(({ tokens }) => tokens.length),
+    ),
+  );
 
 export const tokensOf = (example: Example): number => sumOver(example, ({ tokens }) => tokens.length);
 

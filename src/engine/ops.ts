@@ -78,6 +78,24 @@ export function markLargest(x: Tensor, count: number): Tensor {
   })[0]!;
 }
 
+/**
+ * Rows of a table [n, width] by indices [...] -> [..., width]. Looking up row `still` gives it no gradient, as `padding_idx` in
+ * torch.nn.Embedding; what else the table is used for does.
+ */
+export function lookUp(table: Tensor, indices: Tensor, still: number): Tensor {
+  return differentiable({
+    inputs: { table, indices },
+    forward: () => ({ outputs: [tf.gather(table, indices as never)], save: [indices] }),
+    gradients: {
+      table([dy], [at]) {
+        const moves = at!.notEqual(tf.scalar(still, 'int32')).toFloat().expandDims(-1);
+        const rows = dy!.mul(moves).reshape([-1, table.shape[1]!]);
+        return tf.unsortedSegmentSum(rows, at!.flatten() as never, table.shape[0]!);
+      },
+    },
+  })[0]!;
+}
+
 /** x * sigmoid(x). */
 export function silu(x: Tensor): Tensor {
   return differentiable({

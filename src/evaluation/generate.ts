@@ -10,12 +10,14 @@
 //     unfinished (answers that the limit cut), classification (accuracy, macro_*, per_class, confusion_matrix; null for free text)
 //   examples  a few: prompt (the last question), reference, base, fine_tuned
 import { createReadStream } from 'node:fs';
+import { answerForm, answerPrompt } from '../data/answers.ts';
 import { contentText, isChatLine, type TrainingLine } from '../data/conversation.ts';
 import type { Sequence } from '../data/example-form.ts';
-import { evaluationPrompt, makeSequences } from '../data/examples.ts';
+import { type EvaluationPrompt, evaluationPrompt, makeSequences } from '../data/examples.ts';
 import { readLines } from '../data/jsonl.ts';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
 import type { Engine } from '../engine/program.ts';
+import { answerRules } from '../models/answer-rules.ts';
 import { type Model, openModel } from '../models/registry.ts';
 import type { LoadedAdapter } from '../serving/adapter-stack.ts';
 import { loadAdapter } from '../serving/adapters.ts';
@@ -70,7 +72,35 @@ interface Question {
   prompt: Int32Array;
   reference: string;
   /** The whole line as it is trained, for its loss. */
-  lesson: Sequence[];
+  lessons: Lesson[];
+}
+
+interface Lesson extends Sequence {
+  /** What an encoder-decoder answers with it; null for others. */
+  source: Int32Array | null;
+}
+
+/** How a model of a kind reads lines. */
+interface Reader {
+  prompt(line: TrainingLine, tokenizer: Tokenizer): EvaluationPrompt | null;
+  lessons(line: TrainingLine, tokenizer: Tokenizer): Lesson[];
+}
+
+const CONTINUES: Reader = {
+  prompt: evaluationPrompt,
+  lessons: (line, tokenizer) =>
+    makeSequences(line, tokenizer).map(sequence => ({ ...sequence, source: null })),
+};
+
+function answersFrom(model: Model): Reader {
+  const form = answerForm(answerRules(model).start, { source: 1, answer: 1 });
+  return {
+    prompt: answerPrompt,
+    lessons: (line, tokenizer) =>
+      form
+        .examples(line, tokenizer)
+        .map(({ sequences: [source, answer] }) => ({ ...answer!, source: source!.tokens })),
+  };
 }
 
 interface Answers {
@@ -141,12 +171,16 @@ async function readQuestions(
 }
 
 function toQuestion(line: TrainingLine, model: Model, tokenizer: Tokenizer): Question | null {
-  const prompt = evaluationPrompt(line, tokenizer);
+  const reader = model.kind === 'encoder-decoder' ? answersFrom(model) : CONTINUES;
+  const prompt = reader.prompt(line, tokenizer);
   if (!prompt) return null;
-  const lesson = makeSequences(line, tokenizer);
-  const longest = Math.max(prompt.tokens.length + 1, ...lesson.map(({ tokens }) => tokens.length));
+  const lessons = reader.lessons(line, tokenizer);
+  const longest = Math.max(
+    prompt.tokens.length + 1,
+    ...lessons.flatMap(({ tokens, source }) => [tokens.length, source?.length ?? 0]),
+  );
   if (prompt.tokens.length === 0 || longest > model.shape.maxPositions) return null;
-  return { shown: lastSaid(line), prompt: prompt.tokens, reference: prompt.reference, lesson };
+  return { shown: lastSaid(line), prompt: prompt.tokens, reference: prompt.reference, lessons };
 }
 
 function lastSaid(line: TrainingLine): string {
@@ -218,10 +252,10 @@ async function answer(generator: Generator, adapter: LoadedAdapter | null, ask: 
 
 /** Loss and accuracy of the learnt tokens, each given everything before it. */
 async function readLessons(generator: Generator, adapter: LoadedAdapter | null, ask: Ask) {
-  const lessons = ask.questions.flatMap(({ lesson }) => lesson);
+  const lessons = ask.questions.flatMap(question => question.lessons);
   let [loss, correct, count] = [0, 0, 0];
-  for (const { tokens, trained } of lessons) {
-    const scores = await generator.score({ tokens, adapter, topLogprobs: 1, signal: ask.signal });
+  for (const { source, tokens, trained } of lessons) {
+    const scores = await generator.score({ source, tokens, adapter, topLogprobs: 1, signal: ask.signal });
     scores.forEach(({ token, logprob, top }, i) => {
       if (!trained[i + 1]) return;
       loss -= logprob;

@@ -1,6 +1,7 @@
 // BART (https://arxiv.org/abs/1910.13461): learnt positions from the third place of their table on, and a norm after the embeddings.
 // Its layers are in post-norm.ts.
 import type { Tensor } from '@tensorflow/tfjs';
+import { lookUp } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import type { Architecture, Layers } from './architecture.ts';
 import { type ConfigJson, readCount, readFlag, refuse } from './config-fields.ts';
@@ -30,7 +31,7 @@ function readConfig(json: ConfigJson): BartConfig {
   refuse(json, 'normalize_embedding', true);
   refuse(json, 'add_final_layer_norm', false);
   refuse(json, 'static_position_embeddings', false);
-  const layers = readPostNorm(json);
+  const layers = readPostNorm(json, 1);
   return {
     ...layers,
     vocabSize: readCount(json, 'vocab_size', 50_265),
@@ -60,7 +61,7 @@ function tensors(c: BartConfig): Record<string, readonly number[]> {
 }
 
 function stack(c: BartConfig, side: Side, tokens: Tensor, positions: Tensor, layers: Layers): Tensor {
-  const words = tf.mul(tf.gather(layers.weight('model.shared.weight'), tokens), c.embeddingScale);
+  const words = tf.mul(lookUp(layers.weight('model.shared.weight'), tokens, c.padId), c.embeddingScale);
   const places = tf.add(positions, tf.scalar(POSITION_OFFSET, 'int32'));
   const placed = tf.add(words, tf.gather(layers.weight(`model.${side}.embed_positions.weight`), places));
   return postNormLayers(c, side, postNorm(`model.${side}.layernorm_embedding`, placed, layers), layers);

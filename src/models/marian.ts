@@ -1,6 +1,7 @@
 // Marian (translation, the OPUS-MT models): sinusoidal positions that no file needs to hold, no norm of the embeddings, one
 // vocabulary for both languages or two. Its layers are in post-norm.ts.
 import type { Tensor } from '@tensorflow/tfjs';
+import { lookUp } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import type { Architecture, Layers } from './architecture.ts';
 import { type ConfigJson, readCount, readFlag, refuse } from './config-fields.ts';
@@ -31,7 +32,7 @@ function readConfig(json: ConfigJson): MarianConfig {
   refuse(json, 'normalize_embedding', false);
   refuse(json, 'add_final_layer_norm', false);
   refuse(json, 'static_position_embeddings', true);
-  const layers = readPostNorm(json);
+  const layers = readPostNorm(json, 58_100);
   const vocabSize = readCount(json, 'vocab_size', 58_101);
   const shared = readFlag(json, 'share_encoder_decoder_embeddings', true);
   return {
@@ -78,7 +79,7 @@ function sinusoids(positions: number, size: number): Float32Array {
 }
 
 function stack(c: MarianConfig, side: Side, tokens: Tensor, positions: Tensor, layers: Layers): Tensor {
-  const words = tf.mul(tf.gather(layers.weight(tableName(c, side)), tokens), c.embeddingScale);
+  const words = tf.mul(lookUp(layers.weight(tableName(c, side)), tokens, c.padId), c.embeddingScale);
   const table = tf.tensor2d(sinusoids(c.maxPositions, c.hiddenSize), [c.maxPositions, c.hiddenSize]);
   return postNormLayers(c, side, tf.add(words, tf.gather(table, positions)), layers);
 }

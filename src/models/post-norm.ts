@@ -24,13 +24,15 @@ export interface PostNormConfig {
   readonly decoder: PostNormStack;
   readonly activation: Activation;
   readonly maxPositions: number;
+  /** Its embedding learns nothing from being read; an answer of Marian's begins with it. */
+  readonly padId: number;
 }
 
 export const SIDES: readonly Side[] = ['encoder', 'decoder'];
 
 const NORM_EPSILON = 1e-5;
 
-export function readPostNorm(json: ConfigJson): PostNormConfig {
+export function readPostNorm(json: ConfigJson, padId: number): PostNormConfig {
   const hiddenSize = readCount(json, 'd_model', 1024);
   const stack = (side: Side): PostNormStack => {
     const heads = readCount(json, `${side}_attention_heads`, 16);
@@ -50,6 +52,7 @@ export function readPostNorm(json: ConfigJson): PostNormConfig {
     decoder: stack('decoder'),
     activation: readActivation(json, 'activation_function', 'gelu'),
     maxPositions: readCount(json, 'max_position_embeddings', 1024),
+    padId: typeof json.pad_token_id === 'number' ? json.pad_token_id : padId,
   };
 }
 

@@ -1,7 +1,7 @@
 // The loop of a run: steps, validation, checkpoints, until the last step or a command. It owns time; the numbers are the
 // trainer's, and what comes before and after is in run.ts.
 import type { Dataset } from '../data/dataset.ts';
-import { tokensOf, trainedTokensOf } from '../data/example-form.ts';
+import { rowLengths, trainedTokensOf } from '../data/example-form.ts';
 import {
   foldersIn,
   keepBest,
@@ -48,7 +48,7 @@ async function takeStep(
 ): Promise<TakenStep> {
   const { hyperparameters } = run.progress;
   const examples = Array.from(examplesOf(step), index => run.training.read(index));
-  const plan = planBatch(examples.map(tokensOf), run.shapes, run.costs);
+  const plan = planBatch(rowLengths(run.trainer.trained.objective.form, examples), run.shapes, run.costs);
   const result = await run.trainer.takeStep(plan, examples, {
     step,
     learningRate: learningRateAt(step, totalSteps(run.plan), hyperparameters),

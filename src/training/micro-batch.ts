@@ -3,9 +3,8 @@ import { type Example, tokensOf } from '../data/example-form.ts';
 import { emptyRow, fillRow, type PackedRow } from '../data/pack.ts';
 import type { HostArrays, TensorSpec } from '../engine/program.ts';
 import type { MicroBatchPlan } from './layout.ts';
-import { KEPT, type MicroBatchShape } from './programs.ts';
+import { KEPT, type MicroBatchShape, readShape, type TrainedModel } from './programs.ts';
 import { fillKept } from './random.ts';
-import type { Tuning } from './trainable.ts';
 
 /** tokens, targets (-1: none), positions, segments: [rows, length] int32. */
 export function tokenInputs({ rows, length }: MicroBatchShape): Record<string, TensorSpec> {
@@ -67,16 +66,17 @@ export interface DropoutPlace {
 
 /** A mask for the input of every adapted layer; nothing without dropout. */
 export function dropoutMasks(
-  tuning: Tuning,
-  { rows, length }: MicroBatchShape,
+  { tuning, objective }: Pick<TrainedModel, 'tuning' | 'objective'>,
+  shape: MicroBatchShape,
   { seed, step, index }: DropoutPlace,
 ): HostArrays {
   if (tuning.kind === 'full' || tuning.dropout === 0) return {};
   return Object.fromEntries(
-    tuning.layers.map(({ name, inFeatures }, layerIndex) => {
+    tuning.layers.map((layer, layerIndex) => {
+      const [rows, length, inFeatures] = readShape(objective, shape, layer);
       const mask = new Uint8Array(rows * length * inFeatures);
       const at = [step, index, layerIndex] as const;
-      return [KEPT + name, fillKept(mask, tuning.dropout, { seed, purpose: 'dropout', at })];
+      return [KEPT + layer.name, fillKept(mask, tuning.dropout, { seed, purpose: 'dropout', at })];
     }),
   );
 }

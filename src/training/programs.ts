@@ -3,12 +3,13 @@
 import type { Tensor } from '@tensorflow/tfjs';
 import type { Program, TensorSpec, Tensors } from '../engine/program.ts';
 import { tf } from '../engine/tf.ts';
+import type { LinearLayer } from '../models/architecture.ts';
 import type { LoraPair } from '../models/lora.ts';
 import { type PackedAdapter, packedLayers } from '../models/packed.ts';
 import type { Model } from '../models/registry.ts';
 import type { Forward, LossTensors, Objective } from './objectives/objective.ts';
 import type { StateLayout } from './state.ts';
-import { type LoraTuning, loraNames, type Tuning } from './trainable.ts';
+import { fixedWeights, type LoraTuning, loraNames, type Tuning } from './trainable.ts';
 
 /** Rows of a micro-batch and tokens of a row, padding included. */
 export interface MicroBatchShape {
@@ -34,12 +35,19 @@ export interface TrainedModel {
 const parameterInputs = (state: StateLayout, prefix: string): Record<string, TensorSpec> =>
   Object.fromEntries(state.slots.map(({ name, shape }) => [prefix + name, { shape, dtype: 'float32' }]));
 
-function keptInputs(tuning: Tuning, { rows, length }: MicroBatchShape): Record<string, TensorSpec> {
+/** The shape of what a layer reads [rows, length, in]. */
+export const readShape = (
+  { readLength }: Pick<Objective, 'readLength'>,
+  shape: MicroBatchShape,
+  layer: LinearLayer,
+): [number, number, number] => [shape.rows, readLength?.(shape, layer) ?? shape.length, layer.inFeatures];
+
+function keptInputs({ tuning, objective }: TrainedModel, shape: MicroBatchShape): Record<string, TensorSpec> {
   if (tuning.kind === 'full' || tuning.dropout === 0) return {};
   return Object.fromEntries(
-    tuning.layers.map(({ name, inFeatures }) => [
-      KEPT + name,
-      { shape: [rows, length, inFeatures], dtype: 'bool' },
+    tuning.layers.map(layer => [
+      KEPT + layer.name,
+      { shape: readShape(objective, shape, layer), dtype: 'bool' },
     ]),
   );
 }
@@ -72,14 +80,15 @@ function forwardOf(
   return {
     model,
     weight: name => weights[name]!,
-    layers: segments => packedLayers({ linearLayers, weights, segments, adapter }),
+    layers: (segments, source) => packedLayers({ linearLayers, weights, segments, adapter, source }),
   };
 }
 
 const lossOf = (trained: TrainedModel, parameters: Tensors, inputs: Tensors, frozen: Tensors): LossTensors =>
   trained.objective.loss(forwardOf(trained, parameters, inputs, frozen), inputs);
 
-const frozenWeights = ({ model, tuning }: TrainedModel) => (tuning.kind === 'full' ? {} : model.weights);
+const frozenWeights = ({ model, tuning }: TrainedModel) =>
+  tuning.kind === 'full' ? fixedWeights(model) : model.weights;
 
 const take = (inputs: Tensors, prefix: string, names: readonly string[]): Tensors =>
   Object.fromEntries(names.map(name => [name, inputs[prefix + name]!]));
@@ -115,7 +124,7 @@ export function gradientProgram(trained: TrainedModel, shape: MicroBatchShape): 
     name: `gradient-${shape.rows}x${shape.length}`,
     inputs: {
       ...trained.objective.inputs(shape),
-      ...keptInputs(trained.tuning, shape),
+      ...keptInputs(trained, shape),
       ...parameterInputs(trained.state, PARAMETER),
       ...parameterInputs(trained.state, BEFORE),
     },

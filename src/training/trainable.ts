@@ -1,4 +1,6 @@
 // What a run trains: low-rank adapters or every weight. Their names, shapes and first values; nothing is trained here.
+
+import type { StoredTensor } from '../engine/program.ts';
 import type { Adapter } from '../formats/peft.ts';
 import { readTensor } from '../formats/safetensors.ts';
 import type { LinearLayer } from '../models/architecture.ts';
@@ -48,8 +50,12 @@ function loraParameters({ layers, rank }: LoraTuning): Parameter[] {
 /** Matrices decay; biases and norms, which have one axis, do not. */
 const fullParameters = (model: Model, unused: readonly string[]): Parameter[] =>
   Object.entries(model.weights)
-    .filter(([name]) => !unused.includes(name))
+    .filter(([name]) => !unused.includes(name) && name !== model.logitBias)
     .map(([name, { shape }]) => ({ name, shape, decays: shape.length > 1 }));
+
+/** Weights that full fine-tuning leaves as they are: transformers has the bias of the logits as a buffer. */
+export const fixedWeights = ({ weights, logitBias }: Model): Record<string, StoredTensor> =>
+  logitBias === null ? {} : { [logitBias]: weights[logitBias]! };
 
 /** The head's come last of those that decay and of those that do not. */
 export const stateLayoutOf = (model: Model, tuning: Tuning, { head, unused }: Objective): StateLayout =>

@@ -1,6 +1,6 @@
 // The arithmetic of a run: compiled programs, the trained numbers and their optimizer. It takes steps and measures losses;
 // which examples, when to stop and what to save are the loop's.
-import { type Example, tokensOf } from '../data/example-form.ts';
+import { type Example, rowLengths } from '../data/example-form.ts';
 import type { Engine, Executable, HostArrays } from '../engine/program.ts';
 import { type CostModel, type MicroBatchPlan, planBatch } from './layout.ts';
 import { measurePeakBytes } from './memory.ts';
@@ -117,7 +117,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
   const gradientPrograms = openPrograms(engine, shape => gradientProgram(trained, shape));
   const lossPrograms = openPrograms(engine, shape => lossProgram(trained, shape));
   const cut = (examples: readonly Example[]) =>
-    planBatch(examples.map(tokensOf), options.shapes(), options.costs);
+    planBatch(rowLengths(objective.form, examples), options.shapes(), options.costs);
   const optimizer: Optimizer = await openAdamW(engine, trained.state);
   const parameters = viewsOf(state.parameters, trained.state, PARAMETER);
   // Gradient sums go back and forth between two arrays: a program's outputs must not overlap its inputs.
@@ -142,7 +142,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
         await between('step');
         const fed = {
           ...objective.pack(part, examples),
-          ...dropoutMasks(trained.tuning, part.shape, { seed, step, index }),
+          ...dropoutMasks(trained, part.shape, { seed, step, index }),
         };
         total = addSums(total, await accumulate(part.shape, fed, side));
         side = side === 0 ? 1 : 0;
@@ -188,7 +188,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
       const peak = await measurePeakBytes(async () => {
         const fed = {
           ...objective.pack({ shape, rows: [] }, []),
-          ...dropoutMasks(trained.tuning, shape, { seed: 0, step: 0, index: 0 }),
+          ...dropoutMasks(trained, shape, { seed: 0, step: 0, index: 0 }),
         };
         await accumulate(shape, fed, 0);
       });

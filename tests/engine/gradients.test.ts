@@ -63,6 +63,11 @@ const CASES: Record<string, Case> = {
     of: 4,
     run: (q, k, v, bias, m) => ops.softmaxAttention(q, k, v, m, 0.7, { bias }),
   },
+  lookUp: {
+    given: [f32([4, 3]), i32([2, 3], [1, 0, 3, 1, 2, 0])],
+    of: 1,
+    run: (table, at) => ops.lookUp(table, at, -1),
+  },
   'cross-entropy': {
     given: [f32([4, 3], 1, 2), f32([5, 3], 2, 2), i32([4], [4, -1, 0, 0])],
     of: 2,
@@ -137,6 +142,19 @@ for (const engine of await enginesUnderTest())
       await executable.close();
     });
   });
+
+test('a still row has no gradient of being looked up', async () => {
+  const given = [f32([4, 3]), i32([2, 3], [1, 0, 3, 1, 2, 0])];
+  const slope = (still: number) =>
+    programOf('slope', given, ((table: Tensor, at: Tensor) =>
+      tf.grad(x => weightedSum(ops.lookUp(x, at, still)))(table)) as never);
+  for (const engine of await enginesUnderTest()) {
+    const all = (await runOn(engine, slope(-1).program, slope(-1).inputs))[0];
+    const some = (await runOn(engine, slope(1).program, slope(1).inputs))[0];
+    expect(Array.from(some!)).toEqual(Array.from(all!, (each, i) => (Math.floor(i / 3) === 1 ? 0 : each)));
+    expect(all![3]).not.toBe(0);
+  }
+});
 
 /** Attention as its definition reads: every head on its own, all keys at once. */
 function plainAttention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, m: Tensor): Tensor {

@@ -1,21 +1,24 @@
 // Packing and accumulation change nothing but rounding: the same gradient step however a batch is cut.
 import { describe, expect, it } from 'vitest';
-import { tokensOf } from '../../src/data/example-form.ts';
+import { rowLengths } from '../../src/data/example-form.ts';
 import { planBatch } from '../../src/training/layout.ts';
 import type { MicroBatchShape } from '../../src/training/programs.ts';
 import { openGolden, readTrajectory, unpack } from './golden-run.ts';
 
-const examples = readTrajectory('llama3', 'lora')
-  .batches.flatMap(batch => unpack(batch))
-  .slice(0, 8);
-const lengths = examples.map(tokensOf);
+const firstExamples = (name: string) =>
+  readTrajectory(name, 'lora')
+    .batches.flatMap(batch => unpack(batch))
+    .slice(0, 8);
+const [texts, answers] = [firstExamples('llama3'), firstExamples('marian')];
 
 /** One step; the loss and the numbers after it. */
 async function stepWith(model: string, shapes: MicroBatchShape[], oneByOne: boolean, dropout = 0) {
   const trainer = await openGolden({ model, kind: 'lora', engine: 'onnx', shapes, dropout });
+  const { objective, model: opened } = trainer.trained;
+  const examples = opened.kind === 'encoder-decoder' ? answers : texts;
   const plan = oneByOne
     ? examples.map((_, place) => ({ shape: shapes[0]!, rows: [[place]] }))
-    : planBatch(lengths, shapes, { hiddenSize: 32 });
+    : planBatch(rowLengths(objective.form, examples), shapes, { hiddenSize: 32 });
   const result = await trainer.takeStep(plan, examples, {
     step: 1,
     learningRate: 1e-2,
@@ -40,7 +43,20 @@ function expectSame(actual: Awaited<ReturnType<typeof stepWith>>, expected: type
   });
 }
 
-const MODELS = ['llama3', 'gpt2', 'gpt-neox', 'falcon-40b', 'mixtral', 'gemma2', 'gemma3', 'phi3', 'cohere'];
+const MODELS = [
+  'llama3',
+  'gpt2',
+  'gpt-neox',
+  'falcon-40b',
+  'mixtral',
+  'gemma2',
+  'gemma3',
+  'phi3',
+  'cohere',
+  't5-v1.1',
+  'bart',
+  'marian',
+];
 
 describe.each(MODELS)('a batch on %s', model => {
   it('gives the same step packed into rows as one example at a time', async () => {

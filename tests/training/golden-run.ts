@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import type { Example } from '../../src/data/example-form.ts';
 import { type EngineName, openEngine } from '../../src/engine/engine.ts';
 import { readAdapter } from '../../src/formats/peft.ts';
-import { type Model, openModel } from '../../src/models/registry.ts';
+import { type Model, openModel, requireEncoderDecoder } from '../../src/models/registry.ts';
+import { answering } from '../../src/training/objectives/answering.ts';
 import { generation } from '../../src/training/objectives/generation.ts';
 import type { Objective } from '../../src/training/objectives/objective.ts';
 import type { MicroBatchShape } from '../../src/training/programs.ts';
@@ -17,6 +18,9 @@ interface PackedBatch {
   tokens: number[][];
   targets: number[][];
   segments: number[][];
+  /** Of encoder-decoders: an example has the same number in both. */
+  sourceTokens?: number[][];
+  sourceSegments?: number[][];
 }
 
 export interface Trajectory {
@@ -33,18 +37,31 @@ export const readTrajectory = (model: string, kind: string): Trajectory =>
 export const unpack = (batches: readonly PackedBatch[]): Example[] =>
   batches.flatMap(batch => batch.tokens.flatMap((_, row) => unpackRow(batch, row)));
 
-function unpackRow({ tokens, targets, segments }: PackedBatch, row: number): Example[] {
+const placesOf = (segments: readonly number[], segment: number): number[] =>
+  segments.flatMap((found, place) => (found === segment ? [place] : []));
+
+function unpackRow(batch: PackedBatch, row: number): Example[] {
+  const { tokens, targets, segments, sourceTokens, sourceSegments } = batch;
   const numbers = [...new Set(segments[row]!.filter(segment => segment >= 0))];
   return numbers.map(segment => {
-    const places = segments[row]!.flatMap((found, place) => (found === segment ? [place] : []));
+    const places = placesOf(segments[row]!, segment);
     const trained = places.map((_, i) => (i > 0 && targets[row]![places[i - 1]!]! >= 0 ? 1 : 0));
     const sequence = {
       tokens: Int32Array.from(places, place => tokens[row]![place]!),
       trained: Uint8Array.from(trained),
     };
-    return { sequences: [sequence], values: [] };
+    if (!sourceTokens) return { sequences: [sequence], values: [] };
+    const read = placesOf(sourceSegments![row]!, segment).map(place => sourceTokens[row]![place]!);
+    const source = { tokens: Int32Array.from(read), trained: new Uint8Array(read.length) };
+    return { sequences: [source, sequence], values: [] };
   });
 }
+
+/** Answers' rows are shorter than the sources'. */
+const supervised = (model: Model): Objective =>
+  model.kind === 'encoder-decoder'
+    ? answering(requireEncoderDecoder(model), { source: 1, answer: 0.875 })
+    : generation(model);
 
 export interface GoldenRun {
   readonly model: string;
@@ -52,7 +69,7 @@ export interface GoldenRun {
   readonly engine: EngineName;
   readonly shapes: readonly MicroBatchShape[];
   readonly dropout?: number;
-  /** Generation where absent. */
+  /** That of supervised jobs where absent. */
   readonly objective?: (model: Model) => Objective;
 }
 
@@ -62,7 +79,7 @@ export async function openGolden({
   engine: engineName,
   shapes,
   dropout = 0,
-  objective: objectiveOf = generation,
+  objective: objectiveOf = supervised,
 }: GoldenRun) {
   const model = await openModel(golden(name));
   const adapter = await readAdapter(join(golden(name), 'adapter'), model.linearLayers);

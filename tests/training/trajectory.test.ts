@@ -1,7 +1,7 @@
 // Twenty AdamW steps against PyTorch's: losses, gradient norms and the trained numbers at the end.
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { tokensOf } from '../../src/data/example-form.ts';
+import { rowLengths } from '../../src/data/example-form.ts';
 import type { EngineName } from '../../src/engine/engine.ts';
 import { tensorflowIsSetUp } from '../../src/engine/tensorflow-backend.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
@@ -15,7 +15,7 @@ const SHAPES = [
 ];
 
 const engines: EngineName[] = ['cpu', 'onnx', ...(tensorflowIsSetUp() ? ['tensorflow' as const] : [])];
-const runs = ['llama3', 'gpt2'].flatMap(model =>
+const runs = ['llama3', 'gpt2', 't5-v1.1', 'marian'].flatMap(model =>
   (['lora', 'full'] as const).flatMap(kind => engines.map(engine => ({ model, kind, engine }))),
 );
 
@@ -32,7 +32,7 @@ describe.each(runs)(
       const costs = { hiddenSize: trainer.trained.model.shape.hiddenSize };
       for (const [index, expected] of steps.entries()) {
         const examples = unpack(batches[index % batches.length]!);
-        const plan = planBatch(examples.map(tokensOf), SHAPES, costs);
+        const plan = planBatch(rowLengths(trainer.trained.objective.form, examples), SHAPES, costs);
         const result = await trainer.takeStep(plan, examples, {
           step: index + 1,
           learningRate: expected.learning_rate,

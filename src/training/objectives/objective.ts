@@ -6,7 +6,8 @@ import type { Tokenizer } from '../../data/tokenizer.ts';
 import type { Engine, HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
 import type { OutputMeaning } from '../../formats/classifier-config.ts';
 import type { Adapter } from '../../formats/peft.ts';
-import type { Layers } from '../../models/architecture.ts';
+import type { Layers, LinearLayer } from '../../models/architecture.ts';
+import type { PackedSource } from '../../models/packed.ts';
 import type { Model } from '../../models/registry.ts';
 import type { MicroBatchPlan } from '../layout.ts';
 import type { MicroBatchShape } from '../programs.ts';
@@ -28,6 +29,8 @@ export interface Objective {
   readonly unused: readonly string[];
   /** What a program takes besides parameters and masks. */
   inputs(shape: MicroBatchShape): Record<string, TensorSpec>;
+  /** Tokens of a row that a layer reads, where they are not the shape's `length`. */
+  readLength?(shape: MicroBatchShape, layer: LinearLayer): number;
   /** One micro-batch of these inputs. `examples` is the batch that the plan cuts; a plan without rows is all padding. */
   pack(plan: MicroBatchPlan, examples: readonly Example[]): HostArrays;
   loss(forward: Forward, inputs: Tensors): LossTensors;
@@ -57,8 +60,11 @@ export interface Forward {
   readonly model: Model;
   /** The model's and the head's, trained or frozen, by name. */
   weight(name: string): Tensor;
-  /** For a forward pass in which tokens see only their own segment; adapters and their dropout are in them. segments [rows, length] int32 */
-  layers(segments: Tensor): Layers;
+  /**
+   * For a forward pass in which tokens see only their own segment; adapters and their dropout are in them. segments [rows, length]
+   * int32; `source` for a decoder.
+   */
+  layers(segments: Tensor, source?: PackedSource): Layers;
 }
 
 /** Scalars, sums over a micro-batch; gradients flow from `lossSum` alone. */
