@@ -5,15 +5,24 @@ import type pg from 'pg';
 import type { Config } from '../config.ts';
 import type { Message, ToolCall } from '../data/conversation.ts';
 import { ApiError } from '../errors.ts';
+import type { UsageRecorder } from '../metering/usage-recorder.ts';
 import type { GenerationClient } from '../serving/client.ts';
 import type { GenerationParameters } from '../serving/protocol.ts';
 import { readTarget, type Target } from '../serving/target.ts';
+import type { UsageCounts } from '../store/usage.ts';
 import type { ChatAnswer, ChatQuestion, GraderTools } from './graders/grader.ts';
 
 export interface ModelDeps {
   readonly config: Config;
   readonly pool: pg.Pool;
   readonly generation: GenerationClient;
+  readonly usage: UsageRecorder;
+}
+
+/** Who asks. */
+export interface Asker {
+  readonly projectId: string;
+  readonly apiKeyId: string;
 }
 
 const REMOTE_TIMEOUT_MS = 120_000;
@@ -29,7 +38,10 @@ export async function checkModel(
   throw noSuchModel(model, param);
 }
 
-export function modelTools(deps: ModelDeps, projectId: string): Pick<GraderTools, 'ask' | 'embed'> {
+export function modelTools(
+  deps: ModelDeps,
+  { projectId, apiKeyId }: Asker,
+): Pick<GraderTools, 'ask' | 'embed'> {
   const { graderUrl, graderApiKey, graderEmbeddingModel } = deps.config;
   const remote =
     graderUrl &&
@@ -37,7 +49,14 @@ export function modelTools(deps: ModelDeps, projectId: string): Pick<GraderTools
   return {
     async ask(question, signal) {
       const target = await readTarget(deps.pool, projectId, question.model);
-      if (target) return askHere(deps.generation, target, question, signal);
+      if (target) {
+        const answer = await askHere(deps.generation, target, question, signal);
+        deps.usage.record(
+          { kind: 'completions', projectId, apiKeyId, model: question.model, batch: false },
+          countsOf(answer),
+        );
+        return answer;
+      }
       if (!remote) throw noSuchModel(question.model, 'model');
       return askRemote(remote, question, signal).catch(error => rethrow(error, signal));
     },
@@ -48,6 +67,10 @@ export function modelTools(deps: ModelDeps, projectId: string): Pick<GraderTools
         : null,
   };
 }
+
+/** Whether something makes embeddings for `cosine`. */
+export const canEmbed = ({ graderUrl, graderEmbeddingModel }: Config): boolean =>
+  graderUrl !== null && graderEmbeddingModel !== null;
 
 function noSuchModel(model: string, param: string): ApiError {
   const message = `The model \`${model}\` does not exist or you do not have access to it.`;
@@ -115,6 +138,15 @@ function addCall(
     function: { name: part.name ?? '', arguments: '' },
   };
   calls[part.index]!.function.arguments += part.arguments;
+}
+
+function countsOf({ usage }: ChatAnswer): UsageCounts {
+  return {
+    requests: 1,
+    inputTokens: usage.prompt_tokens,
+    cachedTokens: usage.cached_tokens,
+    outputTokens: usage.completion_tokens,
+  };
 }
 
 function usageOf(prompt: number, completion: number, cached = 0): ChatAnswer['usage'] {

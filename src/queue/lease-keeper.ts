@@ -3,7 +3,14 @@
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
 import type { JobStatus } from '../store/jobs.ts';
-import { extendLease, JobEnded, type Lease, LeaseLost } from '../store/leases.ts';
+import {
+  extendLease,
+  hasEnded,
+  JobEnded,
+  type Lease,
+  type LeasedStatus,
+  LeaseLost,
+} from '../store/leases.ts';
 import type { Notifications } from '../store/notifications.ts';
 
 export interface LeaseKeeper {
@@ -21,8 +28,6 @@ export interface KeeperDeps {
   readonly control: Notifications;
 }
 
-const ENDED: readonly JobStatus[] = ['succeeded', 'failed', 'cancelled'];
-
 /** Three heartbeats fit into a lease. A database that is away for longer is waited for: the fence keeps order. */
 export function keepLease({ pool, log, control }: KeeperDeps, lease: Lease): LeaseKeeper {
   const abort = new AbortController();
@@ -39,21 +44,21 @@ export function keepLease({ pool, log, control }: KeeperDeps, lease: Lease): Lea
     do {
       lookAgain = false;
       await extendLease(pool, lease).then(judge, error =>
-        log.warn({ job: lease.jobId, error: (error as Error).message }, 'a heartbeat failed'),
+        log.warn({ job: lease.id, error: (error as Error).message }, 'a heartbeat failed'),
       );
     } while (lookAgain);
     looking = false;
   }
 
-  function judge(status: JobStatus | null): void {
+  function judge(status: LeasedStatus | null): void {
     if (abort.signal.aborted) return;
     if (status === null) abort.abort(new LeaseLost(lease));
-    else if (ENDED.includes(status)) abort.abort(new JobEnded(lease, status));
-    else listener(status);
+    else if (hasEnded(lease, status)) abort.abort(new JobEnded(lease, status));
+    else listener(status as JobStatus);
   }
 
   const timer = setInterval(() => void look(), (lease.leaseSeconds * 1000) / 3);
-  const unsubscribe = control.subscribe(lease.jobId, () => void look());
+  const unsubscribe = control.subscribe(lease.id, () => void look());
   return {
     signal: abort.signal,
     onStatus(hear) {

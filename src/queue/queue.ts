@@ -3,8 +3,8 @@ import { type Db, PgBoss, type Queue as QueueOptions } from 'pg-boss';
 import type { Queryable } from '../store/database.ts';
 import { QUEUE_CHANNEL } from '../store/notifications.ts';
 
-/** A message names a job row; those of the clock carry nothing. */
-export const queueNames = ['validate-files', 'train', 'expire-files', 'sweep-objects'] as const;
+/** A message names a row: a job, or a run of an evaluation; those of the clock carry nothing. */
+export const queueNames = ['validate-files', 'train', 'evaluate', 'expire-files', 'sweep-objects'] as const;
 export type QueueName = (typeof queueNames)[number];
 
 export interface SendOptions {
@@ -20,6 +20,7 @@ export interface Queue {
   /** A second message for a job that has one waiting is not stored. */
   enqueueValidation(jobId: string, options?: SendOptions): Promise<void>;
   enqueueTraining(jobId: string, options?: SendOptions): Promise<void>;
+  enqueueEvaluation(runId: string, options?: SendOptions): Promise<void>;
   /** Throws with the reason when the queue does not answer. */
   check(): Promise<void>;
   close(): Promise<void>;
@@ -47,6 +48,7 @@ const clockQueue = {
 const settings = {
   'validate-files': jobQueue,
   train: jobQueue,
+  evaluate: jobQueue,
   'expire-files': clockQueue,
   'sweep-objects': { ...clockQueue, expireInSeconds: 6 * 3600 },
 } satisfies Record<QueueName, Omit<QueueOptions, 'name'>>;
@@ -109,6 +111,7 @@ export async function openQueue(databaseUrl: string, options: QueueSettings = {}
     boss,
     enqueueValidation: (jobId, options = {}) => send(boss, 'validate-files', jobId, options),
     enqueueTraining: (jobId, options = {}) => send(boss, 'train', jobId, options),
+    enqueueEvaluation: (runId, options = {}) => send(boss, 'evaluate', runId, options),
     async check() {
       if (!(await boss.getQueue('train'))) throw new Error('the queue is not set up: run `migrate`');
     },

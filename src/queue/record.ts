@@ -38,7 +38,7 @@ export interface Recorder {
   readonly pool: pg.Pool;
   readonly log: Logger;
   readonly store: Store;
-  readonly lease: Lease;
+  readonly lease: Lease<'jobs'>;
   readonly job: Run;
   /** The trainer's own. */
   readonly directory: string;

@@ -3,6 +3,7 @@ import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Logger } from '../log.ts';
 import { inTransaction } from '../store/database.ts';
+import { endRun, findWaitingRuns, takeBackLostRuns } from '../store/eval-runs.ts';
 import { appendEvents } from '../store/events.ts';
 import { findWaitingJobs, type LostJob, letLeaseRunOut, takeBackLostJobs } from '../store/leases.ts';
 import { QUEUE_CHANNEL } from '../store/notifications.ts';
@@ -25,6 +26,7 @@ const MAX_LOST_LEASES = 20;
 export async function sweep(deps: SweepDeps): Promise<void> {
   const lost = await inTransaction(deps.pool, takeBack);
   for (const job of lost) deps.log.warn({ job: job.id, attempt: job.attempt }, 'a lease ran out');
+  await takeBackRuns(deps);
   await sendMissingMessages(deps);
   await cleanEndedJobs(deps);
 }
@@ -51,12 +53,30 @@ async function giveUp(tx: pg.PoolClient, job: LostJob): Promise<void> {
   await appendEvents(tx, job.id, [say.failed(message)]);
 }
 
+type Waiting = { id: string; started: boolean };
+
+async function takeBackRuns({ pool, log }: SweepDeps): Promise<void> {
+  const lost = await inTransaction(pool, async tx => {
+    const runs = await takeBackLostRuns(tx);
+    for (const run of runs) if (run.crashes >= MAX_LOST_LEASES) await endRun(tx, run, LOST);
+    return runs;
+  });
+  for (const run of lost) log.warn({ run: run.id, attempt: run.attempt }, 'a lease ran out');
+}
+
+const LOST = {
+  code: 'server_error',
+  message: 'The worker was lost again and again without finishing an item.',
+};
+
 const queueOf = { validating_files: 'validate-files', queued: 'train' } as const;
 
 /** A job that has a message keeps that one. */
 async function sendMissingMessages({ pool, queue }: SweepDeps): Promise<void> {
   const waiting = await findWaitingJobs(pool);
-  const byQueue = Map.groupBy(waiting, job => queueOf[job.status] as QueueName);
+  const runs = await findWaitingRuns(pool);
+  const byQueue = new Map<QueueName, Waiting[]>(Map.groupBy(waiting, job => queueOf[job.status]));
+  if (runs.length > 0) byQueue.set('evaluate', runs);
   for (const [name, jobs] of byQueue) {
     const messages = jobs.map(({ id, started }) => ({
       data: { jobId: id },
@@ -70,7 +90,7 @@ async function sendMissingMessages({ pool, queue }: SweepDeps): Promise<void> {
 }
 
 async function cleanEndedJobs({ pool, blobs }: SweepDeps): Promise<void> {
-  for (const jobId of await findUncleanJobs(pool)) {
-    await cleanEndedJob({ pool, blobs }, { jobId, attempt: Number.POSITIVE_INFINITY });
+  for (const id of await findUncleanJobs(pool)) {
+    await cleanEndedJob({ pool, blobs }, { id, attempt: Number.POSITIVE_INFINITY });
   }
 }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
 import { inTransaction } from '../store/database.ts';
-import { type Lease, lockJob, type Runner, takeLease } from '../store/leases.ts';
+import { type Lease, type LeasedTable, lockRow, type Runner, takeLease } from '../store/leases.ts';
 import type { Notifications } from '../store/notifications.ts';
 import { dbOf, type Queue } from './queue.ts';
 
@@ -17,15 +17,22 @@ export interface TakeDeps {
   readonly arrivals: Notifications;
 }
 
-export interface Work {
-  readonly queue: 'validate-files' | 'train';
+/** Which row a message of a queue names, and in which status it is to be worked on. */
+const rowsOf = {
+  'validate-files': { table: 'jobs', from: 'validating_files' },
+  train: { table: 'jobs', from: 'queued' },
+  evaluate: { table: 'eval_runs', from: 'queued' },
+} as const satisfies Record<string, { table: LeasedTable; from: string }>;
+type WorkQueue = keyof typeof rowsOf;
+
+export interface Work<Queue extends WorkQueue = WorkQueue> {
+  readonly queue: Queue;
   /** Jobs at once. */
   readonly hands: number;
   /** Must not throw. */
-  handle(lease: Lease): Promise<void>;
+  handle(lease: Lease<(typeof rowsOf)[Queue]['table']>): Promise<void>;
 }
 
-const statusOf = { 'validate-files': 'validating_files', train: 'queued' } as const;
 /** Notifications come sooner; this is for those that were missed. */
 const LOOK_MS = 2_000;
 
@@ -35,7 +42,7 @@ const BUSY_MS = 20;
 class JobBusy extends Error {}
 
 /** Returns how to stop: no new job is taken, and those in hand are waited for. */
-export function takeWork(deps: TakeDeps, work: Work): () => Promise<void> {
+export function takeWork<Queue extends WorkQueue>(deps: TakeDeps, work: Work<Queue>): () => Promise<void> {
   const stopping = new AbortController();
   const bell = openBell();
   const unsubscribe = deps.arrivals.subscribe(null, bell.ring);
@@ -43,8 +50,8 @@ export function takeWork(deps: TakeDeps, work: Work): () => Promise<void> {
 
   async function loop(): Promise<void> {
     while (!stopping.signal.aborted) {
-      const taken = inHand.size < work.hands ? await takeOrLog(deps, work) : null;
-      if (taken?.lease) hold(work.handle(taken.lease));
+      const taken = inHand.size < work.hands ? await takeOrLog(deps, work.queue) : null;
+      if (taken?.lease) hold(work.handle(taken.lease as Parameters<typeof work.handle>[0]));
       if (!taken) await bell.wait(LOOK_MS, stopping.signal);
     }
     await Promise.all(inHand);
@@ -68,15 +75,15 @@ export function takeWork(deps: TakeDeps, work: Work): () => Promise<void> {
 }
 
 /** Null when there is nothing to take, or the database is away. */
-async function takeOrLog(deps: TakeDeps, work: Work): Promise<{ lease: Lease | null } | null> {
+async function takeOrLog(deps: TakeDeps, queue: WorkQueue): Promise<{ lease: Lease | null } | null> {
   try {
-    return await takeNext(deps, work.queue);
+    return await takeNext(deps, queue);
   } catch (error) {
     if (error instanceof JobBusy) {
       await sleep(BUSY_MS);
       return { lease: null };
     }
-    deps.log.warn({ error: (error as Error).message, queue: work.queue }, 'the queue could not be read');
+    deps.log.warn({ error: (error as Error).message, queue }, 'the queue could not be read');
     return null;
   }
 }
@@ -84,15 +91,16 @@ async function takeOrLog(deps: TakeDeps, work: Work): Promise<{ lease: Lease | n
 /** A message for a job that needs nothing is taken, too, with no lease. */
 async function takeNext(
   { pool, queue, runner }: TakeDeps,
-  name: Work['queue'],
+  name: WorkQueue,
 ): Promise<{ lease: Lease | null } | null> {
   return inTransaction(pool, async tx => {
     const db = dbOf(tx);
     const [message] = await queue.boss.fetch<{ jobId: string }>(name, { db });
     if (!message) return null;
-    if (!(await lockJob(tx, message.data.jobId))) throw new JobBusy(); // the message stays where it was
+    const { table, from } = rowsOf[name];
+    if (!(await lockRow(tx, table, message.data.jobId))) throw new JobBusy(); // the message stays where it was
     await queue.boss.deleteJob(name, message.id, { db });
-    return { lease: await takeLease(tx, message.data.jobId, statusOf[name], runner) };
+    return { lease: await takeLease(tx, { table, id: message.data.jobId, from }, runner) };
   });
 }
 

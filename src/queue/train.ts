@@ -48,10 +48,10 @@ const CLOSING_MS = 8_000;
 const MAX_CRASHES = 3;
 
 /** Never throws: whatever happens, the job is left to somebody or ended. */
-export async function train(deps: TrainDeps, lease: Lease): Promise<void> {
-  const log = deps.log.child({ job: lease.jobId, attempt: lease.attempt });
+export async function train(deps: TrainDeps, lease: Lease<'jobs'>): Promise<void> {
+  const log = deps.log.child({ job: lease.id, attempt: lease.attempt });
   const keeper = keepLease({ ...deps, log }, lease);
-  const folder = `${lease.jobId}.${lease.attempt}`;
+  const folder = `${lease.id}.${lease.attempt}`;
   try {
     const end = await run({ ...deps, log }, lease, keeper, folder);
     await settle({ ...deps, log }, lease, keeper, end);
@@ -74,7 +74,7 @@ function logEnd(log: Logger, reason: unknown): void {
 type End = RunEnd | { type: 'stopped' } | { type: 'crashed'; reason: string };
 
 /** A bug counts like a crash: the job is tried again, and not for ever. */
-async function run(deps: TrainDeps, lease: Lease, keeper: LeaseKeeper, folder: string): Promise<End> {
+async function run(deps: TrainDeps, lease: Lease<'jobs'>, keeper: LeaseKeeper, folder: string): Promise<End> {
   try {
     return await prepareAndFollow(deps, lease, keeper, await deps.work.open(folder));
   } catch (error) {
@@ -87,13 +87,13 @@ async function run(deps: TrainDeps, lease: Lease, keeper: LeaseKeeper, folder: s
 
 async function prepareAndFollow(
   deps: TrainDeps,
-  lease: Lease,
+  lease: Lease<'jobs'>,
   keeper: LeaseKeeper,
   directory: string,
 ): Promise<End> {
   const { log, pool, blobs } = deps;
   const store: Store = { blobs, log, signal: keeper.signal };
-  const job = await untilItWorks(() => readRun(pool, lease.jobId), { what: 'reading the job', ...store });
+  const job = await untilItWorks(() => readRun(pool, lease.id), { what: 'reading the job', ...store });
   await untilItWorks(() => fenced(pool, lease, tx => appendEvents(tx, job.id, [say.started])), {
     what: 'writing the start',
     ...store,
@@ -159,7 +159,7 @@ function pauseOnce(trainer: Trainer) {
 
 // ---- ends
 
-async function settle(deps: TrainDeps, lease: Lease, keeper: LeaseKeeper, end: End): Promise<void> {
+async function settle(deps: TrainDeps, lease: Lease<'jobs'>, keeper: LeaseKeeper, end: End): Promise<void> {
   if (end.type === 'succeeded') return;
   const { pool, log, queue } = deps;
   await untilItWorks(
@@ -169,7 +169,7 @@ async function settle(deps: TrainDeps, lease: Lease, keeper: LeaseKeeper, end: E
         if (end.type === 'crashed' && !(await mayGoOn(tx, lease, end.reason))) return;
         const left: JobStatus = status === 'paused' ? 'paused' : 'queued';
         await releaseLease(tx, lease, left);
-        if (left === 'queued') await queue.enqueueTraining(lease.jobId, { client: tx, first: true });
+        if (left === 'queued') await queue.enqueueTraining(lease.id, { client: tx, first: true });
       }),
     { what: 'writing the end', log, signal: keeper.signal },
   );
@@ -178,21 +178,21 @@ async function settle(deps: TrainDeps, lease: Lease, keeper: LeaseKeeper, end: E
 
 async function fail(
   tx: pg.PoolClient,
-  lease: Lease,
+  lease: Lease<'jobs'>,
   error: { code: string; message: string; param: string | null },
 ) {
-  await writeFailure(tx, lease.jobId, error);
-  await appendEvents(tx, lease.jobId, [say.failed(error.message)]);
+  await writeFailure(tx, lease.id, error);
+  await appendEvents(tx, lease.id, [say.failed(error.message)]);
 }
 
 /** Counts a death of the trainer, and fails the job when there were too many. */
-async function mayGoOn(tx: pg.PoolClient, lease: Lease, reason: string): Promise<boolean> {
-  const crashes = await countCrash(tx, lease.jobId);
+async function mayGoOn(tx: pg.PoolClient, lease: Lease<'jobs'>, reason: string): Promise<boolean> {
+  const crashes = await countCrash(tx, lease.id);
   if (crashes >= MAX_CRASHES) {
     await fail(tx, lease, { code: 'server_error', message: crashMessage(reason, crashes), param: null });
     return false;
   }
-  const point = await findResumePoint(tx, lease.jobId);
-  await appendEvents(tx, lease.jobId, [say.interrupted(lease.attempt, reason, point?.step ?? null)]);
+  const point = await findResumePoint(tx, lease.id);
+  await appendEvents(tx, lease.id, [say.interrupted(lease.attempt, reason, point?.step ?? null)]);
   return true;
 }

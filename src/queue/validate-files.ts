@@ -35,8 +35,8 @@ const INTERNAL_ERROR = {
 };
 
 /** Never throws. */
-export async function validateFiles(deps: ValidateDeps, lease: Lease): Promise<void> {
-  const log = deps.log.child({ job: lease.jobId, attempt: lease.attempt });
+export async function validateFiles(deps: ValidateDeps, lease: Lease<'jobs'>): Promise<void> {
+  const log = deps.log.child({ job: lease.id, attempt: lease.attempt });
   const keeper = keepLease({ ...deps, log }, lease);
   try {
     await validate({ ...deps, log }, lease, keeper.signal);
@@ -46,24 +46,24 @@ export async function validateFiles(deps: ValidateDeps, lease: Lease): Promise<v
     else await giveUp({ ...deps, log }, lease, reason);
   } finally {
     keeper.close();
-    await endLease(deps.pool, lease.jobId).catch(() => undefined); // it runs out by itself
+    await endLease(deps.pool, lease.id).catch(() => undefined); // it runs out by itself
   }
 }
 
 /** A bug, or a store that was away for too long. */
-async function giveUp({ pool, log }: ValidateDeps, lease: Lease, cause: unknown): Promise<void> {
+async function giveUp({ pool, log }: ValidateDeps, lease: Lease<'jobs'>, cause: unknown): Promise<void> {
   log.error({ error: cause }, 'a validation broke off');
   const failed = fenced(pool, lease, async tx => {
-    await writeFailure(tx, lease.jobId, INTERNAL_ERROR);
-    await appendEvents(tx, lease.jobId, [say.failed(INTERNAL_ERROR.message)]);
+    await writeFailure(tx, lease.id, INTERNAL_ERROR);
+    await appendEvents(tx, lease.id, [say.failed(INTERNAL_ERROR.message)]);
   });
   await failed.catch(error => log.error({ error }, 'its end was not written; its lease will run out'));
 }
 
-async function validate(deps: ValidateDeps, lease: Lease, signal: AbortSignal): Promise<void> {
+async function validate(deps: ValidateDeps, lease: Lease<'jobs'>, signal: AbortSignal): Promise<void> {
   const { pool, log, queue } = deps;
   const retry = { log, signal };
-  const job = await untilItWorks(() => readRun(pool, lease.jobId), { what: 'reading the job', ...retry });
+  const job = await untilItWorks(() => readRun(pool, lease.id), { what: 'reading the job', ...retry });
   const begin = say.validating(job.trainingFile, job.validationFile);
   await untilItWorks(() => fenced(pool, lease, tx => appendEvents(tx, job.id, [begin])), {
     what: 'writing the start',

@@ -9,6 +9,7 @@ import { CONTROL_CHANNEL } from '../store/jobs.ts';
 import { openNotifications, QUEUE_CHANNEL } from '../store/notifications.ts';
 import { removeOldDeliveries } from '../store/webhook-deliveries.ts';
 import { deliverWebhooks } from './deliver-webhooks.ts';
+import { evaluate } from './evaluate.ts';
 import { expireFiles } from './expire-files.ts';
 import { cleanUploads } from './expire-uploads.ts';
 import { removeModels } from './remove-models.ts';
@@ -28,6 +29,7 @@ export interface WorkerOptions {
   /** Trainings at once; each takes the whole accelerator. */
   trainings?: number;
   validations?: number;
+  evaluations?: number;
   /** Told of the trainings. */
   metrics?: TrainingMetrics | undefined;
   /** Another module than the real trainer, for tests. */
@@ -37,7 +39,10 @@ export interface WorkerOptions {
 /** The log of webhook deliveries goes back so far. */
 const KEPT_DELIVERY_DAYS = 30;
 
-export type WorkerDeps = Pick<Deps, 'config' | 'log' | 'pool' | 'blobs' | 'queue'>;
+export type WorkerDeps = Pick<
+  Deps,
+  'config' | 'log' | 'pool' | 'blobs' | 'queue' | 'generation' | 'python' | 'usage'
+>;
 
 export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {}): Promise<Worker> {
   const { config, log, queue, blobs } = deps;
@@ -62,6 +67,10 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
     takeWork(
       { ...deps, runner, arrivals },
       { queue: 'train', hands: options.trainings ?? 1, handle: lease => train(runDeps, lease) },
+    ),
+    takeWork(
+      { ...deps, runner, arrivals },
+      { queue: 'evaluate', hands: options.evaluations ?? 2, handle: lease => evaluate(runDeps, lease) },
     ),
     deliverWebhooks({ ...deps, arrivals }),
   ];

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
-import { checkModel, modelTools } from '../evaluation/ask-model.ts';
+import { canEmbed, checkModel, modelTools } from '../evaluation/ask-model.ts';
 import { checkGrader, metricsOf, modelsOf } from '../evaluation/graders/check.ts';
 import { grade } from '../evaluation/graders/grade.ts';
 import { type Grader, sampleOf } from '../evaluation/graders/grader.ts';
@@ -39,10 +39,10 @@ export function graderRoutes(app: FastifyInstance, deps: Deps): void {
     async (request, reply) => {
       const { model_sample, item = {} } = request.body;
       const grader = withName(request.body.grader);
-      const { projectId } = request.caller;
+      const { projectId, keyId: apiKeyId } = request.caller;
       await checkUsableGrader(deps, projectId, grader, 'grader');
       const signal = endOf(app, reply);
-      const tools = { ...modelTools(deps, projectId), python: deps.python, owner: request.id };
+      const tools = { ...modelTools(deps, { projectId, apiKeyId }), python: deps.python, owner: request.id };
       const began = performance.now();
       const result = await grade(grader, { item, sample: sampleOf(model_sample) }, tools, signal).catch(
         error => {
@@ -85,7 +85,7 @@ export async function checkUsableGrader(
 ): Promise<void> {
   checkGrader(grader, at);
   for (const { model, param } of modelsOf(grader, at)) await checkModel(deps, projectId, model, param);
-  if (!metricsOf(grader).includes('cosine') || modelTools(deps, projectId).embed) return;
+  if (!metricsOf(grader).includes('cosine') || canEmbed(deps.config)) return;
   const message =
     "The metric 'cosine' needs a model for embeddings: set ANNEAL_GRADER_URL and ANNEAL_GRADER_EMBEDDING_MODEL.";
   throw new ApiError('unsupported_value', message, { param: `${at}.evaluation_metric` });

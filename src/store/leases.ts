@@ -1,12 +1,35 @@
-// Who works on a job. The lease lies on the job's row: a runner that lost it can change nothing, because every write of a
-// run goes through `fenced`. What is written is elsewhere (runs.ts).
+// Who works on a job, or on a run of an evaluation. The lease lies on its row: a runner that lost it can change nothing, because
+// every write of a run goes through `fenced`. What is written is elsewhere (runs.ts, eval-runs.ts).
 import type pg from 'pg';
 import { inTransaction, type Queryable } from './database.ts';
+import { ENDED_RUN_STATUSES, type EvalRunStatus } from './eval-runs.ts';
 import { type JobStatus, TERMINAL_STATUSES } from './jobs.ts';
 
-export interface Lease {
-  readonly jobId: string;
-  /** Fencing token: grows each time that somebody takes the job. */
+/** Tables whose rows are leased: they have `status`, `started_at` and the columns of a lease. */
+interface StatusOf {
+  jobs: JobStatus;
+  eval_runs: EvalRunStatus;
+}
+export type LeasedTable = keyof StatusOf;
+export type LeasedStatus = StatusOf[LeasedTable];
+
+const endedStatuses: Record<LeasedTable, readonly string[]> = {
+  jobs: TERMINAL_STATUSES,
+  eval_runs: ENDED_RUN_STATUSES,
+};
+
+/** What a runner may find a row in when it takes it, and what it makes of it. */
+const taken = { validating_files: 'validating_files', queued: 'running' } as const;
+const takenRun = { queued: 'in_progress' } as const;
+const takenStatuses: Record<LeasedTable, Partial<Record<string, string>>> = {
+  jobs: taken,
+  eval_runs: takenRun,
+};
+
+export interface Lease<Table extends LeasedTable = LeasedTable> {
+  readonly table: Table;
+  readonly id: string;
+  /** Fencing token: grows each time that somebody takes the row. */
   readonly attempt: number;
   readonly runnerId: string;
   readonly leaseSeconds: number;
@@ -14,23 +37,20 @@ export interface Lease {
 
 /** The job has gone to another runner, or will. */
 export class LeaseLost extends Error {
-  constructor({ jobId, attempt }: Lease) {
-    super(`attempt ${attempt} at job ${jobId} no longer holds its lease`);
+  constructor({ id, attempt }: Lease) {
+    super(`attempt ${attempt} at ${id} no longer holds its lease`);
   }
 }
 
 /** The job needs no more work: it was cancelled, or an earlier write of this run ended it. */
 export class JobEnded extends Error {
-  readonly status: JobStatus;
+  readonly status: LeasedStatus;
 
-  constructor({ jobId }: Lease, status: JobStatus) {
-    super(`job ${jobId} is ${status}`);
+  constructor({ id }: Lease, status: LeasedStatus) {
+    super(`${id} is ${status}`);
     this.status = status;
   }
 }
-
-/** What a runner may find a job in when it takes it, and what it makes of it. */
-const taken = { validating_files: 'validating_files', queued: 'running' } as const;
 
 export interface Runner {
   readonly id: string;
@@ -41,73 +61,83 @@ export interface Runner {
  * Locks a job's row, and returns false when somebody else has it locked. Whoever holds its message must not wait for the
  * row: who holds the row may be waiting for the message.
  */
-export async function lockJob(db: Queryable, jobId: string): Promise<boolean> {
+export async function lockRow(db: Queryable, table: LeasedTable, id: string): Promise<boolean> {
   const { rowCount: locked } = await db.query(
-    'select 1 from jobs where id = $1 for no key update skip locked',
-    [jobId],
+    `select 1 from ${table} where id = $1 for no key update skip locked`,
+    [id],
   );
   if (locked) return true;
-  const { rowCount: found } = await db.query('select 1 from jobs where id = $1', [jobId]);
+  const { rowCount: found } = await db.query(`select 1 from ${table} where id = $1`, [id]);
   return !found;
 }
 
-/** Null when there is nothing to do: another status, or somebody else holds the job. */
-export async function takeLease(
+/** Null when there is nothing to do: another status, or somebody else holds it. */
+export async function takeLease<Table extends LeasedTable>(
   db: Queryable,
-  jobId: string,
-  from: keyof typeof taken,
+  { table, id, from }: { table: Table; id: string; from: StatusOf[Table] },
   runner: Runner,
-): Promise<Lease | null> {
+): Promise<Lease<Table> | null> {
+  const to = takenStatuses[table][from];
   const { rows } = await db.query<{ attempt: number }>(
-    `update jobs set attempt = attempt + 1, runner_id = $3, lease_until = now() + make_interval(secs => $4),
-       status = $5, started_at = case when $5 = 'running' then coalesce(started_at, now()) end
+    `update ${table} set attempt = attempt + 1, runner_id = $3, lease_until = now() + make_interval(secs => $4),
+       status = $5, started_at = case when $5 = 'validating_files' then null else coalesce(started_at, now()) end
      where id = $1 and status = $2 and (lease_until is null or lease_until < now())
      returning attempt`,
-    [jobId, from, runner.id, runner.leaseSeconds, taken[from]],
+    [id, from, runner.id, runner.leaseSeconds, to],
   );
   const row = rows[0];
-  return row ? { jobId, attempt: row.attempt, runnerId: runner.id, leaseSeconds: runner.leaseSeconds } : null;
+  return row
+    ? { table, id, attempt: row.attempt, runnerId: runner.id, leaseSeconds: runner.leaseSeconds }
+    : null;
 }
 
 const held = 'id = $1 and attempt = $2 and runner_id = $3';
 
-function key({ jobId, attempt, runnerId }: Lease): [string, number, string] {
-  return [jobId, attempt, runnerId];
+function key({ id, attempt, runnerId }: Lease): [string, number, string] {
+  return [id, attempt, runnerId];
 }
 
-/** The heartbeat. Returns the job's status, or null when the lease is lost. The lease of a job that has ended just runs out. */
-export async function extendLease(db: Queryable, lease: Lease): Promise<JobStatus | null> {
-  const { rows } = await db.query<{ status: JobStatus }>(
-    `update jobs set lease_until = case when status = any($5) then lease_until else now() + make_interval(secs => $4) end
+export function hasEnded({ table }: Lease, status: LeasedStatus): boolean {
+  return endedStatuses[table].includes(status);
+}
+
+/** The heartbeat. Returns the row's status, or null when the lease is lost. The lease of one that has ended just runs out. */
+export async function extendLease<Table extends LeasedTable>(
+  db: Queryable,
+  lease: Lease<Table>,
+): Promise<StatusOf[Table] | null> {
+  const { rows } = await db.query<{ status: StatusOf[Table] }>(
+    `update ${lease.table}
+     set lease_until = case when status = any($5) then lease_until else now() + make_interval(secs => $4) end
      where ${held} returning status`,
-    [...key(lease), lease.leaseSeconds, TERMINAL_STATUSES],
+    [...key(lease), lease.leaseSeconds, endedStatuses[lease.table]],
   );
   return rows[0]?.status ?? null;
 }
 
 /**
- * Runs a write of a run in a transaction that holds the job's row: nobody takes, cancels or pauses the job meanwhile.
+ * Runs a write of a run in a transaction that holds its row: nobody takes, cancels or pauses it meanwhile.
  * Throws LeaseLost or JobEnded, and then nothing is written.
  */
-export async function fenced<T>(
+export async function fenced<T, Table extends LeasedTable>(
   pool: pg.Pool,
-  lease: Lease,
-  work: (tx: pg.PoolClient, status: JobStatus) => Promise<T>,
+  lease: Lease<Table>,
+  work: (tx: pg.PoolClient, status: StatusOf[Table]) => Promise<T>,
 ): Promise<T> {
   return inTransaction(pool, async tx => {
-    const { rows } = await tx.query<{ status: JobStatus }>(
-      `select status from jobs where ${held} for no key update`,
+    const { rows } = await tx.query<{ status: StatusOf[Table] }>(
+      `select status from ${lease.table} where ${held} for no key update`,
       key(lease),
     );
     const status = rows[0]?.status;
     if (!status) throw new LeaseLost(lease);
-    if (TERMINAL_STATUSES.includes(status)) throw new JobEnded(lease, status);
+    if (hasEnded(lease, status)) throw new JobEnded(lease, status);
     return work(tx, status);
   });
 }
 
 /** Gives the job back. Inside `fenced`. */
-export async function releaseLease(db: Queryable, lease: Lease, status: JobStatus): Promise<void> {
+export async function releaseLease(db: Queryable, lease: Lease<'jobs'>, status: JobStatus): Promise<void> {
   await db.query(
     `update jobs set runner_id = null, lease_until = null, estimated_finish = null, status = $4 where ${held}`,
     [...key(lease), status],
@@ -128,7 +158,7 @@ export async function endLease(db: Queryable, jobId: string): Promise<void> {
 }
 
 /** A job that was paused and resumed before its runner saw it just goes on. */
-export async function goOnRunning(db: Queryable, lease: Lease): Promise<void> {
+export async function goOnRunning(db: Queryable, lease: Lease<'jobs'>): Promise<void> {
   await db.query(`update jobs set status = 'running' where ${held} and status = 'queued'`, key(lease));
 }
 

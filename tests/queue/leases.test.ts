@@ -55,8 +55,8 @@ async function read(): Promise<Record<string, unknown>> {
   return (await database.pool.query('select * from jobs where id = $1', [jobId])).rows[0];
 }
 
-async function take(runner = one): Promise<Lease> {
-  return (await takeLease(database.pool, jobId, 'queued', runner))!;
+async function take(runner = one): Promise<Lease<'jobs'>> {
+  return (await takeLease(database.pool, { table: 'jobs', id: jobId, from: 'queued' }, runner))!;
 }
 
 function writeAs(lease: Lease): Promise<void> {
@@ -67,7 +67,11 @@ function writeAs(lease: Lease): Promise<void> {
 
 test('a queued job is taken by one of many', async () => {
   const takes = Array.from({ length: 8 }, (_, index) =>
-    takeLease(database.pool, jobId, 'queued', { id: `runner ${index}`, leaseSeconds: 60 }),
+    takeLease(
+      database.pool,
+      { table: 'jobs', id: jobId, from: 'queued' },
+      { id: `runner ${index}`, leaseSeconds: 60 },
+    ),
   );
   const taken = (await Promise.all(takes)).filter(lease => lease !== null);
   expect(taken).toHaveLength(1);
@@ -77,16 +81,21 @@ test('a queued job is taken by one of many', async () => {
 test('a job in another status is not taken', async () => {
   for (const status of ['running', 'paused', 'succeeded', 'failed', 'cancelled'] as const) {
     await setStatus(status);
-    expect(await takeLease(database.pool, jobId, 'queued', one), status).toBeNull();
+    expect(
+      await takeLease(database.pool, { table: 'jobs', id: jobId, from: 'queued' }, one),
+      status,
+    ).toBeNull();
   }
 });
 
 test('a queued job that its runner has not let go of yet is not taken', async () => {
   const lease = await take();
   await setStatus('queued');
-  expect(await takeLease(database.pool, jobId, 'queued', two)).toBeNull();
+  expect(await takeLease(database.pool, { table: 'jobs', id: jobId, from: 'queued' }, two)).toBeNull();
   await releaseLease(database.pool, lease, 'queued');
-  expect(await takeLease(database.pool, jobId, 'queued', two)).toMatchObject({ attempt: 2 });
+  expect(await takeLease(database.pool, { table: 'jobs', id: jobId, from: 'queued' }, two)).toMatchObject({
+    attempt: 2,
+  });
 });
 
 test('a stale runner changes nothing', async () => {
@@ -166,8 +175,12 @@ test('a paused job whose runner was lost stays paused', async () => {
 
 test('validation keeps the status and holds the job all the same', async () => {
   await setStatus('validating_files');
-  expect(await takeLease(database.pool, jobId, 'validating_files', one)).toMatchObject({ attempt: 1 });
-  expect(await takeLease(database.pool, jobId, 'validating_files', two)).toBeNull();
+  expect(
+    await takeLease(database.pool, { table: 'jobs', id: jobId, from: 'validating_files' }, one),
+  ).toMatchObject({ attempt: 1 });
+  expect(
+    await takeLease(database.pool, { table: 'jobs', id: jobId, from: 'validating_files' }, two),
+  ).toBeNull();
   expect(await read()).toMatchObject({ status: 'validating_files', started_at: null });
 });
 
@@ -181,9 +194,9 @@ test('a runner that freezes in the middle of a write holds the job only for a wh
   const lost = new Promise(done => frozen.on('error', done));
   await frozen.query(`set idle_in_transaction_session_timeout = '300ms'`);
   await frozen.query('begin');
-  await frozen.query('select 1 from jobs where id = $1 for update', [lease.jobId]);
+  await frozen.query('select 1 from jobs where id = $1 for update', [lease.id]);
   expect(await takeBackLostJobs(pool)).toEqual([]);
   await lost;
-  await expect.poll(() => takeBackLostJobs(pool)).toMatchObject([{ id: lease.jobId }]);
+  await expect.poll(() => takeBackLostJobs(pool)).toMatchObject([{ id: lease.id }]);
   frozen.release(true);
 });

@@ -18,6 +18,7 @@ import { changeJobStatus, insertJob, type Job, type transitions } from '../../sr
 import { upsertBaseModel } from '../../src/store/models.ts';
 import { ensureDefaultProject } from '../../src/store/projects.ts';
 import type { RequestedHyperparameters } from '../../src/training/protocol.ts';
+import { openAnswering } from './answering.ts';
 import type { Script } from './scripted-trainer.ts';
 
 const BASE_MODEL = join(import.meta.dirname, '../golden/llama-tiny');
@@ -73,6 +74,7 @@ export async function openSetting({
   const queue = await openQueue(databaseUrl, { supervise: true });
   const { id: projectId } = await ensureDefaultProject(pool);
   await registerBaseModel(pool, blobs);
+  const answering = openAnswering({ config, log, pool, blobs });
   return {
     pool,
     blobs,
@@ -80,7 +82,10 @@ export async function openSetting({
     projectId,
     config,
     startWorker: ({ config: changed, blobs: other, ...options } = {}) =>
-      startWorker({ config: { ...config, ...changed }, log, pool, blobs: other ?? blobs, queue }, options),
+      startWorker(
+        { config: { ...config, ...changed }, log, pool, blobs: other ?? blobs, queue, ...answering },
+        options,
+      ),
     async putFile(lines) {
       const id = newFileId();
       const text = lines.map(line => `${typeof line === 'string' ? line : JSON.stringify(line)}\n`).join('');
@@ -100,6 +105,7 @@ export async function openSetting({
     createJob: options => createJob(pool, queue, projectId, options),
     change: (jobId, transition) => change(pool, queue, projectId, jobId, transition),
     async close() {
+      await answering.close();
       await queue.close();
       await pool.end();
       await rm(directory, { recursive: true, force: true, maxRetries: 5 });

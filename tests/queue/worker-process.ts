@@ -5,18 +5,22 @@ import { loadConfig } from '../../src/config.ts';
 import { openQueue } from '../../src/queue/queue.ts';
 import { startWorker } from '../../src/queue/worker.ts';
 import { openPool } from '../../src/store/database.ts';
+import { openAnswering } from './answering.ts';
 
 const config = loadConfig();
 const log = pino({ level: config.logLevel }, pino.destination(2));
 const pool = openPool(config.databaseUrl!, log);
 const queue = await openQueue(config.databaseUrl!, { supervise: true });
+const blobs = await openBlobs(config);
+const answering = openAnswering({ config, log, pool, blobs });
 const worker = await startWorker(
-  { config, log, pool, queue, blobs: await openBlobs(config) },
+  { config, log, pool, queue, blobs, ...answering },
   { trainerModule: process.env.TEST_TRAINER },
 );
 process.send?.('ready');
 process.on('SIGTERM', async () => {
   await worker.close();
+  await answering.close();
   await queue.close();
   await pool.end();
   process.exit(0);

@@ -1,0 +1,182 @@
+// One item of an evaluation: its answer found in the data or asked of a model, then graded by every criterion.
+// It stores nothing and knows no queue.
+import { ApiError } from '../errors.ts';
+import type { ItemStatus, NewOutputItem, RunDataSource } from '../store/eval-runs.ts';
+import { grade } from './graders/grade.ts';
+import {
+  type ChatAnswer,
+  type ChatQuestion,
+  type Grade,
+  type GraderTools,
+  GradingFailure,
+  type InputMessage,
+  NO_TOKENS,
+  type Sample,
+  type SingleGrader,
+  sampleOf,
+} from './graders/grader.ts';
+import { renderContent, renderMessages } from './graders/judge.ts';
+import { resolvePath } from './graders/template.ts';
+import type { AskedSampling } from './run-sampling.ts';
+
+export interface SourceItem {
+  /** In the data source, from 0 on. */
+  index: number;
+  item: Record<string, unknown>;
+  /** An answer that is part of the data. */
+  sample: Record<string, unknown> | null;
+}
+
+export interface ItemPlan {
+  criteria: readonly SingleGrader[];
+  dataSource: RunDataSource;
+  sampling: AskedSampling;
+  tools: GraderTools;
+}
+
+/** What an item was answered with, and how. */
+interface Answered {
+  sample: Sample;
+  question: Pick<ChatQuestion, 'messages'> | null;
+  answer: ChatAnswer | null;
+}
+
+/** Throws the signal's reason, and what is a fault of ours; what goes wrong with the item is in what it returns. */
+export async function evaluateItem(
+  plan: ItemPlan,
+  source: SourceItem,
+  signal: AbortSignal,
+): Promise<NewOutputItem> {
+  try {
+    const answered = await answerItem(plan, source, signal);
+    const subject = { item: source.item, sample: answered.sample };
+    const grades = await Promise.all(
+      plan.criteria.map(criterion => grade(criterion, subject, plan.tools, signal)),
+    );
+    return toOutputItem(plan, source, answered, grades);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof ApiError || error instanceof GradingFailure)
+      return toFailedItem(plan, source, error);
+    throw error;
+  }
+}
+
+async function answerItem(
+  plan: ItemPlan,
+  { item, sample }: SourceItem,
+  signal: AbortSignal,
+): Promise<Answered> {
+  const { dataSource, sampling, tools } = plan;
+  const given = sample ? readGivenSample(sample) : sampleOf('');
+  if (!dataSource.model || !dataSource.input_messages) return { sample: given, question: null, answer: null };
+  const question: ChatQuestion = {
+    ...sampling,
+    model: dataSource.model,
+    messages: readMessages(dataSource.input_messages, { item, sample: given }),
+  };
+  const answer = await tools.ask(question, signal);
+  return { sample: sampleOf(answer.text, answer.toolCalls), question, answer };
+}
+
+/** With what follows from its text. */
+function readGivenSample(sample: Record<string, unknown>): Sample {
+  const text = typeof sample.output_text === 'string' ? sample.output_text : '';
+  return { ...sampleOf(text), ...sample, output_text: text };
+}
+
+function readMessages(
+  input: NonNullable<RunDataSource['input_messages']>,
+  subject: { item: unknown; sample: Sample },
+): ChatQuestion['messages'] {
+  if (input.type === 'template') return renderMessages(input.template as InputMessage[], subject);
+  const found = resolvePath(input.item_reference, subject);
+  if (typeof found === 'string') return [{ role: 'user', content: found }];
+  if (!Array.isArray(found) || found.length === 0 || !found.every(isMessage))
+    throw new GradingFailure('invalid_variable_error', `${input.item_reference} holds no messages`);
+  return found.map(({ role, content }) => ({ role, content: renderContent(content, text => text) }));
+}
+
+function isMessage(value: unknown): value is InputMessage {
+  return typeof value === 'object' && value !== null && 'role' in value && 'content' in value;
+}
+
+// ---- as rows and on the wire
+
+function toOutputItem(
+  plan: ItemPlan,
+  source: SourceItem,
+  answered: Answered,
+  grades: readonly Grade[],
+): NewOutputItem {
+  const passed = grades.map(each => each.passed);
+  const status: ItemStatus = grades.some(each => each.errors.length > 0)
+    ? 'error'
+    : passed.every(each => each)
+      ? 'pass'
+      : 'fail';
+  const usage = grades.flatMap(each => each.usage);
+  const asked = answered.answer && { model: plan.dataSource.model!, tokens: answered.answer.usage };
+  return {
+    status,
+    itemIndex: source.index,
+    item: source.item,
+    results: plan.criteria.map((criterion, i) => toResult(criterion, grades[i]!)),
+    sample: toSample(plan, answered, null),
+    passed,
+    usage: asked ? [asked, ...usage] : usage,
+  };
+}
+
+function toFailedItem(plan: ItemPlan, source: SourceItem, error: ApiError | GradingFailure): NewOutputItem {
+  const nothing: Answered = { sample: sampleOf(''), question: null, answer: null };
+  return {
+    status: 'error',
+    itemIndex: source.index,
+    item: source.item,
+    results: [],
+    sample: toSample(plan, nothing, { code: error.kind, message: error.message }),
+    passed: [],
+    usage: [],
+  };
+}
+
+/** `string-check-grader`, as OpenAI writes it. */
+const resultType = (type: string): string => `${type.replaceAll('_', '-')}-grader`;
+
+function toResult(
+  criterion: SingleGrader,
+  { score, passed, errors, judgement }: Grade,
+): Record<string, unknown> {
+  const output = judgement && [{ role: 'assistant', content: judgement.output }];
+  return {
+    name: criterion.name,
+    type: resultType(criterion.type),
+    score,
+    passed,
+    sample: judgement && { input: judgement.input, output },
+    ...(errors.length > 0 ? { error: { code: errors[0]!.kind, message: errors[0]!.details } } : {}),
+  };
+}
+
+/** Every field is there, also where nothing was asked: clients that validate strictly want them all. */
+function toSample(
+  { dataSource, sampling }: ItemPlan,
+  { sample, question, answer }: Answered,
+  error: { code: string; message: string } | null,
+): Record<string, unknown> {
+  const { output_text: content, output_tools: calls } = sample;
+  const output = { role: 'assistant', content, ...(calls?.length ? { tool_calls: calls } : {}) };
+  return {
+    input: question?.messages ?? [],
+    output: answer || content ? [output] : [],
+    finish_reason: answer?.finishReason ?? '',
+    model: dataSource.model ?? '',
+    usage: answer?.usage ?? NO_TOKENS,
+    error: error ?? { code: '', message: '' },
+    temperature: sampling.temperature,
+    max_completion_tokens: sampling.maxTokens ?? 0,
+    top_p: sampling.topP,
+    seed: sampling.seed,
+  };
+}
