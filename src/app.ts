@@ -15,9 +15,11 @@ import packageJson from '../package.json' with { type: 'json' };
 import type { Deps } from './deps.ts';
 import { ApiError, type ErrorKind, toWire } from './errors.ts';
 import { newId } from './ids.ts';
+import type { Answerer, AnswererRequest } from './queue/answerer.ts';
 import { adminKeyRoutes } from './routes/admin-keys.ts';
 import { auditLogRoutes } from './routes/audit-logs.ts';
 import { decorateCallers, requireAdminKey, requireProjectKey } from './routes/authentication.ts';
+import { batchRoutes } from './routes/batches.ts';
 import { chatCompletionRoutes } from './routes/chat-completions.ts';
 import { checkpointRoutes } from './routes/checkpoints.ts';
 import { completionRoutes } from './routes/completions.ts';
@@ -39,8 +41,8 @@ import { projectRoutes } from './routes/projects.ts';
 import { parseQuery } from './routes/query.ts';
 import { quotaRoutes } from './routes/quotas.ts';
 import { rateLimitRoutes } from './routes/rate-limits.ts';
-import { serviceAccountRoutes } from './routes/service-accounts.ts';
 import { responseRoutes } from './routes/responses.ts';
+import { serviceAccountRoutes } from './routes/service-accounts.ts';
 import { storedCompletionRoutes } from './routes/stored-completions.ts';
 import { unknownRoute } from './routes/unserved.ts';
 import { uploadRoutes } from './routes/uploads.ts';
@@ -48,6 +50,8 @@ import { usageRoutes } from './routes/usage.ts';
 import { createValidatorCompiler } from './routes/validation.ts';
 import { webhookRoutes } from './routes/webhooks.ts';
 import { sharedSchemas } from './schemas/shared.ts';
+import type { Caller } from './store/api-keys.ts';
+import { ORGANIZATION_ID } from './store/projects.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -61,6 +65,104 @@ const MAX_PARAM_LENGTH = 500;
 const JSON_LIMIT_BYTES = 32 * 2 ** 20;
 
 export async function buildApp(deps: Deps): Promise<FastifyInstance> {
+  const app = appWithoutRoutes(deps);
+
+  await app.register(swagger, { openapi: openapi(packageJson.version), refResolver });
+  await app.register(multipart, { limits: { fileSize: Number.POSITIVE_INFINITY, files: 1, fields: 20 } });
+  await app.register(swaggerUi, { routePrefix: '/docs', logLevel: 'silent' });
+  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
+  healthRoutes(app, deps, packageJson.version);
+  monitoringRoutes(app, deps);
+  await app.register(async v1 => {
+    requireProjectKey(v1, deps);
+    keepAnswers(v1, deps);
+    fileRoutes(v1, deps);
+    uploadRoutes(v1, deps);
+    jobRoutes(v1, deps);
+    eventRoutes(v1, deps);
+    checkpointRoutes(v1, deps);
+    metricRoutes(v1, deps);
+    graderRoutes(v1, deps);
+    modelRoutes(v1, deps);
+    answeringRoutes(v1, deps);
+    storedCompletionRoutes(v1, deps);
+    batchRoutes(v1, deps);
+    webhookRoutes(v1, deps);
+  });
+  await app.register(async administration => {
+    requireAdminKey(administration, deps);
+    keepAnswers(administration, deps);
+    projectRoutes(administration, deps);
+    projectKeyRoutes(administration, deps);
+    serviceAccountRoutes(administration, deps);
+    adminKeyRoutes(administration, deps);
+    auditLogRoutes(administration, deps);
+    usageRoutes(administration, deps);
+    costRoutes(administration, deps);
+    rateLimitRoutes(administration, deps);
+    quotaRoutes(administration, deps);
+    permissionRoutes(administration, deps);
+  });
+  return app;
+}
+
+/** Those that a line of a batch may name. */
+function answeringRoutes(app: FastifyInstance, deps: Deps): void {
+  chatCompletionRoutes(app, deps);
+  completionRoutes(app, deps);
+  responseRoutes(app, deps);
+  embeddingRoutes(app, deps);
+}
+
+/** Says which request from within it is. */
+const FROM_WITHIN = 'anneal-request';
+
+/** The routes that answer, for the lines of batches: called within the process, without keys and limits. It listens nowhere. */
+export function buildAnswerer(deps: Deps): { answer: Answerer; close(): Promise<void> } {
+  const app = appWithoutRoutes(deps);
+  const requests = new Map<string, AnswererRequest>();
+  app.addHook('onRequest', async (request, reply) => {
+    const { projectId, apiKeyId, signal } = requests.get(String(request.headers[FROM_WITHIN]))!;
+    request.caller = callerFromWithin(projectId, apiKeyId);
+    const breakOff = () => void reply.raw.destroy();
+    signal.addEventListener('abort', breakOff);
+    reply.raw.once('close', () => signal.removeEventListener('abort', breakOff));
+  });
+  answeringRoutes(app, deps);
+  return {
+    async answer(request) {
+      request.signal.throwIfAborted();
+      const id = newId('request');
+      requests.set(id, request);
+      try {
+        const headers = { [FROM_WITHIN]: id, 'content-type': 'application/json' };
+        const payload = JSON.stringify(request.body);
+        const response = await app.inject({ method: 'POST', url: request.url, headers, payload });
+        const { statusCode } = response;
+        return { statusCode, requestId: String(response.headers['x-request-id']), body: response.json() };
+      } finally {
+        requests.delete(id);
+      }
+    },
+    close: () => app.close(),
+  };
+}
+
+function callerFromWithin(projectId: string, keyId: string): Caller {
+  const organizationId = ORGANIZATION_ID;
+  return {
+    keyId,
+    projectId,
+    organizationId,
+    serviceAccountId: null,
+    scopes: [],
+    limited: false,
+    inBatch: true,
+  };
+}
+
+/** Requests and answers as everywhere, but nothing that answers. */
+function appWithoutRoutes(deps: Deps): FastifyInstance {
   const app: FastifyInstance = fastify({
     loggerInstance: deps.log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request' }),
@@ -83,45 +185,6 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   });
   acceptEmptyJson(app);
   addResponseHeaders(app);
-
-  await app.register(swagger, { openapi: openapi(packageJson.version), refResolver });
-  await app.register(multipart, { limits: { fileSize: Number.POSITIVE_INFINITY, files: 1, fields: 20 } });
-  await app.register(swaggerUi, { routePrefix: '/docs', logLevel: 'silent' });
-  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
-  healthRoutes(app, deps, packageJson.version);
-  monitoringRoutes(app, deps);
-  await app.register(async v1 => {
-    requireProjectKey(v1, deps);
-    keepAnswers(v1, deps);
-    fileRoutes(v1, deps);
-    uploadRoutes(v1, deps);
-    jobRoutes(v1, deps);
-    eventRoutes(v1, deps);
-    checkpointRoutes(v1, deps);
-    metricRoutes(v1, deps);
-    graderRoutes(v1, deps);
-    modelRoutes(v1, deps);
-    chatCompletionRoutes(v1, deps);
-    storedCompletionRoutes(v1, deps);
-    responseRoutes(v1, deps);
-    completionRoutes(v1, deps);
-    embeddingRoutes(v1, deps);
-    webhookRoutes(v1, deps);
-  });
-  await app.register(async administration => {
-    requireAdminKey(administration, deps);
-    keepAnswers(administration, deps);
-    projectRoutes(administration, deps);
-    projectKeyRoutes(administration, deps);
-    serviceAccountRoutes(administration, deps);
-    adminKeyRoutes(administration, deps);
-    auditLogRoutes(administration, deps);
-    usageRoutes(administration, deps);
-    costRoutes(administration, deps);
-    rateLimitRoutes(administration, deps);
-    quotaRoutes(administration, deps);
-    permissionRoutes(administration, deps);
-  });
   return app;
 }
 

@@ -60,7 +60,11 @@ export async function openDeps(config: Config, process: 'api' | 'worker'): Promi
     closing.push(() => events.close());
     const blobs = await openBlobs(config);
     const models = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
-    const generation = openGenerationClient({ service: servingOptions(config), cache: models, log });
+    const generation = openGenerationClient({
+      service: { ...servingOptions(config), ...(process === 'worker' ? { niceness: WORKER_NICENESS } : {}) },
+      cache: models,
+      log,
+    });
     closing.push(() => generation.close());
     const python = openSandbox(sandboxOptions(config, log));
     closing.push(() => python.close());
@@ -70,6 +74,9 @@ export async function openDeps(config: Config, process: 'api' | 'worker'): Promi
     throw error;
   }
 }
+
+/** What workers have answered, for batches, comes after the requests of people, and after training, which has 10. */
+const WORKER_NICENESS = 12;
 
 /** How the memory for answering requests is shared out. */
 const SERVING_SHARES = { models: 0.6, caches: 0.3, adapters: 0.1 };

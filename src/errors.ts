@@ -22,6 +22,7 @@ const rules = {
   unsupported_value: { status: 400, type: 'invalid_request_error' },
   invalid_file: { status: 400, type: 'invalid_request_error' },
   invalid_upload_state: { status: 400, type: 'invalid_request_error' },
+  invalid_batch_state: { status: 400, type: 'invalid_request_error' },
   invalid_job_state: { status: 400, type: 'invalid_request_error' },
   file_too_large: { status: 413, type: 'invalid_request_error' },
   webhook_unreachable: { status: 400, type: 'invalid_request_error' },

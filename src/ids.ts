@@ -29,6 +29,8 @@ const prefixes = {
   eval: 'eval_',
   evalRun: 'evalrun_',
   outputItem: 'outputitem_',
+  batch: 'batch_',
+  batchRequest: 'batch_req_',
   webhookEndpoint: 'whe_',
   webhookDelivery: 'wh_',
   webhookEvent: 'evt_',

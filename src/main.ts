@@ -7,7 +7,7 @@ import { Command } from 'commander';
 import type pg from 'pg';
 import packageJson from '../package.json' with { type: 'json' };
 import { ensureKeys } from './api-key.ts';
-import { buildApp } from './app.ts';
+import { buildAnswerer, buildApp } from './app.ts';
 import { registerModelsIn } from './cli/add-model.ts';
 import type { CommandContext } from './cli/context.ts';
 import { addKeyCommands } from './cli/key-commands.ts';
@@ -22,7 +22,7 @@ import { openTelemetry } from './monitoring/open-telemetry.ts';
 import { type MetricsServer, openMetricsServer } from './monitoring/server.ts';
 import { openTrainingSpans } from './monitoring/training-spans.ts';
 import { addTrainingMetrics, combineMetrics } from './monitoring/worker-metrics.ts';
-import { startWorker } from './queue/worker.ts';
+import { startWorker, type WorkerDeps } from './queue/worker.ts';
 import { embeddedDirectory, startAll } from './start.ts';
 import { openPool } from './store/database.ts';
 import { findRunningPostgres, startEmbeddedPostgres } from './store/embedded-postgres.ts';
@@ -53,7 +53,7 @@ program
 program
   .command('worker')
   .description('run one worker alone: it validates files, trains and evaluates')
-  .action(() => run(config => serve(config, 'worker', startMonitoredWorker)));
+  .action(() => run(config => serve(config, 'worker', startAnsweringWorker)));
 
 program
   .command('migrate')
@@ -121,6 +121,17 @@ async function registerModels(deps: Deps): Promise<void> {
     deps.log.error({ folder, error: reason }, 'a folder of ANNEAL_MODELS_DIR is not served');
 }
 
+async function startAnsweringWorker(deps: Deps): Promise<Running> {
+  const answerer = buildAnswerer(deps);
+  const worker = await startMonitoredWorker({ ...deps, answer: answerer.answer });
+  return {
+    async close() {
+      await worker.close();
+      await answerer.close();
+    },
+  };
+}
+
 async function startApi(deps: Deps): Promise<Running & { address: string }> {
   const { config } = deps;
   const newKey = await ensureKeys(config.databaseUrl!, config);
@@ -135,7 +146,7 @@ async function startApi(deps: Deps): Promise<Running & { address: string }> {
 }
 
 /** With /metrics, where a token and a port are set for it, and with spans, where a collector is. */
-async function startMonitoredWorker(deps: Deps): Promise<Running> {
+async function startMonitoredWorker(deps: Deps & WorkerDeps): Promise<Running> {
   const { log, config } = deps;
   const { metricsToken: token, workerMetricsPort: port, host } = config;
   const watching = config.otlpEndpoint ? [openTrainingSpans()] : [];

@@ -8,11 +8,13 @@ import { removeExpiredKeys } from '../store/idempotency.ts';
 import { CONTROL_CHANNEL } from '../store/jobs.ts';
 import { openNotifications, QUEUE_CHANNEL } from '../store/notifications.ts';
 import { removeOldDeliveries } from '../store/webhook-deliveries.ts';
+import type { Answerer } from './answerer.ts';
 import { deliverWebhooks } from './deliver-webhooks.ts';
 import { evaluate } from './evaluate.ts';
 import { expireFiles } from './expire-files.ts';
 import { cleanUploads } from './expire-uploads.ts';
 import { removeModels } from './remove-models.ts';
+import { runBatches } from './run-batches.ts';
 import { sweep } from './sweep.ts';
 import { sweepObjects } from './sweep-objects.ts';
 import { takeWork } from './take.ts';
@@ -39,10 +41,11 @@ export interface WorkerOptions {
 /** The log of webhook deliveries goes back so far. */
 const KEPT_DELIVERY_DAYS = 30;
 
-export type WorkerDeps = Pick<
-  Deps,
-  'config' | 'log' | 'pool' | 'blobs' | 'queue' | 'generation' | 'python' | 'usage'
->;
+export interface WorkerDeps
+  extends Pick<Deps, 'config' | 'log' | 'pool' | 'blobs' | 'queue' | 'generation' | 'python' | 'usage'> {
+  /** Without one the worker runs no batches. */
+  answer?: Answerer | undefined;
+}
 
 export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {}): Promise<Worker> {
   const { config, log, queue, blobs } = deps;
@@ -73,6 +76,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
       { queue: 'evaluate', hands: options.evaluations ?? 2, handle: lease => evaluate(runDeps, lease) },
     ),
     deliverWebhooks({ ...deps, arrivals }),
+    deps.answer ? runBatches({ ...deps, answer: deps.answer, arrivals, runner }) : async () => undefined,
   ];
   const stopSweeping = keepSweeping(config.leaseSeconds, log, async () => {
     await work.touch();

@@ -54,7 +54,10 @@ export async function admit(
     const { kind, model } = metered;
     const { projectId, keyId: apiKeyId } = caller;
     if (counts)
-      deps.usage.record({ kind, model, projectId, apiKeyId, batch: false }, { requests: 1, ...counts });
+      deps.usage.record(
+        { kind, model, projectId, apiKeyId, batch: caller.inBatch === true },
+        { requests: 1, ...counts },
+      );
     const tokens = counts ? counts.inputTokens + counts.outputTokens : 0;
     if (caller.limited && tokens !== taken) deps.usage.settle(projectId, limited, tokens - taken);
   };

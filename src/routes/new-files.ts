@@ -28,10 +28,14 @@ export interface FileOfBytes {
   expiresAfterSeconds: number | null;
 }
 
+/** OpenAI's, where nothing else is asked for: files of other purposes stay. */
+const lifetimeSeconds: Record<string, number> = { batch: 30 * 24 * 3600 };
+
 /** Names stored bytes in the database. */
 export function nameBytes(db: Queryable, { stored, ...file }: FileOfBytes): Promise<File> {
   const { sizeBytes: bytes, sha256, key: blobKey } = stored;
-  return insertFile(db, { ...file, bytes, sha256, blobKey });
+  const expiresAfterSeconds = file.expiresAfterSeconds ?? lifetimeSeconds[file.purpose] ?? null;
+  return insertFile(db, { ...file, expiresAfterSeconds, bytes, sha256, blobKey });
 }
 
 /**

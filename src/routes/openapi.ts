@@ -15,6 +15,7 @@ const tags = [
   { name: 'Responses', description: 'The same in the form of the Responses API, with conversations kept.' },
   { name: 'Completions', description: 'Continue a text.' },
   { name: 'Embeddings', description: 'Vectors of texts.' },
+  { name: 'Batches', description: 'Many requests in a file.' },
   { name: 'Webhooks', description: 'Where events are sent.' },
   { name: 'Administration', description: 'Projects, keys, usage and limits; needs an admin key.' },
   { name: 'Health', description: 'Whether the service is up; no key is needed.' },

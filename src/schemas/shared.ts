@@ -9,6 +9,7 @@ import {
 } from './admin-keys.ts';
 import { FunctionTool, ResponseFormat } from './answer-forms.ts';
 import { AuditLog, ListAuditLogsResponse } from './audit-logs.ts';
+import { Batch, CreateBatchRequest, ListBatchesResponse } from './batches.ts';
 import {
   ChatCompletion,
   ChatCompletionChunk,
@@ -240,4 +241,7 @@ export const sharedSchemas: readonly TSchema[] = [
   WebhookDelivery,
   ListWebhookEndpointsResponse,
   ListWebhookDeliveriesResponse,
+  Batch,
+  CreateBatchRequest,
+  ListBatchesResponse,
 ];

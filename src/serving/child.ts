@@ -23,8 +23,8 @@ function toFailure(error: unknown): Failure {
 }
 
 async function main(): Promise<void> {
-  setPriority(NICENESS);
   const options = JSON.parse(process.argv[2]!) as ServiceOptions;
+  setPriority(options.niceness ?? NICENESS);
   const models = openLoadedModels(await openEngine(options), options);
   const running = new Map<number, AbortController>();
   let outbox: FromChild = [];

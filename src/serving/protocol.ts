@@ -113,4 +113,6 @@ export interface ServiceOptions {
   cacheBytes: number;
   /** Folder for float32 copies of half-precision weights; see widened-weights.ts. */
   widenedDirectory: string;
+  /** Of the process; 8 where it is not given. */
+  niceness?: number;
 }

@@ -14,6 +14,8 @@ export interface Caller {
   scopes: string[];
   /** Whether the project has rate limits. */
   limited: boolean;
+  /** Of a line of a batch, not of somebody who waits. */
+  inBatch?: boolean;
 }
 
 /** Keys are long random texts, so a plain hash is enough and the lookup by hash needs no constant-time comparison. */

@@ -9,6 +9,7 @@ import pino from 'pino';
 import type { Blobs } from '../../src/blobs/blobs.ts';
 import { openFolder } from '../../src/blobs/folder.ts';
 import { type Config, readConfig } from '../../src/config.ts';
+import type { Answerer } from '../../src/queue/answerer.ts';
 import { openQueue, type Queue } from '../../src/queue/queue.ts';
 import { startWorker, type Worker, type WorkerOptions } from '../../src/queue/worker.ts';
 import { openPool } from '../../src/store/database.ts';
@@ -31,7 +32,9 @@ export interface Setting {
   readonly projectId: string;
   readonly config: Config;
   /** In this process. */
-  startWorker(options?: WorkerOptions & { config?: Partial<Config>; blobs?: Blobs }): Promise<Worker>;
+  startWorker(
+    options?: WorkerOptions & { config?: Partial<Config>; blobs?: Blobs; answer?: Answerer },
+  ): Promise<Worker>;
   putFile(lines: readonly unknown[]): Promise<string>;
   createJob(options: JobOptions): Promise<string>;
   /** As the API does it. */
@@ -81,9 +84,9 @@ export async function openSetting({
     queue,
     projectId,
     config,
-    startWorker: ({ config: changed, blobs: other, ...options } = {}) =>
+    startWorker: ({ config: changed, blobs: other, answer, ...options } = {}) =>
       startWorker(
-        { config: { ...config, ...changed }, log, pool, blobs: other ?? blobs, queue, ...answering },
+        { config: { ...config, ...changed }, log, pool, blobs: other ?? blobs, queue, ...answering, answer },
         options,
       ),
     async putFile(lines) {

@@ -386,3 +386,13 @@ describe('content and delete', () => {
     expect((await server.client.files.list()).data.map(one => one.id)).not.toContain(file.id);
   });
 });
+
+test('a file for a batch goes after 30 days, unless it is said otherwise', async () => {
+  const create = async (extra: object = {}) => {
+    const file = new File(['{}\n'], 'in.jsonl');
+    const made = await server.client.files.create({ file, purpose: 'batch', ...extra });
+    return made.expires_at! - made.created_at;
+  };
+  expect(await create()).toBe(30 * 24 * 3600);
+  expect(await create({ expires_after: { anchor: 'created_at', seconds: 3600 } })).toBe(3600);
+});

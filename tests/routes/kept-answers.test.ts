@@ -16,13 +16,13 @@ let failure: Error | null = null;
 /** Says how often it was asked. */
 async function* generate(): AsyncGenerator<GenerationEvent, void> {
   const call = ++calls;
-  yield { type: 'started' } as GenerationEvent;
+  yield { type: 'started', promptTokens: 3 };
   yield { type: 'piece', choice: 0, text: `answer ${call}`, tokens: [] };
   await sleep(pauseMs);
   if (failure) throw failure;
   yield { type: 'piece', choice: 0, text: ', an ä', tokens: [] };
   yield { type: 'finished', choice: 0, finishReason: 'stop' };
-  yield { type: 'done', promptTokens: 3, completionTokens: 4 } as GenerationEvent;
+  yield { type: 'done', promptTokens: 3, completionTokens: 4 };
 }
 
 const server = useServer({

@@ -1,0 +1,314 @@
+// Runs batches: checks the input file, has its requests answered, several at once, and makes files of the answers. Each answer
+// is stored when it comes: whoever goes on after a killed worker repeats none of them.
+import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import { BlobNotFound, type Blobs } from '../blobs/blobs.ts';
+import type { Logger } from '../log.ts';
+import {
+  type BatchEnd,
+  type BatchLease,
+  BatchLost,
+  beginBatch,
+  endBatch,
+  extendBatchLease,
+  failBatch,
+  finalizeBatch,
+  readAnsweredLines,
+  readLeasedBatch,
+  readRequests,
+  releaseBatch,
+  type StoredRequest,
+  takeBatch,
+  writeLineAnswer,
+} from '../store/batch-runs.ts';
+import { BATCHES_PAYLOAD, type Batch, type BatchError, hasWaitingBatch } from '../store/batches.ts';
+import { inTransaction } from '../store/database.ts';
+import { fileBlobKey, insertFile, newFileId } from '../store/files.ts';
+import { findModel } from '../store/models.ts';
+import type { Notifications } from '../store/notifications.ts';
+import { findInputFile } from '../store/runs.ts';
+import type { Answered, Answerer } from './answerer.ts';
+import { checkInput, type InputRequest, readInput } from './batch-input.ts';
+
+export interface BatchDeps {
+  readonly log: Logger;
+  readonly pool: pg.Pool;
+  readonly blobs: Blobs;
+  /** Of the channel that tells of new work. */
+  readonly arrivals: Notifications;
+  readonly answer: Answerer;
+  readonly runner: { id: string; leaseSeconds: number };
+}
+
+/** Requests of a batch at once: they join in one generation's steps. */
+const AT_ONCE = 16;
+/** Notifications come sooner; this finds batches of lost runners. */
+const LOOK_MS = 5_000;
+/** After so long others that wait get their turn. */
+const TURN_MS = 30_000;
+/** A server that is overloaded or has a fault is asked again. */
+const TRIES = 6;
+const FIRST_PAUSE_MS = 500;
+
+/** Returns how to stop: what is being answered is broken off, and the batch left to the next worker. */
+export function runBatches(deps: BatchDeps): () => Promise<void> {
+  const stopping = new AbortController();
+  let wake = Promise.withResolvers<void>();
+  const unsubscribe = deps.arrivals.subscribe(BATCHES_PAYLOAD, () => wake.resolve());
+
+  async function loop(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      wake = Promise.withResolvers();
+      if (!(await runNext(deps, stopping.signal))) await Promise.race([wake.promise, pause(stopping.signal)]);
+    }
+  }
+
+  const ended = loop();
+  return async () => {
+    stopping.abort();
+    unsubscribe();
+    await ended;
+  };
+}
+
+const pause = (signal: AbortSignal) => sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
+
+/** False when there was nothing to run, or it went wrong: then it is better to wait. */
+async function runNext(deps: BatchDeps, closing: AbortSignal): Promise<boolean> {
+  const { pool, log, runner } = deps;
+  let lease: BatchLease | null = null;
+  try {
+    lease = await takeBatch(pool, runner);
+    if (lease) await runBatch(deps, lease, closing);
+    return lease !== null;
+  } catch (error) {
+    if (error instanceof BatchLost) log.info(error.message);
+    else log.warn({ error, batch: lease?.batchId }, 'a batch broke off; it is gone on with');
+    return false;
+  } finally {
+    if (lease) await releaseBatch(pool, lease).catch(() => undefined); // it runs out by itself
+  }
+}
+
+/** As far as it goes now. */
+async function runBatch(deps: BatchDeps, lease: BatchLease, closing: AbortSignal): Promise<void> {
+  const keeper = keepBatch(deps, lease, closing);
+  try {
+    const read = () => readLeasedBatch(deps.pool, lease);
+    let batch = await read();
+    if (batch.status === 'validating') batch = await check(deps, lease, batch).then(read);
+    if (batch.status === 'in_progress') batch = await answerAll(deps, lease, batch, keeper.signal).then(read);
+    if (batch.status === 'finalizing' || batch.status === 'cancelling') await finish(deps, lease, batch);
+  } finally {
+    keeper.close();
+  }
+}
+
+interface BatchKeeper {
+  /** Aborted when nothing more is to be answered: cancelled, lost, or the worker is to end. */
+  readonly signal: AbortSignal;
+  close(): void;
+}
+
+function keepBatch(
+  { pool, log, arrivals, runner }: BatchDeps,
+  lease: BatchLease,
+  closing: AbortSignal,
+): BatchKeeper {
+  const over = new AbortController();
+  const look = () => {
+    extendBatchLease(pool, lease, runner.leaseSeconds).then(
+      status => {
+        if (status !== 'in_progress' && status !== 'validating') over.abort();
+      },
+      error => log.warn({ error: (error as Error).message }, 'a heartbeat of a batch failed'),
+    );
+  };
+  const timer = setInterval(look, (runner.leaseSeconds * 1000) / 3);
+  const unsubscribe = arrivals.subscribe(BATCHES_PAYLOAD, look);
+  return {
+    signal: AbortSignal.any([over.signal, closing]),
+    close() {
+      clearInterval(timer);
+      unsubscribe();
+    },
+  };
+}
+
+// ---- validating
+
+async function check({ pool, blobs, log }: BatchDeps, lease: BatchLease, batch: Batch): Promise<void> {
+  const source = await openInput({ pool, blobs }, batch);
+  if (!source) return failBatch(pool, lease, [missingInput(batch)]);
+  const hasModel = async (id: string) => (await findModel(pool, batch.projectId, id)) !== null;
+  const checked = await checkInput(source, { endpoint: batch.endpoint, hasModel });
+  log.info({ batch: batch.id, errors: checked.errors.length }, 'the input of a batch was checked');
+  if (checked.errors.length > 0) return failBatch(pool, lease, checked.errors);
+  await beginBatch(pool, lease, checked);
+}
+
+/** Null when it is gone. */
+async function openInput(
+  { pool, blobs }: Pick<BatchDeps, 'pool' | 'blobs'>,
+  batch: Batch,
+): Promise<Readable | null> {
+  const file = await findInputFile(pool, batch.inputFileId);
+  if (!file) return null;
+  return blobs.get(file.blobKey).catch(error => {
+    if (error instanceof BlobNotFound) return null;
+    throw error;
+  });
+}
+
+function missingInput({ inputFileId }: Batch): BatchError {
+  const message = `The input file ${inputFileId} is gone.`;
+  return { code: 'invalid_file', message, param: 'input_file_id', line: null };
+}
+
+// ---- answering
+
+/** Ends early when `signal` is aborted, and after a turn when other batches wait. */
+async function answerAll(
+  deps: BatchDeps,
+  lease: BatchLease,
+  batch: Batch,
+  signal: AbortSignal,
+): Promise<void> {
+  const { pool } = deps;
+  const isExpired = () => Date.now() >= batch.expiresAt.getTime();
+  const source = isExpired() ? null : await openInput(deps, batch);
+  const whole = source === null || (await answerLines(deps, lease, batch, source, { signal, isExpired }));
+  if (whole && !signal.aborted) await finalizeBatch(pool, lease);
+}
+
+interface Until {
+  signal: AbortSignal;
+  isExpired(): boolean;
+}
+
+/** Whether there is nothing left to answer. */
+async function answerLines(
+  deps: BatchDeps,
+  lease: BatchLease,
+  batch: Batch,
+  source: Readable,
+  { signal, isExpired }: Until,
+): Promise<boolean> {
+  const answered = await readAnsweredLines(deps.pool, batch.id);
+  const turnEnds = Date.now() + TURN_MS;
+  const stop = new AbortController(); // by one line for all
+  const inHand = new Set<Promise<void>>();
+  const isOver = async () => Date.now() > turnEnds && (await hasWaitingBatch(deps.pool));
+  let whole = true;
+  try {
+    for await (const request of readInput(source, batch.endpoint)) {
+      if (answered.has(request.line)) continue;
+      if (signal.aborted || stop.signal.aborted || isExpired() || (await isOver())) {
+        whole = isExpired();
+        break;
+      }
+      const answering = answerLine(deps, lease, batch, request, AbortSignal.any([signal, stop.signal]))
+        .catch(reason => stop.abort(reason))
+        .finally(() => inHand.delete(answering));
+      inHand.add(answering);
+      if (inHand.size >= AT_ONCE) await Promise.race(inHand);
+    }
+  } finally {
+    source.destroy();
+    await Promise.all(inHand);
+  }
+  if (stop.signal.aborted && !signal.aborted) throw stop.signal.reason;
+  return whole;
+}
+
+/** Rejects when it was broken off, or the batch is no longer ours. */
+async function answerLine(
+  deps: BatchDeps,
+  lease: BatchLease,
+  { projectId, apiKeyId, endpoint: url }: Batch,
+  { line, body }: InputRequest,
+  signal: AbortSignal,
+): Promise<void> {
+  const answered = await untilAnswered(deps, { projectId, apiKeyId, url, body, signal });
+  const { statusCode: status_code, requestId: request_id } = answered;
+  const response = { status_code, request_id, body: answered.body };
+  const written = await writeLineAnswer(deps.pool, lease, { line, response, ...usageOf(answered) });
+  if (!written) throw new BatchLost(lease);
+}
+
+async function untilAnswered({ answer }: BatchDeps, request: Parameters<Answerer>[0]): Promise<Answered> {
+  for (let attempt = 1; ; attempt++) {
+    const answered = await answer(request);
+    request.signal.throwIfAborted();
+    const isPassing = answered.statusCode === 429 || answered.statusCode >= 500;
+    if (!isPassing || attempt === TRIES) return answered;
+    await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1), undefined, { signal: request.signal });
+  }
+}
+
+/** In the words of chat, completions and embeddings, or in those of responses. */
+function usageOf({ body }: Answered): { inputTokens: number; outputTokens: number } {
+  const usage = (body as { usage?: Record<string, number> } | null)?.usage ?? {};
+  return {
+    inputTokens: usage.prompt_tokens ?? usage.input_tokens ?? 0,
+    outputTokens: usage.completion_tokens ?? usage.output_tokens ?? 0,
+  };
+}
+
+// ---- the end
+
+const unansweredError = {
+  completed: null,
+  expired: {
+    code: 'batch_expired',
+    message: 'This request could not be executed before the completion window expired.',
+  },
+  cancelled: { code: 'batch_cancelled', message: 'This request was not executed: the batch was cancelled.' },
+} satisfies Record<BatchEnd, { code: string; message: string } | null>;
+
+/** Everything becomes visible at once. */
+async function finish(deps: BatchDeps, lease: BatchLease, batch: Batch): Promise<void> {
+  const { pool, log } = deps;
+  const unanswered = batch.total - batch.completed - batch.failed;
+  const status: BatchEnd =
+    batch.status === 'cancelling' ? 'cancelled' : unanswered > 0 ? 'expired' : 'completed';
+  const error = unansweredError[status];
+  const isSuccess = ({ response }: StoredRequest) => response !== null && response.status_code < 300;
+  const output = batch.completed > 0 ? await storeResults(deps, batch, isSuccess, error) : null;
+  const failures =
+    batch.total > batch.completed
+      ? await storeResults(deps, batch, request => !isSuccess(request), error)
+      : null;
+  await inTransaction(pool, async tx => {
+    for (const [kind, file] of [['output', output] as const, ['error', failures] as const])
+      if (file) await insertFile(tx, { ...file, filename: `${batch.id}_${kind}.jsonl` });
+    const files = { outputFileId: output?.id ?? null, errorFileId: failures?.id ?? null };
+    await endBatch(tx, lease, { status, unanswered, ...files });
+  });
+  log.info({ batch: batch.id, status }, 'a batch has ended');
+}
+
+async function storeResults(
+  { pool, blobs }: BatchDeps,
+  { id: batchId, projectId, outputExpiresAfterSeconds: expiresAfterSeconds }: Batch,
+  isWanted: (request: StoredRequest) => boolean,
+  error: { code: string; message: string } | null,
+) {
+  const id = newFileId();
+  async function* lines() {
+    for await (const request of readRequests(pool, batchId))
+      if (isWanted(request)) yield resultLine(request, error);
+  }
+  const stored = await blobs.put(fileBlobKey(id), Readable.from(lines(), { objectMode: false }));
+  const { sizeBytes: bytes, sha256, key: blobKey } = stored;
+  return { id, projectId, purpose: 'batch_output', bytes, sha256, blobKey, expiresAfterSeconds };
+}
+
+function resultLine(
+  { id, customId: custom_id, response }: StoredRequest,
+  unanswered: { code: string; message: string } | null,
+): string {
+  const error = response === null ? unanswered : null;
+  return `${JSON.stringify({ id, custom_id, response, error })}\n`;
+}
