@@ -4,7 +4,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import type { Config } from '../config.ts';
 
 export interface Telemetry {
-  /** Sends what has not been sent. */
+  /** Sends what has not been sent, if the collector takes it. */
   close(): Promise<void>;
 }
 
@@ -14,5 +14,6 @@ export async function openTelemetry(config: Config, process: 'api' | 'worker'): 
   const { NodeSDK } = await import('@opentelemetry/sdk-node');
   const sdk = new NodeSDK({ serviceName: config.serviceName ?? `${packageJson.name}-${process}` });
   sdk.start();
-  return { close: () => sdk.shutdown() };
+  // a collector that is away must not fail the stop
+  return { close: () => sdk.shutdown().catch(() => undefined) };
 }
