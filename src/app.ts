@@ -22,6 +22,7 @@ import { decorateCallers, requireAdminKey, requireProjectKey } from './routes/au
 import { batchRoutes } from './routes/batches.ts';
 import { chatCompletionRoutes } from './routes/chat-completions.ts';
 import { checkpointRoutes } from './routes/checkpoints.ts';
+import { classificationRoutes } from './routes/classifications.ts';
 import { completionRoutes } from './routes/completions.ts';
 import { costRoutes } from './routes/costs.ts';
 import { embeddingRoutes } from './routes/embeddings.ts';
@@ -112,6 +113,7 @@ function answeringRoutes(app: FastifyInstance, deps: Deps): void {
   completionRoutes(app, deps);
   responseRoutes(app, deps);
   embeddingRoutes(app, deps);
+  classificationRoutes(app, deps);
 }
 
 /** Says which request from within it is. */

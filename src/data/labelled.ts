@@ -1,16 +1,27 @@
 // Lines that say what a whole text is: its class, its classes or a number -> the text's tokens, and the targets as numbers.
 // Which labels there are is labels.ts'.
 import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { type ChatLine, lineTools } from './conversation.ts';
 import { type ExampleForm, type Sequence, truncateSequence } from './example-form.ts';
 import { TRAINING_DATE } from './examples.ts';
-import type { LabelSet } from './labels.ts';
+import { readLines } from './jsonl.ts';
+import { type LabelSet, parseOrNull } from './labels.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 /** A text alone, or a conversation as a whole. */
 export type ReadLine = { input: string } | ChatLine;
 export type LabelledLine = ReadLine & { label?: string; labels?: string[] };
 export type NumberLine = ReadLine & { value: number };
+
+/** How the lines of a file say what is read: as the first one does that says it. */
+export async function readsOf(file: string): Promise<'input' | 'messages'> {
+  for await (const line of readLines(createReadStream(file))) {
+    const parsed = 'problem' in line ? null : parseOrNull(line.text);
+    if (parsed && typeof parsed === 'object') return 'messages' in parsed ? 'messages' : 'input';
+  }
+  return 'input';
+}
 
 /** The tokens that a class or a number is told of. Throws TemplateError when the chat template refuses the conversation. */
 export function readTokens(line: ReadLine, tokenizer: Tokenizer): number[] {

@@ -67,7 +67,8 @@ export async function readLabels(file: string, settings: LabelSettings): Promise
   return census.close();
 }
 
-function parseOrNull(text: string): unknown {
+/** Null for what is no JSON. */
+export function parseOrNull(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

@@ -16,11 +16,14 @@ export interface OutputMeaning {
   readonly problem: Problem;
   /** One for each output; of a regression the name of its only one. */
   readonly labels: readonly string[];
+  /** What the head was trained on: texts alone, or conversations as the chat template writes them. */
+  readonly reads: 'input' | 'messages';
 }
 
-/** The fields of config.json. */
-export const meaningToConfig = ({ problem, labels }: OutputMeaning): Record<string, unknown> => ({
+/** The fields of config.json; `anneal_reads` is one of our own. */
+export const meaningToConfig = ({ problem, labels, reads }: OutputMeaning): Record<string, unknown> => ({
   problem_type: PROBLEMS[problem],
+  anneal_reads: reads,
   num_labels: labels.length,
   id2label: Object.fromEntries(labels.map((label, i) => [i, label])),
   label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
@@ -34,7 +37,11 @@ export function meaningOfConfig(config: Readonly<Record<string, unknown>>): Outp
     .sort(([a], [b]) => Number(a) - Number(b))
     .map(([, label]) => String(label));
   const named = (Object.keys(PROBLEMS) as Problem[]).find(problem => PROBLEMS[problem] === type);
-  return { problem: named ?? (labels.length === 1 ? 'regression' : 'single'), labels };
+  return {
+    problem: named ?? (labels.length === 1 ? 'regression' : 'single'),
+    labels,
+    reads: config.anneal_reads === 'messages' ? 'messages' : 'input',
+  };
 }
 
 const FILE = 'classifier_config.json';

@@ -246,7 +246,7 @@ interface ResultFile {
 async function storeResults(recorder: Recorder, manifest: Record<string, unknown>): Promise<ResultFile[]> {
   const { pool, store, job, lease, directory } = recorder;
   const metrics = await untilItWorks(() => readMetrics(pool, job.id), { what: 'reading metrics', ...store });
-  await writeFile(join(directory, 'results.csv'), resultsCsv(metrics));
+  await writeFile(join(directory, 'results.csv'), resultsCsv(metrics, job.method.type));
   await writeFile(join(directory, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
   const results: ResultFile[] = [];
   for (const name of ['results.csv', 'evaluation.json', 'manifest.json']) {

@@ -49,8 +49,9 @@ export function checkpointCreated(stepNumber: number): NewEvent {
 }
 
 export function evaluated(report: Record<string, unknown>): NewEvent {
+  const beside = report.base === null ? 'a baseline' : 'the base model';
   return {
-    message: 'Evaluation of the base model and the fine-tuned model completed',
+    message: `Evaluation of ${beside} and the fine-tuned model completed`,
     data: report,
     once: 'evaluation',
   };

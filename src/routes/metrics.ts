@@ -11,6 +11,7 @@ import {
   csvLine,
   exampleStep,
   ListMetricsQuery,
+  metricNamesOf,
   stepOfId,
   stepToWire,
 } from '../schemas/metrics.ts';
@@ -18,6 +19,7 @@ import { listSteps } from '../store/metrics.ts';
 import { findJob } from './jobs.ts';
 
 const CSV_PAGE = 1000;
+const exampleNames = metricNamesOf('supervised');
 
 export function metricRoutes(app: FastifyInstance, deps: Deps): void {
   app.get<{ Params: JobId; Querystring: ListMetricsQuery }>(
@@ -37,7 +39,8 @@ export function metricRoutes(app: FastifyInstance, deps: Deps): void {
               ...json('', Type.Ref('ListFineTuningJobMetricsResponse'), exampleList(exampleStep)).content,
               'text/csv': {
                 schema: Type.String(),
-                example: csvHeader + csvLine({ step: 10, metrics: exampleStep.metrics }),
+                example:
+                  csvHeader(exampleNames) + csvLine({ step: 10, metrics: exampleStep.metrics }, exampleNames),
               },
             },
           },
@@ -46,12 +49,12 @@ export function metricRoutes(app: FastifyInstance, deps: Deps): void {
       },
     },
     async (request, reply) => {
-      const { id } = await findJob(deps, request);
+      const { id, method } = await findJob(deps, request);
       const { format, after, limit, order } = request.query;
       if (format === 'csv') {
         reply.type('text/csv; charset=utf-8');
         reply.header('content-disposition', `attachment; filename="${id}-metrics.csv"`);
-        return reply.send(Readable.from(csvOf(deps, id)));
+        return reply.send(Readable.from(csvOf(deps, id, metricNamesOf(method.type))));
       }
       const step = after === undefined ? null : stepOfId(after);
       const unknown = after !== undefined && step === null;
@@ -64,12 +67,12 @@ export function metricRoutes(app: FastifyInstance, deps: Deps): void {
 }
 
 /** Read page by page: a long run has many steps. */
-async function* csvOf(deps: Deps, jobId: string): AsyncGenerator<string> {
-  yield csvHeader;
+async function* csvOf(deps: Deps, jobId: string, names: readonly string[]): AsyncGenerator<string> {
+  yield csvHeader(names);
   let after: number | null = null;
   for (let more = true; more; ) {
     const page = await listSteps(deps.pool, jobId, { limit: CSV_PAGE, after, order: 'asc' });
-    if (page.rows.length > 0) yield page.rows.map(csvLine).join('');
+    if (page.rows.length > 0) yield page.rows.map(row => csvLine(row, names)).join('');
     after = page.rows.at(-1)?.step ?? after;
     more = page.hasMore;
   }

@@ -14,6 +14,7 @@ const tags = [
   { name: 'Chat', description: 'Chat with a model.' },
   { name: 'Responses', description: 'The same in the form of the Responses API, with conversations kept.' },
   { name: 'Completions', description: 'Continue a text.' },
+  { name: 'Classifications', description: 'Labels and numbers of texts.' },
   { name: 'Embeddings', description: 'Vectors of texts.' },
   { name: 'Batches', description: 'Many requests in a file.' },
   { name: 'Webhooks', description: 'Where events are sent.' },

@@ -1,17 +1,15 @@
 // Checkpoints of a job on the wire.
 import { type Static, Type } from 'typebox';
 import type { Checkpoint } from '../store/checkpoints.ts';
+import { MEASURES } from '../training/measures.ts';
 import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts';
 
 const metricNames = [
   'step',
-  'train_loss',
-  'train_mean_token_accuracy',
-  'valid_loss',
-  'valid_mean_token_accuracy',
-  'full_valid_loss',
-  'full_valid_mean_token_accuracy',
-] as const;
+  ...['train_', 'valid_', 'full_valid_'].flatMap(prefix =>
+    ['loss', ...new Set(Object.values(MEASURES))].map(name => prefix + name),
+  ),
+];
 
 export const FineTuningJobCheckpoint = Type.Object(
   {

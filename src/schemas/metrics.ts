@@ -1,24 +1,41 @@
 // The numbers of a job's steps on the wire: objects of a list, and lines of CSV.
 import { type Static, Type } from 'typebox';
 import type { StepRow } from '../store/metrics.ts';
+import { MEASURES, type Measure } from '../training/measures.ts';
+import type { MethodName } from '../training/protocol.ts';
 import { Choice } from './choice.ts';
 import { After, Limit, ListOf, type WithDefaults } from './lists.ts';
 
-const metricNames = {
-  epoch: 'Counts from 1.',
-  train_loss: 'Mean over the tokens of the batch that have a loss.',
-  train_mean_token_accuracy: 'Share of them that the model would have chosen.',
-  valid_loss: 'Of a few validation examples; not at every step.',
-  valid_mean_token_accuracy: 'Of the same.',
-  full_valid_loss: 'Of the whole validation file, at the end of an epoch.',
-  full_valid_mean_token_accuracy: 'Of the same.',
-  learning_rate: 'Used in this step.',
-  gradient_norm: 'Before clipping.',
-  seconds: 'The step took.',
-} as const;
+/** What `train_`, `valid_` and `full_valid_` stand before, by the job's method. */
+const measures: Record<Measure, string> = {
+  mean_token_accuracy: 'Share of the tokens with a loss that the model would have chosen.',
+  reward_accuracy: 'Share of the pairs whose preferred answer has gained more.',
+  accuracy: 'Share of the texts, or of the texts and labels, that are told right.',
+  mean_absolute_error: 'Mean distance from the number.',
+};
 
-type MetricName = keyof typeof metricNames;
-const names = Object.keys(metricNames) as MetricName[];
+const metricsWith = (of: readonly Measure[]): Record<string, string> => {
+  const measured = (prefix: string) =>
+    Object.fromEntries(of.map(measure => [prefix + measure, measures[measure]]));
+  return {
+    epoch: 'Counts from 1.',
+    train_loss: 'Mean over the tokens, or the examples, of the batch that have a loss.',
+    ...measured('train_'),
+    valid_loss: 'Of a few validation examples; not at every step.',
+    ...measured('valid_'),
+    full_valid_loss: 'Of the whole validation file, at the end of an epoch.',
+    ...measured('full_valid_'),
+    learning_rate: 'Used in this step.',
+    gradient_norm: 'Before clipping.',
+    seconds: 'The step took.',
+  };
+};
+
+const allMetrics = metricsWith(Object.keys(measures) as Measure[]);
+const names = Object.keys(allMetrics);
+
+/** Names of what a step of this method is measured by. */
+export const metricNamesOf = (method: MethodName): string[] => Object.keys(metricsWith([MEASURES[method]]));
 
 export const FineTuningJobMetrics = Type.Object(
   {
@@ -28,7 +45,7 @@ export const FineTuningJobMetrics = Type.Object(
     step_number: Type.Integer({ description: 'Counts from 1.' }),
     metrics: Type.Object(
       Object.fromEntries(
-        names.map(name => [name, Type.Optional(Type.Number({ description: metricNames[name] }))]),
+        names.map(name => [name, Type.Optional(Type.Number({ description: allMetrics[name]! }))]),
       ),
     ),
   },
@@ -71,10 +88,10 @@ export function stepOfId(id: string): number | null {
   return digits === undefined ? null : Number(digits);
 }
 
-export const csvHeader = `${['step', ...names].join(',')}\n`;
+export const csvHeader = (names: readonly string[]): string => `${['step', ...names].join(',')}\n`;
 
 /** A number as JSON writes it, nothing where it was not measured. */
-export const csvLine = ({ step, metrics }: StepRow): string =>
+export const csvLine = ({ step, metrics }: StepRow, names: readonly string[]): string =>
   `${[step, ...names.map(name => metrics[name] ?? '')].join(',')}\n`;
 
 export const exampleStep = {

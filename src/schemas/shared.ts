@@ -18,6 +18,11 @@ import {
   CreateChatCompletionRequest,
 } from './chat-completions.ts';
 import { FineTuningJobCheckpoint, ListFineTuningJobCheckpointsResponse } from './checkpoints.ts';
+import {
+  Classification,
+  CreateClassificationRequest,
+  CreateClassificationResponse,
+} from './classifications.ts';
 import { Completion, CreateCompletionRequest } from './completions.ts';
 import { DryRunFile, DuplicateLines, FineTuningDryRun } from './dry-runs.ts';
 import { CreateEmbeddingRequest, CreateEmbeddingResponse, Embedding } from './embeddings.ts';
@@ -217,6 +222,9 @@ export const sharedSchemas: readonly TSchema[] = [
   DeleteResponseResponse,
   CreateCompletionRequest,
   Completion,
+  CreateClassificationRequest,
+  Classification,
+  CreateClassificationResponse,
   CreateEmbeddingRequest,
   Embedding,
   CreateEmbeddingResponse,

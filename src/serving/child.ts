@@ -3,6 +3,7 @@ import { setPriority } from 'node:os';
 import { openEngine } from '../engine/engine.ts';
 import { ApiError } from '../errors.ts';
 import { ModelError } from '../models/model-error.ts';
+import { classifyTexts } from './classify.ts';
 import { embedTexts } from './embed.ts';
 import { openLoadedModels } from './loaded-models.ts';
 import type { Failure, FromChild, ServiceOptions, ToChild } from './protocol.ts';
@@ -46,6 +47,7 @@ async function main(): Promise<void> {
     try {
       const { signal } = controller;
       if (message.type === 'embed') send(id, await embedTexts(models, { ...message, signal }));
+      else if (message.type === 'classify') send(id, await classifyTexts(models, { ...message, signal }));
       else await answerRequest(models, { ...message, signal, emit: event => send(id, event) });
     } catch (error) {
       if (!controller.signal.aborted) send(id, toFailure(error));

@@ -39,9 +39,9 @@ export async function loadHead(
   };
 }
 
-/** Every config has labels by default: only a saved head makes them mean something. */
-const meaningOfModel = (model: Model): OutputMeaning | null =>
-  Object.hasOwn(model.leftOut, `${sequenceHead(model, 1).out}.weight`) ? meaningOfConfig(model.config) : null;
+/** Null for a model without a head: every config has labels by default, only a saved head makes them mean something. */
+export const meaningOfModel = (model: Model): OutputMeaning | null =>
+  model.served.endsWith('ForSequenceClassification') ? meaningOfConfig(model.config) : null;
 
 async function readHead(
   { tensors }: SequenceHead,

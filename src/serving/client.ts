@@ -1,11 +1,13 @@
 // The api's side of generation: starts the generation process, hands requests to it and their answers back. It computes nothing.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import type { ReadLine } from '../data/labelled.ts';
 import { cudaEnvironment } from '../engine/onnx/cuda.ts';
 import { ApiError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { ModelCache, ModelFile } from './model-cache.ts';
 import type {
+  ClassificationEvent,
   EmbeddingEvent,
   EmbeddingInput,
   Failure,
@@ -37,6 +39,8 @@ export interface GenerationClient {
   ): AsyncIterable<GenerationEvent>;
   /** One vector for each text. Throws like `generate`. */
   embed(model: TargetModel, request: EmbeddingParameters, signal: AbortSignal): Promise<EmbeddingEvent>;
+  /** What a model's head says of each text. Throws like `generate`. */
+  classify(model: TargetModel, inputs: ReadLine[], signal: AbortSignal): Promise<ClassificationEvent>;
   close(): Promise<void>;
 }
 
@@ -55,12 +59,17 @@ export interface GenerationClientOptions {
 }
 
 const MAX_PENDING = 512;
-/** Texts to be embedded that count as one choice. */
+/** Texts to be embedded or classified that count as one choice. */
 const TEXTS_OF_A_RUN = 32;
 const RETRY_AFTER_SECONDS = 2;
 const KILL_AFTER_MS = 3000;
 
-type Answer = GenerationEvent | EmbeddingEvent;
+type Answer = GenerationEvent | EmbeddingEvent | ClassificationEvent;
+
+/** Answers that come whole. */
+const WHOLE = ['embedded', 'classified'] as const;
+type Whole = Extract<Answer, { type: (typeof WHOLE)[number] }>;
+const isWhole = (event: Answer): event is Whole => (WHOLE as readonly string[]).includes(event.type);
 
 interface Pending {
   events: (Answer | ApiError)[];
@@ -93,7 +102,7 @@ class ForkedGeneration implements GenerationClient {
       const served = await this.#materialize(model);
       signal.throwIfAborted();
       const events = this.#ask({ type: 'generate', id: this.#nextId++, model: served, parameters }, signal);
-      for await (const event of events) if (event.type !== 'embedded') yield event;
+      for await (const event of events) if (!isWhole(event)) yield event;
     } finally {
       leave();
     }
@@ -104,13 +113,27 @@ class ForkedGeneration implements GenerationClient {
     parameters: EmbeddingParameters,
     signal: AbortSignal,
   ): Promise<EmbeddingEvent> {
-    const leave = this.#enter(Math.ceil(parameters.inputs.length / TEXTS_OF_A_RUN));
+    const message = { type: 'embed', ...parameters } as const;
+    return (await this.#askWhole(model, message, signal)) as EmbeddingEvent;
+  }
+
+  async classify(model: TargetModel, inputs: ReadLine[], signal: AbortSignal): Promise<ClassificationEvent> {
+    const message = { type: 'classify', inputs } as const;
+    return (await this.#askWhole(model, message, signal)) as ClassificationEvent;
+  }
+
+  async #askWhole(
+    model: TargetModel,
+    question: ({ type: 'embed' } & EmbeddingParameters) | { type: 'classify'; inputs: ReadLine[] },
+    signal: AbortSignal,
+  ): Promise<Whole> {
+    const leave = this.#enter(Math.ceil(question.inputs.length / TEXTS_OF_A_RUN));
     try {
       const served = await this.#materialize(model);
       signal.throwIfAborted();
-      const message = { type: 'embed', id: this.#nextId++, model: served, ...parameters } as const;
-      for await (const event of this.#ask(message, signal)) if (event.type === 'embedded') return event;
-      throw new Error('a request for embeddings ended without an answer');
+      const message = { id: this.#nextId++, model: served, ...question };
+      for await (const event of this.#ask(message, signal)) if (isWhole(event)) return event;
+      throw new Error(`a request to ${question.type} ended without an answer`);
     } finally {
       leave();
     }
@@ -172,7 +195,7 @@ class ForkedGeneration implements GenerationClient {
           });
           continue;
         }
-        complete = event instanceof ApiError || event.type === 'done' || event.type === 'embedded';
+        complete = event instanceof ApiError || event.type === 'done' || isWhole(event);
         if (event instanceof ApiError) throw event;
         yield event;
       }

@@ -5,8 +5,10 @@ import { readPooling } from '../models/pooling.ts';
 import { type Model, openModel } from '../models/registry.ts';
 import { type AdapterPool, openAdapterPool } from './adapters.ts';
 import { type AnswerGrammars, openAnswerGrammars } from './answer-grammar.ts';
+import { type Classifier, openClassifier } from './classifier.ts';
 import { Embedder } from './embedder.ts';
 import { Generator } from './generator.ts';
+import { type HeadPool, openHeadPool } from './heads.ts';
 import { widenWeights } from './widened-weights.ts';
 
 export interface OpenedModel {
@@ -15,6 +17,7 @@ export interface OpenedModel {
   readonly generator: Generator | null;
   /** Made by the first call. Throws ModelError for a model that makes no embeddings. */
   embedder(): Promise<Embedder>;
+  readonly heads: HeadPool;
   readonly tokenizer: Tokenizer;
   readonly grammars: AnswerGrammars;
   readonly adapters: AdapterPool;
@@ -113,13 +116,20 @@ async function openLoaded(
   const needsFloat32 = engine.name === 'onnx' && engine.device === 'cpu';
   const model = needsFloat32 ? await widenWeights(stored, limits.widenedDirectory) : stored;
   const { cacheBytes } = limits;
-  const generator = model.kind === 'encoder' ? null : new Generator(engine, model, { cacheBytes });
+  const generator = model.outputWeight === null ? null : new Generator(engine, model, { cacheBytes });
   let embedder: Promise<Embedder> | null = null;
+  let classifier: Promise<Classifier> | null = null;
+  const openForSequences = async () => {
+    const read = await openModel(directory, 'sequence');
+    return openClassifier(engine, needsFloat32 ? await widenWeights(read, limits.widenedDirectory) : read);
+  };
+  const heads = openHeadPool(model, () => (classifier ??= openForSequences()), limits.adapterBytes);
   const openEmbedder = async () => new Embedder(engine, model, await readPooling(model));
   return {
     model,
     generator,
     embedder: () => (embedder ??= openEmbedder()),
+    heads,
     tokenizer,
     grammars: openAnswerGrammars(tokenizer),
     adapters: openAdapterPool(model, limits.adapterBytes),
@@ -127,6 +137,7 @@ async function openLoaded(
     async close() {
       await generator?.close();
       await (await embedder?.catch(() => null))?.close();
+      await (await classifier?.catch(() => null))?.close();
     },
   };
 }

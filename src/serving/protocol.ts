@@ -1,6 +1,8 @@
 // What the api and the generation process say to each other over process IPC. Plain data only.
 import type { Message, Tool } from '../data/conversation.ts';
+import type { ReadLine } from '../data/labelled.ts';
 import type { ErrorKind } from '../errors.ts';
+import type { Problem } from '../formats/classifier-config.ts';
 import type { AnswerForm } from './answer-grammar.ts';
 import type { Sampling } from './sampling.ts';
 
@@ -83,6 +85,16 @@ export interface EmbeddingEvent {
   promptTokens: number;
 }
 
+/** The whole answer to texts whose classes or number are asked for. */
+export interface ClassificationEvent {
+  type: 'classified';
+  problem: Problem;
+  labels: string[];
+  /** [labels] each: probabilities; of a regression the number. */
+  outputs: number[][];
+  promptTokens: number;
+}
+
 export interface Failure {
   type: 'failed';
   kind: ErrorKind;
@@ -95,10 +107,14 @@ export interface Failure {
 export type ToChild =
   | { type: 'generate'; id: number; model: ServedModel; parameters: GenerationParameters }
   | { type: 'embed'; id: number; model: ServedModel; inputs: EmbeddingInput[]; dimensions: number | null }
+  | { type: 'classify'; id: number; model: ServedModel; inputs: ReadLine[] }
   | { type: 'cancel'; id: number };
 
-/** Messages of one step of the generators come together. `done`, `embedded` and `failed` are a request's last. */
-export type FromChild = { id: number; event: GenerationEvent | EmbeddingEvent | Failure }[];
+/** Messages of one step of the generators come together. `done`, `embedded`, `classified` and `failed` are a request's last. */
+export type FromChild = {
+  id: number;
+  event: GenerationEvent | EmbeddingEvent | ClassificationEvent | Failure;
+}[];
 
 /** How the generation process is set up; its first argument, as JSON. */
 export interface ServiceOptions {

@@ -6,6 +6,7 @@ import { ApiError } from '../errors.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
 import { type ChoicePiece, createChoiceText, toCandidate, toTokenPiece } from './choice.ts';
 import { type CallsExpected, type ChoiceOutput, createChoiceOutput } from './choice-output.ts';
+import { answerInWords } from './classify.ts';
 import { createConstraint, NoTokenLeft, type TokenGrammar } from './constraint/constraint.ts';
 import type { LoadedModel, LoadedModels, OpenedModel } from './loaded-models.ts';
 import type { GenerationEvent, GenerationParameters, Prompt, ServedModel } from './protocol.ts';
@@ -20,7 +21,11 @@ export interface ServiceRequest {
 /** Resolves after `done` was emitted. Throws ApiError for what the caller did wrong, and the signal's reason when it is aborted. */
 export async function answerRequest(models: LoadedModels, request: ServiceRequest): Promise<void> {
   try {
-    await models.with(request.model.directory, opened => answer(requireGenerator(opened, request), request));
+    await models.with(request.model.directory, async opened => {
+      const asked = await opened.heads.find(request.model);
+      if (asked) await answerInWords(opened, asked, request);
+      else await answer(requireGenerator(opened, request), request);
+    });
   } catch (cause) {
     if (!(cause instanceof NoTokenLeft)) throw cause;
     const message = "The answer's schema asks for characters that this model has no tokens for.";

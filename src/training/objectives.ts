@@ -23,7 +23,9 @@ const OBJECTIVES: { readonly [Name in MethodName]: Row<Extract<Method, { type: N
 };
 
 /** An encoder-decoder learns to answer what others learn to go on from. */
-function openSupervised(inputs: ObjectiveInputs<Extract<Method, { type: 'supervised' }>>): Promise<Objective> {
+function openSupervised(
+  inputs: ObjectiveInputs<Extract<Method, { type: 'supervised' }>>,
+): Promise<Objective> {
   return inputs.model.kind === 'encoder-decoder' ? openAnswering(inputs) : openGeneration(inputs);
 }
 

@@ -1,19 +1,28 @@
-// The results file of a job, in OpenAI's columns.
-import type { StepMetrics } from './protocol.ts';
+// The results file of a job: OpenAI's columns, and those of the method's own measure in their places.
+import { MEASURES } from './measures.ts';
+import type { MethodName, StepMetrics } from './protocol.ts';
 
-const COLUMNS = [
-  ['step', 'step'],
-  ['train_loss', 'train_loss'],
-  ['train_accuracy', 'train_mean_token_accuracy'],
-  ['valid_loss', 'valid_loss'],
-  ['valid_mean_token_accuracy', 'valid_mean_token_accuracy'],
-] as const satisfies readonly (readonly [string, keyof StepMetrics])[];
+/** Name in the file, name of the metric. */
+function columnsOf(method: MethodName): [string, string][] {
+  const measure = MEASURES[method];
+  // OpenAI calls the accuracy of tokens by two names.
+  const trained = measure === 'mean_token_accuracy' ? 'train_accuracy' : `train_${measure}`;
+  return [
+    ['step', 'step'],
+    ['train_loss', 'train_loss'],
+    [trained, `train_${measure}`],
+    ['valid_loss', 'valid_loss'],
+    [`valid_${measure}`, `valid_${measure}`],
+  ];
+}
 
 const cell = (value: number | undefined) => (value === undefined ? '' : String(Number(value.toFixed(5))));
 
-export const resultsCsv = (history: readonly StepMetrics[]): string =>
-  [
-    COLUMNS.map(([name]) => name).join(','),
-    ...history.map(metrics => COLUMNS.map(([, key]) => cell(metrics[key])).join(',')),
+export function resultsCsv(history: readonly StepMetrics[], method: MethodName): string {
+  const columns = columnsOf(method);
+  return [
+    columns.map(([name]) => name).join(','),
+    ...history.map(metrics => columns.map(([, key]) => cell(metrics[key])).join(',')),
     '',
   ].join('\n');
+}

@@ -119,7 +119,7 @@ async function finish(spec: TrainSpec, run: Run, engine: Engine, stop: Stop): Pr
   const report = await evaluate(spec, run, engine, stop);
   if (stop.aborted) throw new Stopped();
   const write = (name: string, text: string) => writeFile(join(spec.workDirectory, name), text);
-  await write('results.csv', resultsCsv(progress.history));
+  await write('results.csv', resultsCsv(progress.history, spec.method.type));
   if (report) {
     await write('evaluation.json', `${JSON.stringify(report, null, 2)}\n`);
     await emit({ type: 'evaluation', report });

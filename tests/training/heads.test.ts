@@ -71,7 +71,7 @@ async function openGolden(name: string, engineName: 'cpu' | 'onnx') {
   const { fixture, start, gradients, final } = await readGolden(name);
   const { problem, labels, kind, rank, alpha } = fixture;
   const model = await openModel(golden(fixture.model), 'sequence');
-  const outputs = await openHead({ model, adapter: null, adapterDirectory: null }, { problem, labels });
+  const outputs = await openHead({ model, adapter: null, adapterDirectory: null }, { problem, labels, reads: 'input' });
   const objective = objectiveOf(fixture, outputs);
   const layers = model.linearLayers.filter(layer => start[`${layer.name}.lora_A`]);
   const tuning: Tuning = kind === 'full' ? { kind } : { kind, layers, rank, alpha, dropout: 0 };

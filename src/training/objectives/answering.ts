@@ -1,5 +1,6 @@
 // Learning to answer one text with another: every answer of a training file token by token, given its source and what comes before
 // it in the answer. Encoder-decoders learn so.
+
 import { createReadStream } from 'node:fs';
 import { answerForm, chooseShares, type RowShares } from '../../data/answers.ts';
 import { DatasetError, examplesOf } from '../../data/dataset.ts';
@@ -14,6 +15,7 @@ import { answerRules } from '../../models/answer-rules.ts';
 import type { LinearLayer } from '../../models/architecture.ts';
 import { type EncoderDecoderModel, requireEncoderDecoder } from '../../models/registry.ts';
 import type { MicroBatchPlan } from '../layout.ts';
+import { MEASURES } from '../measures.ts';
 import { packTokens, tokenInputs } from '../micro-batch.ts';
 import type { MicroBatchShape } from '../programs.ts';
 import type { Objective, ObjectiveInputs } from './objective.ts';
@@ -51,7 +53,7 @@ export function answering(model: EncoderDecoderModel, shares: RowShares): Object
   const { hiddenSize } = model.shape;
   return {
     form: answerForm(answerRules(model).start, shares),
-    measure: 'mean_token_accuracy',
+    measure: MEASURES.supervised,
     head: null,
     unused: [],
     inputs: shape => answerInputs(shape, shares),

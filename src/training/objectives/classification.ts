@@ -1,10 +1,12 @@
 // Learning which class a text is of, or which of several: cross-entropy over the classes, or a yes or no for each of them.
+
 import type { Tensor } from '@tensorflow/tfjs';
-import { classificationForm } from '../../data/labelled.ts';
+import { classificationForm, readsOf } from '../../data/labelled.ts';
 import { type LabelSet, type LabelSettings, readLabels } from '../../data/labels.ts';
 import type { Tensors } from '../../engine/program.ts';
 import { tf } from '../../engine/tf.ts';
 import { evaluateClassification } from '../../evaluation/evaluate-classification.ts';
+import { MEASURES } from '../measures.ts';
 import type { Method } from '../protocol.ts';
 import type { LossTensors, Objective, OpenObjective } from './objective.ts';
 import { openHead, outputsOf, packTexts, type TextOutputs, textInputs } from './text-outputs.ts';
@@ -83,7 +85,7 @@ export function classification(
   const loss = set.multiple ? multipleLoss : singleLoss;
   return {
     form,
-    measure: 'accuracy',
+    measure: MEASURES.classification,
     head: trained,
     unused: [],
     inputs: shape => textInputs(shape, form.values),
@@ -98,6 +100,10 @@ export const openClassification: OpenObjective<
 > = async inputs => {
   const { method, trainingFile } = inputs;
   const set = await readLabels(trainingFile, method);
-  const meaning = { problem: set.multiple ? 'multiple' : 'single', labels: set.labels } as const;
+  const meaning = {
+    problem: set.multiple ? 'multiple' : 'single',
+    labels: set.labels,
+    reads: await readsOf(trainingFile),
+  } as const;
   return classification(await openHead(inputs, meaning), set, classWeights(set, method.class_weights));
 };

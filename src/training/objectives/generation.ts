@@ -1,9 +1,11 @@
 // Learning to write: every answer of a training file token by token, given what comes before it.
+
 import { generationForm } from '../../data/examples.ts';
 import { crossEntropySums } from '../../engine/ops.ts';
 import { tf } from '../../engine/tf.ts';
 import { evaluateByGeneration } from '../../evaluation/generate.ts';
 import { type Model, requireCausal } from '../../models/registry.ts';
+import { MEASURES } from '../measures.ts';
 import { packTokens, tokenInputs } from '../micro-batch.ts';
 import type { Objective, OpenObjective } from './objective.ts';
 
@@ -14,7 +16,7 @@ export function generation(model: Model): Objective {
   const { outputWeight, shape, logitSoftcap, hidden } = requireCausal(model);
   return {
     form: generationForm,
-    measure: 'mean_token_accuracy',
+    measure: MEASURES.supervised,
     head: null,
     unused: [],
     inputs: tokenInputs,

@@ -10,6 +10,7 @@ import type { Layers, LinearLayer } from '../../models/architecture.ts';
 import type { PackedSource } from '../../models/packed.ts';
 import type { Model } from '../../models/registry.ts';
 import type { MicroBatchPlan } from '../layout.ts';
+import type { Measure } from '../measures.ts';
 import type { MicroBatchShape } from '../programs.ts';
 import type { Method, RequestedHyperparameters, ResolvedHyperparameters } from '../protocol.ts';
 import type { Parameter } from '../state.ts';
@@ -18,7 +19,7 @@ export interface Objective {
   /** What a line becomes. */
   readonly form: ExampleForm;
   /** What `score` is, as metrics spell it: `mean_token_accuracy` makes `train_mean_token_accuracy`. */
-  readonly measure: string;
+  readonly measure: Measure;
   /** Hyperparameters of the objective's own, with their numbers. */
   readonly hyperparameters?: Partial<ResolvedHyperparameters>;
   /** The learning rate where none is asked for, in parts of generation's; 1 where absent. */
@@ -34,6 +35,10 @@ export interface Objective {
   /** One micro-batch of these inputs. `examples` is the batch that the plan cuts; a plan without rows is all padding. */
   pack(plan: MicroBatchPlan, examples: readonly Example[]): HostArrays;
   loss(forward: Forward, inputs: Tensors): LossTensors;
+  /** Where the loss compares the examples of a batch with each other; `loss` is then the sum of their vectors times their slopes (an input). */
+  readonly batch?: BatchLoss;
+  /** Examples of a step where no number is asked for, of so many in all; absent: as generation. */
+  batchSize?(examples: number): number;
   /**
    * What the loss compares every example with: a number of the model as it is at the start, measured once and put behind the example's
    * values. [rows, length], read at the example's first place. Absent: nothing.
@@ -75,6 +80,18 @@ export interface LossTensors {
   readonly count: Tensor;
   /** What losses and gradients are divided by, over the whole batch; `count` where absent. */
   readonly weight?: Tensor;
+}
+
+/** A loss over vectors of all examples of a batch. See comparison.ts. */
+export interface BatchLoss {
+  /** Vectors that an example has, where all of its texts are there. */
+  readonly vectors: number;
+  /** Places for vectors in a micro-batch: those of an example lie together, in the order of the plan. */
+  texts(shape: MicroBatchShape): number;
+  /** [texts, hiddenSize] */
+  vectorsOf(forward: Forward, inputs: Tensors): Tensor;
+  /** vectors [examples, vectors, hiddenSize]; present [examples, vectors] float32, 0 for the zeros of a text that is not there. */
+  loss(vectors: Tensor, present: Tensor): LossTensors;
 }
 
 export interface Evaluation {

@@ -1,5 +1,6 @@
 // Direct preference optimization (https://arxiv.org/abs/2305.18290): of two answers, the preferred one becomes more probable than
 // it was at the start, compared with the other one.
+
 import type { Tensor } from '@tensorflow/tfjs';
 import { type Example, tokensOf } from '../../data/example-form.ts';
 import { type PreferenceLine, preferenceForm, preferredLine } from '../../data/preferences.ts';
@@ -10,6 +11,7 @@ import { evaluateByGeneration } from '../../evaluation/generate.ts';
 import { type CausalModel, type Model, requireCausal } from '../../models/registry.ts';
 import { resolveBeta } from '../hyperparameters.ts';
 import type { MicroBatchPlan } from '../layout.ts';
+import { MEASURES } from '../measures.ts';
 import { packTokens, startsIn, tokenInputs } from '../micro-batch.ts';
 import type { MicroBatchShape } from '../programs.ts';
 import type { Forward, Objective, OpenObjective } from './objective.ts';
@@ -65,7 +67,7 @@ export function preference(given: Model, beta: number): Objective {
   const model = requireCausal(given);
   return {
     form: preferenceForm,
-    measure: 'reward_accuracy',
+    measure: MEASURES.dpo,
     hyperparameters: { beta },
     rate: RATE,
     head: null,

@@ -1,7 +1,9 @@
 // Learning a number that a text has: the mean of the squared errors.
-import { regressionForm } from '../../data/labelled.ts';
+
+import { readsOf, regressionForm } from '../../data/labelled.ts';
 import { tf } from '../../engine/tf.ts';
 import { evaluateRegression } from '../../evaluation/evaluate-regression.ts';
+import { MEASURES } from '../measures.ts';
 import type { Objective, OpenObjective } from './objective.ts';
 import { openHead, outputsOf, packTexts, type TextOutputs, textInputs } from './text-outputs.ts';
 
@@ -9,7 +11,7 @@ import { openHead, outputsOf, packTexts, type TextOutputs, textInputs } from './
 export function regression({ head, trained }: TextOutputs, trainingFile: string): Objective {
   return {
     form: regressionForm,
-    measure: 'mean_absolute_error',
+    measure: MEASURES.regression,
     head: trained,
     unused: [],
     inputs: shape => textInputs(shape, 1),
@@ -31,5 +33,8 @@ export function regression({ head, trained }: TextOutputs, trainingFile: string)
 /** Of its only output, for files that must name one. */
 const VALUE = 'value';
 
-export const openRegression: OpenObjective = async inputs =>
-  regression(await openHead(inputs, { problem: 'regression', labels: [VALUE] }), inputs.trainingFile);
+export const openRegression: OpenObjective = async inputs => {
+  const { trainingFile } = inputs;
+  const meaning = { problem: 'regression', labels: [VALUE], reads: await readsOf(trainingFile) } as const;
+  return regression(await openHead(inputs, meaning), trainingFile);
+};

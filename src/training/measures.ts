@@ -1,0 +1,11 @@
+// What the runs of each method are measured by besides their losses, as metrics spell it: `train_mean_token_accuracy`.
+import type { MethodName } from './protocol.ts';
+
+export const MEASURES = {
+  supervised: 'mean_token_accuracy',
+  dpo: 'reward_accuracy',
+  classification: 'accuracy',
+  regression: 'mean_absolute_error',
+} as const satisfies Record<MethodName, string>;
+
+export type Measure = (typeof MEASURES)[MethodName];
