@@ -33,8 +33,8 @@ export function pricesOf(prices: Prices, model: string): ModelPrices {
   return prices[names.find(name => Object.hasOwn(prices, name)) ?? '*'] ?? {};
 }
 
-export function usageItems(prices: Prices, sum: UsageSum): LineItem[] {
-  const model = sum.model!;
+export function usageItems(prices: Prices, sum: UsageSum & { model: string }): LineItem[] {
+  const { model } = sum;
   const { input = 0, cached_input = input, output = 0 } = pricesOf(prices, model);
   return [
     item(model, 'input_tokens', sum.inputTokens - sum.cachedTokens, input),
@@ -43,8 +43,11 @@ export function usageItems(prices: Prices, sum: UsageSum): LineItem[] {
   ].filter(({ tokens }) => tokens > 0);
 }
 
-export function trainingItem(prices: Prices, sum: TrainingSum): LineItem {
-  return item(sum.model!, 'training_tokens', sum.trainedTokens, pricesOf(prices, sum.model!).training ?? 0);
+export function trainingItem(
+  prices: Prices,
+  { model, trainedTokens }: Pick<TrainingSum, 'trainedTokens'> & { model: string },
+): LineItem {
+  return item(model, 'training_tokens', trainedTokens, pricesOf(prices, model).training ?? 0);
 }
 
 function item(model: string, kind: string, tokens: number, price: number): LineItem {

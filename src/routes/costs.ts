@@ -53,23 +53,23 @@ async function readCosts({ pool, config }: Deps, buckets: Buckets, query: CostsQ
   const filter = { ...buckets.range, ...filterOf(query) };
   const requests = await sumUsage(pool, null, filter, ['projectId', 'apiKeyId', 'model']);
   const trainings = query.api_key_ids ? [] : await sumTraining(pool, filter, ['projectId', 'model']);
+  // grouped by model, so that it is there
   return [
-    ...requests.flatMap(({ start, projectId, apiKeyId, ...sum }) =>
-      usageItems(prices, { start, projectId, apiKeyId, ...sum }).map(item => ({
-        start,
-        projectId,
-        apiKeyId,
-        ...item,
-      })),
+    ...requests.flatMap(sum =>
+      usageItems(prices, { ...sum, model: sum.model! }).map(item => costOf(sum, item)),
     ),
-    ...trainings.map(sum => ({
-      start: sum.start,
-      projectId: sum.projectId,
-      apiKeyId: null,
-      ...trainingItem(prices, sum),
-    })),
+    ...trainings.map(sum =>
+      costOf({ ...sum, apiKeyId: null }, trainingItem(prices, { ...sum, model: sum.model! })),
+    ),
   ];
 }
+
+const costOf = ({ start, projectId, apiKeyId }: Omit<Cost, keyof LineItem>, item: LineItem): Cost => ({
+  start,
+  projectId,
+  apiKeyId,
+  ...item,
+});
 
 function sumCosts(costs: readonly Cost[], { group_by = [] }: CostsQuery, currency: string) {
   const labelsOf = (cost: Cost) => ({

@@ -2,6 +2,7 @@
 import type { FastifyRequest } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
+import { pricesOf, trainingItem } from '../metering/prices.ts';
 import { runDryRun } from '../queue/dry-run.ts';
 import { InputMissing } from '../queue/inputs.ts';
 import { dryRunToWire } from '../schemas/dry-runs.ts';
@@ -26,7 +27,8 @@ export function dryRunner(deps: Deps, closing: AbortSignal) {
     running += 1;
     try {
       const report = await run(deps, job, AbortSignal.any([gone.signal, closing]));
-      return dryRunToWire({ job, report, estimatedSeconds: await estimateSeconds(deps, job, report) });
+      const estimatedSeconds = await estimateSeconds(deps, job, report);
+      return dryRunToWire({ job, report, estimatedSeconds, estimatedCost: estimateCost(deps, job, report) });
     } finally {
       running -= 1;
       request.raw.socket.off('close', onClose);
@@ -43,6 +45,12 @@ async function run(deps: Deps, job: NewJob, signal: AbortSignal): Promise<DryRun
     if (!(cause instanceof InputMissing)) throw cause;
     throw new ApiError('not_found', cause.message, { param: cause.jobError.param, cause });
   }
+}
+
+function estimateCost({ config }: Deps, { model }: NewJob, { trainedTokens }: DryRun) {
+  if (trainedTokens === null || pricesOf(config.prices, model).training === undefined) return null;
+  const { cost: value } = trainingItem(config.prices, { model, trainedTokens });
+  return { value, currency: config.currency };
 }
 
 async function estimateSeconds(deps: Deps, job: NewJob, report: DryRun): Promise<number | null> {

@@ -115,6 +115,13 @@ export const FineTuningDryRun = Type.Object(
       description:
         "At the speed of the project's last run with this model, file and kind of adapter; null when there was none.",
     }),
+    estimated_cost: Type.Union(
+      [Type.Object({ value: Type.Number(), currency: Type.String() }), Type.Null()],
+      {
+        description:
+          'Of the trained tokens, by `ANNEAL_PRICES`; null when there is no price for training the model.',
+      },
+    ),
   },
   { $id: 'FineTuningDryRun', description: 'What a job would do. Nothing was made.' },
 );
@@ -123,9 +130,10 @@ export interface DryRunOnWire {
   job: NewJob;
   report: DryRun;
   estimatedSeconds: number | null;
+  estimatedCost: { value: number; currency: string } | null;
 }
 
-export function dryRunToWire({ job, report, estimatedSeconds }: DryRunOnWire) {
+export function dryRunToWire({ job, report, estimatedSeconds, estimatedCost }: DryRunOnWire) {
   const { validation, duplicatesBetween } = report;
   return {
     object: 'fine_tuning.job.dry_run' as const,
@@ -142,6 +150,7 @@ export function dryRunToWire({ job, report, estimatedSeconds }: DryRunOnWire) {
     state_bytes: report.stateBytes,
     estimated_memory_bytes: null,
     estimated_seconds: estimatedSeconds,
+    estimated_cost: estimatedCost,
   };
 }
 

@@ -6,7 +6,9 @@ import { upsertBaseModel } from '../../src/store/models.ts';
 import { golden, storeFolder } from '../serving/serving.ts';
 import { BASE_MODEL, useServer } from '../support/server.ts';
 
-const server = useServer();
+const server = useServer({
+  environment: { ANNEAL_PRICES: JSON.stringify({ [BASE_MODEL]: { training: 5 } }), ANNEAL_CURRENCY: 'chf' },
+});
 const chat = (user: string, assistant: string) =>
   `${JSON.stringify({
     messages: [
@@ -33,6 +35,7 @@ interface Answer {
   n_steps: number;
   trained_tokens: number;
   estimated_seconds: number | null;
+  estimated_cost: { value: number; currency: string } | null;
   training_file: Record<string, unknown>;
   hyperparameters: { adapter: string; n_epochs: number };
 }
@@ -77,6 +80,10 @@ test('says what the job would do, and makes none', async () => {
   });
   expect(report.training_file.samples).toHaveLength(3);
   expect(report.trained_tokens).toBe(2 * (report.training_file.trained_tokens as number));
+  expect(report.estimated_cost).toEqual({
+    value: expect.closeTo((report.trained_tokens! * 5) / 1e6, 12),
+    currency: 'chf',
+  });
   expect((await server.client.fineTuning.jobs.list()).data).toEqual([]);
   const { rows } = await server.database.pool.query(
     `select name from pgboss.job where name in ('validate-files', 'train')`,

@@ -182,3 +182,13 @@ test('costs are what was used times the prices', async () => {
   expect(await total({ line_items: [`${BASE_MODEL}, output_tokens`] })).toEqual([expect.closeTo(280e-6, 12)]);
   expect(await total({ group_by: ['project_id'] })).toHaveLength(2);
 });
+
+test('a request that is called within the process, as batches are, counts too', async () => {
+  const url = '/v1/chat/completions';
+  const headers = { authorization: `Bearer ${server.key}` };
+  const { statusCode } = await server.app.inject({ method: 'POST', url, headers, payload: chat });
+  expect(statusCode).toBe(200);
+  await server.deps.usage.flush();
+  const { data } = await usage().completions({ start_time: today });
+  expect(data[0]!.results).toMatchObject([{ num_model_requests: 6 }]);
+});
