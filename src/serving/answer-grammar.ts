@@ -44,6 +44,8 @@ export interface AnswerGrammars {
 
 /** Grammars kept for the next request with the same form: applications repeat theirs. */
 const MAX_GRAMMARS = 8;
+/** Expressions of a grammar that is kept: about 30 MB. */
+const MAX_KEPT_SIZE = 50_000;
 
 export function openAnswerGrammars(tokenizer: Tokenizer): AnswerGrammars {
   const toolForm = findToolForm(tokenizer.chatTemplates);
@@ -65,7 +67,8 @@ export function openAnswerGrammars(tokenizer: Tokenizer): AnswerGrammars {
     grammarOf(form) {
       if (isFree(form)) return null;
       const key = JSON.stringify(form);
-      const grammar = known.get(key) ?? explained(form, () => build(form));
+      const kept = known.get(key);
+      const grammar = kept && kept.automaton.size < MAX_KEPT_SIZE ? kept : explained(form, () => build(form));
       known.delete(key);
       known.set(key, grammar);
       if (known.size > MAX_GRAMMARS) known.delete(known.keys().next().value!);
@@ -88,11 +91,12 @@ function markSymbols(tokenizer: Tokenizer): MarkTable {
 
 // ---- errors
 
-const paramOf = ({ json, calls }: AnswerForm): string =>
-  json?.param ?? calls?.tools[0]?.parameters.param ?? 'tools';
+/** Where the request has the schema that a form speaks of first. */
+export const schemaParam = (form: AnswerForm | null): string =>
+  form?.json?.param ?? form?.calls?.tools[0]?.parameters.param ?? 'tools';
 
 function unsatisfiable(form: AnswerForm): ApiError {
-  const param = paramOf(form);
+  const param = schemaParam(form);
   return new ApiError('invalid_value', `Invalid schema for '${param}': there is no value that it allows.`, {
     param,
   });
@@ -103,7 +107,7 @@ function explained<Result>(form: AnswerForm, build: () => Result): Result {
     return build();
   } catch (cause) {
     if (!(cause instanceof LanguageTooLarge)) throw cause;
-    const param = paramOf(form);
+    const param = schemaParam(form);
     throw new ApiError('invalid_value', `Invalid schema for '${param}': it is too large to be held to.`, {
       param,
       cause,

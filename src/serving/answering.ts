@@ -3,7 +3,7 @@
 import { type AnswerRules, applyRules } from '../models/answer-rules.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
 import type { Batch, Row } from './batch.ts';
-import { type Constraint, NoTokenLeft } from './constraint/constraint.ts';
+import { type Constraint, ConstraintFailure } from './constraint/constraint.ts';
 import { type TokenLogprob, tokenLogprob } from './logprobs.ts';
 import { createSampler, type Restrict, type Sampling } from './sampling.ts';
 
@@ -69,7 +69,7 @@ function restriction({ rules }: Beginning, constraint: Constraint | null): Restr
 }
 
 interface SampledRow extends Row {
-  end: GenerationEnd | NoTokenLeft | null;
+  end: GenerationEnd | ConstraintFailure | null;
 }
 
 export function answerBySampling(
@@ -85,7 +85,7 @@ export function answerBySampling(
     signal: request.signal,
     rows: [row],
     advance() {
-      if (row.end instanceof NoTokenLeft) reject(row.end);
+      if (row.end instanceof ConstraintFailure) reject(row.end);
       else if (row.end) resolve(row.end);
       return row.end !== null;
     },
@@ -120,7 +120,7 @@ function sampledRow(request: GenerationRequest, beginning: Beginning, limit: num
         takeToken(sample(logits), logits);
       } catch (error) {
         // This sequence's trouble, not that of the others in the batch.
-        if (!(error instanceof NoTokenLeft)) throw error;
+        if (!(error instanceof ConstraintFailure)) throw error;
         row.end = error;
       }
     },

@@ -45,9 +45,11 @@ export function createChoiceOutput({
 
   const say = (piece: ChoicePiece): void => {
     if (piece.text === '' && piece.tokens.length === 0) return;
-    if (!hold) return emit({ type: 'piece', choice: index, ...piece });
-    held.text += piece.text;
-    held.tokens.push(...piece.tokens);
+    if (!hold) emit({ type: 'piece', choice: index, ...piece });
+    else {
+      held.text += piece.text;
+      held.tokens.push(...piece.tokens);
+    }
   };
   const addPart = (part: CallPart): void => {
     const { name, arguments: text } = part;

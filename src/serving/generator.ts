@@ -91,7 +91,7 @@ export class Generator {
     return this.#running.length + this.#waiting.length + this.#scores.length;
   }
 
-  /** Rejects with the signal's reason when it is aborted, and with NoTokenLeft where the constraint cannot be kept. */
+  /** Rejects with the signal's reason when it is aborted, and with ConstraintFailure where the constraint cannot be kept. */
   generate(request: GenerationRequest): Promise<GenerationEnd> {
     const beginning = this.#begin(request.prompt);
     return this.#enqueue(settled => answerBySampling(request, beginning, settled));

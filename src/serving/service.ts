@@ -4,10 +4,11 @@ import type { Message } from '../data/conversation.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { ApiError } from '../errors.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
+import { schemaParam } from './answer-grammar.ts';
 import { type ChoicePiece, createChoiceText, toCandidate, toTokenPiece } from './choice.ts';
 import { type CallsExpected, type ChoiceOutput, createChoiceOutput } from './choice-output.ts';
 import { answerInWords } from './classify.ts';
-import { createConstraint, NoTokenLeft, type TokenGrammar } from './constraint/constraint.ts';
+import { ConstraintFailure, createConstraint, type TokenGrammar } from './constraint/constraint.ts';
 import type { LoadedModel, LoadedModels, OpenedModel } from './loaded-models.ts';
 import type { GenerationEvent, GenerationParameters, Prompt, ServedModel } from './protocol.ts';
 
@@ -27,9 +28,9 @@ export async function answerRequest(models: LoadedModels, request: ServiceReques
       else await answer(requireGenerator(opened, request), request);
     });
   } catch (cause) {
-    if (!(cause instanceof NoTokenLeft)) throw cause;
-    const message = "The answer's schema asks for characters that this model has no tokens for.";
-    throw new ApiError('invalid_value', message, { param: 'response_format', cause });
+    if (!(cause instanceof ConstraintFailure)) throw cause;
+    const message = `The answer cannot be held to its schema: ${cause.message}.`;
+    throw new ApiError('invalid_value', message, { param: schemaParam(request.parameters.form), cause });
   }
 }
 

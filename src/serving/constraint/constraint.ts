@@ -1,5 +1,5 @@
 // Holds what is generated to a language: which tokens may come next, token by token. It samples nothing.
-import type { Automaton } from './language.ts';
+import { type Automaton, LanguageTooLarge } from './language.ts';
 import { allowedTokens, readToken, type TokenSet, type Vocabulary } from './vocabulary.ts';
 
 /** A language over the tokens of one model; shared by all that generate under it. */
@@ -41,8 +41,8 @@ export function createTokenGrammar(vocabulary: Vocabulary, automaton: Automaton)
   };
 }
 
-/** Thrown where the language goes on but the vocabulary has no token that does. */
-export class NoTokenLeft extends Error {}
+/** Thrown where what is generated can no longer be held to its language; the message says why. */
+export class ConstraintFailure extends Error {}
 
 /** `stopTokens` end the text; they are possible where it may end. */
 export function createConstraint(grammar: TokenGrammar, stopTokens: readonly number[]): Constraint {
@@ -50,7 +50,7 @@ export function createConstraint(grammar: TokenGrammar, stopTokens: readonly num
   let state = automaton.start;
   return {
     restrict(logits) {
-      const allowed = grammar.allowed(state);
+      const allowed = orFail(() => grammar.allowed(state));
       const mayEnd = automaton.isFinal(state);
       let left = mayEnd && stopTokens.length > 0;
       const kept = mayEnd ? stopTokens.map(token => [token, logits[token]!] as const) : [];
@@ -62,12 +62,22 @@ export function createConstraint(grammar: TokenGrammar, stopTokens: readonly num
         for (let id = word * 32; id < end; id++) if (!((bits >>> (id & 31)) & 1)) logits[id] = -Infinity;
       }
       for (const [token, logit] of kept) logits[token] = logit;
-      if (!left) throw new NoTokenLeft();
+      if (!left) throw new ConstraintFailure('it asks for characters that this model has no tokens for');
     },
     accept(token) {
       if (stopTokens.includes(token)) return true;
-      state = readToken(grammar.textOf(token), automaton, state);
-      return automaton.isFinal(state) && grammar.allowed(state).every(bits => bits === 0);
+      state = orFail(() => readToken(grammar.textOf(token), automaton, state));
+      return automaton.isFinal(state) && orFail(() => grammar.allowed(state)).every(bits => bits === 0);
     },
   };
+}
+
+/** New states may be one too many. */
+function orFail<Result>(read: () => Result): Result {
+  try {
+    return read();
+  } catch (cause) {
+    if (!(cause instanceof LanguageTooLarge)) throw cause;
+    throw new ConstraintFailure('it takes more states than there is room for', { cause });
+  }
 }

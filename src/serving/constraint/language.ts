@@ -41,6 +41,8 @@ export interface Automaton {
   step(state: number, symbol: number): number;
   /** Whether the text may end here. */
   isFinal(state: number): boolean;
+  /** Expressions so far; they grow with what is read. */
+  readonly size: number;
 }
 
 /** Thrown when a language takes too much to be read. */
@@ -196,6 +198,9 @@ function openAutomaton(language: Language, all: readonly Expression[], root: Exp
       return reached;
     },
     isFinal: state => state !== DEAD && isNullable(all[state]!),
+    get size() {
+      return all.length;
+    },
   };
 }
 

@@ -50,7 +50,7 @@ function naturals(json: JsonLanguage, low: number, high: number): Expression {
 /** Of as many digits as both have. */
 function digitsBetween(json: JsonLanguage, low: string, high: string): Expression {
   const { language } = json;
-  if (low === '') return language.empty;
+  if (/^0*$/.test(low) && /^9*$/.test(high)) return language.repeat(json.digit, low.length, low.length);
   const [a, b] = [Number(low[0]), Number(high[0])];
   const rest = low.length - 1;
   const under = (digit: number, from: string, to: string): Expression =>
@@ -58,7 +58,7 @@ function digitsBetween(json: JsonLanguage, low: string, high: string): Expressio
   if (a === b) return under(a, low.slice(1), high.slice(1));
   return language.either(
     under(a, low.slice(1), '9'.repeat(rest)),
-    language.sequence(digits(json, a + 1, b - 1), language.repeat(digits(json, 0, 9), rest, rest)),
+    language.sequence(digits(json, a + 1, b - 1), language.repeat(json.digit, rest, rest)),
     under(b, '0'.repeat(rest), high.slice(1)),
   );
 }
