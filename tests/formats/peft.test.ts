@@ -37,6 +37,7 @@ async function writeInvented(directory: string, name: string, targets: readonly 
     alpha: 7,
     dropout: 0.1,
     baseModel: name,
+    kind: model.kind,
     linearLayers: model.linearLayers,
     layers,
   });
@@ -66,6 +67,10 @@ describe('an adapter we wrote', () => {
     ['gemma3', 'all-linear', false],
     ['phi3', 'all-linear', false],
     ['cohere', 'all-linear', false],
+    ['t5', 'all-linear', false],
+    ['t5-v1.1', 'all-linear', false],
+    ['bart', 'all-linear', false],
+    ['marian', 'all-linear', false],
   ] as const)(
     'of %s has the tensors that PEFT gives it, with the same shapes',
     async (name, targets, transposed) => {
@@ -79,7 +84,14 @@ describe('an adapter we wrote', () => {
       };
       expect(await shapes(directory)).toEqual(await shapes(join(goldenDirectory(name), 'adapter')));
       const config = JSON.parse(await readFile(join(directory, 'adapter_config.json'), 'utf8'));
-      expect(config).toMatchObject({ peft_type: 'LORA', task_type: 'CAUSAL_LM', fan_in_fan_out: transposed });
+      const theirs = JSON.parse(
+        await readFile(join(goldenDirectory(name), 'adapter/adapter_config.json'), 'utf8'),
+      );
+      expect(config).toMatchObject({
+        peft_type: 'LORA',
+        task_type: theirs.task_type,
+        fan_in_fan_out: transposed,
+      });
     },
   );
 
@@ -110,15 +122,20 @@ describe('an adapter we wrote', () => {
     ['phi3-longrope', ['gate_up_proj']],
     ['cohere', 'all-linear'],
     ['cohere-normed', ['k_proj', 'down_proj']],
+    ['t5', 'all-linear'],
+    ['t5-v1.1', ['q', 'wi_0']],
+    ['bart', 'all-linear'],
+    ['marian', ['k_proj', 'fc2']],
   ] as const)(
     'of %s on %s gives PEFT the same logits',
     async (name, targets) => {
       const directory = await temporaryFolder();
       const { model } = await writeInvented(directory, name, targets);
-      const batch = plainBatch(Array.from({ length: 12 }, (_, i) => (7 * i + 3) % 96));
+      const tokens = Array.from({ length: 12 }, (_, i) => (7 * i + 3) % 96);
+      const batch = model.kind === 'encoder-decoder' ? answeredBatch(tokens) : plainBatch(tokens);
       const engine = await openCpuEngine();
       const ours = await runLogits(engine, model, batch, await readAdapter(directory, model.linearLayers));
-      const theirs = await peftLogits(goldenDirectory(name), directory, batch.tokens);
+      const theirs = await peftLogits(goldenDirectory(name), directory, batch);
       expect(theirs).toHaveLength(ours.length);
       expect(Math.max(...ours.map((value, i) => Math.abs(value - theirs[i]!)))).toBeLessThan(1e-4);
       const plain = await runLogits(engine, model, batch);
@@ -135,9 +152,25 @@ const plainBatch = (tokens: number[]): Batch => ({
   targets: [tokens.map(() => -1)],
 });
 
-async function peftLogits(model: string, adapter: string, tokens: number[][]): Promise<number[]> {
+/** An answer to the tokens read backwards. */
+function answeredBatch(tokens: number[]): Batch {
+  const { tokens: read, positions, segments } = plainBatch(tokens.toReversed());
+  return {
+    ...plainBatch(tokens),
+    sourceTokens: read,
+    sourcePositions: positions,
+    sourceSegments: segments,
+  };
+}
+
+async function peftLogits(
+  model: string,
+  adapter: string,
+  { tokens, sourceTokens }: Batch,
+): Promise<number[]> {
   const script = join(goldenDirectory('.'), 'peft_logits.py');
-  const { stdout } = await promisify(execFile)(python!, [script, model, adapter, JSON.stringify(tokens)], {
+  const texts = [tokens, ...(sourceTokens ? [sourceTokens] : [])].map(rows => JSON.stringify(rows));
+  const { stdout } = await promisify(execFile)(python!, [script, model, adapter, ...texts], {
     maxBuffer: 1 << 26,
   });
   return (JSON.parse(stdout) as number[][][]).flat(2);

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import chat_models
+import contrastive
 import sentences
 import torch
 from compute import compute
@@ -38,6 +39,8 @@ def main(wanted):
             compute_seq2seq(HERE / name, make, seed)
     if not wanted or "bert-tiny" in wanted:
         sentences.make(HERE)
+    if not wanted or "contrastive" in wanted:
+        contrastive.make(HERE)
     if not wanted or "published" in wanted:
         write_published(HERE / "published.json")
     for path in HERE.glob("**/*.safetensors"):

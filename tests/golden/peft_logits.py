@@ -1,4 +1,7 @@
-"""Prints the logits of a model with an adapter, as PEFT loads them: python peft_logits.py MODEL ADAPTER '[[token, ...], ...]'."""
+"""Prints the logits of a model with an adapter, as PEFT loads them: python peft_logits.py MODEL ADAPTER '[[token, ...], ...]'.
+
+With a further argument, the tokens of sources, the model is an encoder-decoder and the first tokens are answers to them.
+"""
 import json
 import sys
 
@@ -8,14 +11,19 @@ import transformers
 from safetensors.torch import load_file
 
 
-def main(model_folder, adapter_folder, tokens):
-    base = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+def main(model_folder, adapter_folder, tokens, sources=None):
+    kind = transformers.AutoModelForSeq2SeqLM if sources else transformers.AutoModelForCausalLM
+    base = kind.from_pretrained(model_folder, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, adapter_folder).eval()
     # PEFT only warns of tensors it finds no place for, and says nothing of places it finds no tensors for.
     ours, theirs = load_file(f"{adapter_folder}/adapter_model.safetensors"), peft.get_peft_model_state_dict(model)
     assert ours.keys() == theirs.keys(), sorted(ours.keys() ^ theirs.keys())
     with torch.no_grad():
-        print(json.dumps(model(torch.tensor(json.loads(tokens))).logits.tolist()))
+        given = torch.tensor(json.loads(tokens))
+        if sources:
+            read = torch.tensor(json.loads(sources))
+            given = {"input_ids": read, "attention_mask": torch.ones_like(read), "decoder_input_ids": given, "use_cache": False}
+        print(json.dumps((model(**given) if sources else model(given)).logits.tolist()))
 
 
 main(*sys.argv[1:])

@@ -10,11 +10,12 @@ import shutil
 import peft
 import torch
 import transformers
-from chat_models import randomize, write_json
+from chat_models import TEXT, randomize, write_json
 from compute import (
     ALPHA, CLIP, DECAY, RANK, STEPS, WARMUP, float32, optimizer, schedule, trained, write_numbers,
 )
 from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from variants import VOCAB
 
 SOURCE_LENGTH, TARGET_LENGTH = 24, 20
@@ -115,6 +116,48 @@ def marian(settings, **more):
     )
 
 
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog.", "What is  the weather like?", "Größe: 12 km²", "", " a ", "r abc", "naïve ﬁancée",
+    "tabs\tand\nlines",
+]
+
+
+def unigram():
+    """As T5's: SentencePiece's word marks, ids 0 to 2 for padding, end and unknown, the end after every text."""
+    made = Tokenizer(models.Unigram())
+    made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    made.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    special = [AddedToken(text, special=True, normalized=False) for text in ("<pad>", "</s>", "<unk>")]
+    trainer = trainers.UnigramTrainer(vocab_size=256, special_tokens=special, unk_token="<unk>", show_progress=False)
+    made.train_from_iterator(TEXT, trainer)
+    made.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+    return made
+
+
+def write_t5_tiny(folder, seed):
+    """A whole folder with a tokenizer and without a chat template, and what Python's tokenizer makes of some texts."""
+    shutil.rmtree(folder, ignore_errors=True)
+    tokenizer = unigram()
+    settings = {
+        **T5, "vocab_size": tokenizer.get_vocab_size(), "num_decoder_layers": 2, "feed_forward_proj": "gated-gelu",
+        "eos_token_id": 1, "decoder_start_token_id": 0, "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128,
+        "tie_word_embeddings": False,
+    }
+    # So that what is learnt below the output layer, which stays as it is, can make a token probable.
+    def louder(model):
+        model.lm_head.weight.mul_(4)
+    make(transformers.T5ForConditionalGeneration, transformers.T5Config, settings, untied=True, change=louder)(folder, seed)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_json(folder / "tokenizer_config.json", {
+        "tokenizer_class": "T5TokenizerFast", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>", "model_max_length": 512,
+    })
+    encoded = [tokenizer.encode(text).ids for text in TEXTS]
+    write_json(folder / "texts.json", [
+        {"text": text, "ids": ids, "decoded": tokenizer.decode(ids)} for text, ids in zip(TEXTS, encoded)
+    ])
+
+
 MODELS = {
     "t5": t5({}, after=t5_as_published),
     "t5-v1.1": t5({"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, untied=True),
@@ -123,6 +166,7 @@ MODELS = {
     "bart-base": bart({}, after=bart_as_base),
     "marian": marian({}),
     "marian-two": marian({"share_encoder_decoder_embeddings": False, "decoder_vocab_size": VOCAB}, after=rules_of_answers),
+    "t5-tiny": None,
 }
 
 
@@ -312,6 +356,9 @@ def without_gradient(model):
 
 
 def compute_seq2seq(folder, write, seed):
+    if folder.name == "t5-tiny":
+        write_t5_tiny(folder, seed)
+        return
     shutil.rmtree(folder, ignore_errors=True)
     write(folder, seed)
     write_adapter(folder, seed + 1000)
