@@ -1,9 +1,10 @@
-// What every process tells Prometheus of itself: memory, event loop, garbage, the processes it has started. What it does
-// beyond is added by who measures it.
+// What every process tells Prometheus of itself and its machine: memory, event loop, garbage, the processes it has started,
+// accelerators. What it does beyond is added by who measures it.
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { collectDefaultMetrics, Gauge, Registry } from '@prometheus-io/client';
 import packageJson from '../../package.json' with { type: 'json' };
 import { readChildren } from './children.ts';
+import { readDevices } from './devices.ts';
 
 export interface Monitoring {
   readonly registry: Registry;
@@ -27,6 +28,7 @@ export function openMonitoring(): Monitoring {
   collectDefaultMetrics({ register: registry });
   addBuild(monitoring);
   addChildren(monitoring);
+  addDevices(monitoring);
   return monitoring;
 }
 
@@ -47,6 +49,22 @@ function addChildren({ registry, beforeWriting }: Monitoring): void {
     const children = await readChildren();
     memory.reset();
     for (const { program, residentBytes } of children) memory.inc({ program }, residentBytes);
+  });
+}
+
+function addDevices({ registry, beforeWriting }: Monitoring): void {
+  const gauge = (name: string, help: string) =>
+    new Gauge({ name, help, labelNames: ['device', 'name'], registers: [registry] });
+  const used = gauge('anneal_device_memory_used_bytes', 'Memory in use on an accelerator, by whomever.');
+  const total = gauge('anneal_device_memory_total_bytes', 'Memory of an accelerator.');
+  beforeWriting(async () => {
+    const devices = await readDevices();
+    used.reset();
+    total.reset();
+    for (const { index: device, name, usedBytes, totalBytes } of devices) {
+      used.set({ device, name }, usedBytes);
+      total.set({ device, name }, totalBytes);
+    }
   });
 }
 
