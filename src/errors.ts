@@ -31,6 +31,7 @@ const rules = {
   insufficient_permissions: { status: 403, type: 'invalid_request_error' },
   not_found: { status: 404, type: 'invalid_request_error', code: null },
   model_not_found: { status: 404, type: 'invalid_request_error' },
+  model_not_available: { status: 400, type: 'invalid_request_error' },
   not_served: { status: 404, type: 'invalid_request_error' },
   unknown_url: { status: 404, type: 'invalid_request_error' },
   request_too_large: { status: 413, type: 'invalid_request_error', code: null },

@@ -10,6 +10,7 @@ import { ensureKeys } from './api-key.ts';
 import { buildAnswerer, buildApp } from './app.ts';
 import { registerModelsIn } from './cli/add-model.ts';
 import type { CommandContext } from './cli/context.ts';
+import { addImportCommands } from './cli/import-commands.ts';
 import { addKeyCommands } from './cli/key-commands.ts';
 import { addModelCommands } from './cli/model-commands.ts';
 import { type Config, ConfigError, loadConfig } from './config.ts';
@@ -69,6 +70,7 @@ program
 const commandContext: CommandContext = { run, withDatabase: withMigratedDatabase };
 addModelCommands(program, commandContext);
 addKeyCommands(program, commandContext);
+addImportCommands(program, commandContext);
 
 await program.parseAsync();
 

@@ -58,8 +58,9 @@ export async function registerBaseModel(
   const leftOut = Object.keys(model.leftOut);
   const added = { id, architecture, parameters, sizeBytes, leftOut };
   const known = await readModel(deps.pool, id);
-  if (known && known.kind !== 'base') throw new ModelError(`${id} is the name of a fine-tuned model`);
-  if (known && sameFiles(known.files, files)) return { ...added, changed: false };
+  if (known && known.kind !== 'base' && known.kind !== 'elsewhere')
+    throw new ModelError(`${id} is the name of a fine-tuned model`);
+  if (known?.kind === 'base' && sameFiles(known.files, files)) return { ...added, changed: false };
   await storeFiles(deps, folder, files, onProgress);
   await upsertBaseModel(deps.pool, { id, architecture, ownedBy: 'anneal', files });
   return { ...added, changed: true };

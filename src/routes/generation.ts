@@ -8,14 +8,14 @@ import type { SamplingBody } from '../schemas/generation.ts';
 import type { GenerationEvent } from '../serving/protocol.ts';
 import type { Sampling } from '../serving/sampling.ts';
 import { readTarget, type Target } from '../serving/target.ts';
-import { noSuchModel } from './models.ts';
+import { unusableModel } from './models.ts';
 
 const SEED_END = 2 ** 32;
 
 /** The model of a request with everything that it needs; throws when the project has none of that name. */
 export async function findTarget(deps: Deps, projectId: string, id: string): Promise<Target> {
   const target = await readTarget(deps.pool, projectId, id);
-  if (!target) throw noSuchModel(id);
+  if (!target) throw await unusableModel(deps, projectId, id);
   return target;
 }
 

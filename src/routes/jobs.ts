@@ -23,6 +23,7 @@ import { findModel } from '../store/models.ts';
 import { dryRunner } from './dry-runs.ts';
 import { noSuchFile } from './files.ts';
 import { answerOnce } from './idempotency.ts';
+import { unusableModel } from './models.ts';
 import { checkActiveJobs, checkRoom } from './quotas.ts';
 
 const tags = ['Fine-tuning'];
@@ -194,13 +195,7 @@ function readMethod(body: CreateJobBody): store.JobMethod {
 
 async function checkModel(deps: Deps, projectId: string, id: string): Promise<void> {
   if (await findModel(deps.pool, projectId, id)) return;
-  throw new ApiError(
-    'model_not_found',
-    `The model \`${id}\` does not exist or you do not have access to it.`,
-    {
-      param: 'model',
-    },
-  );
+  throw await unusableModel(deps, projectId, id);
 }
 
 async function checkFile(deps: Deps, projectId: string, id: string, param: string): Promise<void> {

@@ -101,9 +101,24 @@ async function removeObjects(deps: Deps, model: store.ModelRow): Promise<void> {
 }
 
 async function findModel(deps: Deps, projectId: string, id: string): Promise<store.ModelRow> {
-  const model = await store.findModel(deps.pool, projectId, id);
+  const model = await store.findListedModel(deps.pool, projectId, id);
   if (!model) throw noSuchModel(id);
   return model;
+}
+
+/** For a model that cannot be used: why not. */
+export async function unusableModel(
+  deps: Pick<Deps, 'pool'>,
+  projectId: string,
+  id: string,
+): Promise<ApiError> {
+  const listed = await store.findListedModel(deps.pool, projectId, id);
+  if (!listed) return noSuchModel(id);
+  const again = listed.jobId
+    ? ` Train it again from the files of its job ${listed.jobId}, on a base model that is here.`
+    : ' Use a base model that is here.';
+  const message = `The model \`${id}\` is not available here: its history was imported, its weights were not.${again}`;
+  return new ApiError('model_not_available', message, { param: 'model' });
 }
 
 export function noSuchModel(id: string): ApiError {

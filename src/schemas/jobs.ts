@@ -237,6 +237,9 @@ const MethodOnJob = Type.Object(
   { additionalProperties: true },
 );
 
+/** Also those that imported jobs may have. */
+const methodsOfJobs = [...Object.keys(methodSettings), 'reinforcement'];
+
 export const FineTuningJob = Type.Object(
   {
     id: Type.String(),
@@ -265,8 +268,8 @@ export const FineTuningJob = Type.Object(
     ),
     method: Type.Object(
       {
-        type: Choice(Object.keys(methodSettings)),
-        ...Object.fromEntries(Object.keys(methodSettings).map(name => [name, Type.Optional(MethodOnJob)])),
+        type: Choice(methodsOfJobs),
+        ...Object.fromEntries(methodsOfJobs.map(name => [name, Type.Optional(MethodOnJob)])),
       },
       { description: 'What was asked for, under the name that `type` has, with every hyperparameter.' },
     ),
@@ -281,6 +284,11 @@ export const FineTuningJob = Type.Object(
     user_provided_suffix: nullableString,
     usage_metrics: Type.Null(),
     shared_with_openai: Type.Literal(false),
+    imported_from: Type.Optional(
+      Type.String({
+        description: 'Of a job that ran elsewhere: the address of the API that it was read from.',
+      }),
+    ),
   },
   { $id: 'FineTuningJob', description: 'A fine-tuning job.' },
 );
@@ -342,6 +350,7 @@ export function jobToWire(job: Job) {
     user_provided_suffix: job.suffix,
     usage_metrics: null,
     shared_with_openai: false as const,
+    ...(job.importedFrom ? { imported_from: job.importedFrom } : {}),
   };
 }
 

@@ -9,6 +9,11 @@ export const Model = Type.Object(
     object: Type.Literal('model'),
     created: Type.Integer(),
     owned_by: Type.String(),
+    available: Type.Optional(
+      Type.Literal(false, {
+        description: 'Only its name was imported: its weights are not here, and it answers no requests.',
+      }),
+    ),
   },
   { $id: 'Model', description: 'A base model, a fine-tuned model, or a checkpoint of one.' },
 );
@@ -37,6 +42,7 @@ export function modelToWire(model: ModelRow) {
     object: 'model' as const,
     created: unixSeconds(model.createdAt),
     owned_by: model.ownedBy,
+    ...(model.kind === 'elsewhere' ? { available: false as const } : {}),
   };
 }
 

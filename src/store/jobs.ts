@@ -64,6 +64,8 @@ export interface Job {
   resultFiles: string[];
   error: JobError | null;
   estimatedFinish: Date | null;
+  /** The address of the API that it was read from; null for a job of this server. */
+  importedFrom: string | null;
 }
 
 export const jobColumns = `jobs.id, jobs.project_id as "projectId",
@@ -72,7 +74,7 @@ export const jobColumns = `jobs.id, jobs.project_id as "projectId",
   jobs.model, jobs.training_file as "trainingFile", jobs.validation_file as "validationFile", jobs.suffix, jobs.seed,
   jobs.metadata, jobs.method, jobs.hyperparameters, jobs.fine_tuned_model as "fineTunedModel",
   jobs.trained_tokens as "trainedTokens", jobs.result_files as "resultFiles", jobs.error,
-  jobs.estimated_finish as "estimatedFinish"`;
+  jobs.estimated_finish as "estimatedFinish", jobs.imported_from as "importedFrom"`;
 
 export interface NewJob {
   projectId: string;

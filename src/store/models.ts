@@ -13,7 +13,8 @@ export interface StoredFile {
 export interface ModelRow {
   id: string;
   projectId: string | null;
-  kind: 'base' | 'adapter' | 'full';
+  /** `elsewhere`: its name came with an imported job, its weights are not here. */
+  kind: 'base' | 'adapter' | 'full' | 'elsewhere';
   architecture: string;
   /** The base that an adapter sits on, or a full model was trained from; null for a base model. */
   baseModel: string | null;
@@ -58,14 +59,25 @@ export async function upsertBaseModel(
   await db.query(
     `insert into models (id, kind, architecture, owned_by, files) values ($1, 'base', $2, $3, $4)
      on conflict (id) do update
-       set architecture = excluded.architecture, files = excluded.files, deleted_at = null
-       where models.kind = 'base'`,
+       set architecture = excluded.architecture, files = excluded.files, deleted_at = null, kind = 'base',
+         project_id = null, owned_by = excluded.owned_by
+       where models.kind in ('base', 'elsewhere')`,
     [model.id, model.architecture, model.ownedBy, JSON.stringify(model.files)],
   );
 }
 
-/** A model that the project may use; null when there is none of that name, or it is another project's. */
+/** A model that the project may use; null when there is none of that name, it is another project's, or it is not here. */
 export async function findModel(db: Queryable, projectId: string, id: string): Promise<ModelRow | null> {
+  const model = await findListedModel(db, projectId, id);
+  return model?.kind === 'elsewhere' ? null : model;
+}
+
+/** As `findModel`, and those that are elsewhere. */
+export async function findListedModel(
+  db: Queryable,
+  projectId: string,
+  id: string,
+): Promise<ModelRow | null> {
   const { rows } = await db.query<ModelRow>(`select ${columns} from models where id = $2 and ${visible}`, [
     projectId,
     id,
