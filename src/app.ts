@@ -26,6 +26,8 @@ import { classificationRoutes } from './routes/classifications.ts';
 import { completionRoutes } from './routes/completions.ts';
 import { costRoutes } from './routes/costs.ts';
 import { embeddingRoutes } from './routes/embeddings.ts';
+import { evalRunRoutes } from './routes/eval-runs.ts';
+import { evalRoutes } from './routes/evals.ts';
 import { eventRoutes } from './routes/events.ts';
 import { fileRoutes } from './routes/files.ts';
 import { graderRoutes } from './routes/graders.ts';
@@ -84,6 +86,8 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     checkpointRoutes(v1, deps);
     metricRoutes(v1, deps);
     graderRoutes(v1, deps);
+    evalRoutes(v1, deps);
+    evalRunRoutes(v1, deps);
     modelRoutes(v1, deps);
     answeringRoutes(v1, deps);
     storedCompletionRoutes(v1, deps);

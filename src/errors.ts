@@ -24,6 +24,7 @@ const rules = {
   invalid_upload_state: { status: 400, type: 'invalid_request_error' },
   invalid_batch_state: { status: 400, type: 'invalid_request_error' },
   invalid_job_state: { status: 400, type: 'invalid_request_error' },
+  invalid_run_state: { status: 400, type: 'invalid_request_error' },
   file_too_large: { status: 413, type: 'invalid_request_error' },
   webhook_unreachable: { status: 400, type: 'invalid_request_error' },
   context_length_exceeded: { status: 400, type: 'invalid_request_error' },

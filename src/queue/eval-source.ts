@@ -3,8 +3,9 @@ import type pg from 'pg';
 import { BlobNotFound, type Blobs } from '../blobs/blobs.ts';
 import { readLines } from '../data/jsonl.ts';
 import type { SourceItem } from '../evaluation/eval-item.ts';
+import { compileItemSchema } from '../evaluation/item-schema.ts';
 import { listCompletions, type StoredCompletion } from '../store/chat-completions.ts';
-import type { EvalRun, RunSource } from '../store/eval-runs.ts';
+import type { LeasedRun, RunSource } from '../store/eval-runs.ts';
 import { findInputFile } from '../store/runs.ts';
 
 /** The run cannot go on, by a fault of its data. */
@@ -22,7 +23,7 @@ export interface SourceDeps {
   readonly blobs: Blobs;
 }
 
-type Reader = (deps: SourceDeps, run: EvalRun) => AsyncIterable<SourceItem>;
+type Reader = (deps: SourceDeps, run: LeasedRun) => AsyncIterable<SourceItem>;
 
 const readers: Record<RunSource['type'], Reader> = {
   file_content: readContent,
@@ -31,17 +32,19 @@ const readers: Record<RunSource['type'], Reader> = {
 };
 
 /** Throws SourceFailure. */
-export function readItems(deps: SourceDeps, run: EvalRun): AsyncIterable<SourceItem> {
+export function readItems(deps: SourceDeps, run: LeasedRun): AsyncIterable<SourceItem> {
   return readers[run.dataSource.source.type](deps, run);
 }
 
-async function* readContent(_: SourceDeps, { dataSource }: EvalRun): AsyncGenerator<SourceItem> {
+async function* readContent(_: SourceDeps, { dataSource }: LeasedRun): AsyncGenerator<SourceItem> {
   for (const [index, { item, sample }] of dataSource.source.content!.entries())
     yield { index, item, sample: sample ?? null };
 }
 
-async function* readFile({ pool, blobs }: SourceDeps, { dataSource }: EvalRun): AsyncGenerator<SourceItem> {
-  const id = dataSource.source.id!;
+async function* readFile({ pool, blobs }: SourceDeps, run: LeasedRun): AsyncGenerator<SourceItem> {
+  const id = run.dataSource.source.id!;
+  const { dataSourceConfig: config } = run;
+  const check = config.type === 'custom' ? compileItemSchema(config.item_schema) : () => null;
   const file = await findInputFile(pool, id);
   if (!file) throw gone(id);
   const bytes = await blobs.get(file.blobKey).catch(error => {
@@ -49,9 +52,12 @@ async function* readFile({ pool, blobs }: SourceDeps, { dataSource }: EvalRun): 
   });
   let index = 0;
   for await (const line of readLines(bytes)) {
-    if (!('text' in line))
-      throw new SourceFailure('invalid_file', `${id}: line ${line.number}: ${line.message}`);
-    yield { index: index++, ...readLine(line.text, `${id}: line ${line.number}`) };
+    const at = `${id}: line ${line.number}`;
+    if (!('text' in line)) throw new SourceFailure('invalid_file', `${at}: ${line.message}`);
+    const read = readLine(line.text, at);
+    const wrong = check(read.item);
+    if (wrong !== null) throw new SourceFailure('invalid_file', `${at}: ${wrong}`);
+    yield { index: index++, ...read };
   }
 }
 
@@ -83,7 +89,7 @@ function parse(text: string, at: string): unknown {
 const PAGE = 100;
 
 /** Oldest first; those that come while the run goes on come at its end. */
-async function* readCompletions({ pool }: SourceDeps, run: EvalRun): AsyncGenerator<SourceItem> {
+async function* readCompletions({ pool }: SourceDeps, run: LeasedRun): AsyncGenerator<SourceItem> {
   const { metadata, model, created_after, created_before, limit } = run.dataSource.source;
   const before = created_before ?? run.createdAt.getTime() / 1000;
   let after: string | undefined;

@@ -10,6 +10,7 @@ const tags = [
   { name: 'Uploads', description: 'Upload large files in parts.' },
   { name: 'Fine-tuning', description: 'Create jobs and follow them.' },
   { name: 'Graders', description: 'Give samples their scores.' },
+  { name: 'Evals', description: 'Test models and data by graders, and compare runs.' },
   { name: 'Models', description: 'Base models and the fine-tuned ones.' },
   { name: 'Chat', description: 'Chat with a model.' },
   { name: 'Responses', description: 'The same in the form of the Responses API, with conversations kept.' },

@@ -27,6 +27,21 @@ import { Completion, CreateCompletionRequest } from './completions.ts';
 import { DryRunFile, DuplicateLines, FineTuningDryRun } from './dry-runs.ts';
 import { CreateEmbeddingRequest, CreateEmbeddingResponse, Embedding } from './embeddings.ts';
 import { ErrorResponse } from './errors.ts';
+import {
+  CreateEvalRunRequest,
+  DeleteEvalRunResponse,
+  EvalRunOutputItem,
+  EvalRunSchema,
+  ListEvalRunOutputItemsResponse,
+  ListEvalRunsResponse,
+} from './eval-runs.ts';
+import {
+  CreateEvalRequest,
+  DeleteEvalResponse,
+  EvalSchema,
+  ListEvalsResponse,
+  UpdateEvalRequest,
+} from './evals.ts';
 import { FineTuningJobEvent, ListFineTuningJobEventsResponse } from './events.ts';
 import { CreateFileRequest, DeleteFileResponse, ListFilesResponse, OpenAIFile } from './files.ts';
 import { CompletionUsage } from './generation.ts';
@@ -235,6 +250,17 @@ export const sharedSchemas: readonly TSchema[] = [
   RunGraderResponse,
   ValidateGraderRequest,
   ValidateGraderResponse,
+  CreateEvalRequest,
+  UpdateEvalRequest,
+  EvalSchema,
+  ListEvalsResponse,
+  DeleteEvalResponse,
+  CreateEvalRunRequest,
+  EvalRunSchema,
+  ListEvalRunsResponse,
+  DeleteEvalRunResponse,
+  EvalRunOutputItem,
+  ListEvalRunOutputItemsResponse,
   Health,
   Readiness,
   CreateWebhookEndpointRequest,

@@ -207,13 +207,15 @@ export async function listOutputItems(db: Queryable, filter: ItemFilter): Promis
 
 export interface LeasedRun extends EvalRun {
   testingCriteria: Eval['testingCriteria'];
+  dataSourceConfig: Eval['dataSourceConfig'];
 }
 
 /** Null when it was deleted. */
 export async function readLeasedRun(db: Queryable, id: string): Promise<LeasedRun | null> {
   const { rows } = await db.query<LeasedRun>(
     `select ${columns},
-       (select testing_criteria from evals where evals.id = eval_runs.eval_id) as "testingCriteria"
+       (select testing_criteria from evals where evals.id = eval_runs.eval_id) as "testingCriteria",
+       (select data_source_config from evals where evals.id = eval_runs.eval_id) as "dataSourceConfig"
      from eval_runs where id = $1`,
     [id],
   );

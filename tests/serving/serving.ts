@@ -59,12 +59,15 @@ export async function storeFolder(
 }
 
 export interface ServingOptions {
+  /** Environment variables. */
+  environment?: Record<string, string>;
   maxPending?: number;
 }
 
-export function useServing({ maxPending }: ServingOptions = {}): TestServer {
+export function useServing({ maxPending, environment }: ServingOptions = {}): TestServer {
   let generation: GenerationClient;
   const server = useServer({
+    environment,
     deps(real) {
       generation = openGenerationClient({
         service: {

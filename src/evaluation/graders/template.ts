@@ -52,6 +52,11 @@ export function renderTemplate(text: string, subject: Subject): string {
   });
 }
 
+/** Whether a text is a path into an item. */
+export function isPath(text: string): boolean {
+  return readPath(text)?.namespace === 'item';
+}
+
 /** What a path such as `item.trajectory` names; undefined where there is nothing. */
 export function resolvePath(path: string, subject: Subject): unknown {
   const variable = readPath(path);
