@@ -163,8 +163,10 @@ export const EvalRunSchema = Type.Object(
 export const ListRunsQuery = Type.Object({
   after: After,
   limit: Limit(20, 100),
-  order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc' })),
-  status: Type.Optional(Choice(['queued', 'in_progress', 'completed', 'canceled', 'failed'])),
+  order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'Oldest or newest first.' })),
+  status: Type.Optional(
+    Choice(['queued', 'in_progress', 'completed', 'canceled', 'failed'], { description: 'Only these.' }),
+  ),
 });
 export type ListRunsQuery = WithDefaults<Static<typeof ListRunsQuery>, 'limit' | 'order'>;
 
@@ -237,7 +239,7 @@ export const ListItemsQuery = Type.Object({
   after: After,
   limit: Limit(20, 100),
   order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'In the order of the data.' })),
-  status: Type.Optional(Choice(['fail', 'pass', 'error'])),
+  status: Type.Optional(Choice(['fail', 'pass', 'error'], { description: 'Only these.' })),
 });
 export type ListItemsQuery = WithDefaults<Static<typeof ListItemsQuery>, 'limit' | 'order'>;
 

@@ -104,8 +104,10 @@ export const EvalSchema = Type.Object(
 export const ListEvalsQuery = Type.Object({
   after: After,
   limit: Limit(20, 100),
-  order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc' })),
-  order_by: Type.Optional(Choice(['created_at', 'updated_at'], { default: 'created_at' })),
+  order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'Oldest or newest first.' })),
+  order_by: Type.Optional(
+    Choice(['created_at', 'updated_at'], { default: 'created_at', description: 'Which time counts.' }),
+  ),
 });
 export type ListEvalsQuery = WithDefaults<Static<typeof ListEvalsQuery>, 'limit' | 'order' | 'order_by'>;
 
