@@ -55,8 +55,8 @@ test('a deleted key stops at once', async () => {
   await clientOf(value).models.list();
   expect(await keys().delete(id, { project_id })).toMatchObject({ id, deleted: true });
   await expect(clientOf(value).models.list()).rejects.toMatchObject({ status: 401 });
-  for (const again of [keys().delete(id, { project_id }), keys().retrieve(id, { project_id })])
-    await expect(again).rejects.toMatchObject({ status: 404, param: 'api_key_id' });
+  for (const again of [() => keys().delete(id, { project_id }), () => keys().retrieve(id, { project_id })])
+    await expect(again()).rejects.toMatchObject({ status: 404, param: 'api_key_id' });
 });
 
 test('a key ends when its time is over', async () => {

@@ -39,11 +39,11 @@ test('an archived project: its keys stop at once, it cannot be changed, and list
     code: 'invalid_api_key',
   });
   for (const change of [
-    projects().archive(id),
-    projects().update(id, { name: 'x' }),
-    projects().serviceAccounts.create(id, { name: 'x' }),
+    () => projects().archive(id),
+    () => projects().update(id, { name: 'x' }),
+    () => projects().serviceAccounts.create(id, { name: 'x' }),
   ])
-    await expect(change).rejects.toMatchObject({ status: 400, param: 'project_id' });
+    await expect(change()).rejects.toMatchObject({ status: 400, param: 'project_id' });
   const ids = async (query = {}) => (await projects().list(query)).data.map(project => project.id);
   expect(await ids()).not.toContain(id);
   expect(await ids({ include_archived: true })).toContain(id);
