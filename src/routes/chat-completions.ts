@@ -16,7 +16,7 @@ import { refuseUnserved, usageToWire, wholeOrStream } from '../schemas/generatio
 import { unixSeconds } from '../schemas/lists.ts';
 import type { FinishReason, GenerationEvent, GenerationParameters, TokenPiece } from '../serving/protocol.ts';
 import { type Answer, type AnsweredChoice, answerOf, emptyAnswer, gather } from './answer.ts';
-import { endOf, findTarget, readSampling, readStop, sendStream } from './generation.ts';
+import { endOf, findTarget, readBeams, readSampling, readStop, sendStream } from './generation.ts';
 import { admit, estimateTokens } from './metering.ts';
 import { keepCompletion } from './stored-completions.ts';
 
@@ -98,6 +98,7 @@ function readParameters(body: ChatCompletionBody): GenerationParameters {
     bestOf: n,
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
     sampling: readSampling(body),
+    beams: readBeams(body),
     stop: readStop(body),
     topLogprobs: body.logprobs ? (body.top_logprobs ?? 0) : null,
     echo: false,

@@ -14,7 +14,15 @@ import { refuseUnserved, usageToWire, wholeOrStream } from '../schemas/generatio
 import { unixSeconds } from '../schemas/lists.ts';
 import type { GenerationEvent, GenerationParameters, Prompt } from '../serving/protocol.ts';
 import { addToAnswer, answerOf, emptyAnswer } from './answer.ts';
-import { endOf, findTarget, mergeEvents, readSampling, readStop, sendStream } from './generation.ts';
+import {
+  endOf,
+  findTarget,
+  mergeEvents,
+  readBeams,
+  readSampling,
+  readStop,
+  sendStream,
+} from './generation.ts';
 import { admit, estimateTokens } from './metering.ts';
 
 const DEFAULT_MAX_TOKENS = 16;
@@ -92,6 +100,7 @@ function readParameters(body: CompletionBody): Omit<GenerationParameters, 'promp
     bestOf,
     maxTokens: body.max_tokens ?? DEFAULT_MAX_TOKENS,
     sampling: readSampling(body),
+    beams: readBeams(body),
     stop: readStop(body),
     form: null,
     topLogprobs: body.logprobs ?? null,

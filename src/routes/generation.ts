@@ -4,7 +4,8 @@ import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { ApiError, toWire } from '../errors.ts';
-import type { SamplingBody } from '../schemas/generation.ts';
+import { refuseUnserved, type SamplingBody, type UnservedTable } from '../schemas/generation.ts';
+import type { BeamOptions } from '../serving/beams.ts';
 import type { GenerationEvent } from '../serving/protocol.ts';
 import type { Sampling } from '../serving/sampling.ts';
 import { readTarget, type Target } from '../serving/target.ts';
@@ -43,6 +44,41 @@ function readBias(bias: Record<string, number>): Record<number, number> {
       param: 'logit_bias',
     },
   );
+}
+
+const isEmpty = (value: unknown): boolean => Object.keys(value as object).length === 0;
+
+/** Parameters that a search for the most probable answer cannot keep, and the values that ask for nothing. */
+const UNSERVED_WITH_BEAMS: UnservedTable = {
+  stream: value => value === false,
+  temperature: value => value === 0,
+  top_p: value => value === 1,
+  frequency_penalty: value => value === 0,
+  presence_penalty: value => value === 0,
+  logit_bias: isEmpty,
+  tools: isEmpty,
+  functions: isEmpty,
+  response_format: value => (value as { type?: unknown }).type === 'text',
+  best_of: value => value === 0 || value === 1,
+};
+
+/** Null where nothing is searched for. Throws for what does not go together. */
+export function readBeams(body: SamplingBody): BeamOptions | null {
+  const beams = body.num_beams ?? 1;
+  if (beams === 1) {
+    refuseUnserved(body, { length_penalty: () => false, early_stopping: () => false }, "'num_beams' 1");
+    return null;
+  }
+  refuseUnserved(body, UNSERVED_WITH_BEAMS, "'num_beams' above 1");
+  if ((body.n ?? 1) > beams)
+    throw new ApiError('invalid_value', `'n' must be at most 'num_beams' (${beams}), but got ${body.n}.`, {
+      param: 'n',
+    });
+  return {
+    beams,
+    lengthPenalty: body.length_penalty ?? 1,
+    earlyStopping: body.early_stopping ?? false,
+  };
 }
 
 export const readStop = ({ stop }: SamplingBody): string[] =>

@@ -30,6 +30,19 @@ export const samplingParameters = {
     Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 })),
     'Token id -> what is added to its logit.',
   ),
+  num_beams: Nullable(
+    Type.Integer({ minimum: 1, maximum: 16 }),
+    "Anneal's own. Above 1: beam search with so many beams for the most probable answers, of which the `n` best are returned. " +
+      'Not with `stream`, sampling parameters or forms of answers; 1.',
+  ),
+  length_penalty: Nullable(
+    Type.Number({ minimum: -10, maximum: 10 }),
+    "Anneal's own. A beam's log-probability is divided by its length to this power: above 0 longer answers gain; 1.",
+  ),
+  early_stopping: Nullable(
+    Type.Union([Type.Boolean(), Type.Literal('never')]),
+    "Anneal's own. When beam search ends: true with as many answers as beams, false when no better one is likely, `never` when none can come; false.",
+  ),
   stop: Nullable(
     Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1, maxItems: 4 })]),
     'Up to 4 texts before which the answer ends.',
@@ -64,13 +77,13 @@ export const Unserved = Type.Optional(
 export type UnservedTable = Record<string, (value: unknown) => boolean>;
 
 /** Throws for the first parameter that asks for something that is not served. */
-export function refuseUnserved(body: object, table: UnservedTable): void {
+export function refuseUnserved(body: object, table: UnservedTable, where = 'this model'): void {
   for (const [param, asksNothing] of Object.entries(table)) {
     const value = (body as Record<string, unknown>)[param] ?? null;
     if (value === null || asksNothing(value)) continue;
     throw new ApiError(
       'unsupported_parameter',
-      `Unsupported parameter: '${param}' is not supported with this model.`,
+      `Unsupported parameter: '${param}' is not supported with ${where}.`,
       {
         param,
       },

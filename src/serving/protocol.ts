@@ -4,6 +4,7 @@ import type { ReadLine } from '../data/labelled.ts';
 import type { ErrorKind } from '../errors.ts';
 import type { Problem } from '../formats/classifier-config.ts';
 import type { AnswerForm } from './answer-grammar.ts';
+import type { BeamOptions } from './beams.ts';
 import type { Sampling } from './sampling.ts';
 
 /** Where a model lies on this machine. */
@@ -38,6 +39,8 @@ export interface GenerationParameters {
   /** Null: as many as the context holds. */
   maxTokens: number | null;
   sampling: Sampling;
+  /** The most probable answers are searched for instead of drawn. Absent or null: no. */
+  beams?: BeamOptions | null;
   stop: string[];
   /** What the answer must be; null: any text. */
   form: AnswerForm | null;

@@ -1,16 +1,15 @@
 // Answers generation requests: from a prompt as the api gives it to pieces of text. It knows no HTTP and no process.
-import { TemplateError } from '../data/chat-template.ts';
-import type { Message } from '../data/conversation.ts';
-import type { Tokenizer } from '../data/tokenizer.ts';
 import { ApiError } from '../errors.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
 import { schemaParam } from './answer-grammar.ts';
+import { allowedTokens, checkBias, encodeFitting } from './asked.ts';
+import type { BeamOptions } from './beams.ts';
 import { type ChoicePiece, createChoiceText, toCandidate, toTokenPiece } from './choice.ts';
 import { type CallsExpected, type ChoiceOutput, createChoiceOutput } from './choice-output.ts';
 import { answerInWords } from './classify.ts';
 import { ConstraintFailure, createConstraint, type TokenGrammar } from './constraint/constraint.ts';
 import type { LoadedModel, LoadedModels, OpenedModel } from './loaded-models.ts';
-import type { GenerationEvent, GenerationParameters, Prompt, ServedModel } from './protocol.ts';
+import type { GenerationEvent, GenerationParameters, ServedModel } from './protocol.ts';
 
 export interface ServiceRequest {
   model: ServedModel;
@@ -57,17 +56,8 @@ async function answer(model: LoadedModel, request: ServiceRequest): Promise<void
   emit({ type: 'started', promptTokens: prompt.length });
   const echo = parameters.echo ? await echoPrompt(model, adapter, prompt, request) : null;
   const job: ChoiceJob = { model, adapter, prompt, maxTokens, echo, grammar, calls, request };
-  const pick = parameters.bestOf > parameters.n;
-  const choices = await Promise.all(
-    Array.from({ length: parameters.bestOf }, (_, index) =>
-      generateChoice(job, index, pick || !parameters.stream),
-    ),
-  );
-  const returned = pick
-    ? choices.sort((a, b) => b.meanLogprob - a.meanLogprob).slice(0, parameters.n)
-    : choices;
-  if (pick) for (const [index, choice] of returned.entries()) choice.release(index);
-  const completionTokens = choices.reduce((sum, { tokens }) => sum + tokens, 0);
+  const completionTokens =
+    parameters.beams && maxTokens > 0 ? await searchChoices(job, parameters.beams) : await sampleChoices(job);
   emit({ type: 'done', promptTokens: prompt.length, completionTokens });
 }
 
@@ -82,94 +72,6 @@ function expectedCalls({ grammars }: LoadedModel, { form }: GenerationParameters
   throw new ApiError('unsupported_parameter', message, { param: 'tools' });
 }
 
-/** The prompt's tokens; where it may be shortened, without the oldest messages that the context does not hold. */
-function encodeFitting(
-  { tokenizer, generator }: LoadedModel,
-  { prompt, maxTokens }: GenerationParameters,
-): number[] {
-  const { maxPositions } = generator.model.shape;
-  let tokens = encodePrompt(tokenizer, prompt);
-  if (prompt.kind !== 'chat' || !prompt.truncate) return tokens;
-  let messages = withoutOldest(prompt.messages);
-  for (; messages && tokens.length + (maxTokens ?? 1) > maxPositions; messages = withoutOldest(messages))
-    tokens = encodePrompt(tokenizer, { ...prompt, messages });
-  return tokens;
-}
-
-/** Without the first turn: from what is not instructions up to the next message of a user. Null where that is all there is. */
-function withoutOldest(messages: readonly Message[]): Message[] | null {
-  const first = messages.findIndex(({ role }) => role !== 'system' && role !== 'developer');
-  const next = messages.findIndex(({ role }, i) => i > first && role === 'user');
-  return first < 0 || next < 0 ? null : [...messages.slice(0, first), ...messages.slice(next)];
-}
-
-const paramOf = (prompt: Prompt): string =>
-  prompt.kind === 'chat' ? (prompt.param ?? 'messages') : 'prompt';
-
-function encodePrompt(tokenizer: Tokenizer, prompt: Prompt): number[] {
-  if (prompt.kind === 'text') return encodeText(tokenizer, prompt.text);
-  if (prompt.kind === 'chat') return encodeChat(tokenizer, prompt);
-  const wrong = prompt.tokens.find(token => token >= tokenizer.vocabSize);
-  if (wrong === undefined) return prompt.tokens;
-  throw new ApiError(
-    'invalid_value',
-    `Invalid 'prompt': token ${wrong} is out of the vocabulary's ${tokenizer.vocabSize} tokens.`,
-    {
-      param: 'prompt',
-    },
-  );
-}
-
-/** No text at all is the beginning of a document. */
-function encodeText(tokenizer: Tokenizer, text: string): number[] {
-  const tokens = tokenizer.encodePrompt(text);
-  return tokens.length > 0 ? tokens : [tokenizer.bosId ?? tokenizer.eosId ?? 0];
-}
-
-function checkBias(tokenizer: Tokenizer, { sampling }: GenerationParameters): void {
-  const wrong = Object.keys(sampling.logitBias).find(token => Number(token) >= tokenizer.vocabSize);
-  if (wrong === undefined) return;
-  const message = `Invalid key in 'logit_bias': ${wrong} is out of the vocabulary's ${tokenizer.vocabSize} tokens.`;
-  throw new ApiError('invalid_value', message, { param: 'logit_bias' });
-}
-
-function encodeChat(tokenizer: Tokenizer, prompt: Extract<Prompt, { kind: 'chat' }>): number[] {
-  const { messages, tools } = prompt;
-  try {
-    return tokenizer.encodeChat(messages, tools, { addGenerationPrompt: true });
-  } catch (cause) {
-    if (!(cause instanceof TemplateError)) throw cause;
-    const message = `The model's chat template refuses these messages: ${cause.message}`;
-    throw new ApiError('invalid_value', message, { param: paramOf(prompt), cause });
-  }
-}
-
-/** How many tokens may be generated. Throws where the context does not hold what is asked for. */
-function allowedTokens(
-  { generator }: LoadedModel,
-  { prompt, maxTokens }: GenerationParameters,
-  tokens: number[],
-): number {
-  const { maxPositions } = generator.model.shape;
-  const param = paramOf(prompt);
-  if (tokens.length === 0)
-    throw new ApiError(
-      'invalid_value',
-      `Invalid '${param}': the model needs at least one token to begin with.`,
-      { param },
-    );
-  const asked = maxTokens ?? 1;
-  if (tokens.length + asked <= maxPositions) return maxTokens ?? maxPositions - tokens.length;
-  const split =
-    maxTokens === null ? '' : ` (${tokens.length} in the ${param}, ${maxTokens} in the completion)`;
-  const message =
-    `This model's maximum context length is ${maxPositions} tokens. However, ` +
-    (maxTokens === null
-      ? `your ${param} resulted in ${tokens.length} tokens. Please reduce the length of the ${param}.`
-      : `you requested ${tokens.length + maxTokens} tokens${split}. Please reduce the length of the ${param} or completion.`);
-  throw new ApiError('context_length_exceeded', message, { param });
-}
-
 /** The prompt as the beginning of every choice. */
 async function echoPrompt(
   { generator, tokenizer }: LoadedModel,
@@ -181,6 +83,11 @@ async function echoPrompt(
   const text = (count: number): string => tokenizer.decode(prompt.slice(0, count));
   const piece: ChoicePiece = { text: text(prompt.length), tokens: [] };
   if (parameters.topLogprobs === null) return piece;
+  if (generator.model.kind !== 'causal') {
+    const message =
+      "Unsupported parameter: 'echo' with 'logprobs' is not supported with this model: it reads its prompt whole and foretells none of it.";
+    throw new ApiError('unsupported_parameter', message, { param: 'echo' });
+  }
   const scores = await generator.score({
     tokens: prompt,
     adapter,
@@ -217,6 +124,49 @@ interface Choice {
   meanLogprob: number;
   /** Emits what was held, as choice `index`. */
   release(index: number): void;
+}
+
+/** -> tokens generated */
+async function sampleChoices(job: ChoiceJob): Promise<number> {
+  const { parameters } = job.request;
+  const pick = parameters.bestOf > parameters.n;
+  const choices = await Promise.all(
+    Array.from({ length: parameters.bestOf }, (_, index) =>
+      generateChoice(job, index, pick || !parameters.stream),
+    ),
+  );
+  if (pick) {
+    const best = choices.toSorted((a, b) => b.meanLogprob - a.meanLogprob).slice(0, parameters.n);
+    for (const [index, choice] of best.entries()) choice.release(index);
+  }
+  return choices.reduce((sum, { tokens }) => sum + tokens, 0);
+}
+
+/** The best answers that a beam search finds, the best first. -> their tokens */
+async function searchChoices(
+  { model: { generator, tokenizer }, adapter, prompt, maxTokens, echo, request }: ChoiceJob,
+  search: BeamOptions,
+): Promise<number> {
+  const { parameters, signal, emit } = request;
+  const asked = { topLogprobs: parameters.topLogprobs, stopTokens: tokenizer.eosIds };
+  const found = await generator.search({ prompt, adapter, maxTokens, ...asked, signal, search });
+  const chosen = found.slice(0, parameters.n);
+  for (const [index, { written, finishReason }] of chosen.entries()) {
+    const output = createChoiceOutput({ index, hold: true, calls: null, emit });
+    if (echo) output.take(echo);
+    const options = {
+      stopStrings: parameters.stop,
+      start: echo?.text.length ?? 0,
+      shown: new Set<number>(),
+    };
+    const text = createChoiceText(tokenizer, options, output.take);
+    const stopped = written.some(each =>
+      text.push(each.token, parameters.topLogprobs === null ? null : each),
+    );
+    if (!stopped) text.end();
+    output.release(index, stopped ? 'stop' : finishReason);
+  }
+  return chosen.reduce((sum, { tokens }) => sum + tokens, 0);
 }
 
 /** `hold`: nothing is emitted before the choice is complete; where all are candidates, nothing before `release`. */

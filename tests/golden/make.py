@@ -10,6 +10,7 @@ from pathlib import Path
 
 import chat_models
 import contrastive
+import retrieval
 import sentences
 import torch
 from compute import compute
@@ -17,7 +18,7 @@ from encoders import ENCODERS
 from encoders import compute as compute_encoder
 from published import write_published
 from seq2seq import MODELS as SEQ2SEQ
-from seq2seq import compute_seq2seq
+from seq2seq import compute_seq2seq, write_beams
 from variants import VARIANTS
 
 HERE = Path(__file__).parent
@@ -41,6 +42,10 @@ def main(wanted):
         sentences.make(HERE)
     if not wanted or "contrastive" in wanted:
         contrastive.make(HERE)
+    if not wanted or "retrieval" in wanted:
+        retrieval.make(HERE)
+    if not wanted or "beams" in wanted:
+        write_beams(HERE / "beams.json")
     if not wanted or "published" in wanted:
         write_published(HERE / "published.json")
     for path in HERE.glob("**/*.safetensors"):

@@ -298,8 +298,32 @@ def generations(folder):
     return found
 
 
-def cut(tokens):
-    return tokens[: tokens.index(EOS) + 1] if EOS in tokens else tokens
+def cut(tokens, ends=(EOS,)):
+    """Up to and with the first token that ends an answer."""
+    return tokens[: next((at + 1 for at, token in enumerate(tokens) if token in ends), len(tokens))]
+
+
+def write_beams(path):
+    """Texts that whole folders with tokenizers answer or continue, as transformers finds them, best first."""
+    found = []
+    for name, kind, ends in [
+        ("t5-tiny", transformers.AutoModelForSeq2SeqLM, (1,)), ("llama-tiny", transformers.AutoModelForCausalLM, (0, 2)),
+    ]:
+        folder = path.parent / name
+        model = kind.from_pretrained(folder, dtype=torch.float64).eval()
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        for prompt in ("The quick brown fox", "What is the weather like?"):
+            given = torch.tensor([tokenizer.encode(prompt).ids])
+            for search in SEARCHES:
+                made = model.generate(
+                    input_ids=given, attention_mask=torch.ones_like(given), max_new_tokens=10, do_sample=False,
+                    num_return_sequences=search["num_beams"], eos_token_id=list(ends), **search,
+                )
+                before = 1 if model.config.is_encoder_decoder else given.shape[1]
+                answers = [cut(row.tolist()[before:], ends) for row in made]
+                texts = [tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
+                found.append({"model": name, "prompt": prompt, "search": search, "max_tokens": 10, "answers": answers, "texts": texts})
+    write_numbers(path, found)
 
 
 def write_single(folder, batch):

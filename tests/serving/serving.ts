@@ -15,6 +15,7 @@ import { type TestServer, useServer } from '../support/server.ts';
 
 export const BASE = 'llama-tiny';
 export const PLAIN = 'gpt2-tiny';
+export const ANSWERER = 't5-tiny';
 export const ADAPTER = 'ft:llama-tiny:personal:one:AAAAAAAA';
 export const OTHER_ADAPTER = 'ft:llama-tiny:personal:two:BBBBBBBB';
 export const FULL = 'ft:gpt2-tiny:personal:whole:CCCCCCCC';
@@ -88,7 +89,7 @@ export function useServing({ maxPending, environment }: ServingOptions = {}): Te
   });
   beforeAll(async () => {
     const { deps } = server;
-    for (const id of [BASE, PLAIN])
+    for (const id of [BASE, PLAIN, ANSWERER])
       await upsertBaseModel(deps.pool, {
         id,
         architecture: id.split('-')[0]!,
