@@ -7,9 +7,9 @@ import { loadTokenizer } from '../../../src/data/tokenizer.ts';
 import { createConstraint, createTokenGrammar } from '../../../src/serving/constraint/constraint.ts';
 import { formats } from '../../../src/serving/constraint/formats.ts';
 import { jsonLanguage } from '../../../src/serving/constraint/json.ts';
-import { createLanguage } from '../../../src/serving/constraint/language.ts';
+import { type Automaton, createLanguage, DEAD } from '../../../src/serving/constraint/language.ts';
 import { SchemaError, schemaLanguage } from '../../../src/serving/constraint/schema.ts';
-import { createVocabulary } from '../../../src/serving/constraint/vocabulary.ts';
+import { createVocabulary, readToken } from '../../../src/serving/constraint/vocabulary.ts';
 
 const ajv = new Ajv2020({ strict: false, allErrors: true });
 addFormats.default(ajv);
@@ -23,31 +23,35 @@ function grammarOf(schema: unknown, strict = true) {
   return createTokenGrammar(vocabulary, language.automaton(root));
 }
 
-/** Writes under the schema with random logits, from `random`; after `patience` tokens the logits want the shortest way out. */
-function write(schema: unknown, random: () => number, patience = 60): string | null {
-  const constraint = createConstraint(grammarOf(schema), [END]);
-  const tokens: number[] = [];
-  for (let step = 0; step < 4000; step++) {
-    const hurry = step > patience && random() < 0.7;
-    const logits = Float32Array.from(
-      { length: tokenizer.vocabSize },
-      (_, id) => random() + (hurry ? bias(id) : 0),
-    );
+/** Writes under the schema: up to `patience` tokens with random logits, then the shortest way to an end. */
+function write(schema: unknown, random: () => number, patience = 60): string {
+  const grammar = grammarOf(schema);
+  const constraint = createConstraint(grammar, [END]);
+  const written: number[] = [];
+  for (let step = 0; step < patience; step++) {
+    const logits = Float32Array.from({ length: tokenizer.vocabSize }, random);
     constraint.restrict(logits);
     const token = logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
-    if (token === END) return tokenizer.decode(tokens);
-    tokens.push(token);
-    if (constraint.accept(token)) return tokenizer.decode(tokens);
+    if (token === END) return Buffer.from(written).toString();
+    written.push(...tokenizer.tokenBytes(token));
+    if (constraint.accept(token)) return Buffer.from(written).toString();
   }
-  return null;
+  const state = readToken(written, grammar.automaton, grammar.automaton.start);
+  return Buffer.from([...written, ...shortestEnd(grammar.automaton, state)]).toString();
 }
 
-/** What closes things is likely. */
-const closing = new Map([
-  ...[...'\\é0-x@b'].map(character => [tokenizer.encode(character)[0]!, 1] as const),
-  ...[...'"}]'].map((character, i) => [tokenizer.encode(character)[0]!, 9 - i] as const),
-]);
-const bias = (id: number): number => (id === END ? 20 : (closing.get(id) ?? 0));
+function shortestEnd(automaton: Automaton, state: number): number[] {
+  const texts = new Map<number, number[]>([[state, []]]);
+  for (const [at, text] of texts) {
+    if (automaton.isFinal(at)) return text;
+    // not by new lines and indentation, of which there are many
+    for (let byte = 32; byte < 256; byte++) {
+      const next = automaton.step(at, byte);
+      if (next !== DEAD && !texts.has(next)) texts.set(next, [...text, byte]);
+    }
+  }
+  throw new Error('a state without an end');
+}
 
 function seeded(seed: number): () => number {
   let state = (seed % 2147483646) + 1;
@@ -59,8 +63,7 @@ function seeded(seed: number): () => number {
 
 function expectValid(schema: object, seed: number): void {
   const text = write(schema, seeded(seed));
-  expect(text, `no end: ${JSON.stringify(schema)}`).not.toBeNull();
-  const value = JSON.parse(text!);
+  const value = JSON.parse(text);
   const validate = ajv.compile(schema);
   expect(validate(value), `${JSON.stringify(schema)} wrote ${text}: ${JSON.stringify(validate.errors)}`).toBe(
     true,
@@ -145,7 +148,7 @@ const schemas = fc.letrec<{ schema: object }>(tie => ({
 
 describe('what is written is valid', () => {
   test('random schemas, random logits', () => {
-    fc.assert(fc.property(schemas, fc.nat(), expectValid), { numRuns: 250 });
+    fc.assert(fc.property(schemas, fc.nat(), expectValid), { numRuns: 200 });
   }, 120_000);
 
   test('schemas that refer to themselves', () => {
