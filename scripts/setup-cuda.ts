@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { CUDA_HOME, cudaEnvironment } from '../src/engine/onnx/cuda.ts';
+import { CUDA_HOME, cudaEnvironment, STAMP } from '../src/engine/onnx/cuda.ts';
 import { holdLock } from './setup/lock.ts';
 import { say } from './setup/say.ts';
 import { findPython, nvidiaRequirements, unpackWheel, unpackWithRequirements } from './setup/wheels.ts';
@@ -19,7 +19,7 @@ const version: string = JSON.parse(readFileSync(ortPackage, 'utf8')).version;
 /** Once: a file beside the unpacked wheels says that all of them are there. */
 function fetchLibraries(): void {
   const requirement = `onnxruntime-gpu==${version}`;
-  const stamp = join(CUDA_HOME, 'unpacked');
+  const stamp = join(CUDA_HOME, STAMP);
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === requirement) return;
   const python = findPython();
   for (const folder of ['onnxruntime', 'nvidia'])

@@ -5,12 +5,14 @@ import { parse } from 'node:path';
 import { allocate, checkArrays, ProgramError } from './arrays.ts';
 import type { EngineOptions } from './engine.ts';
 import type { Graph, Pass } from './graph.ts';
+import { cudaIsSetUp } from './onnx/cuda.ts';
 import { type IntegerRange, measureIntegerRange } from './onnx/integers.ts';
 import { lower } from './onnx/lower.ts';
 import type { Provider } from './onnx/lowering.ts';
 import { locateFromRoot, openSession, type SessionOptions } from './onnx/session.ts';
 import { PASSES } from './passes.ts';
 import type { Engine, Executable, HostArrays, Program, StoredTensor, TensorSpec } from './program.ts';
+import { tf } from './tf.ts';
 import { trace } from './trace.ts';
 
 export interface OnnxOptions {
@@ -42,11 +44,19 @@ const machineBytes = (): number =>
  * Copies of the weights pay as long as they take a small part of the memory. Not of what is free at the moment: products with
  * rearranged weights round otherwise, and a run that goes on later must give the same bits.
  */
-function weightOptions(graph: Graph, shared: boolean): Pick<SessionOptions, 'prepack' | 'widenOnce'> {
+function weightOptions(
+  graph: Graph,
+  shared: boolean,
+  provider: Provider,
+): Pick<SessionOptions, 'prepack' | 'widenOnce'> {
   const weights = [...graph.weights.values()];
   const bytes = weights.reduce((sum, stored) => sum + computedBytes(stored), 0);
   const small = bytes <= (shared ? SHARED_COPY_BYTES : machineBytes() / 8);
-  return { prepack: small, widenOnce: small && !weights.some(({ quantized }) => quantized) };
+  // On WebGPU the original is gone then, also for nodes that read it otherwise (ONNX Runtime 1.30).
+  return {
+    prepack: small && provider === 'cpu',
+    widenOnce: small && !weights.some(({ quantized }) => quantized),
+  };
 }
 
 function filesOf({ file, quantized }: StoredTensor): string[] {
@@ -90,7 +100,7 @@ async function rangeFor(weights: Program['weights'], options: OnnxOptions): Prom
 async function compile(program: Program, options: OnnxOptions): Promise<Executable> {
   const files = await resolveFiles(program);
   const graph = options.passes.reduce((graph, pass) => pass(graph), trace(program));
-  const copies = weightOptions(graph, program.sharesWeights ?? false);
+  const copies = weightOptions(graph, program.sharesWeights ?? false, options.provider);
   const lowered = lower(graph, {
     provider: options.provider,
     locate: file => locateFromRoot(files.get(file)!),
@@ -123,12 +133,47 @@ export const onnxEngine = (options: OnnxOptions): Engine => ({
   compile: program => compile(program, options),
 });
 
-const PROVIDERS = { auto: 'cpu', cpu: 'cpu', cuda: 'cuda', webgpu: 'webgpu' } as const;
+/** What a device needs that npm does not bring. */
+const MISSING: Record<Provider, string> = {
+  cpu: 'ONNX Runtime does not start',
+  cuda: 'it needs an NVIDIA driver, and CUDA libraries: `npm run setup:cuda` brings those',
+  webgpu: 'it needs a Vulkan driver (Debian, Ubuntu: mesa-vulkan-drivers, or the one of the GPU’s maker)',
+};
 
-export const openOnnxEngine = async ({ device, threads }: EngineOptions): Promise<Engine> =>
-  onnxEngine({
-    provider: PROVIDERS[device],
+const PROBE: Program = {
+  name: 'probe',
+  inputs: { x: { shape: [8, 8], dtype: 'float32' } },
+  weights: {},
+  run: ({ x }) => ({ y: tf.matMul(x as never, x as never) }),
+};
+
+/** Throws where the device does not compute. */
+async function probe(engine: Engine, provider: Provider): Promise<void> {
+  try {
+    const executable = await engine.compile(PROBE);
+    const { y } = await executable.run({ x: new Float32Array(64).fill(1) });
+    await executable.close();
+    if (y!.some(number => number !== 8)) throw new Error(`8 comes out as ${y![0]}`);
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new Error(`the device ${provider} cannot be used: ${MISSING[provider]} (${message})`, { cause });
+  }
+}
+
+async function openOn(provider: Provider, threads: number): Promise<Engine> {
+  const engine = onnxEngine({
+    provider,
     threads: threads || availableParallelism(),
     passes: PASSES,
     profile: null,
   });
+  if (provider !== 'cpu') await probe(engine, provider);
+  return engine;
+}
+
+/** `auto`: CUDA where it was set up and works, else the processor. */
+export async function openOnnxEngine({ device, threads }: EngineOptions): Promise<Engine> {
+  if (device !== 'auto') return openOn(device, threads);
+  if (!cudaIsSetUp()) return openOn('cpu', threads);
+  return openOn('cuda', threads).catch(() => openOn('cpu', threads));
+}

@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { cudaEnvironment } from '../../src/engine/onnx/cuda.ts';
+import { openEngine } from '../../src/engine/engine.ts';
+import { cudaEnvironment, cudaIsSetUp } from '../../src/engine/onnx/cuda.ts';
 
 const home = mkdtempSync(join(tmpdir(), 'anneal-cuda-'));
 afterAll(() => rmSync(home, { recursive: true }));
@@ -19,3 +20,14 @@ test("the set-up's folders come before those that the machine has", () => {
   expect(cudaEnvironment({ A: 'b' }, home)).toEqual({ A: 'b', LD_LIBRARY_PATH: folders });
   expect(cudaEnvironment({ LD_LIBRARY_PATH: '/opt/lib' }, home).LD_LIBRARY_PATH).toBe(`${folders}:/opt/lib`);
 });
+
+test.skipIf(cudaIsSetUp())(
+  'a device that is not there is refused with what it needs, and not chosen',
+  async () => {
+    const open = (device: 'auto' | 'cuda') => openEngine({ engine: 'onnx', device, threads: 1 });
+    await expect(open('cuda')).rejects.toThrow(
+      /device cuda cannot be used: it needs an NVIDIA driver.*setup:cuda/,
+    );
+    expect((await open('auto')).device).toBe('cpu');
+  },
+);

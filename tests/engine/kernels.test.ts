@@ -327,7 +327,7 @@ const cases = Object.entries(CASES).flatMap(([op, list]) =>
 );
 
 for (const engine of await enginesUnderTest({ passes: false }))
-  test.each(cases)(`${engine.name}: $title`, async ({ op, given, run, tolerance }) => {
+  test.each(cases)(`${engine.name} on ${engine.device}: $title`, async ({ op, given, run, tolerance }) => {
     const { program, inputs } = programOf(op, given, run as never);
     expectAlike(await runOn(engine, program, inputs), await runOn(cpu, program, inputs), tolerance);
   });

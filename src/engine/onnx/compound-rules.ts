@@ -46,8 +46,17 @@ const layerNormGrad = tiled(([weight]) => (to, [dy, x, mean, scale], outputs) =>
 });
 
 /** ONNX Runtime's name for it, in ONNX's own domain. */
-const rmsNorm: Rule = (to, node, x, y) =>
-  to.emit('SimplifiedLayerNormalization', x, { attributes: epsilonOf(node), outputs: y });
+const rmsNorm: Rule = (to, node, x, y) => {
+  if (to.provider === 'webgpu') rmsNormInParts(to, node, x, y);
+  else to.emit('SimplifiedLayerNormalization', x, { attributes: epsilonOf(node), outputs: y });
+};
+
+/** ONNX Runtime's kernel for WebGPU leaves the second output, the scale, as it found it (1.30). */
+const rmsNormInParts: Rule = (to, { attributes }, [x, weight], [y, scale]) => {
+  const mean = shifted(to, meanOfRows(to, times(to, x!, x!)), attributes.eps as number);
+  const factor = to.emit('Reciprocal', [to.emit('Sqrt', [mean])], { outputs: [scale!] });
+  to.emit('Mul', [times(to, x!, factor), weight!], { outputs: [y!] });
+};
 
 /** scale * (g - x * mean(g x) * scale^2), where g = dy * weight. */
 const rmsNormGrad = tiled(([weight]) => (to, [dy, x, scale], outputs) => {

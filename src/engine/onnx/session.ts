@@ -30,8 +30,28 @@ export const locateFromRoot = (file: string): string =>
 /** Those that compute a weight before it is used, or once for uses that are far apart, and hold it meanwhile. */
 const OPTIMIZERS_THAT_KEEP = 'ConstantFolding;CommonSubexpressionElimination';
 
-const toOrtOptions = (root: string, options: SessionOptions): Ort.SessionOptions => ({
-  executionProviders: options.provider === 'cpu' ? ['cpu'] : [options.provider, 'cpu'],
+/**
+ * What a device computes too coarsely for positions: of angles WGSL promises 2^-11, and of large ones nothing
+ * (https://www.w3.org/TR/WGSL/#floating-point-accuracy).
+ */
+const ON_THE_PROCESSOR: Record<Provider, readonly string[]> = {
+  cpu: [],
+  cuda: [],
+  webgpu: ['Sin', 'Cos', 'Tan', 'Asin', 'Acos', 'Atan'],
+};
+
+const nodesOnTheProcessor = ({ graph }: OnnxModel, provider: Provider): string[] =>
+  graph.nodes.filter(({ op }) => ON_THE_PROCESSOR[provider].includes(op)).map(({ outputs }) => outputs[0]!);
+
+/** The processor takes what a device has no kernel for. */
+function providersFor(model: OnnxModel, provider: Provider): Ort.ExecutionProviderConfig[] {
+  if (provider === 'cpu') return ['cpu'];
+  const forceCpuNodeNames = nodesOnTheProcessor(model, provider);
+  return [{ name: provider, ...(forceCpuNodeNames.length > 0 && { forceCpuNodeNames }) }, 'cpu'];
+}
+
+const toOrtOptions = (model: OnnxModel, root: string, options: SessionOptions): Ort.SessionOptions => ({
+  executionProviders: providersFor(model, options.provider),
   intraOpNumThreads: options.threads,
   interOpNumThreads: 1,
   executionMode: 'sequential',
@@ -52,7 +72,7 @@ const toOrtOptions = (root: string, options: SessionOptions): Ort.SessionOptions
 /** `root` is the root of the file system that holds the weights. */
 export async function openSession(model: OnnxModel, root: string, options: SessionOptions): Promise<Session> {
   const bytes = Buffer.concat(encodeOnnx(model));
-  const session = await InferenceSession.create(bytes, toOrtOptions(root, options));
+  const session = await InferenceSession.create(bytes, toOrtOptions(model, root, options));
   const shapes = new Map(
     [...model.graph.inputs, ...model.graph.outputs].map(({ name, type, shape }) => [name, { type, shape }]),
   );

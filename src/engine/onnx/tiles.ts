@@ -20,7 +20,8 @@ export interface RowInput {
 }
 
 /**
- * y [rows, width] = body(inputs), tile by tile. Rows that do not divide well, and matrices that fit into the cache, go in one piece.
+ * y [rows, width] = body(inputs), tile by tile. In one piece go rows that do not divide well, matrices that fit into the cache, and all
+ * on devices that run an op over the whole of it at once.
  * `body` emits into the lowering it is given, takes the names of tiles and returns the name of a tile of y.
  */
 export function emitInTiles(
@@ -32,7 +33,7 @@ export function emitInTiles(
 ): void {
   const count = tileRows(rows, width);
   const tiles = rows / count;
-  if (tiles < 4 || count * width < TILE_NUMBERS / 8) {
+  if (to.provider !== 'cpu' || tiles < 4 || count * width < TILE_NUMBERS / 8) {
     body(
       to,
       inputs.map(({ name }) => name),
