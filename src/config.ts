@@ -215,6 +215,19 @@ export const variables = {
     optional(integer(1, 65535)),
   ),
 
+  wandbUrl: variable(
+    'WANDB_BASE_URL',
+    'https://api.wandb.ai',
+    'Weights & Biases server that jobs with a wandb integration are followed on.',
+    httpUrl,
+  ),
+  wandbApiKey: variable(
+    'WANDB_API_KEY',
+    '',
+    'Its API key. Empty: jobs with a wandb integration are refused.',
+    optional(text),
+  ),
+
   logLevel: variable(
     'ANNEAL_LOG_LEVEL',
     'info',

@@ -13,6 +13,7 @@ import { deliverWebhooks } from './deliver-webhooks.ts';
 import { evaluate } from './evaluate.ts';
 import { expireFiles } from './expire-files.ts';
 import { cleanUploads } from './expire-uploads.ts';
+import { followOnWandb } from './follow-wandb.ts';
 import { removeModels } from './remove-models.ts';
 import { runBatches } from './run-batches.ts';
 import { sweep } from './sweep.ts';
@@ -76,6 +77,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
       { queue: 'evaluate', hands: options.evaluations ?? 2, handle: lease => evaluate(runDeps, lease) },
     ),
     deliverWebhooks({ ...deps, arrivals }),
+    followIfConfigured(deps),
     deps.answer ? runBatches({ ...deps, answer: deps.answer, arrivals, runner }) : async () => undefined,
   ];
   const stopSweeping = keepSweeping(config.leaseSeconds, log, async () => {
@@ -105,6 +107,11 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
       await work.close();
     },
   };
+}
+
+function followIfConfigured(deps: WorkerDeps): () => Promise<void> {
+  const { wandbUrl: baseUrl, wandbApiKey: apiKey } = deps.config;
+  return apiKey ? followOnWandb(deps, { baseUrl, apiKey }) : async () => undefined;
 }
 
 /**

@@ -13,6 +13,7 @@ import {
   JobId,
   jobToWire,
   ListJobsQuery,
+  type WandbIntegrationBody,
 } from '../schemas/jobs.ts';
 import { exampleList, toWireList } from '../schemas/lists.ts';
 import { inTransaction } from '../store/database.ts';
@@ -20,6 +21,7 @@ import { appendEvents } from '../store/events.ts';
 import { findFile } from '../store/files.ts';
 import * as store from '../store/jobs.ts';
 import { findModel } from '../store/models.ts';
+import { insertWandbRuns } from '../store/wandb-runs.ts';
 import { dryRunner } from './dry-runs.ts';
 import { noSuchFile } from './files.ts';
 import { answerOnce } from './idempotency.ts';
@@ -143,6 +145,7 @@ async function createJob(deps: Deps, tx: PoolClient, newJob: store.NewJob): Prom
   await checkActiveJobs(tx, newJob.projectId);
   await checkRoom(tx, newJob.projectId, 1); // what it will make is not known yet
   const job = await store.insertJob(tx, newJob);
+  await insertWandbRuns(tx, job.id, job.integrations?.length ?? 0);
   const validation = job.validationFile ? ` and validation file: ${job.validationFile}` : '';
   await appendEvents(tx, job.id, [
     { message: `Created fine-tuning job: ${job.id}`, once: 'created' },
@@ -155,10 +158,9 @@ async function createJob(deps: Deps, tx: PoolClient, newJob: store.NewJob): Prom
 /** The request as a job. Throws what is wrong with it beyond its shape. */
 async function readNewJob(deps: Deps, projectId: string, body: CreateJobBody): Promise<store.NewJob> {
   const method = readMethod(body);
-  if (body.integrations?.length) {
-    throw new ApiError('unsupported_value', 'Integrations are not supported: leave `integrations` out.', {
-      param: 'integrations',
-    });
+  if (body.integrations?.length && !deps.config.wandbApiKey) {
+    const message = 'wandb is not configured on this server: set WANDB_API_KEY, or leave `integrations` out.';
+    throw new ApiError('unsupported_value', message, { param: 'integrations' });
   }
   await checkModel(deps, projectId, body.model);
   await checkFile(deps, projectId, body.training_file, 'training_file');
@@ -177,7 +179,18 @@ async function readNewJob(deps: Deps, projectId: string, body: CreateJobBody): P
     seed: body.seed ?? randomInt(SEED_END),
     metadata: body.metadata ?? null,
     method,
+    integrations: readIntegrations(body),
   };
+}
+
+function readIntegrations({ integrations }: CreateJobBody): store.NewJob['integrations'] {
+  if (!integrations?.length) return null;
+  return (integrations as WandbIntegrationBody[]).map(({ wandb: { project, name, entity, tags = [] } }) => ({
+    project,
+    name: name ?? null,
+    entity: entity ?? null,
+    tags,
+  }));
 }
 
 /** `hyperparameters` at the top is the older place of the three that OpenAI knows; `method` wins. */

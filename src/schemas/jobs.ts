@@ -152,6 +152,40 @@ export const exampleJobRequest = {
   method: { type: 'supervised', supervised: { hyperparameters: { n_epochs: 3, rank: 8 } } },
 };
 
+export const WandbIntegration = Type.Object(
+  {
+    type: Choice(['wandb']),
+    wandb: Type.Object(
+      {
+        project: Type.String({
+          minLength: 1,
+          maxLength: 128,
+          description: 'It is made where it is not there.',
+        }),
+        name: Type.Optional(
+          Type.Union([Type.String({ minLength: 1 }), Type.Null()], {
+            description: "The run's name; the job's id where absent.",
+          }),
+        ),
+        entity: Type.Optional(
+          Type.Union([Type.String({ minLength: 1 }), Type.Null()], {
+            description: "Team or user; the key's own where absent.",
+          }),
+        ),
+        tags: Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: 64 }), { maxItems: 50 })),
+      },
+      { additionalProperties: false },
+    ),
+  },
+  {
+    $id: 'WandbIntegration',
+    additionalProperties: false,
+    description: 'A run on a Weights & Biases server that shows how the job goes on.',
+  },
+);
+
+export type WandbIntegrationBody = Static<typeof WandbIntegration>;
+
 export const CreateFineTuningJobRequest = Type.Object(
   {
     model: Type.String({ minLength: 1, description: 'A base model, or a fine-tuned one to go on from.' }),
@@ -194,8 +228,8 @@ export const CreateFineTuningJobRequest = Type.Object(
       Type.Ref('Hyperparameters', { deprecated: true, description: 'Use `method`.' }),
     ),
     integrations: Type.Optional(
-      Type.Union([Type.Array(Type.Record(Type.String(), Type.Unknown()), { maxItems: 5 }), Type.Null()], {
-        description: 'None are served so far: empty or null.',
+      Type.Union([Type.Array(Type.Ref('WandbIntegration'), { maxItems: 5 }), Type.Null()], {
+        description: 'Where the job can be followed, too; only on servers that are configured for it.',
       }),
     ),
   },
@@ -345,7 +379,10 @@ export function jobToWire(job: Job) {
     seed: job.seed,
     error: job.error,
     estimated_finish: job.estimatedFinish && unixSeconds(job.estimatedFinish),
-    integrations: [],
+    integrations: (job.integrations ?? []).map((wandb, index) => ({
+      type: 'wandb' as const,
+      wandb: { ...wandb, run_id: index === 0 ? job.id : `${job.id}-${index + 1}` },
+    })),
     metadata: job.metadata,
     user_provided_suffix: job.suffix,
     usage_metrics: null,

@@ -62,6 +62,7 @@ import {
   Hyperparameters,
   ListFineTuningJobsResponse,
   SupervisedHyperparameters,
+  WandbIntegration,
 } from './jobs.ts';
 import { FineTuningJobMetrics, ListFineTuningJobMetricsResponse } from './metrics.ts';
 import { DeleteModelResponse, ListModelsResponse, Model } from './models.ts';
@@ -85,16 +86,6 @@ import {
   ProjectRateLimitUpdateRequest,
 } from './rate-limits.ts';
 import {
-  CreateProjectServiceAccountRequest,
-  CreateServiceAccountApiKeyRequest,
-  ProjectServiceAccount,
-  ProjectServiceAccountApiKey,
-  ProjectServiceAccountCreateResponse,
-  ProjectServiceAccountDeleteResponse,
-  ProjectServiceAccountListResponse,
-  UpdateProjectServiceAccountRequest,
-} from './service-accounts.ts';
-import {
   ResponseFunctionCall,
   ResponseInputItem,
   ResponseItem,
@@ -108,6 +99,16 @@ import {
   ResponseStreamEvent,
   ResponseUsage,
 } from './responses.ts';
+import {
+  CreateProjectServiceAccountRequest,
+  CreateServiceAccountApiKeyRequest,
+  ProjectServiceAccount,
+  ProjectServiceAccountApiKey,
+  ProjectServiceAccountCreateResponse,
+  ProjectServiceAccountDeleteResponse,
+  ProjectServiceAccountListResponse,
+  UpdateProjectServiceAccountRequest,
+} from './service-accounts.ts';
 import {
   DeleteChatCompletionResponse,
   ListChatCompletionsResponse,
@@ -193,6 +194,7 @@ export const sharedSchemas: readonly TSchema[] = [
   Hyperparameters,
   SupervisedHyperparameters,
   DpoHyperparameters,
+  WandbIntegration,
   CreateFineTuningJobRequest,
   FineTuningJob,
   ListFineTuningJobsResponse,

@@ -9,6 +9,7 @@ import type {
 } from '../training/protocol.ts';
 import type { Queryable } from './database.ts';
 import { type Page, type PageRequest, toPage } from './pages.ts';
+import type { WandbIntegration } from './wandb-runs.ts';
 import { announce } from './webhook-deliveries.ts';
 
 /** Runners listen on it; the payload is the id of a job whose status changed. Only a hint: the row is what counts. */
@@ -66,6 +67,7 @@ export interface Job {
   estimatedFinish: Date | null;
   /** The address of the API that it was read from; null for a job of this server. */
   importedFrom: string | null;
+  integrations: WandbIntegration[] | null;
 }
 
 export const jobColumns = `jobs.id, jobs.project_id as "projectId",
@@ -74,7 +76,7 @@ export const jobColumns = `jobs.id, jobs.project_id as "projectId",
   jobs.model, jobs.training_file as "trainingFile", jobs.validation_file as "validationFile", jobs.suffix, jobs.seed,
   jobs.metadata, jobs.method, jobs.hyperparameters, jobs.fine_tuned_model as "fineTunedModel",
   jobs.trained_tokens as "trainedTokens", jobs.result_files as "resultFiles", jobs.error,
-  jobs.estimated_finish as "estimatedFinish", jobs.imported_from as "importedFrom"`;
+  jobs.estimated_finish as "estimatedFinish", jobs.imported_from as "importedFrom", jobs.integrations`;
 
 export interface NewJob {
   projectId: string;
@@ -85,12 +87,14 @@ export interface NewJob {
   seed: number;
   metadata: Record<string, string> | null;
   method: JobMethod;
+  integrations?: WandbIntegration[] | null;
 }
 
 export async function insertJob(db: Queryable, job: NewJob): Promise<Job> {
   const { rows } = await db.query<Job>(
-    `insert into jobs (id, project_id, status, model, training_file, validation_file, suffix, seed, metadata, method)
-     values ($1, $2, 'validating_files', $3, $4, $5, $6, $7, $8, $9)
+    `insert into jobs (id, project_id, status, model, training_file, validation_file, suffix, seed, metadata, method,
+       integrations)
+     values ($1, $2, 'validating_files', $3, $4, $5, $6, $7, $8, $9, $10)
      returning ${jobColumns}`,
     [
       newId('job'),
@@ -102,6 +106,7 @@ export async function insertJob(db: Queryable, job: NewJob): Promise<Job> {
       job.seed,
       job.metadata,
       job.method,
+      job.integrations ? JSON.stringify(job.integrations) : null,
     ],
   );
   return rows[0]!;
