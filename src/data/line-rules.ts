@@ -1,7 +1,7 @@
 // What a line of a training file must be, checked key by key: a table of the formats. It reads no files.
 import { LONGEST_LABEL } from './labels.ts';
 
-export type LineFormat = 'chat' | 'completion' | 'preference' | 'classification' | 'regression';
+export type LineFormat = 'chat' | 'completion' | 'preference' | 'classification' | 'regression' | 'pairs';
 
 /** A finding in one line. `text` goes on after "Example 12": ` contains an extra "weight".` */
 export interface Finding {
@@ -28,6 +28,7 @@ const RULES: Readonly<Record<LineFormat, LineRule>> = {
   chat: { keys: ['messages'], check: checkChat },
   completion: { keys: ['prompt', 'completion'], check: checkCompletion },
   preference: { keys: ['preferred_output', 'non_preferred_output'], check: checkPreference },
+  pairs: { keys: ['anchor', 'positive', 'negative'], check: checkPair },
 };
 
 /** Which kind of line it means to be, by its keys; null when it is none. */
@@ -101,6 +102,18 @@ function checkPreference(line: Json, add: Add): void {
     checkConversation(line.input, (path, text) => add(`input.${path}`, `, input${text}`));
   } else add('input', ": 'input' must be an object with 'messages'");
   for (const side of ['preferred_output', 'non_preferred_output']) checkAnswer(line[side], side, add);
+}
+
+function checkPair(line: Json, add: Add): void {
+  const keys = ['anchor', 'positive', 'negative'];
+  checkKeys(line, keys, '', '', add);
+  for (const key of keys) {
+    const text = line[key];
+    if (!(key in line)) {
+      if (key !== 'negative') add(key, ` is missing key '${key}'`);
+    } else if (typeof text !== 'string' || text.trim() === '')
+      add(key, `: '${key}' must be a string that is not empty, not ${quote(text)}`);
+  }
 }
 
 /** One message, of the assistant. */

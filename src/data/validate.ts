@@ -10,7 +10,7 @@ export const MIN_TRAINING_EXAMPLES = 10;
 export const KEPT_ERRORS = 100;
 
 export type FileKind = 'training' | 'validation';
-export type Method = 'supervised' | 'dpo' | 'reinforcement' | 'classification' | 'regression';
+export type Method = 'supervised' | 'dpo' | 'reinforcement' | 'classification' | 'regression' | 'embedding';
 
 export interface LineError {
   /** 1-based. */
@@ -147,6 +147,7 @@ const FORMATS = {
   preference: { name: 'fine-tune-preference', method: 'dpo' },
   classification: { name: 'classification', method: 'classification' },
   regression: { name: 'regression', method: 'regression' },
+  pairs: { name: 'pairs', method: 'embedding' },
 } satisfies Record<LineFormat, { name: string; method: Method }>;
 
 /** What a line is held against that could be of any format. */
@@ -156,6 +157,7 @@ const EXPECTED: Readonly<Record<Method, LineFormat>> = {
   reinforcement: 'chat',
   classification: 'classification',
   regression: 'regression',
+  embedding: 'pairs',
 };
 
 interface Reading {

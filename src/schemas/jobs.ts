@@ -1,5 +1,6 @@
 // Fine-tuning jobs on the wire.
 import { type Static, type TSchema, Type } from 'typebox';
+import { LONGEST_LABEL, MOST_LABELS } from '../data/labels.ts';
 import { type Job, settingsOf } from '../store/jobs.ts';
 import type { MethodName } from '../training/protocol.ts';
 import { Choice } from './choice.ts';
@@ -124,7 +125,14 @@ const methodSettings = {
       ...ownHyperparameters,
       labels: Type.Optional(
         Type.Union(
-          [Type.Array(Type.String({ minLength: 1 }), { minItems: 1, uniqueItems: true }), Type.Null()],
+          [
+            Type.Array(Type.String({ minLength: 1, maxLength: LONGEST_LABEL }), {
+              minItems: 1,
+              maxItems: MOST_LABELS,
+              uniqueItems: true,
+            }),
+            Type.Null(),
+          ],
           {
             description:
               'All labels, in the order of the classes; those of the training file, sorted, when absent.',
@@ -141,6 +149,18 @@ const methodSettings = {
     { additionalProperties: false },
   ),
   regression: Type.Object(ownHyperparameters, { additionalProperties: false }),
+  embedding: Type.Object(
+    {
+      ...ownHyperparameters,
+      temperature: Type.Optional(
+        Type.Union([Type.Number({ minimum: 0.001, maximum: 1 }), Type.Null()], {
+          description:
+            'Similarities (cosines) are divided by it: the lower, the more the nearest texts weigh; 0.05.',
+        }),
+      ),
+    },
+    { additionalProperties: false },
+  ),
 } satisfies Record<MethodName, TSchema>;
 
 export const exampleJobRequest = {
@@ -212,13 +232,15 @@ export const CreateFineTuningJobRequest = Type.Object(
     method: Type.Optional(
       Type.Object(
         {
-          type: Choice(['supervised', 'dpo', 'reinforcement', 'classification', 'regression'], {
-            description: "`reinforcement` is not served. `classification` and `regression` are Anneal's own.",
+          type: Choice(['supervised', 'dpo', 'reinforcement', 'classification', 'regression', 'embedding'], {
+            description:
+              "`reinforcement` is not served. `classification`, `regression` and `embedding` are Anneal's own.",
           }),
           supervised: Type.Optional(methodSettings.supervised),
           dpo: Type.Optional(methodSettings.dpo),
           classification: Type.Optional(methodSettings.classification),
           regression: Type.Optional(methodSettings.regression),
+          embedding: Type.Optional(methodSettings.embedding),
           reinforcement: ignoredMethod,
         },
         { additionalProperties: false },

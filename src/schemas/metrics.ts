@@ -10,7 +10,8 @@ import { After, Limit, ListOf, type WithDefaults } from './lists.ts';
 const measures: Record<Measure, string> = {
   mean_token_accuracy: 'Share of the tokens with a loss that the model would have chosen.',
   reward_accuracy: 'Share of the pairs whose preferred answer has gained more.',
-  accuracy: 'Share of the texts, or of the texts and labels, that are told right.',
+  accuracy:
+    'Share of the texts, or of the texts and labels, that are told right; of the anchors that their positive is nearest to.',
   mean_absolute_error: 'Mean distance from the number.',
 };
 

@@ -89,6 +89,7 @@ export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
             examples: training.counts.count,
             start,
             rate: objective.rate,
+            batchSize: objective.batchSize,
           }),
           ...objective.hyperparameters,
         }));

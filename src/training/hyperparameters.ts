@@ -43,6 +43,8 @@ export interface Circumstances {
   readonly start: StartingAdapter | null;
   /** Of the objective. */
   readonly rate?: number;
+  /** Of the objective: examples of a step where no number is asked for. */
+  batchSize?(examples: number): number;
 }
 
 const MAX_LENGTH = 4096;
@@ -184,7 +186,10 @@ export function resolveHyperparameters(
   const rank = asked(requested, 'rank') ?? start?.rank ?? RANK;
   const resolved: ResolvedHyperparameters = {
     n_epochs: asked(requested, 'n_epochs') ?? automaticEpochs(examples),
-    batch_size: Math.min(asked(requested, 'batch_size') ?? automaticBatchSize(examples), examples),
+    batch_size: Math.min(
+      asked(requested, 'batch_size') ?? (circumstances.batchSize ?? automaticBatchSize)(examples),
+      examples,
+    ),
     learning_rate_multiplier: multiplier,
     adapter,
     rank,

@@ -6,6 +6,7 @@ export const MEASURES = {
   dpo: 'reward_accuracy',
   classification: 'accuracy',
   regression: 'mean_absolute_error',
+  embedding: 'accuracy',
 } as const satisfies Record<MethodName, string>;
 
 export type Measure = (typeof MEASURES)[MethodName];

@@ -3,6 +3,7 @@
 import type { ModelTask } from '../models/registry.ts';
 import { openAnswering } from './objectives/answering.ts';
 import { openClassification } from './objectives/classification.ts';
+import { openEmbedding } from './objectives/embedding.ts';
 import { openGeneration } from './objectives/generation.ts';
 import type { Objective, ObjectiveInputs, OpenObjective } from './objectives/objective.ts';
 import { openPreference } from './objectives/preference.ts';
@@ -20,6 +21,7 @@ const OBJECTIVES: { readonly [Name in MethodName]: Row<Extract<Method, { type: N
   dpo: { task: 'as-saved', open: openPreference },
   classification: { task: 'sequence', open: openClassification },
   regression: { task: 'sequence', open: openRegression },
+  embedding: { task: 'as-saved', open: openEmbedding },
 };
 
 /** An encoder-decoder learns to answer what others learn to go on from. */

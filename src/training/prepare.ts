@@ -181,6 +181,7 @@ function begin({ spec, model, adapter, objective, training, validation }: Inputs
     examples: training.count,
     start: adapter && shapeOf(adapter, model),
     rate: objective.rate,
+    batchSize: objective.batchSize,
   });
   return {
     seed: spec.seed,

@@ -24,6 +24,8 @@ export const BEFORE = 'before/';
 export const AFTER = 'after/';
 /** Dropout: 1 where the adapter sees its layer's input. */
 export const KEPT = 'kept/';
+/** Of an objective that compares the examples of a batch: d loss / d vector. */
+export const SLOPES = 'slopes';
 
 export interface TrainedModel {
   readonly model: Model;
@@ -114,6 +116,21 @@ export function referenceProgram(trained: TrainedModel, shape: MicroBatchShape):
     run(inputs, frozen) {
       const forward = forwardOf(trained, take(inputs, PARAMETER, names), inputs, frozen);
       return { reference: trained.objective.reference!(forward, inputs) };
+    },
+  };
+}
+
+/** What the examples of a batch are compared by: [texts, hiddenSize]; `training`: through dropout. */
+export function vectorsProgram(trained: TrainedModel, shape: MicroBatchShape, training: boolean): Program {
+  const { inputs, weights } = lossProgram(trained, shape);
+  const names = trained.state.slots.map(({ name }) => name);
+  return {
+    name: `vectors-${shape.rows}x${shape.length}`,
+    inputs: { ...inputs, ...(training && keptInputs(trained, shape)) },
+    weights,
+    run(inputs, frozen) {
+      const forward = forwardOf(trained, take(inputs, PARAMETER, names), inputs, frozen);
+      return { vectors: trained.objective.batch!.vectorsOf(forward, inputs) };
     },
   };
 }

@@ -29,6 +29,10 @@ export interface MethodSettings {
   supervised: Record<never, never>;
   classification: LabelSettings;
   regression: Record<never, never>;
+  embedding: {
+    /** Similarities are divided by it; 0.05. */
+    temperature?: number | null;
+  };
   dpo: Record<never, never>;
 }
 

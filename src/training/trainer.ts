@@ -1,7 +1,9 @@
 // The arithmetic of a run: compiled programs, the trained numbers and their optimizer. It takes steps and measures losses;
 // which examples, when to stop and what to save are the loop's.
 import { type Example, rowLengths } from '../data/example-form.ts';
-import type { Engine, Executable, HostArrays } from '../engine/program.ts';
+import type { Engine, HostArrays } from '../engine/program.ts';
+import { openComparison } from './comparison.ts';
+import { openCompiled } from './compiled.ts';
 import { type CostModel, type MicroBatchPlan, planBatch } from './layout.ts';
 import { measurePeakBytes } from './memory.ts';
 import { dropoutMasks, startsIn } from './micro-batch.ts';
@@ -14,18 +16,11 @@ import {
   type MicroBatchShape,
   PARAMETER,
   referenceProgram,
+  SLOPES,
   type TrainedModel,
 } from './programs.ts';
 import { viewsOf } from './state.ts';
-
-export interface LossSums {
-  readonly loss: number;
-  /** The loss of a batch is loss / weight. */
-  readonly weight: number;
-  /** Its measure is score / count. */
-  readonly score: number;
-  readonly count: number;
-}
+import { addSums, type LossSums, NO_LOSS, sumsOf } from './sums.ts';
 
 export interface StepOptions {
   /** Counts from 1. */
@@ -75,47 +70,16 @@ export interface TrainerOptions {
   readonly between: Between;
 }
 
-export const NO_LOSS: LossSums = { loss: 0, weight: 0, score: 0, count: 0 };
-
-export const addSums = (a: LossSums, b: LossSums): LossSums => ({
-  loss: a.loss + b.loss,
-  weight: a.weight + b.weight,
-  score: a.score + b.score,
-  count: a.count + b.count,
-});
-
-const sumsOf = ({ lossSum, score, count, weight = count }: HostArrays): LossSums => ({
-  loss: lossSum![0]!,
-  weight: weight![0]!,
-  score: score![0]!,
-  count: count![0]!,
-});
-
-/** Programs by shape, compiled when first asked for. */
-function openPrograms(engine: Engine, program: (shape: MicroBatchShape) => Parameters<Engine['compile']>[0]) {
-  const compiled = new Map<string, Promise<Executable>>();
-  const keyOf = ({ rows, length }: MicroBatchShape) => `${rows}x${length}`;
-  return {
-    get(shape: MicroBatchShape): Promise<Executable> {
-      const found = compiled.get(keyOf(shape)) ?? engine.compile(program(shape));
-      compiled.set(keyOf(shape), found);
-      return found;
-    },
-    async close(kept: readonly MicroBatchShape[] = []) {
-      for (const [key, program] of compiled) {
-        if (kept.some(shape => keyOf(shape) === key)) continue;
-        await (await program).close();
-        compiled.delete(key);
-      }
-    },
-  };
-}
-
 export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
   const { engine, trained, state, between } = options;
   const { objective } = trained;
-  const gradientPrograms = openPrograms(engine, shape => gradientProgram(trained, shape));
-  const lossPrograms = openPrograms(engine, shape => lossProgram(trained, shape));
+  const gradientPrograms = openCompiled(engine, (shape: MicroBatchShape) => gradientProgram(trained, shape));
+  const lossPrograms = openCompiled(engine, (shape: MicroBatchShape) => lossProgram(trained, shape));
+  const { batch } = objective;
+  const comparisonFor = (during: 'step' | 'loss') =>
+    batch &&
+    openComparison({ engine, trained, batch, training: during === 'step', between: () => between(during) });
+  const [comparison, measuring] = [comparisonFor('step'), comparisonFor('loss')];
   const cut = (examples: readonly Example[]) =>
     planBatch(rowLengths(objective.form, examples), options.shapes(), options.costs);
   const optimizer: Optimizer = await openAdamW(engine, trained.state);
@@ -138,15 +102,21 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
       let total = NO_LOSS;
       let side: 0 | 1 = 0;
       sums[0].fill(0);
+      const fedWith = (part: MicroBatchPlan, index: number): HostArrays => ({
+        ...objective.pack(part, examples),
+        ...dropoutMasks(trained, part.shape, { seed, step, index }),
+      });
+      const compared = await comparison?.compare(plan, examples, (part, index) => ({
+        ...fedWith(part, index),
+        ...parameters,
+      }));
       for (const [index, part] of plan.entries()) {
         await between('step');
-        const fed = {
-          ...objective.pack(part, examples),
-          ...dropoutMasks(trained, part.shape, { seed, step, index }),
-        };
+        const fed = { ...fedWith(part, index), ...(compared && { [SLOPES]: compared.slopes[index]! }) };
         total = addSums(total, await accumulate(part.shape, fed, side));
         side = side === 0 ? 1 : 0;
       }
+      if (compared) total = compared.sums;
       await between('step');
       const gradientNorm = await optimizer.update(state, sums[side], {
         step,
@@ -158,8 +128,13 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
 
     async measureLoss(examples, other) {
       const views = other ? viewsOf(other, trained.state, PARAMETER) : parameters;
+      const parts = cut(examples);
+      if (measuring) {
+        const fedWith = (part: MicroBatchPlan) => ({ ...objective.pack(part, examples), ...views });
+        return (await measuring.compare(parts, examples, fedWith)).sums;
+      }
       let total = NO_LOSS;
-      for (const part of cut(examples)) {
+      for (const part of parts) {
         await between('loss');
         const program = await lossPrograms.get(part.shape);
         total = addSums(total, sumsOf(await program.run({ ...objective.pack(part, examples), ...views })));
@@ -168,7 +143,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
     },
 
     async measureReference(lots, other) {
-      const programs = openPrograms(engine, shape => referenceProgram(trained, shape));
+      const programs = openCompiled(engine, (shape: MicroBatchShape) => referenceProgram(trained, shape));
       const views = viewsOf(other, trained.state, PARAMETER);
       const all: number[] = [];
       for (const examples of lots) {
@@ -195,11 +170,16 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
       return peak;
     },
 
-    keepShapes: kept => gradientPrograms.close(kept),
+    async keepShapes(kept) {
+      await gradientPrograms.close(kept);
+      await comparison?.keepShapes(kept);
+    },
 
     async close() {
       await gradientPrograms.close();
       await lossPrograms.close();
+      await comparison?.close();
+      await measuring?.close();
       await optimizer.close();
     },
   };

@@ -1,7 +1,8 @@
 // Losses on the validation file: of all of it, or of a few examples that rotate with the step.
 import type { Dataset } from '../data/dataset.ts';
 import type { ValidationResult } from './checkpoint.ts';
-import { addSums, type LossSums, NO_LOSS, type Trainer } from './trainer.ts';
+import { addSums, type LossSums, NO_LOSS } from './sums.ts';
+import type { Trainer } from './trainer.ts';
 
 /** Examples packed together. */
 const WINDOW = 64;

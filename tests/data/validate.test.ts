@@ -256,6 +256,31 @@ test.each<[string, object, string, string]>([
   expect(report.errors).toEqual([{ line: 2, path, message: `Example 2${text}` }]);
 });
 
+const pair = { anchor: 'a question', positive: 'its answer' };
+
+test.each<[string, object, string, string]>([
+  ['a positive is missing', { anchor: 'a' }, 'positive', " is missing key 'positive'"],
+  ['an anchor is missing', { positive: 'a' }, 'anchor', " is missing key 'anchor'"],
+  [
+    'a blank anchor',
+    { ...pair, anchor: ' ' },
+    'anchor',
+    ': \'anchor\' must be a string that is not empty, not " "',
+  ],
+  [
+    'a negative that is a list',
+    { ...pair, negative: ['b'] },
+    'negative',
+    ': \'negative\' must be a string that is not empty, not ["b"]',
+  ],
+  ['an extra key', { ...pair, score: 1 }, 'score', ' contains an extra "score".'],
+  ['another format', GOOD, '', ' is in the fine-tune-chat format, but the file begins in the pairs format'],
+])('a line of pairs: %s', async (_, line, path, text) => {
+  const report = await validate([pair, { ...pair, negative: 'c' }, line], 'training', 'embedding');
+  expect(report.format).toBe('pairs');
+  expect(report.errors).toEqual([{ line: 3, path, message: `Example 3${text}` }]);
+});
+
 test('what is right passes: roles, parts, weights, tools, the deprecated forms', async () => {
   const lines = [
     GOOD,

@@ -2,7 +2,8 @@
 import { expect, test } from 'vitest';
 import type { Example } from '../../src/data/example-form.ts';
 import { type Run, trainToEnd } from '../../src/training/loop.ts';
-import type { LossSums, Trainer } from '../../src/training/trainer.ts';
+import type { LossSums } from '../../src/training/sums.ts';
+import type { Trainer } from '../../src/training/trainer.ts';
 
 const example: Example = {
   sequences: [{ tokens: new Int32Array(4), trained: new Uint8Array(4) }],
@@ -15,7 +16,7 @@ const dataset = { count: 4, read: () => example } as unknown as Run['training'];
 function runWith(validationLoss: number): Run {
   const sums: LossSums = { loss: 1, weight: 1, score: 0, count: 1 };
   const trainer = {
-    trained: { objective: { measure: 'mean_token_accuracy' } },
+    trained: { objective: { form: {}, measure: 'mean_token_accuracy' } },
     takeStep: async () => ({ ...sums, gradientNorm: 1 }),
     measureLoss: async () => ({ ...sums, loss: validationLoss }),
   } as unknown as Trainer;

@@ -1,0 +1,127 @@
+// Losses that compare the examples of a batch with each other, exact however the batch is cut into micro-batches: first every vector of the
+// batch, then the loss with its slope at each vector, then micro-batch by micro-batch the gradients of vectors times slopes
+// (GradCache, https://arxiv.org/abs/2101.06983). Here are the first two; the third is an ordinary gradient program.
+import type { Example } from '../data/example-form.ts';
+import type { Engine, HostArrays, Program } from '../engine/program.ts';
+import { tf } from '../engine/tf.ts';
+import { openCompiled } from './compiled.ts';
+import type { MicroBatchPlan } from './layout.ts';
+import { startsIn } from './micro-batch.ts';
+import type { BatchLoss } from './objectives/objective.ts';
+import { type MicroBatchShape, type TrainedModel, vectorsProgram } from './programs.ts';
+import { type LossSums, sumsOf } from './sums.ts';
+
+export interface Compared {
+  readonly sums: LossSums;
+  /** For each micro-batch, d loss / d vector of each of its texts [texts, hiddenSize], zeros where there is no text. */
+  readonly slopes: readonly Float32Array[];
+}
+
+export interface Comparison {
+  /** `fedWith` gives what a micro-batch is fed with, parameters included. */
+  compare(
+    plan: readonly MicroBatchPlan[],
+    examples: readonly Example[],
+    fedWith: (part: MicroBatchPlan, index: number) => HostArrays,
+  ): Promise<Compared>;
+  keepShapes(shapes: readonly MicroBatchShape[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface ComparisonOptions {
+  readonly engine: Engine;
+  readonly trained: TrainedModel;
+  readonly batch: BatchLoss;
+  /** Vectors are made through dropout. */
+  readonly training: boolean;
+  /** Awaited before every run of a program. */
+  between(): Promise<void>;
+}
+
+/** Batches are padded to a power of two, so that few programs serve all. */
+const paddedTo = (examples: number): number => 2 ** Math.ceil(Math.log2(examples));
+
+export function openComparison(options: ComparisonOptions): Comparison {
+  const { engine, trained, batch, training, between } = options;
+  const width = trained.model.shape.hiddenSize;
+  const { vectors: each } = batch;
+  const vectorPrograms = openCompiled(engine, (shape: MicroBatchShape) =>
+    vectorsProgram(trained, shape, training),
+  );
+  const comparisons = openCompiled(engine, (examples: number) => comparisonProgram(batch, examples, width));
+
+  return {
+    async compare(plan, examples, fedWith) {
+      const padded = paddedTo(examples.length);
+      const vectors = new Float32Array(padded * each * width);
+      const texts = plan.map(part => textsOf(part, examples, each));
+      for (const [index, part] of plan.entries()) {
+        await between();
+        const program = await vectorPrograms.get(part.shape);
+        const made = (await program.run(fedWith(part, index))).vectors as Float32Array;
+        for (const { text, at } of texts[index]!)
+          vectors.set(made.subarray(text * width, (text + 1) * width), at * width);
+      }
+      await between();
+      const present = presentTexts(examples, padded);
+      const { slopes, ...sums } = await (await comparisons.get(padded)).run({ vectors, present });
+      return {
+        sums: sumsOf(sums),
+        slopes: plan.map((part, index) => {
+          const own = new Float32Array(batch.texts(part.shape) * width);
+          for (const { text, at } of texts[index]!)
+            own.set((slopes as Float32Array).subarray(at * width, (at + 1) * width), text * width);
+          return own;
+        }),
+      };
+    },
+    keepShapes: vectorPrograms.close,
+    async close() {
+      await vectorPrograms.close();
+      await comparisons.close();
+    },
+  };
+}
+
+/** Where the texts of a micro-batch lie: `text` in its own vectors, `at` in those of the batch. */
+function textsOf(
+  part: MicroBatchPlan,
+  examples: readonly Example[],
+  each: number,
+): { text: number; at: number }[] {
+  return startsIn(part, examples).flatMap(({ place }, index) =>
+    Array.from({ length: each }, (_, i) => ({ text: index * each + i, at: place * each + i })),
+  );
+}
+
+/** [examples, vectors]: 1 where there is a text. */
+function presentTexts(examples: readonly Example[], padded: number): Float32Array {
+  const each = examples[0]!.sequences.length;
+  const present = new Float32Array(padded * each);
+  examples.forEach(({ sequences }, i) => {
+    present.set(
+      sequences.map(({ tokens }) => (tokens.length > 0 ? 1 : 0)),
+      i * each,
+    );
+  });
+  return present;
+}
+
+/** vectors [examples, vectors, width], present [examples, vectors] -> the loss's sums, and slopes like the vectors. */
+function comparisonProgram(batch: BatchLoss, examples: number, width: number): Program {
+  return {
+    name: `comparison-${examples}`,
+    inputs: {
+      vectors: { shape: [examples, batch.vectors, width], dtype: 'float32' },
+      present: { shape: [examples, batch.vectors], dtype: 'float32' },
+    },
+    weights: {},
+    run({ vectors, present }) {
+      const sums = batch.loss(vectors!, present!);
+      const [slopes] = tf.grads(((given: typeof vectors) => batch.loss(given!, present!).lossSum) as never)([
+        vectors!,
+      ]);
+      return { ...sums, slopes: slopes! };
+    },
+  };
+}
