@@ -27,88 +27,104 @@ export interface CallReading {
 /** Says that what follows is calls, where the model leaves its JSON without a mark. */
 const PYTHON_TAG = '<|python_tag|>';
 
+/** What is being read. */
+interface State {
+  readonly form: ToolForm;
+  readonly names: ReadonlySet<string>;
+  /** Text that may still turn out to be words. */
+  held: string;
+  inCalls: boolean;
+  /** Words have been let go. */
+  begun: boolean;
+  calls: number;
+  complete: number;
+  object: ObjectReader | null;
+}
+
 /** `names`: of the tools there are. What names none of them is words. */
 export function createCallReader(form: ToolForm, names: ReadonlySet<string>): CallReader {
-  let held = ''; // text that may still turn out to be words
-  let inCalls = false;
-  let begun = false; // words have been let go
-  let calls = 0;
-  let complete = 0;
-  let object: ObjectReader | null = null;
-
-  const words = (reading: CallReading, text: string): void => {
-    if (text !== '') begun = true;
-    reading.text += text;
-  };
-  /** Words up to where calls begin, as far as that is certain. */
-  const readWords = (reading: CallReading): boolean => {
-    const at = findCalls(held, form, begun);
-    if (at.found) {
-      const end = held.slice(0, at.index).trimEnd().length;
-      words(reading, held.slice(0, end));
-      held = held.slice(end);
-      inCalls = true;
-      return true;
-    }
-    words(reading, held.slice(0, at.index));
-    held = held.slice(at.index);
-    return false;
-  };
-  const nextObject = (): ObjectReader | null => {
-    const brace = held.indexOf('{');
-    if (object || brace < 0) return object;
-    object = createObjectReader(form, form.keys ? null : nameBefore(held.slice(0, brace), form));
-    return object;
-  };
-  /** What has turned out to be no call is words, where no call came before it. */
-  const giveUp = (reading: CallReading): void => {
-    if (calls === 0) words(reading, held);
-    held = '';
-    object = null;
-    inCalls = calls > 0;
-  };
-  /** One object further; true when it has ended and another may follow. */
-  const readObject = (reading: CallReading, reader: ObjectReader): boolean => {
-    const text = held.slice(held.indexOf('{'));
-    const { name, fresh, length } = reader.read(text);
-    const isCall = name !== null && names.has(name);
-    if (length !== null && !isCall && calls === 0) {
-      giveUp(reading);
-      return false;
-    }
-    if (isCall && !reader.told && (reader.hasArguments || length !== null)) {
-      reader.told = true;
-      calls += 1;
-      reading.parts.push({ index: calls - 1, name, arguments: reader.hasArguments ? fresh : '{}' });
-    } else if (reader.told && fresh !== '') {
-      reading.parts.push({ index: calls - 1, name: null, arguments: fresh });
-    }
-    if (length === null) return false;
-    if (reader.told) complete += 1;
-    held = text.slice(length);
-    object = null;
-    return true;
+  const state: State = {
+    form,
+    names,
+    held: '',
+    inCalls: false,
+    begun: false,
+    calls: 0,
+    complete: 0,
+    object: null,
   };
   return {
     get complete() {
-      return complete;
+      return state.complete;
     },
     get calls() {
-      return calls;
+      return state.calls;
     },
     push(text) {
       const reading: CallReading = { text: '', parts: [] };
-      held += text;
-      if (!inCalls && !readWords(reading)) return reading;
-      for (let next = nextObject(); next && readObject(reading, next); next = nextObject());
+      state.held += text;
+      if (!state.inCalls) readWords(state, reading);
+      if (!state.inCalls) return reading;
+      for (let next = nextObject(state); next && readObject(state, next, reading); next = nextObject(state));
       return reading;
     },
     end() {
       const reading: CallReading = { text: '', parts: [] };
-      giveUp(reading);
+      giveUp(state, reading);
       return reading;
     },
   };
+}
+
+function say(state: State, reading: CallReading, length: number): void {
+  if (length > 0) state.begun = true;
+  reading.text += state.held.slice(0, length);
+  state.held = state.held.slice(length);
+}
+
+/** Words up to where calls begin, as far as that is certain. */
+function readWords(state: State, reading: CallReading): void {
+  const { found, index } = findCalls(state.held, state.form, state.begun);
+  say(state, reading, found ? state.held.slice(0, index).trimEnd().length : index);
+  state.inCalls = found;
+}
+
+/** The object that is being read, or the one that begins in what is held. */
+function nextObject(state: State): ObjectReader | null {
+  const { form, held } = state;
+  const brace = held.indexOf('{');
+  if (state.object || brace < 0) return state.object;
+  state.object = createObjectReader(form, form.keys ? null : nameBefore(held.slice(0, brace), form));
+  return state.object;
+}
+
+/** What has turned out to be no call is words, where no call came before it. */
+function giveUp(state: State, reading: CallReading): void {
+  if (state.calls === 0) say(state, reading, state.held.length);
+  Object.assign(state, { held: '', object: null, inCalls: state.calls > 0 });
+}
+
+/** One object further; true when it has ended and another may follow. */
+function readObject(state: State, reader: ObjectReader, reading: CallReading): boolean {
+  const text = state.held.slice(state.held.indexOf('{'));
+  const { name, fresh, length } = reader.read(text);
+  const isCall = name !== null && state.names.has(name);
+  if (length !== null && !isCall && state.calls === 0) {
+    giveUp(state, reading);
+    return false;
+  }
+  if (isCall && !reader.told && (reader.hasArguments || length !== null)) {
+    reader.told = true;
+    state.calls += 1;
+    reading.parts.push({ index: state.calls - 1, name, arguments: reader.hasArguments ? fresh : '{}' });
+  } else if (reader.told && fresh !== '') {
+    reading.parts.push({ index: state.calls - 1, name: null, arguments: fresh });
+  }
+  if (length === null) return false;
+  if (reader.told) state.complete += 1;
+  state.held = text.slice(length);
+  state.object = null;
+  return true;
 }
 
 /** Where calls begin, or how much is certain to be words. */

@@ -44,6 +44,14 @@ const CONTROLS: Readonly<Record<string, number>> = { t: 9, n: 10, v: 11, f: 12, 
 /** A repetition of more would take too many states. */
 const MAX_REPEATS = 10_000;
 
+/** A pattern while it is read. */
+interface Cursor {
+  readonly json: JsonLanguage;
+  /** Code points. */
+  readonly source: readonly string[];
+  at: number;
+}
+
 /** Contents of JSON strings in which `pattern` is found; as everywhere in JSON Schema, it is anchored only where it says so. */
 export function patternLanguage(json: JsonLanguage, pattern: string): Expression {
   try {
@@ -51,133 +59,139 @@ export function patternLanguage(json: JsonLanguage, pattern: string): Expression
   } catch (cause) {
     throw new PatternError(`is not a regular expression: ${(cause as Error).message}`, { cause });
   }
-  const reader = createReader(json, pattern);
-  const found = reader.alternatives(true);
-  if (!reader.atEnd()) throw new PatternError(`has an unexpected '${reader.peek()}' at ${reader.position()}`);
-  return found;
+  return alternatives({ json, source: [...pattern], at: 0 }, true);
 }
 
-interface Reader {
-  alternatives(outermost: boolean): Expression;
-  atEnd(): boolean;
-  peek(): string | undefined;
-  position(): number;
+const peek = ({ source, at }: Cursor): string | undefined => source[at];
+const ahead = ({ source, at }: Cursor, length: number): string => source.slice(at, at + length).join('');
+
+function take(cursor: Cursor, character: string): boolean {
+  if (peek(cursor) !== character) return false;
+  cursor.at += 1;
+  return true;
 }
 
-function createReader(json: JsonLanguage, pattern: string): Reader {
-  const { language } = json;
-  const source = [...pattern];
-  let at = 0;
-  const peek = () => source[at];
-  const take = (expected: string): boolean => {
-    if (
-      !source
-        .slice(at, at + expected.length)
-        .join('')
-        .startsWith(expected)
-    )
-      return false;
-    at += expected.length;
-    return true;
-  };
-  const anything = language.repeat(json.characters(EVERYTHING), 0, Number.POSITIVE_INFINITY);
+function next(cursor: Cursor): string {
+  const character = cursor.source[cursor.at]!;
+  cursor.at += 1;
+  return character;
+}
 
-  const alternatives = (outermost: boolean): Expression => {
-    const branches = [branch(outermost)];
-    while (take('|')) branches.push(branch(outermost));
-    return language.either(...branches);
-  };
-  /** `^` and `$` at the ends of the whole pattern's branches; what is not anchored may have anything around it. */
-  const branch = (outermost: boolean): Expression => {
-    const parts: Expression[] = [];
-    const begins = outermost && take('^');
-    let ends = false;
-    for (let next = peek(); next !== undefined && next !== '|' && next !== ')'; next = peek()) {
-      if (outermost && next === '$') {
-        at += 1;
-        ends = true;
-        if (peek() !== undefined && peek() !== '|')
-          throw new PatternError("has a '$' that is not at its end");
-      } else parts.push(quantified());
-    }
-    if (!outermost) return language.sequence(...parts);
-    return language.sequence(...(begins ? [] : [anything]), ...parts, ...(ends ? [] : [anything]));
-  };
-  const quantified = (): Expression => {
-    const atom = readAtom();
-    const [min, max] = quantifier();
-    if (min > MAX_REPEATS || (max > MAX_REPEATS && max !== Number.POSITIVE_INFINITY))
-      throw new PatternError(`repeats something more than ${MAX_REPEATS} times`);
-    take('?'); // lazy or greedy: the same texts
-    return language.repeat(atom, min, max);
-  };
-  const quantifier = (): [min: number, max: number] => {
-    if (take('*')) return [0, Number.POSITIVE_INFINITY];
-    if (take('+')) return [1, Number.POSITIVE_INFINITY];
-    if (take('?')) return [0, 1];
-    const counted = /^\{(\d+)(?:(,)(\d*))?\}/.exec(source.slice(at, at + 32).join(''));
-    if (!counted) return [1, 1];
-    at += counted[0].length;
-    const min = Number(counted[1]);
-    if (!counted[2]) return [min, min];
-    return [min, counted[3] ? Number(counted[3]) : Number.POSITIVE_INFINITY];
-  };
-  const readAtom = (): Expression => {
-    if (take('(')) return group();
-    if (take('[')) return json.characters(readClass());
-    if (take('.')) return json.characters(complement(LINE_ENDS));
-    if (peek() === '^' || peek() === '$')
-      throw new PatternError(`has a '${peek()}' that is not at an end of the whole pattern`);
-    return json.characters(take('\\') ? escaped() : single(source[at++]!));
-  };
-  const group = (): Expression => {
-    if (take('?') && !take(':')) {
-      const name = /^<[^=!>][^>]*>/.exec(source.slice(at).join(''));
-      if (!name) throw new PatternError('looks ahead or behind, which is not served');
-      at += [...name[0]].length;
-    }
-    const inside = alternatives(false);
-    take(')');
-    return inside;
-  };
-  /** After the backslash. */
-  const escaped = (): Ranges => {
-    const letter = source[at++]!;
-    if (CLASSES[letter]) return CLASSES[letter];
-    if (letter in CONTROLS) return [[CONTROLS[letter]!, CONTROLS[letter]!]];
-    if (letter === 'x' || letter === 'u' || letter === 'c') return [codePoint(letter)];
-    if (/[a-zA-Z1-9]/.test(letter)) throw new PatternError(`uses '\\${letter}', which is not served`);
-    return single(letter);
-  };
-  const codePoint = (letter: string): [number, number] => {
-    const rest = source.slice(at, at + 10).join('');
-    const read = { x: /^([0-9a-fA-F]{2})/, u: /^(?:\{([0-9a-fA-F]+)\}|([0-9a-fA-F]{4}))/, c: /^([a-zA-Z])/ }[
-      letter
-    ]!.exec(rest)!;
-    at += read[0].length;
-    const code = letter === 'c' ? read[1]!.charCodeAt(0) % 32 : Number.parseInt(read[1] ?? read[2]!, 16);
-    if (code >= 0xd800 && code <= 0xdfff) throw new PatternError('names half of a surrogate pair');
-    return [code, code];
-  };
-  const readClass = (): Ranges => {
-    const negated = take('^');
-    const ranges: [number, number][] = [];
-    while (!take(']')) {
-      const first = classAtom();
-      if (first.length === 1 && peek() === '-' && source[at + 1] !== ']') {
-        at += 1;
-        ranges.push([first[0]![0], classAtom()[0]![1]]);
-      } else for (const [a, b] of first) ranges.push([a, b]);
-    }
-    return negated ? complement(ranges) : ranges;
-  };
-  const classAtom = (): Ranges => {
-    if (!take('\\')) return single(source[at++]!);
-    if (take('b')) return [[8, 8]];
-    if (take('-')) return single('-');
-    return escaped();
-  };
-  return { alternatives, atEnd: () => at === source.length, peek, position: () => at };
+function alternatives(cursor: Cursor, outermost: boolean): Expression {
+  const read = outermost ? anchoredBranch : sequenceOf;
+  const branches = [read(cursor)];
+  while (take(cursor, '|')) branches.push(read(cursor));
+  return cursor.json.language.either(...branches);
+}
+
+/** `^` and `$` at the ends of the whole pattern's branches; what is not anchored may have anything around it. */
+function anchoredBranch(cursor: Cursor): Expression {
+  const { json } = cursor;
+  const anything = json.language.repeat(json.characters(EVERYTHING), 0, Number.POSITIVE_INFINITY);
+  const begins = take(cursor, '^');
+  const content = sequenceOf(cursor);
+  const ends = take(cursor, '$');
+  if (peek(cursor) !== undefined && peek(cursor) !== '|') throw misplaced('$');
+  return json.language.sequence(...(begins ? [] : [anything]), content, ...(ends ? [] : [anything]));
+}
+
+/** Up to the end of a branch. */
+function sequenceOf(cursor: Cursor): Expression {
+  const parts: Expression[] = [];
+  while (!['|', ')', '$', undefined].includes(peek(cursor))) parts.push(quantified(cursor));
+  return cursor.json.language.sequence(...parts);
+}
+
+const misplaced = (anchor: string): PatternError =>
+  new PatternError(`has a '${anchor}' that is not at an end of the whole pattern`);
+
+function quantified(cursor: Cursor): Expression {
+  const content = atom(cursor);
+  const [min, max] = quantifier(cursor);
+  if (min > MAX_REPEATS || (max > MAX_REPEATS && max !== Number.POSITIVE_INFINITY))
+    throw new PatternError(`repeats something more than ${MAX_REPEATS} times`);
+  take(cursor, '?'); // lazy or greedy: the same texts
+  return cursor.json.language.repeat(content, min, max);
+}
+
+function quantifier(cursor: Cursor): [min: number, max: number] {
+  if (take(cursor, '*')) return [0, Number.POSITIVE_INFINITY];
+  if (take(cursor, '+')) return [1, Number.POSITIVE_INFINITY];
+  if (take(cursor, '?')) return [0, 1];
+  const counted = /^\{(\d+)(?:(,)(\d*))?\}/.exec(ahead(cursor, 32));
+  if (!counted) return [1, 1];
+  cursor.at += counted[0].length;
+  const min = Number(counted[1]);
+  if (!counted[2]) return [min, min];
+  return [min, counted[3] ? Number(counted[3]) : Number.POSITIVE_INFINITY];
+}
+
+function atom(cursor: Cursor): Expression {
+  const { json } = cursor;
+  if (take(cursor, '(')) return group(cursor);
+  if (take(cursor, '[')) return json.characters(characterClass(cursor));
+  if (take(cursor, '.')) return json.characters(complement(LINE_ENDS));
+  if (take(cursor, '\\')) return json.characters(escaped(cursor));
+  if (peek(cursor) === '^') throw misplaced('^');
+  return json.characters(single(next(cursor)));
+}
+
+function group(cursor: Cursor): Expression {
+  if (take(cursor, '?') && !take(cursor, ':')) {
+    const name = /^<[^=!>][^>]*>/.exec(ahead(cursor, 200));
+    if (!name) throw new PatternError('looks ahead or behind, which is not served');
+    cursor.at += [...name[0]].length;
+  }
+  const inside = alternatives(cursor, false);
+  if (peek(cursor) === '$') throw misplaced('$');
+  take(cursor, ')');
+  return inside;
+}
+
+/** After the backslash. */
+function escaped(cursor: Cursor): Ranges {
+  const letter = next(cursor);
+  if (CLASSES[letter]) return CLASSES[letter];
+  if (letter in CONTROLS) return [[CONTROLS[letter]!, CONTROLS[letter]!]];
+  if (CODES[letter]) return codePoint(cursor, letter);
+  if (/[a-zA-Z1-9]/.test(letter)) throw new PatternError(`uses '\\${letter}', which is not served`);
+  return single(letter);
+}
+
+/** What follows an escape that names a character by its code. */
+const CODES: Readonly<Record<string, RegExp>> = {
+  x: /^([0-9a-fA-F]{2})/,
+  u: /^(?:\{([0-9a-fA-F]+)\}|([0-9a-fA-F]{4}))/,
+  c: /^([a-zA-Z])/,
+};
+
+function codePoint(cursor: Cursor, letter: string): Ranges {
+  const read = CODES[letter]!.exec(ahead(cursor, 10))!;
+  cursor.at += read[0].length;
+  const code = letter === 'c' ? read[1]!.charCodeAt(0) % 32 : Number.parseInt(read[1] ?? read[2]!, 16);
+  if (code >= 0xd800 && code <= 0xdfff) throw new PatternError('names half of a surrogate pair');
+  return [[code, code]];
+}
+
+/** After the bracket. */
+function characterClass(cursor: Cursor): Ranges {
+  const negated = take(cursor, '^');
+  const ranges: (readonly [number, number])[] = [];
+  while (!take(cursor, ']')) {
+    const first = classAtom(cursor);
+    const isRange = first.length === 1 && peek(cursor) === '-' && cursor.source[cursor.at + 1] !== ']';
+    if (isRange) {
+      cursor.at += 1;
+      ranges.push([first[0]![0], classAtom(cursor)[0]![1]]);
+    } else ranges.push(...first);
+  }
+  return negated ? complement(ranges) : ranges;
+}
+
+function classAtom(cursor: Cursor): Ranges {
+  if (!take(cursor, '\\')) return single(next(cursor));
+  if (take(cursor, 'b')) return [[8, 8]];
+  return escaped(cursor);
 }
 
 const single = (character: string): Ranges => [[character.codePointAt(0)!, character.codePointAt(0)!]];
