@@ -8,8 +8,8 @@
 //   examples  a few: input (the last thing that was said), reference, predicted, scores by label
 import type { LabelledLine } from '../data/labelled.ts';
 import type { LabelSet } from '../data/labels.ts';
-import { probabilitiesOf } from './head-outputs.ts';
-import { largest, multiLabelReport, singleLabelReport } from './label-metrics.ts';
+import { largest, probabilitiesOf } from '../serving/head-outputs.ts';
+import { multiLabelReport, singleLabelReport } from './label-metrics.ts';
 import { type HeadEvaluation, SHOWN_EXAMPLES, shownText, spread, tellFile } from './text-outputs.ts';
 
 export interface ClassificationEvaluation extends HeadEvaluation {

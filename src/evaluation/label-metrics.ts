@@ -1,5 +1,6 @@
 // How good probabilities of classes are: for one class a text, or for any number of them. Precision, recall and F1 as scikit-learn
 // computes them with zero_division=0; the calibration error as in https://arxiv.org/abs/1706.04599, over 15 bins of equal width.
+import { largest } from '../serving/head-outputs.ts';
 import { type ClassMetrics, ratio, reportMatrix } from './classification.ts';
 
 interface Averages {
@@ -48,9 +49,6 @@ const mean = (values: readonly number[]): number =>
     values.reduce((sum, value) => sum + value, 0),
     values.length,
   );
-
-export const largest = (values: ArrayLike<number>): number =>
-  Array.from(values).reduce((best, value, i) => (value > values[best]! ? i : best), 0);
 
 /** The most probable class counts. */
 export function singleLabelReport(

@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox';
 import type { ReadLine } from '../data/labelled.ts';
 import { ApiError } from '../errors.ts';
-import { largest } from '../evaluation/label-metrics.ts';
+import { largest } from '../serving/head-outputs.ts';
 import type { ClassificationEvent } from '../serving/protocol.ts';
 import { type ChatCompletionBody, readMessages } from './chat-completions.ts';
 import { Nullable } from './generation.ts';

@@ -70,6 +70,7 @@ const sentences: Record<string, Sentence> = {
     'array_above_max_length',
     `Invalid '${name}': array too long. Expected an array with maximum length ${schema}, but got ${lengthOf(data, 'an array')} instead.`,
   ],
+  uniqueItems: name => ['invalid_value', `Invalid '${name}': no two of its entries may be the same.`],
   maxProperties: (name, { schema, data }) => [
     'object_above_max_properties',
     `Invalid '${name}': object has too many properties. Expected at most ${schema} properties, but got ${Object.keys(data as object).length} instead.`,

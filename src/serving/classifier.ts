@@ -39,9 +39,15 @@ export async function loadHead(
   };
 }
 
-/** Null for a model without a head: every config has labels by default, only a saved head makes them mean something. */
-export const meaningOfModel = (model: Model): OutputMeaning | null =>
-  model.served.endsWith('ForSequenceClassification') ? meaningOfConfig(model.config) : null;
+/** Null for a model without a head. A config that names no labels has those of `transformers`: LABEL_0 and so on. */
+export function meaningOfModel(model: Model): OutputMeaning | null {
+  if (!model.served.endsWith('ForSequenceClassification')) return null;
+  const outputs = model.leftOut[`${sequenceHead(model, 1).out}.weight`]?.shape[0] ?? 0;
+  const named = meaningOfConfig(model.config);
+  if (outputs === 0 || named) return named;
+  const labels = Array.from({ length: outputs }, (_, i) => `LABEL_${i}`);
+  return { problem: outputs === 1 ? 'regression' : 'single', labels, reads: 'input' };
+}
 
 async function readHead(
   { tensors }: SequenceHead,

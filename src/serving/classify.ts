@@ -3,10 +3,9 @@ import { TemplateError } from '../data/chat-template.ts';
 import { contentText, type Message } from '../data/conversation.ts';
 import { type ReadLine, readTokens } from '../data/labelled.ts';
 import { ApiError } from '../errors.ts';
-import { probabilitiesOf } from '../evaluation/head-outputs.ts';
-import { largest } from '../evaluation/label-metrics.ts';
 import type { OutputMeaning } from '../formats/classifier-config.ts';
 import type { Classifier, LoadedHead } from './classifier.ts';
+import { largest, probabilitiesOf } from './head-outputs.ts';
 import type { LoadedModels, OpenedModel } from './loaded-models.ts';
 import type { ClassificationEvent, GenerationEvent, GenerationParameters, ServedModel } from './protocol.ts';
 

@@ -121,6 +121,20 @@ describe('create', () => {
     expect(job.method!.supervised!.hyperparameters).toEqual({ batch_size: 'auto', ...hyperparameters });
   });
 
+  test.each([
+    ['classification', { labels: ['b', 'a'], class_weights: { a: 2 }, hyperparameters: { rank: 4 } }],
+    ['classification', { class_weights: 'balanced' }],
+    ['regression', {}],
+  ])("a method of Anneal's own stands on the job as it was asked for: %s", async (type, settings) => {
+    const job = await create({ method: { type, [type]: settings } });
+    const auto = { n_epochs: 'auto', batch_size: 'auto', learning_rate_multiplier: 'auto' };
+    const { hyperparameters, ...others } = settings as { hyperparameters?: object };
+    expect(job.method).toEqual({
+      type,
+      [type]: { ...others, hyperparameters: { ...auto, ...hyperparameters } },
+    });
+  });
+
   test('ignores the methods that its type does not name', async () => {
     const job = await create({
       method: { type: 'supervised', dpo: { hyperparameters: { beta: 1 } }, reinforcement: { grader: {} } },
@@ -255,8 +269,29 @@ describe('create', () => {
       'a beta that is too large',
       { method: { type: 'dpo', dpo: { hyperparameters: { beta: 3 } } } },
       'method.dpo.hyperparameters.beta',
-      null,
+      'decimal_above_max_value',
       /beta/,
+    ],
+    [
+      'a label twice',
+      { method: { type: 'classification', classification: { labels: ['a', 'a'] } } },
+      'method.classification.labels',
+      'invalid_value',
+      /no two of its entries may be the same/,
+    ],
+    [
+      'a class weight of nothing',
+      { method: { type: 'classification', classification: { class_weights: { a: 0 } } } },
+      'method.classification.class_weights.a',
+      'decimal_below_min_value',
+      /Expected a value > 0/,
+    ],
+    [
+      'labels for a regression',
+      { method: { type: 'regression', regression: { labels: ['a'] } } },
+      'method.regression.labels',
+      'unknown_parameter',
+      /Unknown parameter/,
     ],
     ['an unknown method', { method: { type: 'magic' } }, 'method.type', 'invalid_value', /'magic'/],
     [

@@ -17,5 +17,9 @@ const PROBABILITIES: Record<Problem, (outputs: ArrayLike<number>) => Float64Arra
   regression: outputs => Float64Array.from(outputs),
 };
 
+/** The place of the largest, the first of equal ones. */
+export const largest = (values: ArrayLike<number>): number =>
+  Array.from(values).reduce((best, value, i) => (value > values[best]! ? i : best), 0);
+
 export const probabilitiesOf = (outputs: ArrayLike<number>, problem: Problem): Float64Array =>
   PROBABILITIES[problem](outputs);
