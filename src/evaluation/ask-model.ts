@@ -1,5 +1,6 @@
 // Asks a model one question, for graders and evaluations: a model served here, or one of the configured OpenAI-compatible API.
 // It knows neither graders nor HTTP routes.
+import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { APIError } from 'openai';
 import type pg from 'pg';
 import type { Config } from '../config.ts';
@@ -50,7 +51,7 @@ export function modelTools(
     async ask(question, signal) {
       const target = await readTarget(deps.pool, projectId, question.model);
       if (target) {
-        const answer = await askHere(deps.generation, target, question, signal);
+        const answer = await askAgain(() => askHere(deps.generation, target, question, signal), signal);
         deps.usage.record(
           { kind: 'completions', projectId, apiKeyId, model: question.model, batch: false },
           countsOf(answer),
@@ -78,6 +79,22 @@ function noSuchModel(model: string, param: string): ApiError {
 }
 
 // ---- here
+
+const ATTEMPTS = 3;
+const BETWEEN_MS = 1000;
+
+/** A generation process that was lost is there again soon; a full queue has room. */
+async function askAgain(ask: () => Promise<ChatAnswer>, signal: AbortSignal): Promise<ChatAnswer> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await ask();
+    } catch (error) {
+      const passing = error instanceof ApiError && error.status >= 500;
+      if (!passing || attempt === ATTEMPTS) throw error;
+    }
+    await sleep(attempt * BETWEEN_MS, undefined, { signal });
+  }
+}
 
 async function askHere(
   generation: GenerationClient,

@@ -42,7 +42,7 @@ export function graderRoutes(app: FastifyInstance, deps: Deps): void {
       const { projectId, keyId: apiKeyId } = request.caller;
       await checkUsableGrader(deps, projectId, grader, 'grader');
       const signal = endOf(app, reply);
-      const tools = { ...modelTools(deps, { projectId, apiKeyId }), python: deps.python, owner: request.id };
+      const tools = { ...modelTools(deps, { projectId, apiKeyId }), python: deps.python, owner: null };
       const began = performance.now();
       const result = await grade(grader, { item, sample: sampleOf(model_sample) }, tools, signal).catch(
         error => {

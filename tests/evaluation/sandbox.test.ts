@@ -311,6 +311,16 @@ test('more than may run at once wait for their turn', async () => {
   expect(await Promise.all(asked)).toEqual(asked.map((_, score) => ({ type: 'score', score })));
 });
 
+test('without an owner a process is used once', async () => {
+  const source =
+    'import builtins\ndef grade(sample, item):\n    builtins.n = getattr(builtins, "n", 0) + 1\n    return builtins.n';
+  const once = () => sandbox.grade(null, { source, sample: {}, item: {} }, never);
+  expect([await once(), await once()]).toEqual([
+    { type: 'score', score: 1 },
+    { type: 'score', score: 1 },
+  ]);
+});
+
 test('where they are switched off, the caller is told', async () => {
   const off = open(1, 'off');
   await expect(off.grade('x', { source: '', sample: {}, item: {} }, never)).rejects.toThrow(

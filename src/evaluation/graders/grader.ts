@@ -177,7 +177,7 @@ export interface GraderTools {
   embed: ((texts: string[], signal: AbortSignal) => Promise<number[][]>) | null;
   python: PythonSandbox;
   /** Whose Python it is; see PythonSandbox. */
-  owner: string;
+  owner: string | null;
 }
 
 // ---- what graders say

@@ -8,10 +8,10 @@ import type { PythonQuestion } from './protocol.ts';
 
 export interface PythonSandbox {
   /**
-   * `owner`: whose grader it is; a process is never given from one to another. Throws the signal's reason, and ApiError where
+   * `owner`: whose grader it is; a process is never given from one to another. Null: it is used this once. Throws the signal's reason, and ApiError where
    * too many wait or this machine must not run Python.
    */
-  grade(owner: string, question: PythonQuestion, signal: AbortSignal): Promise<PythonOutcome>;
+  grade(owner: string | null, question: PythonQuestion, signal: AbortSignal): Promise<PythonOutcome>;
   close(): Promise<void>;
 }
 
@@ -33,6 +33,9 @@ const LIVES = 6;
 /** To change its owner costs a process its life; so many answers of one owner go before those of others that wait. */
 const IN_A_ROW = 20;
 
+/** Owner of a process that is used once. */
+const ONCE = '';
+
 interface Slot {
   process: PythonProcess;
   /** Null: it has served nobody yet. */
@@ -51,7 +54,7 @@ export function openSandbox(options: SandboxOptions): PythonSandbox {
 class Sandbox implements PythonSandbox {
   readonly #options: SandboxOptions;
   readonly #slots = new Set<Slot>();
-  readonly #waiting: { owner: string; wake(): void }[] = [];
+  readonly #waiting: { owner: string | null; wake(): void }[] = [];
   #confinement: Confinement | null = null;
   #closed = false;
 
@@ -59,7 +62,7 @@ class Sandbox implements PythonSandbox {
     this.#options = options;
   }
 
-  async grade(owner: string, question: PythonQuestion, signal: AbortSignal): Promise<PythonOutcome> {
+  async grade(owner: string | null, question: PythonQuestion, signal: AbortSignal): Promise<PythonOutcome> {
     const slot = await this.#take(owner, signal);
     const began = Date.now();
     try {
@@ -76,7 +79,7 @@ class Sandbox implements PythonSandbox {
     await Promise.all([...this.#slots].map(slot => this.#drop(slot)));
   }
 
-  async #take(owner: string, signal: AbortSignal): Promise<Slot> {
+  async #take(owner: string | null, signal: AbortSignal): Promise<Slot> {
     const confinement = this.#confine();
     for (;;) {
       if (signal.aborted) this.#wake(); // whoever comes next may have what we were woken for
@@ -85,7 +88,7 @@ class Sandbox implements PythonSandbox {
       const slot = this.#find(owner) ?? (this.#slots.size < MAX_PROCESSES ? this.#start(confinement) : null);
       if (slot) {
         clearTimeout(slot.expiry);
-        Object.assign(slot, { owner, busy: true });
+        Object.assign(slot, { owner: owner ?? ONCE, busy: true });
         return slot;
       }
       const other = this.#idle().find(idle => idle.owner !== null);
@@ -111,9 +114,10 @@ class Sandbox implements PythonSandbox {
     return [...this.#slots].filter(slot => !slot.busy);
   }
 
-  #find(owner: string): Slot | undefined {
+  #find(owner: string | null): Slot | undefined {
     const idle = this.#idle();
-    return idle.find(slot => slot.owner === owner) ?? idle.find(slot => slot.owner === null);
+    const own = idle.find(slot => owner !== null && slot.owner === owner);
+    return own ?? idle.find(slot => slot.owner === null);
   }
 
   #start(confinement: Confinement): Slot {
@@ -125,8 +129,11 @@ class Sandbox implements PythonSandbox {
 
   #giveBack(slot: Slot): void {
     slot.busy = false;
-    const spent = slot.busyMs > (LIVES - 2) * this.#options.seconds * 1000;
-    if (!slot.process.alive || spent || this.#closed) return void this.#drop(slot);
+    const spent = slot.owner === ONCE || slot.busyMs > (LIVES - 2) * this.#options.seconds * 1000;
+    if (!slot.process.alive || spent) {
+      void this.#drop(slot).then(() => this.#warmUp());
+      return;
+    }
     this.#expire(slot);
     this.#wake(slot);
     this.#warmUp();
@@ -141,7 +148,7 @@ class Sandbox implements PythonSandbox {
 
   /** One that has served nobody, while there is room for it. */
   #warmUp(): void {
-    const free = this.#slots.size < MAX_PROCESSES && this.#waiting.length === 0;
+    const free = !this.#closed && this.#slots.size < MAX_PROCESSES && this.#waiting.length === 0;
     if (free && !this.#idle().some(slot => slot.owner === null)) this.#expire(this.#start(this.#confine()));
   }
 
@@ -157,7 +164,7 @@ class Sandbox implements PythonSandbox {
     this.#wake();
   }
 
-  async #wait(owner: string, signal: AbortSignal): Promise<void> {
+  async #wait(owner: string | null, signal: AbortSignal): Promise<void> {
     if (this.#waiting.length >= MAX_WAITING) {
       const message = 'Too many Python graders are waiting at the moment. Please retry.';
       throw new ApiError('server_is_overloaded', message, { retryAfterSeconds: 5 });
