@@ -1,5 +1,7 @@
 // Responses of the Responses API that are kept. SQL only.
-import type { Queryable } from './database.ts';
+import type pg from 'pg';
+import { inTransaction, type Queryable } from './database.ts';
+import { announce } from './webhook-deliveries.ts';
 
 export type ResponseStatus = 'queued' | 'in_progress' | 'completed' | 'failed' | 'incomplete' | 'cancelled';
 type Item = Record<string, unknown>;
@@ -70,19 +72,24 @@ export async function readConversation(db: Queryable, projectId: string, id: str
   return rows.flatMap(({ input, output }) => [...input, ...output]);
 }
 
-/** Only while it runs. False when it has ended, been cancelled or been deleted meanwhile. */
+/** Only while it runs. False when it has ended, been cancelled or been deleted meanwhile. The end of one in the background is announced. */
 export async function writeResponse(
-  db: Queryable,
+  pool: pg.Pool,
   id: string,
   status: ResponseStatus,
   response: Record<string, unknown>,
 ): Promise<boolean> {
-  const { rowCount } = await db.query(
-    `update responses set status = $2, response = $3
-     where id = $1 and status in ('queued', 'in_progress')`,
-    [id, status, JSON.stringify(response)],
-  );
-  return rowCount === 1;
+  return inTransaction(pool, async tx => {
+    const { rows } = await tx.query<{ projectId: string; background: boolean }>(
+      `update responses set status = $2, response = $3
+       where id = $1 and status in ('queued', 'in_progress') returning project_id as "projectId", background`,
+      [id, status, JSON.stringify(response)],
+    );
+    const written = rows[0];
+    if (written?.background && status !== 'queued' && status !== 'in_progress')
+      await announce(tx, { projectId: written.projectId, type: `response.${status}`, id });
+    return written !== undefined;
+  });
 }
 
 /** False when there is no more reason to go on with it. */

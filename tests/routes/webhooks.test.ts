@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Deps } from '../../src/deps.ts';
+import type { GenerationEvent } from '../../src/serving/protocol.ts';
 import { announce } from '../../src/store/webhook-deliveries.ts';
-import { useServer } from '../support/server.ts';
+import { BASE_MODEL, useServer } from '../support/server.ts';
 import { openReceiver, type Receiver } from '../webhooks/receiver.ts';
 
 const server = useServer({ environment: { ANNEAL_WEBHOOK_NETWORKS: '127.0.0.1' } });
@@ -198,4 +200,48 @@ test('the log has every event with what became of it', async () => {
       last_error: null,
     },
   ]);
+});
+
+describe('responses in the background', () => {
+  const answering = useServer({
+    deps: () => ({ generation: { generate, close: async () => undefined } as unknown as Deps['generation'] }),
+  });
+  let hold = Promise.withResolvers<void>();
+
+  async function* generate(): AsyncGenerator<GenerationEvent, void> {
+    yield { type: 'started', promptTokens: 1 };
+    await hold.promise;
+    yield { type: 'piece', choice: 0, text: 'x', tokens: [] };
+    yield { type: 'finished', choice: 0, finishReason: 'stop' };
+    yield { type: 'done', promptTokens: 1, completionTokens: 1 };
+  }
+
+  const announced = async () =>
+    (
+      await answering.database.pool.query(
+        'select event_type, data from webhook_deliveries order by created_at',
+      )
+    ).rows;
+  const ask = (background: boolean) =>
+    answering.client.responses.create({ model: BASE_MODEL, input: 'hello', background });
+
+  test('are announced when they end', async () => {
+    await answering.client.webhooks.create({
+      name: 'x',
+      url: 'https://example.com',
+      event_types: ['response.completed', 'response.cancelled'],
+    });
+    const cancelled = await ask(true);
+    await answering.client.responses.cancel(cancelled.id);
+    hold.resolve();
+    const completed = await ask(true);
+    await expect.poll(announced).toHaveLength(2);
+    hold = Promise.withResolvers();
+    hold.resolve();
+    await ask(false);
+    expect(await announced()).toEqual([
+      { event_type: 'response.cancelled', data: { id: cancelled.id } },
+      { event_type: 'response.completed', data: { id: completed.id } },
+    ]);
+  });
 });
