@@ -3,16 +3,9 @@ import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { type LineItem, trainingItem, usageItems } from '../metering/prices.ts';
+import { CostsQuery, costWidth, exampleCosts } from '../schemas/costs.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
-import {
-  type Buckets,
-  CostsQuery,
-  costWidth,
-  exampleCosts,
-  filterOf,
-  readBuckets,
-  toWireBuckets,
-} from '../schemas/usage.ts';
+import { type Buckets, readBuckets, toWireBuckets } from '../schemas/time-buckets.ts';
 import { sumTraining, sumUsage } from '../store/usage.ts';
 import { administration } from './openapi.ts';
 
@@ -50,7 +43,7 @@ interface Cost extends LineItem {
 /** One for each day, project, key and line item. */
 async function readCosts({ pool, config }: Deps, buckets: Buckets, query: CostsQuery): Promise<Cost[]> {
   const { prices } = config;
-  const filter = { ...buckets.range, ...filterOf(query) };
+  const filter = { ...buckets.range, projectIds: query.project_ids, apiKeyIds: query.api_key_ids };
   const requests = await sumUsage(pool, null, filter, ['projectId', 'apiKeyId', 'model']);
   const trainings = query.api_key_ids ? [] : await sumTraining(pool, filter, ['projectId', 'model']);
   // grouped by model, so that it is there

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
+import { readBuckets, toWireBuckets } from '../schemas/time-buckets.ts';
 import {
   completionsResult,
   exampleUsage,
@@ -10,8 +11,6 @@ import {
   fineTuningResult,
   groupsOf,
   inputResult,
-  readBuckets,
-  toWireBuckets,
   UsageQuery,
   usageWidths,
 } from '../schemas/usage.ts';

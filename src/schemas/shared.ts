@@ -24,6 +24,7 @@ import {
   CreateClassificationResponse,
 } from './classifications.ts';
 import { Completion, CreateCompletionRequest } from './completions.ts';
+import { CostsResult } from './costs.ts';
 import { DryRunFile, DuplicateLines, FineTuningDryRun } from './dry-runs.ts';
 import { CreateEmbeddingRequest, CreateEmbeddingResponse, Embedding } from './embeddings.ts';
 import { ErrorResponse } from './errors.ts';
@@ -116,6 +117,7 @@ import {
   StoredChatMessage,
   UpdateChatCompletionRequest,
 } from './stored-completions.ts';
+import { UsageResponse, UsageTimeBucket } from './time-buckets.ts';
 import {
   AddUploadPartRequest,
   CompleteUploadRequest,
@@ -123,14 +125,7 @@ import {
   Upload,
   UploadPart,
 } from './uploads.ts';
-import {
-  CostsResult,
-  UsageCompletionsResult,
-  UsageEmbeddingsResult,
-  UsageFineTuningResult,
-  UsageResponse,
-  UsageTimeBucket,
-} from './usage.ts';
+import { UsageCompletionsResult, UsageEmbeddingsResult, UsageFineTuningResult } from './usage.ts';
 import {
   CreateWebhookEndpointRequest,
   DeletedWebhookEndpoint,

@@ -1,8 +1,8 @@
 // What was used, on the wire: buckets of time, each with a result for every group.
 import { type Static, Type } from 'typebox';
-import { ApiError } from '../errors.ts';
-import type { TrainingSum, UsageFilter, UsageGroup, UsageSum } from '../store/usage.ts';
+import type { TrainingSum, UsageGroup, UsageSum } from '../store/usage.ts';
 import { Choice } from './choice.ts';
+import { TimeQuery, texts, type Width } from './time-buckets.ts';
 
 const nullableString = Type.Union([Type.String(), Type.Null()]);
 
@@ -52,63 +52,7 @@ export const UsageFineTuningResult = Type.Object(
   { $id: 'UsageFineTuningResult', description: 'What training took, at the time of the end of each job.' },
 );
 
-export const CostsResult = Type.Object(
-  {
-    object: Type.Literal('organization.costs.result'),
-    amount: Type.Object({
-      value: Type.Number(),
-      currency: Type.String({ description: '`ANNEAL_CURRENCY`.' }),
-    }),
-    line_item: nullableString,
-    project_id: nullableString,
-    api_key_id: nullableString,
-    user_id: groups.user_id,
-    quantity: Type.Union([Type.Number(), Type.Null()]),
-    quantity_unit: Type.Union([Type.Literal('tokens'), Type.Null()]),
-  },
-  { $id: 'CostsResult', description: 'What something costs with the prices as they are set now.' },
-);
-
-const results = ['UsageCompletionsResult', 'UsageEmbeddingsResult', 'UsageFineTuningResult', 'CostsResult'];
-
-export const UsageTimeBucket = Type.Object(
-  {
-    object: Type.Literal('bucket'),
-    start_time: Type.Integer(),
-    end_time: Type.Integer({ description: 'Exclusive.' }),
-    results: Type.Array(Type.Union(results.map(name => Type.Ref(name))), {
-      description: 'Empty where nothing was used.',
-    }),
-  },
-  { $id: 'UsageTimeBucket', description: 'A whole minute, hour or day of UTC.' },
-);
-
-export const UsageResponse = Type.Object(
-  {
-    object: Type.Literal('page'),
-    data: Type.Array(Type.Ref('UsageTimeBucket')),
-    has_more: Type.Boolean(),
-    next_page: Type.Union([Type.String(), Type.Null()], {
-      description: 'Give it as `page` for the next buckets.',
-    }),
-  },
-  { $id: 'UsageResponse', description: 'A page of buckets, oldest first.' },
-);
-
 // ---- queries
-
-const texts = (description: string) => Type.Optional(Type.Array(Type.String(), { description }));
-
-const timeQuery = {
-  start_time: Type.Integer({ minimum: 0, description: 'Unix seconds; inclusive.' }),
-  end_time: Type.Optional(
-    Type.Integer({ minimum: 0, description: 'Unix seconds; exclusive. Default: now.' }),
-  ),
-  limit: Type.Optional(Type.Integer({ minimum: 1, description: 'Most buckets on the page.' })),
-  page: Type.Optional(Type.String({ description: '`next_page` of the page before.', maxLength: 100 })),
-  project_ids: texts('Only of these projects.'),
-  api_key_ids: texts('Only of these keys.'),
-};
 
 const usageGroupNames = {
   project_id: 'projectId',
@@ -122,7 +66,7 @@ const usageGroupNames = {
 type UsageGroupName = keyof typeof usageGroupNames;
 
 export const UsageQuery = Type.Object({
-  ...timeQuery,
+  ...TimeQuery.properties,
   bucket_width: Type.Optional(Choice(['1m', '1h', '1d'], { default: '1d', description: 'Of each bucket.' })),
   models: texts('Only of these models.'),
   user_ids: texts('Only of these users; keys belong to none.'),
@@ -135,103 +79,22 @@ export const UsageQuery = Type.Object({
 });
 export type UsageQuery = Static<typeof UsageQuery>;
 
-export const costGroupNames = ['project_id', 'api_key_id', 'line_item', 'user_id', 'api_source'] as const;
-
-export const CostsQuery = Type.Object({
-  ...timeQuery,
-  bucket_width: Type.Optional(Choice(['1d'], { default: '1d', description: 'Of each bucket.' })),
-  line_items: texts('Only of these line items.'),
-  group_by: Type.Optional(
-    Type.Array(Choice(costGroupNames), { description: 'What results are told apart by.' }),
-  ),
-});
-export type CostsQuery = Static<typeof CostsQuery>;
-
 export const groupsOf = ({ group_by = [] }: UsageQuery): UsageGroup[] =>
   group_by.map(name => usageGroupNames[name]).filter(group => group !== null);
 
-export const filterOf = (query: UsageQuery | CostsQuery) => ({
+export const filterOf = (query: UsageQuery) => ({
   projectIds: query.project_ids,
   apiKeyIds: query.api_key_ids,
-  ...('models' in query ? { models: query.models } : {}),
-  ...('batch' in query ? { batch: query.batch } : {}),
+  models: query.models,
+  batch: query.batch,
 });
 
-// ---- buckets
-
-interface Width {
-  seconds: number;
-  /** Buckets on a page. */
-  usual: number;
-  most: number;
-}
-
+/** OpenAI's. */
 export const usageWidths = {
   '1m': { seconds: 60, usual: 60, most: 1440 },
   '1h': { seconds: 3600, usual: 24, most: 168 },
   '1d': { seconds: 86_400, usual: 7, most: 31 },
 } as const satisfies Record<string, Width>;
-export const costWidth: Width = { seconds: 86_400, usual: 7, most: 180 };
-
-/** The buckets of a page. */
-export interface Buckets {
-  starts: number[];
-  seconds: number;
-  /** Where the next page begins. */
-  next: number | null;
-  range: Pick<UsageFilter, 'from' | 'until' | 'widthSeconds'>;
-}
-
-type TimeQuery = Pick<CostsQuery, 'start_time' | 'end_time' | 'limit' | 'page'>;
-
-export function readBuckets(query: TimeQuery, { seconds, usual, most }: Width, now = new Date()): Buckets {
-  const { limit = usual } = query;
-  if (limit > most)
-    throw new ApiError(
-      'integer_above_max_value',
-      `Invalid 'limit': integer above maximum value. Expected a value <= ${most} with this 'bucket_width', but got ${limit} instead.`,
-      { param: 'limit' },
-    );
-  const end = query.end_time ?? Math.ceil(now.getTime() / 1000);
-  if (end <= query.start_time)
-    throw new ApiError('invalid_value', "'end_time' must be after 'start_time'.", { param: 'end_time' });
-  const first = query.page === undefined ? query.start_time : readPage(query.page);
-  const start = Math.floor(first / seconds) * seconds;
-  const left = Math.max(0, Math.ceil((end - start) / seconds));
-  const starts = Array.from({ length: Math.min(left, limit) }, (_, index) => start + index * seconds);
-  const until = Math.min(end, start + starts.length * seconds);
-  const range = {
-    from: new Date(Math.max(first, start) * 1000),
-    until: new Date(until * 1000),
-    widthSeconds: seconds,
-  };
-  return { starts, seconds, next: left > limit ? start + limit * seconds : null, range };
-}
-
-const PAGE = 'page_';
-
-function readPage(text: string): number {
-  const seconds = text.startsWith(PAGE) ? text.slice(PAGE.length) : '';
-  if (/^\d{1,12}$/.test(seconds)) return Number(seconds);
-  throw new ApiError('invalid_value', "Invalid 'page': expected the 'next_page' of another page.", {
-    param: 'page',
-  });
-}
-
-export function toWireBuckets({ starts, seconds, next }: Buckets, sums: { start: number; result: object }[]) {
-  const byStart = Map.groupBy(sums, sum => sum.start);
-  return {
-    object: 'page' as const,
-    data: starts.map(start => ({
-      object: 'bucket' as const,
-      start_time: start,
-      end_time: start + seconds,
-      results: (byStart.get(start) ?? []).map(({ result }) => result),
-    })),
-    has_more: next !== null,
-    next_page: next === null ? null : `${PAGE}${next}`,
-  };
-}
 
 // ---- results
 
@@ -301,29 +164,4 @@ export const exampleUsage = {
   ],
   has_more: true,
   next_page: 'page_1780012800',
-};
-
-export const exampleCosts = {
-  object: 'page',
-  data: [
-    {
-      object: 'bucket',
-      start_time: 1_779_926_400,
-      end_time: 1_780_012_800,
-      results: [
-        {
-          object: 'organization.costs.result',
-          amount: { value: 0.06, currency: 'usd' },
-          line_item: 'anneal-tiny, training_tokens',
-          project_id: 'proj_Abc123Abc123Abc123Abc123',
-          api_key_id: null,
-          user_id: null,
-          quantity: 20_000,
-          quantity_unit: 'tokens',
-        },
-      ],
-    },
-  ],
-  has_more: false,
-  next_page: null,
 };
