@@ -6,13 +6,15 @@
 //   multi_label  whether a text may have several
 //   base  null: a base model has no head; baseline, fine_tuned  each: see label-metrics.ts
 //   examples  a few: input (the last thing that was said), reference, predicted, scores by label
+
 import type { LabelledLine } from '../data/labelled.ts';
 import type { LabelSet } from '../data/labels.ts';
 import { largest, probabilitiesOf } from '../serving/head-outputs.ts';
+import type { Evaluation } from './evaluation.ts';
 import { multiLabelReport, singleLabelReport } from './label-metrics.ts';
-import { type HeadEvaluation, SHOWN_EXAMPLES, shownText, spread, tellFile } from './text-outputs.ts';
+import { SHOWN_EXAMPLES, shownText, spread, tellFile } from './text-outputs.ts';
 
-export interface ClassificationEvaluation extends HeadEvaluation {
+export interface ClassificationEvaluation extends Evaluation {
   /** Of the training file. */
   readonly training: LabelSet;
 }

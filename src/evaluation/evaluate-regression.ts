@@ -5,13 +5,15 @@
 //   validation_examples  lines of the file; evaluated_examples  of them, evenly spread
 //   base  null: a base model has no head; baseline, fine_tuned  each: see regression.ts
 //   examples  a few: input (the last thing that was said), reference, predicted
+
 import { createReadStream } from 'node:fs';
 import { readLines } from '../data/jsonl.ts';
 import type { NumberLine } from '../data/labelled.ts';
+import type { Evaluation } from './evaluation.ts';
 import { regressionReport } from './regression.ts';
-import { type HeadEvaluation, SHOWN_EXAMPLES, shownText, spread, tellFile } from './text-outputs.ts';
+import { SHOWN_EXAMPLES, shownText, spread, tellFile } from './text-outputs.ts';
 
-export interface RegressionEvaluation extends HeadEvaluation {
+export interface RegressionEvaluation extends Evaluation {
   readonly trainingFile: string;
 }
 

@@ -4,20 +4,8 @@ import { contentText } from '../data/conversation.ts';
 import { readLines } from '../data/jsonl.ts';
 import { type ReadLine, readTokens, truncateRead } from '../data/labelled.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
-import type { Engine } from '../engine/program.ts';
 import { openFineTuned } from '../serving/classifier.ts';
-
-export interface HeadEvaluation {
-  readonly engine: Engine;
-  /** Folder of the base model. */
-  readonly modelDirectory: string;
-  /** What has been trained: a PEFT folder, or the folder of a whole model. */
-  readonly fineTuned: { readonly kind: 'adapter' | 'full'; readonly directory: string };
-  readonly validationFile: string;
-  /** Texts are cut as they were for training. */
-  readonly maxLength: number;
-  readonly signal: AbortSignal;
-}
+import type { Evaluation } from './evaluation.ts';
 
 export interface Told<Line> {
   readonly line: Line;
@@ -37,7 +25,7 @@ const WINDOW = 256;
 export const SHOWN_EXAMPLES = 8;
 const SHOWN_LENGTH = 2000;
 
-export async function tellFile<Line extends ReadLine>(evaluation: HeadEvaluation): Promise<ToldFile<Line>> {
+export async function tellFile<Line extends ReadLine>(evaluation: Evaluation): Promise<ToldFile<Line>> {
   const { engine, modelDirectory, fineTuned, validationFile, maxLength, signal } = evaluation;
   const folders =
     fineTuned.kind === 'full'

@@ -1,6 +1,6 @@
 // What a run would do, without a step of it: its files read, its hyperparameters resolved, its steps counted, with the
 // code of the run itself. It opens no engine, so what depends on measuring one (time, memory of activations) is not here.
-import type { DatasetCounts } from '../data/dataset.ts';
+import type { DatasetCounts, Taking } from '../data/dataset.ts';
 import { type Duplicates, duplicatesBetween, type Survey, surveyFile } from '../data/survey.ts';
 import { type FileKind, toJobError } from '../data/validate.ts';
 import { findLabels, MAX_LABELS } from '../evaluation/classification.ts';
@@ -65,20 +65,8 @@ export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
   const { attempt, plain } = failuresOf(spec.method);
   const length = attempt(() => resolveMaxLength(spec.hyperparameters, model));
   const maxLength = length.value ?? resolveMaxLength({}, model);
-  const survey = (file: string, kind: FileKind, training: Survey | null) =>
-    surveyFile({
-      file,
-      kind,
-      method: spec.method.type,
-      settings: spec.method,
-      training,
-      form: objective.form,
-      tokenizer,
-      maxLength,
-      mostAnswers: MAX_LABELS,
-    });
-  const training = await survey(spec.trainingFile, 'training', null);
-  const validation = spec.validationFile ? await survey(spec.validationFile, 'validation', training) : null;
+  const { form } = objective;
+  const { training, validation } = await surveyFiles(spec, { form, tokenizer, maxLength });
   const start = adapter && shapeOf(adapter, model);
   const resolved =
     training.counts.count === 0
@@ -112,6 +100,15 @@ export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
     hyperparameters: resolved.value,
     ...consequences({ model, objective, chosen: resolved.value, counts: training.counts, seed: spec.seed }),
   };
+}
+
+async function surveyFiles({ trainingFile, validationFile, method }: DryRunSpec, taking: Taking) {
+  const options = { ...taking, method: method.type, settings: method, mostAnswers: MAX_LABELS };
+  const training = await surveyFile({ ...options, file: trainingFile, kind: 'training' });
+  const validation = validationFile
+    ? await surveyFile({ ...options, file: validationFile, kind: 'validation', training })
+    : null;
+  return { training, validation };
 }
 
 interface Attempt<T> {

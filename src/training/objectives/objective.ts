@@ -3,7 +3,8 @@
 import type { Tensor } from '@tensorflow/tfjs';
 import type { Example, ExampleForm } from '../../data/example-form.ts';
 import type { Tokenizer } from '../../data/tokenizer.ts';
-import type { Engine, HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
+import type { HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
+import type { Evaluation } from '../../evaluation/evaluation.ts';
 import type { OutputMeaning } from '../../formats/classifier-config.ts';
 import type { Adapter } from '../../formats/peft.ts';
 import type { Layers, LinearLayer } from '../../models/architecture.ts';
@@ -92,17 +93,6 @@ export interface BatchLoss {
   vectorsOf(forward: Forward, inputs: Tensors): Tensor;
   /** vectors [examples, vectors, hiddenSize]; present [examples, vectors] float32, 0 for the zeros of a text that is not there. */
   loss(vectors: Tensor, present: Tensor): LossTensors;
-}
-
-export interface Evaluation {
-  readonly engine: Engine;
-  /** Folder of the base model. */
-  readonly modelDirectory: string;
-  readonly fineTuned: { readonly kind: 'adapter' | 'full'; readonly directory: string };
-  readonly validationFile: string;
-  /** Sequences were cut to so many tokens. */
-  readonly maxLength: number;
-  readonly signal: AbortSignal;
 }
 
 /** What an objective is made of; all of it is there before anything is decided. */
