@@ -50,11 +50,12 @@ class BatchedRecorder implements UsageRecorder {
   readonly #timer: NodeJS.Timeout;
   readonly #totals = new Map<UsageKind, UsageCounts>();
   #waiting = nothing();
-  #writing: Promise<void> = Promise.resolve();
+  #writing: Promise<void> | null = null;
 
   constructor(options: RecorderOptions) {
     this.#options = options;
     this.#timer = setInterval(() => {
+      if (this.#writing) return; // the database is slow or away: what waits is one write, however long it takes
       this.flush().catch(error => options.log.warn({ error }, 'usage is not written; it is tried again'));
     }, options.intervalMs ?? INTERVAL_MS);
     this.#timer.unref();
@@ -77,11 +78,13 @@ class BatchedRecorder implements UsageRecorder {
       addSettlement(this.#waiting, { projectId, model: limited, tokens });
   }
 
-  flush(): Promise<void> {
-    // one after the other: what failed is back before the next begins
-    const written = this.#writing.catch(() => undefined).then(() => this.#write());
-    this.#writing = written;
-    return written;
+  /** One after the other: what failed is back before the next begins. */
+  async flush(): Promise<void> {
+    while (this.#writing) await this.#writing.catch(() => undefined);
+    this.#writing = this.#write().finally(() => {
+      this.#writing = null;
+    });
+    await this.#writing;
   }
 
   async close(): Promise<void> {

@@ -62,6 +62,8 @@ export async function admit(
     if (caller.limited && tokens !== taken) deps.usage.settle(projectId, limited, tokens - taken);
   };
   if (metered.until) void metered.until.finally(settle);
+  else if (reply.raw.closed)
+    settle(); // the client went away while it was let in
   else reply.raw.once('close', settle);
   return tally;
 }

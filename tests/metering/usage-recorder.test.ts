@@ -50,6 +50,22 @@ test('what could not be written is written later, once', async () => {
   expect(await written()).toEqual([{ model: 'a', requests: 2, input: 20, cached: 8, output: 6 }]);
 });
 
+test('while the database is away one write waits, not one for every second', async () => {
+  const refuse = vi.spyOn(database.pool, 'connect').mockImplementation((async () => {
+    await new Promise(done => setTimeout(done, 100));
+    throw new Error('away');
+  }) as never);
+  const recorder = openUsageRecorder({ pool: database.pool, log, intervalMs: 5 });
+  recorder.record({ ...labels, model: 'a' }, counts);
+  await new Promise(done => setTimeout(done, 350));
+  expect(refuse.mock.calls.length).toBeLessThan(6);
+  refuse.mockRestore();
+  const begun = performance.now();
+  await recorder.close();
+  expect(performance.now() - begun).toBeLessThan(2000);
+  expect(await written()).toHaveLength(1);
+});
+
 test('it is written by itself', async () => {
   const recorder = openUsageRecorder({ pool: database.pool, log, intervalMs: 20 });
   recorder.record({ ...labels, model: 'a' }, counts);
