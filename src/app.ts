@@ -36,6 +36,7 @@ import { jobRoutes } from './routes/jobs.ts';
 import { keepAnswers } from './routes/kept-answers.ts';
 import { metricRoutes } from './routes/metrics.ts';
 import { modelRoutes } from './routes/models.ts';
+import { moderationRoutes } from './routes/moderations.ts';
 import { monitoringRoutes } from './routes/monitoring.ts';
 import { openapi, refResolver } from './routes/openapi.ts';
 import { permissionRoutes } from './routes/permissions.ts';
@@ -118,6 +119,7 @@ function answeringRoutes(app: FastifyInstance, deps: Deps): void {
   responseRoutes(app, deps);
   embeddingRoutes(app, deps);
   classificationRoutes(app, deps);
+  moderationRoutes(app, deps);
 }
 
 /** Says which request from within it is. */

@@ -215,6 +215,12 @@ export const variables = {
     optional(integer(1, 65535)),
   ),
 
+  moderationModel: variable(
+    'ANNEAL_MODERATION_MODEL',
+    '',
+    'Classifier that answers /v1/moderations; its labels are the names of categories. Empty: not served.',
+    optional(text),
+  ),
   wandbUrl: variable(
     'WANDB_BASE_URL',
     'https://api.wandb.ai',

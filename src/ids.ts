@@ -29,6 +29,7 @@ const prefixes = {
   eval: 'eval_',
   evalRun: 'evalrun_',
   outputItem: 'outputitem_',
+  moderation: 'modr-',
   batch: 'batch_',
   batchRequest: 'batch_req_',
   webhookEndpoint: 'whe_',

@@ -17,6 +17,7 @@ const tags = [
   { name: 'Completions', description: 'Continue a text.' },
   { name: 'Classifications', description: 'Labels and numbers of texts.' },
   { name: 'Embeddings', description: 'Vectors of texts.' },
+  { name: 'Moderations', description: 'Whether texts are harmful.' },
   { name: 'Batches', description: 'Many requests in a file.' },
   { name: 'Webhooks', description: 'Where events are sent.' },
   { name: 'Administration', description: 'Projects, keys, usage and limits; needs an admin key.' },

@@ -20,10 +20,6 @@ export const unservedRoutes: Record<string, { what: string; instead?: string }> 
   'fine-tunes': { what: 'The fine-tuning API of before 2023', instead: jobs },
   images: { what: 'Images' },
   live: { what: 'Live sessions' },
-  moderations: {
-    what: 'Moderation',
-    instead: 'There is no model for it; a classifier trained on your own examples can take its place.',
-  },
   realtime: { what: 'Realtime sessions' },
   safety: { what: 'Safety alerts' },
   skills: { what: 'Skills' },

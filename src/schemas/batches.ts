@@ -13,6 +13,7 @@ export const batchEndpoints = [
   '/v1/embeddings',
   '/v1/responses',
   '/v1/classifications',
+  '/v1/moderations',
 ] as const;
 
 export const CreateBatchRequest = Type.Object(

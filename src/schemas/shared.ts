@@ -67,6 +67,7 @@ import {
 } from './jobs.ts';
 import { FineTuningJobMetrics, ListFineTuningJobMetricsResponse } from './metrics.ts';
 import { DeleteModelResponse, ListModelsResponse, Model } from './models.ts';
+import { CreateModerationRequest, CreateModerationResponse } from './moderations.ts';
 import {
   CreateFineTuningCheckpointPermissionRequest,
   DeleteFineTuningCheckpointPermissionResponse,
@@ -275,4 +276,6 @@ export const sharedSchemas: readonly TSchema[] = [
   Batch,
   CreateBatchRequest,
   ListBatchesResponse,
+  CreateModerationRequest,
+  CreateModerationResponse,
 ];

@@ -1,0 +1,60 @@
+// POST /v1/moderations: what a classifier of the server's own, which the settings name, says of texts. Without one it is not served.
+import type { FastifyInstance } from 'fastify';
+import { Type } from 'typebox';
+import type { Deps } from '../deps.ts';
+import { ApiError } from '../errors.ts';
+import { newId } from '../ids.ts';
+import { classificationToWire } from '../schemas/classifications.ts';
+import { errorResponses, json } from '../schemas/errors.ts';
+import {
+  exampleModeration,
+  type ModerationBody,
+  moderationToWire,
+  readModerationInputs,
+} from '../schemas/moderations.ts';
+import { asEnded, endOf, findTarget } from './generation.ts';
+import { admit, estimateTokens } from './metering.ts';
+
+const NOT_CONFIGURED =
+  'Moderation: not served by this server. Train a classifier whose labels are the categories of moderation, and name it in ANNEAL_MODERATION_MODEL.';
+
+export function moderationRoutes(app: FastifyInstance, deps: Deps): void {
+  app.post<{ Body: ModerationBody }>(
+    '/v1/moderations',
+    {
+      schema: {
+        operationId: 'createModeration',
+        tags: ['Moderations'],
+        summary: 'Look whether texts are harmful',
+        description:
+          "By the classifier in ANNEAL_MODERATION_MODEL: a category is one of its labels. A 404 of code `not_served` where there is none, or it is another project's.",
+        body: Type.Ref('CreateModerationRequest'),
+        response: {
+          200: json('What it says.', Type.Ref('CreateModerationResponse'), exampleModeration),
+          ...errorResponses(400, 404, 429, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const name = deps.config.moderationModel;
+      if (!name) throw new ApiError('not_served', NOT_CONFIGURED);
+      const inputs = readModerationInputs(request.body);
+      const { model } = await findTarget(deps, request.caller.projectId, name);
+      const meter = await admit(deps, request, reply, {
+        kind: 'moderations',
+        model: name,
+        estimateTokens: () => estimateTokens(inputs, 0),
+      });
+      const signal = endOf(app, reply);
+      const texts = inputs.map(input => ({ input }));
+      const answer = await deps.generation.classify(model, texts, signal).catch(error => {
+        throw asEnded(error, signal);
+      });
+      meter.note({ inputTokens: answer.promptTokens });
+      const results = answer.outputs.map((each, index) =>
+        moderationToWire(classificationToWire(answer, each, index, undefined)),
+      );
+      return { id: newId('moderation'), model: name, results };
+    },
+  );
+}

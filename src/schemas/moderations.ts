@@ -1,0 +1,117 @@
+// Moderations on the wire: texts in, the categories of OpenAI out.
+import { type Static, Type } from 'typebox';
+import { ApiError } from '../errors.ts';
+
+/** OpenAI's. A model has those of them that its labels name. */
+export const moderationCategories = [
+  'harassment',
+  'harassment/threatening',
+  'hate',
+  'hate/threatening',
+  'illicit',
+  'illicit/violent',
+  'self-harm',
+  'self-harm/instructions',
+  'self-harm/intent',
+  'sexual',
+  'sexual/minors',
+  'violence',
+  'violence/graphic',
+] as const;
+
+type Category = (typeof moderationCategories)[number];
+
+const text = Type.String({ minLength: 1 });
+
+export const CreateModerationRequest = Type.Object(
+  {
+    input: Type.Union(
+      [
+        text,
+        Type.Array(text, { minItems: 1, maxItems: 2048 }),
+        Type.Array(Type.Object({ type: Type.String() }, { additionalProperties: true }), { minItems: 1 }),
+      ],
+      { description: 'A text, several, or parts of `type` `text` that are one text together.' },
+    ),
+    model: Type.Optional(
+      Type.Union([Type.String(), Type.Null()], { description: 'No effect: the server has one for it.' }),
+    ),
+  },
+  {
+    $id: 'CreateModerationRequest',
+    additionalProperties: false,
+    examples: [{ input: 'I will find you.' }],
+    description: 'Texts to look at.',
+  },
+);
+export type ModerationBody = Static<typeof CreateModerationRequest>;
+
+const eachCategory = <Schema extends object>(schema: Schema, description: string) =>
+  Type.Object(
+    Object.fromEntries(moderationCategories.map(name => [name, schema])) as Record<Category, never>,
+    {
+      description,
+    },
+  );
+
+export const CreateModerationResponse = Type.Object(
+  {
+    id: Type.String(),
+    model: Type.String({ description: 'The classifier that the server has for it.' }),
+    results: Type.Array(
+      Type.Object({
+        flagged: Type.Boolean({ description: 'It is of one category at least.' }),
+        categories: eachCategory(Type.Boolean(), 'Whether it is of each.'),
+        category_scores: eachCategory(
+          Type.Number(),
+          'How probable each is; 0 where the model does not know it.',
+        ),
+        category_applied_input_types: eachCategory(
+          Type.Array(Type.Literal('text')),
+          'What was looked at; empty where the model does not know the category.',
+        ),
+      }),
+    ),
+  },
+  { $id: 'CreateModerationResponse', description: 'What a classifier says of each text.' },
+);
+
+/** Throws for what is not text. */
+export function readModerationInputs({ input }: ModerationBody): string[] {
+  if (typeof input === 'string') return [input];
+  if (typeof input[0] === 'string') return input as string[];
+  const parts = input as { type: string; text?: unknown }[];
+  const wrong = parts.findIndex(part => part.type !== 'text' || typeof part.text !== 'string');
+  if (wrong >= 0)
+    throw new ApiError('unsupported_value', 'Only texts are looked at, not images.', {
+      param: `input[${wrong}]`,
+    });
+  return [parts.map(part => part.text).join('\n')];
+}
+
+export interface Classified {
+  label: string | null;
+  labels: string[] | null;
+  scores: Record<string, number> | null;
+}
+
+export function moderationToWire({ label, labels, scores }: Classified) {
+  const named = new Set(labels ?? [label]);
+  const known = scores ?? {};
+  const each = <T>(of: (name: Category) => T) =>
+    Object.fromEntries(moderationCategories.map(name => [name, of(name)])) as Record<Category, T>;
+  return {
+    flagged: moderationCategories.some(name => named.has(name)),
+    categories: each(name => named.has(name)),
+    category_scores: each(name => known[name] ?? 0),
+    category_applied_input_types: each(name => (name in known ? ['text' as const] : [])),
+  };
+}
+
+export const exampleModeration = {
+  id: 'modr-Abc123Abc123Abc123Abc123',
+  model: 'ft:anneal-tiny:personal:moderation:a1B2c3D4',
+  results: [
+    moderationToWire({ label: null, labels: ['harassment'], scores: { harassment: 0.93, violence: 0.12 } }),
+  ],
+};
