@@ -1,4 +1,4 @@
-// Writes samples/*.jsonl: messages of customers and the team that answers them, and orders as prompt and completion.
+// Writes samples/*.jsonl: messages of customers and the team that answers them, as chats and with labels, and orders as prompt and completion.
 // Training, validation and test messages are made of different sentences, so that the test asks for meaning and not for memory.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -376,19 +376,36 @@ write('support-train.jsonl', supportLines('train', 100));
 write('support-validation.jsonl', supportLines('validation', 10));
 write('support-test.jsonl', supportLines('test', 10));
 write('orders-completion.jsonl', orderLines(80));
+write('support-labels.jsonl', supportLines('train', 40).map(toLabelled));
+
+interface Said {
+  role: string;
+  content: string;
+}
+
+interface SupportLine {
+  messages: [system: Said, user: Said, assistant: Said];
+}
 
 /** As many different messages for each team, in random order, one chat to a line. */
-function supportLines(split: Split, perTeam: number): object[] {
+function supportLines(split: Split, perTeam: number): SupportLine[] {
   const lines = Object.entries(messages).flatMap(([team, bySplit]) =>
-    distinct(perTeam, i => message(bySplit[split], i)).map(content => ({
-      messages: [
-        { role: 'system', content: SYSTEM },
-        { role: 'user', content },
-        { role: 'assistant', content: team },
-      ],
-    })),
+    distinct(perTeam, i => message(bySplit[split], i)).map(
+      (content): SupportLine => ({
+        messages: [
+          { role: 'system', content: SYSTEM },
+          { role: 'user', content },
+          { role: 'assistant', content: team },
+        ],
+      }),
+    ),
   );
   return random.shuffle(lines);
+}
+
+/** For a classifier: it is told no teams, and writes none. */
+function toLabelled({ messages: [, asked, answered] }: SupportLine): object {
+  return { input: asked.content, label: answered.content };
 }
 
 /** Every sentence comes equally often; what stands before and after it varies. */
