@@ -383,19 +383,23 @@ function network(value: string): Network {
 
 function prices(value: string): Prices {
   const found = parseObject(value);
-  for (const [model, ofModel] of Object.entries(found)) {
-    for (const [name, price] of Object.entries(ofModel ?? {})) {
-      if (!(priceNames as readonly string[]).includes(name) || !(Number(price) >= 0))
-        throw new Error(`'${model}' may have ${priceNames.join(', ')}, each a number of at least 0`);
-    }
-  }
-  return found as Prices;
+  const wrong = Object.keys(found).find(model => !isPrices(found[model]));
+  if (wrong === undefined) return found as Prices;
+  throw new Error(`'${wrong}' may have ${priceNames.join(', ')}, each a number of at least 0`);
 }
 
-function parseObject(value: string): object {
+function isPrices(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const isPrice = ([name, price]: [string, unknown]) =>
+    (priceNames as readonly string[]).includes(name) && typeof price === 'number' && price >= 0;
+  return Object.entries(value).every(isPrice);
+}
+
+function parseObject(value: string): Record<string, unknown> {
   try {
     const parsed: unknown = JSON.parse(value);
-    if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)) return parsed;
+    if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed))
+      return parsed as Record<string, unknown>;
   } catch {
     // said below, without the parser's words
   }

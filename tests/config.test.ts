@@ -59,6 +59,16 @@ const wrong: [Record<string, string>, RegExp][] = [
   [{ AWS_ACCESS_KEY_ID: 'a' }, /go together/],
   [{ ANNEAL_ORGANIZATION: 'a:b' }, /^ANNEAL_ORGANIZATION="a:b"/],
   [{ ANNEAL_API_KEY: 'short' }, /^ANNEAL_API_KEY="...": must be 8 to 200/],
+  [{ ANNEAL_ADMIN_KEY: 'short' }, /^ANNEAL_ADMIN_KEY="...": must be 8 to 200/],
+  [{ ANNEAL_METRICS_TOKEN: 'a b c d e' }, /^ANNEAL_METRICS_TOKEN="..."/],
+  [{ ANNEAL_WORKER_METRICS_PORT: '0' }, /^ANNEAL_WORKER_METRICS_PORT="0"/],
+  [{ ANNEAL_CURRENCY: '$' }, /must be three letters, such as usd/],
+  [{ ANNEAL_PRICES: '{"a": 1' }, /^ANNEAL_PRICES="\{"a": 1": must be a JSON object/],
+  [{ ANNEAL_PRICES: '[]' }, /must be a JSON object/],
+  [{ ANNEAL_PRICES: '{"a": {"inputs": 1}}' }, /'a' may have input, cached_input, output, training/],
+  [{ ANNEAL_PRICES: '{"a": {"input": "cheap"}}' }, /each a number of at least 0/],
+  [{ ANNEAL_PRICES: '{"a": 3}' }, /'a' may have input/],
+  [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'localhost:4318' }, /must look like https/],
   [{ DATABASE_URL: 'mysql://u:secret@h/d' }, /^DATABASE_URL="...": must look like postgresql:/],
 ];
 test.each(wrong)('%j stops with a line that says why', (environment, message) => {
