@@ -203,6 +203,9 @@ const WRITERS = {
   BF16: narrowBf16,
 } satisfies Record<StoredDType, (values: Float32Array) => Uint8Array>;
 
+/** Numbers as bytes of a type, rounded to the nearest. */
+export const narrow = (values: Float32Array, dtype: StoredDType): Uint8Array => WRITERS[dtype](values);
+
 /** float32 numbers are converted to the type asked for; codes are written as they are. */
 export type Writable = Float32Array | Int8Array | Uint8Array;
 

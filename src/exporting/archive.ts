@@ -1,0 +1,19 @@
+// A folder of plain files as one tar file. Equal folders give equal bytes.
+import { createReadStream, createWriteStream } from 'node:fs';
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import tar from 'tar-stream';
+
+/** Files lie below `name` in it. */
+export async function writeArchive(directory: string, name: string, file: string): Promise<void> {
+  const pack = tar.pack();
+  const written = pipeline(pack, createWriteStream(file));
+  for (const path of (await readdir(directory)).sort()) {
+    const { size } = await stat(join(directory, path));
+    const entry = pack.entry({ name: `${name}/${path}`, size, mode: 0o644, mtime: new Date(0) });
+    await pipeline(createReadStream(join(directory, path)), entry);
+  }
+  pack.finalize();
+  await written;
+}
