@@ -66,7 +66,7 @@ export class Frozen {
   #asFloat32(stored: StoredTensor): string {
     const name = this.initializer(stored);
     if (stored.dtype === 'F32') return name;
-    if (!this.options.widenOnce) return this.to.cast(name, 'float32');
+    if (!this.options.widenOnce) return this.to.early(() => this.to.cast(name, 'float32'));
     const key = `float32 ${name}`;
     const widened = this.#initializers.get(key) ?? this.to.cast(name, 'float32');
     this.#initializers.set(key, widened);
@@ -153,7 +153,7 @@ const product: FrozenRule = (frozen, { inputs: [x, weight, term], attributes }, 
   const inIntegers = (columns: StoredColumns, range: IntegerRange) =>
     integerProduct(frozen, x!, { columns, range, factor, outputs });
   const inFloats = () =>
-    to.emit('FusedMatMul', [to.name(x!), dequantized(frozen, quantized, weight!.shape)], {
+    to.emit('FusedMatMul', [to.name(x!), to.early(() => dequantized(frozen, quantized, weight!.shape))], {
       domain: CONTRIB,
       attributes: { transA: { int: 0 }, transB: { int: Number(transposeB) }, alpha: { float: factor } },
       outputs,

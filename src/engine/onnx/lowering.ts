@@ -38,7 +38,9 @@ export type Provider = 'cpu' | 'cuda' | 'webgpu';
 export class Lowering {
   /** Some nodes are not for every device. */
   readonly provider: Provider;
-  readonly nodes: OnnxNode[] = [];
+  readonly #nodes: OnnxNode[] = [];
+  readonly #early: OnnxNode[] = [];
+  #into = this.#nodes;
   readonly initializers: OnnxInitializer[] = [];
   readonly #names = new Map<Value, string>();
   readonly #makers = new Map<Value, () => string>();
@@ -85,8 +87,22 @@ export class Lowering {
     { attributes = {}, domain = '', outputs }: EmitOptions = {},
   ): string {
     const names = outputs ?? [this.fresh(op.toLowerCase())];
-    this.nodes.push({ op, domain, inputs, outputs: names, attributes });
+    this.#into.push({ op, domain, inputs, outputs: names, attributes });
     return names[0]!;
+  }
+
+  /**
+   * The nodes that `make` adds stand before all others. ONNX Runtime goes back from the outputs, and of a node's inputs first to the one
+   * that stands last: what hangs on constants only must stand first to be computed just before it is used, not before everything else.
+   */
+  early(make: () => string): string {
+    const into = this.#into;
+    this.#into = this.#early;
+    try {
+      return make();
+    } finally {
+      this.#into = into;
+    }
   }
 
   /** A constant of the lowering's own; equal ones are kept once. */
@@ -117,6 +133,12 @@ export class Lowering {
   }
 
   graph(name: string, inputs: readonly OnnxValue[], outputs: readonly OnnxValue[]): OnnxGraph {
-    return { name, inputs, outputs, initializers: this.initializers, nodes: this.nodes };
+    return {
+      name,
+      inputs,
+      outputs,
+      initializers: this.initializers,
+      nodes: [...this.#early, ...this.#nodes],
+    };
   }
 }
