@@ -7,7 +7,7 @@ import { insertAdminKey, listAdminKeys, revokeAdminKey } from '../store/admin-ke
 import { insertApiKey, listApiKeys, revokeApiKey } from '../store/api-keys.ts';
 import { appendAuditLog, commandLine } from '../store/audit-logs.ts';
 import { inTransaction } from '../store/database.ts';
-import { ensureDefaultProject, insertProject } from '../store/projects.ts';
+import { ensureDefaultProject, findProject, insertProject } from '../store/projects.ts';
 import type { CommandContext } from './context.ts';
 import { printTable } from './table.ts';
 
@@ -31,7 +31,10 @@ export function addKeyCommands(program: Command, context: CommandContext): void 
     .command('create')
     .description('make a key and print it; it is shown only this once')
     .option('--name <name>', 'what it is for', 'key')
-    .option('--project <name>', 'make a new project for it: its files, jobs and models are its own')
+    .option(
+      '--project <name>',
+      'make a new project for it, whose files, jobs and models are its own; proj_...: one that is there',
+    )
     .option('--admin', 'a key for the administration (/v1/organization), not for a project')
     .option('--scopes <list>', `all that it may do, by commas: ${scopeNames.join(', ')}`, readScopes)
     .option('--expires-in-days <days>', 'after which it is useless', readDays)
@@ -70,6 +73,7 @@ async function insertOfProject(tx: pg.PoolClient, secret: string, options: Creat
 
 async function projectOf(tx: pg.PoolClient, name: string | undefined): Promise<{ id: string }> {
   if (!name) return ensureDefaultProject(tx);
+  if (name.startsWith('proj_')) return findActiveProject(tx, name);
   const project = await insertProject(tx, { name });
   const { id } = project;
   const details = { data: { name, title: name } };
@@ -81,6 +85,12 @@ async function projectOf(tx: pg.PoolClient, name: string | undefined): Promise<{
     details,
   });
   return project;
+}
+
+async function findActiveProject(tx: pg.PoolClient, id: string): Promise<{ id: string }> {
+  const project = await findProject(tx, id);
+  if (project && !project.archivedAt) return project;
+  throw new Error(`there is no project ${id}${project ? ': it is archived' : ''}`);
 }
 
 function noteCreation(

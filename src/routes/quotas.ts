@@ -80,8 +80,8 @@ export async function limitWithin(
 ): Promise<{ limitBytes: number; tooLarge?(): ApiError }> {
   const { maxStoredBytes } = await store.readQuotas(db, projectId);
   if (maxStoredBytes === null) return { limitBytes };
-  const room = maxStoredBytes - (await store.readQuotaUse(db, projectId)).storedBytes;
-  if (room <= 0) throw noRoom(projectId, maxStoredBytes);
+  const { storedBytes } = await store.readQuotaUse(db, projectId);
+  const room = Math.max(0, maxStoredBytes - storedBytes);
   if (room >= limitBytes) return { limitBytes };
   return { limitBytes: room, tooLarge: () => noRoom(projectId, maxStoredBytes) };
 }

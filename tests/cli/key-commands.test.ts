@@ -5,6 +5,7 @@ import { readConfig } from '../../src/config.ts';
 import { findAdminCaller } from '../../src/store/admin-keys.ts';
 import { findCaller } from '../../src/store/api-keys.ts';
 import { listAuditLogs } from '../../src/store/audit-logs.ts';
+import { archiveProject } from '../../src/store/projects.ts';
 import { useDatabase } from '../support/postgres.ts';
 
 const database = useDatabase();
@@ -40,11 +41,17 @@ test('a key that is created works, is listed without its secret, and is useless 
   await expect(anneal('revoke', caller!.keyId)).rejects.toThrow(/there is no key/);
 });
 
-test('--project makes a project of its own', async () => {
+test('--project makes a project of its own, or takes one by its id', async () => {
   const callers = [];
   for (const name of ['a', 'b'])
     callers.push(await findCaller(database.pool, (await anneal('create', '--project', name)).trim()));
-  expect(new Set(callers.map(caller => caller!.projectId)).size).toBe(2);
+  const [a, b] = callers.map(caller => caller!.projectId);
+  expect(a).not.toBe(b);
+  const again = await findCaller(database.pool, (await anneal('create', '--project', a!)).trim());
+  expect(again!.projectId).toBe(a);
+  await archiveProject(database.pool, b!);
+  await expect(anneal('create', '--project', b!)).rejects.toThrow(/it is archived/);
+  await expect(anneal('create', '--project', 'proj_x')).rejects.toThrow(/there is no project proj_x/);
 });
 
 test('--admin makes a key for the administration, which is listed and revoked like the others', async () => {

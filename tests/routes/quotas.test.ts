@@ -54,6 +54,11 @@ test('a file that does not fit is refused, and nothing of it stays', async () =>
   await server.client.files.delete((await upload(20)).id);
 });
 
+test('a project without any room refuses files of all sizes, and whoever sends them hears of it', async () => {
+  await set({ max_stored_bytes: 10 });
+  for (const bytes of [20, 100_000, 20 * 2 ** 20]) await expect(upload(bytes)).rejects.toMatchObject(noRoom);
+});
+
 test('of several at once only as many are kept as fit', async () => {
   await set({ max_stored_bytes: 3000 });
   const before = await objectsStored();
