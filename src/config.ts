@@ -168,7 +168,7 @@ export const variables = {
   graderEmbeddingModel: variable(
     'ANNEAL_GRADER_EMBEDDING_MODEL',
     '',
-    'Its model for embeddings, which text_similarity compares for `cosine`. Empty: none.',
+    'Model, served here or by that API, whose embeddings text_similarity compares for `cosine`. Empty: none.',
     optional(text),
   ),
   pythonGraders: variable(

@@ -61,17 +61,21 @@ export function modelTools(
       if (!remote) throw noSuchModel(question.model, 'model');
       return askRemote(remote, question, signal).catch(error => rethrow(error, signal));
     },
-    embed:
-      remote && graderEmbeddingModel
-        ? (texts, signal) =>
-            embedRemote(remote, graderEmbeddingModel, texts, signal).catch(error => rethrow(error, signal))
-        : null,
+    embed: graderEmbeddingModel
+      ? async (texts, signal) => {
+          const target = await readTarget(deps.pool, projectId, graderEmbeddingModel);
+          if (target) return embedHere(deps.generation, target, texts, signal);
+          if (!remote) throw noSuchModel(graderEmbeddingModel, 'model');
+          return embedRemote(remote, graderEmbeddingModel, texts, signal).catch(error =>
+            rethrow(error, signal),
+          );
+        }
+      : null,
   };
 }
 
 /** Whether something makes embeddings for `cosine`. */
-export const canEmbed = ({ graderUrl, graderEmbeddingModel }: Config): boolean =>
-  graderUrl !== null && graderEmbeddingModel !== null;
+export const canEmbed = ({ graderEmbeddingModel }: Config): boolean => graderEmbeddingModel !== null;
 
 function noSuchModel(model: string, param: string): ApiError {
   const message = `The model \`${model}\` does not exist or you do not have access to it.`;
@@ -173,6 +177,16 @@ function usageOf(prompt: number, completion: number, cached = 0): ChatAnswer['us
     total_tokens: prompt + completion,
     cached_tokens: cached,
   };
+}
+
+async function embedHere(
+  generation: GenerationClient,
+  { model }: Target,
+  inputs: string[],
+  signal: AbortSignal,
+): Promise<number[][]> {
+  const { vectors } = await generation.embed(model, { inputs, dimensions: null }, signal);
+  return vectors.map(vector => [...vector]);
 }
 
 // ---- elsewhere

@@ -87,7 +87,7 @@ export async function checkUsableGrader(
   for (const { model, param } of modelsOf(grader, at)) await checkModel(deps, projectId, model, param);
   if (!metricsOf(grader).includes('cosine') || canEmbed(deps.config)) return;
   const message =
-    "The metric 'cosine' needs a model for embeddings: set ANNEAL_GRADER_URL and ANNEAL_GRADER_EMBEDDING_MODEL.";
+    "The metric 'cosine' needs a model for embeddings: name one in ANNEAL_GRADER_EMBEDDING_MODEL.";
   throw new ApiError('unsupported_value', message, { param: `${at}.evaluation_metric` });
 }
 

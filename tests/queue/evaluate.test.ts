@@ -4,7 +4,8 @@ import type { AddressInfo } from 'node:net';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { startWorker, type Worker } from '../../src/queue/worker.ts';
-import { ADAPTER, BASE, useServing } from '../serving/serving.ts';
+import { upsertBaseModel } from '../../src/store/models.ts';
+import { ADAPTER, BASE, golden, storeFolder, useServing } from '../serving/serving.ts';
 import { startWorkerProcess, type WorkerProcess } from './processes.ts';
 import { waitFor } from './setting.ts';
 
@@ -30,7 +31,12 @@ const elsewhere = createServer(async (request, response) => {
     JSON.stringify({ id: 'x', object: 'chat.completion', created: 1, model: 'm', choices, usage }),
   );
 });
-const environment: Record<string, string> = { ANNEAL_LEASE_SECONDS: '3', ANNEAL_PYTHON_GRADER_SECONDS: '60' };
+const ENCODER = 'bert-tiny';
+const environment: Record<string, string> = {
+  ANNEAL_GRADER_EMBEDDING_MODEL: ENCODER,
+  ANNEAL_LEASE_SECONDS: '3',
+  ANNEAL_PYTHON_GRADER_SECONDS: '60',
+};
 beforeAll(async () => {
   await new Promise<void>(done => elsewhere.listen(0, '127.0.0.1', done));
   environment.ANNEAL_GRADER_URL = `http://127.0.0.1:${(elsewhere.address() as AddressInfo).port}/v1`;
@@ -76,6 +82,12 @@ const custom = {
 async function createEval(criteria: object[], config: object = custom) {
   const body = { name: 'numbers', data_source_config: config, testing_criteria: criteria } as never;
   return server.client.evals.create(body);
+}
+
+async function storeEncoder() {
+  const { deps } = server;
+  const files = await storeFolder(deps, ENCODER, golden(ENCODER));
+  await upsertBaseModel(deps.pool, { id: ENCODER, architecture: 'bert', ownedBy: 'test', files });
 }
 
 const template = { type: 'template', template: [{ role: 'user', content: 'Say number {{item.n}}' }] };
@@ -251,6 +263,27 @@ describe('a run', () => {
     const judged = await runToEnd((await createEval([labels])).id, dataSource);
     expect(judged).toMatchObject({ status: 'completed', result_counts: { total: 2, errored: 0 } });
     expect(judged.per_model_usage.map(use => use.model_name).sort()).toEqual([ADAPTER, BASE].sort());
+  });
+
+  test("compares texts by a model's embeddings", async () => {
+    await storeEncoder();
+    await start();
+    const grader = {
+      type: 'text_similarity',
+      name: 'near',
+      evaluation_metric: 'cosine',
+      pass_threshold: 0.99,
+    };
+    const made = await createEval([{ ...grader, input: '{{item.a}}', reference: '{{item.b}}' }]);
+    const [a, b] = ['The cat sat.', 'A dog ran far away!'];
+    const content = [{ item: { n: 1, a, b: a } }, { item: { n: 2, a, b } }];
+    const ended = await runToEnd(made.id, { type: 'jsonl', source: { type: 'file_content', content } });
+    expect(ended).toMatchObject({ status: 'completed', result_counts: { total: 2, errored: 0 } });
+    const scores = (await itemsOf(made.id, ended.id)).map(item => item.results[0]!.score);
+    const { data } = await server.client.embeddings.create({ model: ENCODER, input: [a, b] });
+    const dot = data[0]!.embedding.reduce((sum, value, i) => sum + value * data[1]!.embedding[i]!, 0);
+    expect(scores[0]).toBeCloseTo(1, 6);
+    expect(scores[1]).toBeCloseTo(dot, 5);
   });
 
   test('as a response, held to a schema', async () => {

@@ -2,7 +2,7 @@
 import { createReadStream } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { afterAll, beforeAll } from 'vitest';
 import type { Deps } from '../../src/deps.ts';
 import { writeAdapter } from '../../src/formats/peft.ts';
@@ -49,9 +49,12 @@ export async function storeFolder(
   id: string,
   directory: string,
 ): Promise<StoredFile[]> {
-  const names = (await readdir(directory, { withFileTypes: true })).filter(entry => entry.isFile());
+  const entries = await readdir(directory, { withFileTypes: true, recursive: true });
+  const paths = entries
+    .filter(entry => entry.isFile())
+    .map(entry => relative(directory, join(entry.parentPath, entry.name)));
   return Promise.all(
-    names.map(async ({ name: path }) => {
+    paths.map(async path => {
       const key = `models/${id.replaceAll(':', '_')}/${path}`;
       const { sizeBytes, sha256 } = await deps.blobs.put(key, createReadStream(join(directory, path)));
       return { path, key, bytes: sizeBytes, sha256 };

@@ -1,4 +1,5 @@
 // text_similarity: how near one text is to another, 0 to 1, by the metric that is named.
+import { ApiError } from '../../errors.ts';
 import { sentenceBleu } from '../bleu.ts';
 import { fuzzyMatch } from '../fuzzy-match.ts';
 import { gleu } from '../gleu.ts';
@@ -56,7 +57,9 @@ async function cosine(
   signal: AbortSignal,
 ): Promise<number> {
   if (!embed) throw new GradingFailure('other_error', 'no model for embeddings is configured');
-  const [a, b] = (await embed([input, reference], signal)) as [number[], number[]];
+  const [a, b] = (await embed([input, reference], signal).catch(error => {
+    throw error instanceof ApiError ? new GradingFailure('other_error', error.message) : error;
+  })) as [number[], number[]];
   const dot = (x: number[], y: number[]): number => x.reduce((sum, value, i) => sum + value * y[i]!, 0);
   const length = Math.sqrt(dot(a, a) * dot(b, b));
   return length === 0 ? 0 : dot(a, b) / length;
