@@ -1,6 +1,5 @@
 // Sends what is due to webhook endpoints, and again with growing pauses for 72 hours. What is due stands in the database:
 // a worker that is killed while it sends leaves the delivery to whoever looks next, so a receiver may hear it twice.
-import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Config } from '../config.ts';
 import type { Logger } from '../log.ts';
@@ -12,6 +11,7 @@ import {
   writeDeliveryResult,
 } from '../store/webhook-deliveries.ts';
 import { sendWebhook } from '../webhooks/send.ts';
+import { openBell } from './bell.ts';
 
 export interface DeliverDeps {
   readonly config: Config;
@@ -42,21 +42,20 @@ export function pauseSeconds(attempts: number, random: number): number {
 export function deliverWebhooks(deps: DeliverDeps): () => Promise<void> {
   const stopping = new AbortController();
   const inHand = new Set<Promise<void>>();
-  let wake = Promise.withResolvers<void>();
-  const unsubscribe = deps.arrivals.subscribe(WEBHOOKS_PAYLOAD, () => wake.resolve());
+  const bell = openBell();
+  const unsubscribe = deps.arrivals.subscribe(WEBHOOKS_PAYLOAD, bell.ring);
 
   async function loop(): Promise<void> {
     while (!stopping.signal.aborted) {
-      wake = Promise.withResolvers();
       const taken = await take(deps, HANDS - inHand.size);
       for (const delivery of taken) {
         const sending = deliver(deps, delivery, stopping.signal).finally(() => {
           inHand.delete(sending);
-          wake.resolve();
+          bell.ring();
         });
         inHand.add(sending);
       }
-      if (taken.length === 0) await Promise.race([wake.promise, pause(stopping.signal)]);
+      if (taken.length === 0) await bell.wait(LOOK_MS, stopping.signal);
     }
     await Promise.all(inHand);
   }
@@ -68,8 +67,6 @@ export function deliverWebhooks(deps: DeliverDeps): () => Promise<void> {
     await ended;
   };
 }
-
-const pause = (signal: AbortSignal) => sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
 
 async function take({ pool, log }: DeliverDeps, limit: number): Promise<DueDelivery[]> {
   if (limit === 0) return [];

@@ -30,6 +30,7 @@ import type { Notifications } from '../store/notifications.ts';
 import { findInputFile } from '../store/runs.ts';
 import type { Answered, Answerer } from './answerer.ts';
 import { checkInput, type InputRequest, readInput } from './batch-input.ts';
+import { openBell } from './bell.ts';
 
 export interface BatchDeps {
   readonly log: Logger;
@@ -54,13 +55,12 @@ const FIRST_PAUSE_MS = 500;
 /** Returns how to stop: what is being answered is broken off, and the batch left to the next worker. */
 export function runBatches(deps: BatchDeps): () => Promise<void> {
   const stopping = new AbortController();
-  let wake = Promise.withResolvers<void>();
-  const unsubscribe = deps.arrivals.subscribe(BATCHES_PAYLOAD, () => wake.resolve());
+  const bell = openBell();
+  const unsubscribe = deps.arrivals.subscribe(BATCHES_PAYLOAD, bell.ring);
 
   async function loop(): Promise<void> {
     while (!stopping.signal.aborted) {
-      wake = Promise.withResolvers();
-      if (!(await runNext(deps, stopping.signal))) await Promise.race([wake.promise, pause(stopping.signal)]);
+      if (!(await runNext(deps, stopping.signal))) await bell.wait(LOOK_MS, stopping.signal);
     }
   }
 
@@ -71,8 +71,6 @@ export function runBatches(deps: BatchDeps): () => Promise<void> {
     await ended;
   };
 }
-
-const pause = (signal: AbortSignal) => sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
 
 /** False when there was nothing to run, or it went wrong: then it is better to wait. */
 async function runNext(deps: BatchDeps, closing: AbortSignal): Promise<boolean> {

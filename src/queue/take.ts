@@ -6,6 +6,7 @@ import type { Logger } from '../log.ts';
 import { inTransaction } from '../store/database.ts';
 import { type Lease, type LeasedTable, lockRow, type Runner, takeLease } from '../store/leases.ts';
 import type { Notifications } from '../store/notifications.ts';
+import { openBell } from './bell.ts';
 import { dbOf, type Queue } from './queue.ts';
 
 export interface TakeDeps {
@@ -102,19 +103,4 @@ async function takeNext(
     await queue.boss.deleteJob(name, message.id, { db });
     return { lease: await takeLease(tx, { table, id: message.data.jobId, from }, runner) };
   });
-}
-
-/** Rung before it is waited for, it is heard all the same. */
-function openBell() {
-  let rung = Promise.withResolvers<void>();
-  return {
-    ring: () => rung.resolve(),
-    async wait(timeoutMs: number, signal: AbortSignal) {
-      const timer = new AbortController();
-      const timeout = sleep(timeoutMs, undefined, { signal: AbortSignal.any([signal, timer.signal]) });
-      await Promise.race([rung.promise, timeout.catch(() => undefined)]);
-      timer.abort();
-      rung = Promise.withResolvers();
-    },
-  };
 }
