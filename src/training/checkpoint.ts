@@ -12,10 +12,11 @@ import {
   stat,
   writeFile,
 } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { meaningToConfig, writeMeaning } from '../formats/classifier-config.ts';
 import { writeAdapter } from '../formats/peft.ts';
 import { readHeader, readTensor, type TensorToWrite, writeSafetensors } from '../formats/safetensors.ts';
+import { POOLING_FILES } from '../models/pooling.ts';
 import type { Head } from './objectives/objective.ts';
 import type { OptimizerState } from './optimizer.ts';
 import type { TrainedModel } from './programs.ts';
@@ -177,9 +178,11 @@ async function writeFullModel(
   { model, objective: { head, unused } }: TrainedModel,
   views: Record<string, Float32Array>,
 ) {
-  for (const name of COPIED)
-    if (await exists(join(model.directory, name)))
-      await copyFile(join(model.directory, name), join(directory, name));
+  const names = await readdir(model.directory, { recursive: true });
+  for (const name of names.filter(name => COPIED.includes(name) || POOLING_FILES.test(name))) {
+    await mkdir(dirname(join(directory, name)), { recursive: true });
+    await copyFile(join(model.directory, name), join(directory, name));
+  }
   if (head) {
     const config = { ...model.config, architectures: [head.served], ...meaningToConfig(head.meaning) };
     await writeFile(join(directory, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
