@@ -15,7 +15,7 @@ import { startWorker, type Worker, type WorkerOptions } from '../../src/queue/wo
 import { openPool } from '../../src/store/database.ts';
 import { appendEvents } from '../../src/store/events.ts';
 import { fileBlobKey, insertFile, newFileId } from '../../src/store/files.ts';
-import { changeJobStatus, insertJob, type Job, type transitions } from '../../src/store/jobs.ts';
+import { changeJobStatus, insertJob, type Job, type JobMethod, type transitions } from '../../src/store/jobs.ts';
 import { upsertBaseModel } from '../../src/store/models.ts';
 import { ensureDefaultProject } from '../../src/store/projects.ts';
 import type { RequestedHyperparameters } from '../../src/training/protocol.ts';
@@ -43,6 +43,8 @@ export interface Setting {
 }
 
 export interface JobOptions {
+  /** Supervised where absent. */
+  method?: JobMethod;
   trainingFile: string;
   validationFile?: string;
   model?: string;
@@ -145,7 +147,10 @@ async function createJob(
       suffix: options.suffix ?? null,
       seed: options.seed ?? 7,
       metadata: null,
-      method: { type: 'supervised', supervised: { hyperparameters: options.hyperparameters ?? {} } },
+      method: options.method ?? {
+        type: 'supervised',
+        supervised: { hyperparameters: options.hyperparameters ?? {} },
+      },
     });
     await appendEvents(client, job.id, [{ message: `Created fine-tuning job: ${job.id}`, once: 'created' }]);
     await queue.enqueueValidation(job.id, { client });

@@ -95,6 +95,22 @@ test('a file that is gone', async () => {
   });
 });
 
+test('labels to measure on are held against those of the training file', async () => {
+  await start();
+  const labelled = (label: string) => ({ input: 'x', label });
+  const trainingFile = await setting.putFile([...'abababababab'].map(labelled));
+  const validationFile = await setting.putFile([labelled('a'), labelled('c')]);
+  const method = { type: 'classification', classification: { hyperparameters: {} } } as const;
+  const id = await setting.createJob({ method, trainingFile, validationFile });
+  const { error } = await waitForStatus(setting.pool, id, 'failed');
+  expect(error).toMatchObject({ code: 'invalid_validation_file', param: 'validation_file' });
+  const told = (await eventsOf(id)).filter(({ level }) => level === 'error');
+  expect(told[0]).toMatchObject({
+    message: `${validationFile}: Example 2 has the label "c", which is not in the training file`,
+    data: { param: 'validation_file', line: 2, path: 'label' },
+  });
+});
+
 test('a text that no database column holds', async () => {
   await start();
   const line = { messages: [{ role: 'no\0body \ud800', content: 'x' }] };

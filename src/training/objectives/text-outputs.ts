@@ -115,7 +115,8 @@ export async function openHead(start: Start, meaning: OutputMeaning): Promise<Te
 async function formerHead({ model, adapter, adapterDirectory }: Start, meaning: OutputMeaning) {
   const found = { ...model.leftOut, ...adapter?.head };
   const before = (adapterDirectory && (await readMeaning(adapterDirectory))) || meaningOfConfig(model.config);
-  const same = before?.problem === meaning.problem && String(before.labels) === String(meaning.labels);
+  const same =
+    before?.problem === meaning.problem && JSON.stringify(before.labels) === JSON.stringify(meaning.labels);
   if (same) return found;
   const { out } = sequenceHead(model, meaning.labels.length);
   return Object.fromEntries(Object.entries(found).filter(([name]) => !name.startsWith(`${out}.`)));
