@@ -12,7 +12,7 @@ import {
   stat,
   writeFile,
 } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { meaningToConfig, writeMeaning } from '../formats/classifier-config.ts';
 import { writeAdapter } from '../formats/peft.ts';
 import { readHeader, readTensor, type TensorToWrite, writeSafetensors } from '../formats/safetensors.ts';
@@ -81,10 +81,12 @@ async function syncFolder(directory: string): Promise<void> {
 /** The same files in another folder, without their bytes where the file system can. */
 async function linkFolder(from: string, to: string): Promise<void> {
   await writeFolder(to, async partial => {
-    for (const name of await readdir(from))
-      await link(join(from, name), join(partial, name)).catch(() =>
-        copyFile(join(from, name), join(partial, name)),
-      );
+    const entries = await readdir(from, { recursive: true, withFileTypes: true });
+    for (const { parentPath, name } of entries.filter(entry => entry.isFile())) {
+      const [source, target] = [join(parentPath, name), join(partial, relative(from, parentPath), name)];
+      await mkdir(dirname(target), { recursive: true });
+      await link(source, target).catch(() => copyFile(source, target));
+    }
   });
 }
 
