@@ -14,7 +14,7 @@ import { hashFile } from './file-hash.ts';
 
 /** What is kept of a folder, beside what says how its vectors are made; weights in other formats and pictures are not. */
 const KEPT =
-  /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|chat_template|model\.safetensors\.index)\.json$|^chat_template\.jinja$|^[\w.-]+\.safetensors$|^(LICENSE|README\.md)/;
+  /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|target_vocab|chat_template|model\.safetensors\.index)\.json$|^(source|target)\.spm$|^chat_template\.jinja$|^[\w.-]+\.safetensors$|^(LICENSE|README\.md)/;
 
 export const isModelFile = (path: string): boolean => KEPT.test(path) || POOLING_FILES.test(path);
 

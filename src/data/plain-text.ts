@@ -39,10 +39,17 @@ export interface TokenizerJson {
   readonly pre_tokenizer?: unknown;
 }
 
+/** Ids of pieces, where they are not their places in the vocabulary that the text is cut by. */
+export interface PieceIds {
+  readonly ids: ReadonlyMap<string, number>;
+  readonly unknownId: number;
+}
+
 export function plainTextEncoder(
   library: HuggingFaceTokenizer,
   json: TokenizerJson,
   specialIds: ReadonlySet<number>,
+  given: PieceIds | null = null,
 ): EncodePlain {
   const model = library.model!;
   const normalize = normalizer(json.normalizer, library.normalizer);
@@ -50,7 +57,7 @@ export function plainTextEncoder(
     byteLevelSplitter(library.pre_tokenizer, json.pre_tokenizer) ??
     generalSplitter(library, json.pre_tokenizer);
   const cache = new Map<string, readonly number[]>();
-  const { tokens_to_ids: ids, unk_token_id: unknownId } = model;
+  const { ids, unknownId } = given ?? { ids: model.tokens_to_ids, unknownId: model.unk_token_id };
 
   const encodeSpelling = (spelling: string): number[] =>
     model([spelling]).flatMap((token: string) => ids.get(token) ?? unknownId ?? []);

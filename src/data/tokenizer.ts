@@ -11,6 +11,7 @@ import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { type ChatTemplate, loadChatTemplate, type RenderOptions } from './chat-template.ts';
 import type { Message, Tool } from './conversation.ts';
 import { inertText } from './inert-text.ts';
+import { MARIAN_NAMES, type MarianFiles, readMarianFiles } from './marian-files.ts';
 import { plainTextEncoder } from './plain-text.ts';
 import { type EncodedParts, encodeSections, sectionCutter, sectionSplitter } from './sections.ts';
 import { decodeTokens, type StreamDecoder, streamDecoder, tokenBytes } from './token-bytes.ts';
@@ -69,27 +70,61 @@ export interface Tokenizer {
 
 export async function loadTokenizer(modelDirectory: string): Promise<Tokenizer> {
   const files = await readTokenizerFiles(modelDirectory);
-  const library = new HuggingFaceTokenizer(files.tokenizer, files.config);
   const names = specialTokenNames(files.config);
   const template = await loadChatTemplate(modelDirectory, files.config, names);
-  const identity = hash([files.tokenizer, files.config, files.generation, template.sources, 'v1']);
-  return buildTokenizer({ library, files, names, template, identity });
+  const { tokenizer, config, generation, languages } = files;
+  const identity = hash([
+    tokenizer,
+    config,
+    generation,
+    template.sources,
+    'v1',
+    ...(languages ? [languages.source, [...languages.ids]] : []),
+  ]);
+  const parts = { names, template, identity };
+  const answers = buildTokenizer({ ...parts, files, library: openLibrary(files) });
+  if (!languages) return answers;
+  const read = { ...files, tokenizer: languages.source };
+  const { encodeWhole } = buildTokenizer({ ...parts, files: read, library: openLibrary(read) });
+  return { ...answers, encodeWhole };
+}
+
+/** Where pieces have ids of their own, an id still gives its piece. */
+function openLibrary({ tokenizer, config, languages }: TokenizerFiles): HuggingFaceTokenizer {
+  const library = new HuggingFaceTokenizer(tokenizer, config);
+  if (languages) {
+    const pieces: string[] = [];
+    for (const [piece, id] of languages.ids) pieces[id] = piece;
+    library.model!.vocab = pieces;
+  }
+  return library;
 }
 
 interface TokenizerFiles {
   tokenizer: Record<string, unknown>;
   config: Record<string, unknown>;
   generation: Record<string, unknown>;
+  /** Of Marian's folders: how sources are read, which are of another language than what `tokenizer` writes. */
+  languages: Pick<MarianFiles, 'source' | 'ids'> | null;
 }
+
+const NO_TOKENIZER =
+  'transformers makes one where it can: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)';
 
 async function readTokenizerFiles(modelDirectory: string): Promise<TokenizerFiles> {
   const read = (name: string) => readJson(join(modelDirectory, name));
-  const tokenizer = await read('tokenizer.json');
-  if (tokenizer === null) throw new Error(`No tokenizer.json in ${modelDirectory}`);
-  const config = { ...(await read('special_tokens_map.json')), ...(await read('tokenizer_config.json')) };
+  const whole = await read('tokenizer.json');
+  const languages = whole ? null : await readMarianFiles(modelDirectory);
+  const tokenizer = whole ?? languages?.target;
+  if (!tokenizer) throw new Error(`No tokenizer.json in ${modelDirectory}; ${NO_TOKENIZER}`);
+  const config = {
+    ...(languages && MARIAN_NAMES),
+    ...(await read('special_tokens_map.json')),
+    ...(await read('tokenizer_config.json')),
+  };
   const model = (await read('config.json')) ?? {};
   const generation = { eos_token_id: model.eos_token_id, ...(await read('generation_config.json')) };
-  return { tokenizer, config, generation };
+  return { tokenizer, config, generation, languages };
 }
 
 async function readJson(path: string): Promise<Record<string, unknown> | null> {
@@ -145,7 +180,11 @@ function buildTokenizer({ library, files, names, template, identity }: Parts): T
 
   const vocabulary = tokenBytes(library, files.tokenizer.decoder);
   const inert = inertText([...special].map(id => library.id_to_token(id)!));
-  const encodePlain = plainTextEncoder(library, files.tokenizer, special);
+  const ids = files.languages && {
+    ids: files.languages.ids,
+    unknownId: files.languages.ids.get(MARIAN_NAMES.unk_token)!,
+  };
+  const encodePlain = plainTextEncoder(library, files.tokenizer, special, ids);
   const addsSpace = Buffer.concat(encodePlain('a', 0).map(vocabulary.bytes)).toString() !== 'a';
   const around = tokensAround(library);
   const addsBos = bosId !== null && tokenizerAddsBos(library, files.config, bosId);

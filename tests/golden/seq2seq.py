@@ -8,6 +8,7 @@ import random
 import shutil
 
 import peft
+import sentencepiece
 import torch
 import transformers
 from chat_models import TEXT, randomize, write_json
@@ -158,6 +159,63 @@ def write_t5_tiny(folder, seed):
     ])
 
 
+GERMAN = """Der schnelle braune Fuchs springt über den faulen Hund. Ein Nutzer fragt und der Assistent antwortet.
+Wie ist das Wetter heute im Norden? Es ist kalt, und am Abend wird es regnen.
+Ich möchte meine Bestellung zurückgeben, weil sie zu spät kam. Du kannst sie binnen dreißig Tagen zurückgeben.
+""".splitlines() * 8
+# A ligature and a full-width letter: SentencePiece compiles such rules.
+RULES = "FB01\t66 69\nFF21\t41\n"
+TRANSLATED = [
+    "The quick brown fox", "What is  the weather like? ", ">>deu<< It is cold.", "ﬁne Ａ", "日本 語", "", "kalt über den Hund", "order_12 é",
+]
+
+
+def sentence_pieces(path, lines, size):
+    rules = path.parent / "rules.tsv"
+    rules.write_text(RULES)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_prefix=str(path.with_suffix("")), vocab_size=size, hard_vocab_limit=False,
+        normalization_rule_tsv=str(rules), bos_id=-1, minloglevel=2,
+    )
+    path.with_suffix(".model").rename(path)
+    path.with_suffix(".vocab").unlink()
+    rules.unlink()
+    read = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    return [read.id_to_piece(i) for i in range(read.get_piece_size())]
+
+
+def marian_tokenizer(folder):
+    return transformers.MarianTokenizer(*(str(folder / name) for name in ("source.spm", "target.spm", "vocab.json")))
+
+
+def write_marian_tiny(folder, seed):
+    """As the hub has them: two SentencePiece models, a vocabulary, no tokenizer.json. What Python's tokenizer makes of some texts."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    pieces = sentence_pieces(folder / "source.spm", TEXT * 2, 120) + sentence_pieces(folder / "target.spm", GERMAN, 120)
+    named = ["</s>", "<unk>", ">>deu<<", *sorted(set(pieces) - {"</s>", "<unk>", "<s>"})]
+    # A piece that one of the models has and the vocabulary has not, as in published folders.
+    named.remove("▁quick") if "▁quick" in named else named.pop()
+    vocab = {piece: at for at, piece in enumerate([*named, "<pad>"])}
+    write_json(folder / "vocab.json", vocab)
+    pad = vocab["<pad>"]
+    make(transformers.MarianMTModel, transformers.MarianConfig, {
+        **MARIAN, "vocab_size": len(vocab), "decoder_vocab_size": len(vocab), "decoder_layers": 2, "pad_token_id": pad,
+        "bos_token_id": 0, "eos_token_id": 0, "decoder_start_token_id": pad,
+    })(folder, seed)
+    path = folder / "generation_config.json"
+    write_json(path, {**json.loads(path.read_text()), "bad_words_ids": [[pad]]})
+    write_json(folder / "tokenizer_config.json", {"source_lang": "eng", "target_lang": "deu"})
+    tokenizer = marian_tokenizer(folder)
+    write_json(folder / "texts.json", [
+        {
+            "text": text, "source": tokenizer(text).input_ids, "target": tokenizer(text_target=text).input_ids,
+            "decoded": tokenizer.decode(tokenizer(text_target=text).input_ids, skip_special_tokens=True),
+        }
+        for text in TRANSLATED
+    ])
+
+
 MODELS = {
     "t5": t5({}, after=t5_as_published),
     "t5-v1.1": t5({"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, untied=True),
@@ -167,7 +225,10 @@ MODELS = {
     "marian": marian({}),
     "marian-two": marian({"share_encoder_decoder_embeddings": False, "decoder_vocab_size": VOCAB}, after=rules_of_answers),
     "t5-tiny": None,
+    "marian-tiny": None,
 }
+# Folders with tokenizers, in which nothing is computed.
+WHOLE = {"t5-tiny": write_t5_tiny, "marian-tiny": write_marian_tiny}
 
 
 def row_of(parts, length):
@@ -308,12 +369,13 @@ def write_beams(path):
     found = []
     for name, kind, ends in [
         ("t5-tiny", transformers.AutoModelForSeq2SeqLM, (1,)), ("llama-tiny", transformers.AutoModelForCausalLM, (0, 2)),
+        ("marian-tiny", transformers.MarianMTModel, (0,)),
     ]:
         folder = path.parent / name
         model = kind.from_pretrained(folder, dtype=torch.float64).eval()
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = marian_tokenizer(folder) if name == "marian-tiny" else Tokenizer.from_file(str(folder / "tokenizer.json"))
         for prompt in ("The quick brown fox", "What is the weather like?"):
-            given = torch.tensor([tokenizer.encode(prompt).ids])
+            given = torch.tensor([tokenizer(prompt).input_ids if name == "marian-tiny" else tokenizer.encode(prompt).ids])
             for search in SEARCHES:
                 made = model.generate(
                     input_ids=given, attention_mask=torch.ones_like(given), max_new_tokens=10, do_sample=False,
@@ -380,8 +442,8 @@ def without_gradient(model):
 
 
 def compute_seq2seq(folder, write, seed):
-    if folder.name == "t5-tiny":
-        write_t5_tiny(folder, seed)
+    if folder.name in WHOLE:
+        WHOLE[folder.name](folder, seed)
         return
     shutil.rmtree(folder, ignore_errors=True)
     write(folder, seed)

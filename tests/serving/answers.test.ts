@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import OpenAI from 'openai';
 import { describe, expect, test } from 'vitest';
 import { loadTokenizer } from '../../src/data/tokenizer.ts';
-import { ANSWERER, BASE, golden, useServing } from './serving.ts';
+import { ANSWERER, BASE, golden, TRANSLATOR, useServing } from './serving.ts';
 
 const server = useServing();
 
@@ -41,9 +41,9 @@ test.each(found)('$model on "$prompt" under $search says what transformers says'
   const { num_beams: n } = search;
   const completion = await create({ model, prompt: asked.prompt, max_tokens, temperature: 0, n, ...search });
   const readable = texts.map(text => !text.includes('\uFFFD'));
-  expect(completion.choices.filter((_, i) => readable[i]).map(({ text }) => text)).toEqual(
-    texts.filter((_, i) => readable[i]),
-  );
+  // Marian's tokenizer in Python takes spaces away at the end.
+  const said = completion.choices.map(({ text }) => (model === TRANSLATOR ? text.trimEnd() : text));
+  expect(said.filter((_, i) => readable[i])).toEqual(texts.filter((_, i) => readable[i]));
   const ends = answers.map(answer => (answer.length < max_tokens ? 'stop' : 'length'));
   expect(completion.choices.map(choice => choice.finish_reason)).toEqual(ends);
   expect(completion.usage!.completion_tokens).toBe(answers.reduce((sum, { length }) => sum + length, 0));

@@ -16,6 +16,7 @@ import { type TestServer, useServer } from '../support/server.ts';
 export const BASE = 'llama-tiny';
 export const PLAIN = 'gpt2-tiny';
 export const ANSWERER = 't5-tiny';
+export const TRANSLATOR = 'marian-tiny';
 export const ADAPTER = 'ft:llama-tiny:personal:one:AAAAAAAA';
 export const OTHER_ADAPTER = 'ft:llama-tiny:personal:two:BBBBBBBB';
 export const FULL = 'ft:gpt2-tiny:personal:whole:CCCCCCCC';
@@ -92,7 +93,7 @@ export function useServing({ maxPending, environment }: ServingOptions = {}): Te
   });
   beforeAll(async () => {
     const { deps } = server;
-    for (const id of [BASE, PLAIN, ANSWERER])
+    for (const id of [BASE, PLAIN, ANSWERER, TRANSLATOR])
       await upsertBaseModel(deps.pool, {
         id,
         architecture: id.split('-')[0]!,
