@@ -35,6 +35,7 @@ import { healthRoutes } from './routes/health.ts';
 import { jobRoutes } from './routes/jobs.ts';
 import { keepAnswers } from './routes/kept-answers.ts';
 import { metricRoutes } from './routes/metrics.ts';
+import { modelExportRoutes } from './routes/model-exports.ts';
 import { modelRoutes } from './routes/models.ts';
 import { moderationRoutes } from './routes/moderations.ts';
 import { monitoringRoutes } from './routes/monitoring.ts';
@@ -90,6 +91,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     evalRoutes(v1, deps);
     evalRunRoutes(v1, deps);
     modelRoutes(v1, deps);
+    modelExportRoutes(v1, deps);
     answeringRoutes(v1, deps);
     storedCompletionRoutes(v1, deps);
     batchRoutes(v1, deps);

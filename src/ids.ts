@@ -28,6 +28,7 @@ const prefixes = {
   permission: 'cp_',
   eval: 'eval_',
   evalRun: 'evalrun_',
+  modelExport: 'export_',
   outputItem: 'outputitem_',
   moderation: 'modr-',
   batch: 'batch_',

@@ -1,6 +1,5 @@
 // Runs a dry run in a process of its own: fetches what a job names, starts the child, hands on its answer.
 // What is found out is src/training/dry-run.ts'.
-import { fork } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,10 +10,10 @@ import type { Logger } from '../log.ts';
 import type { ModelCache } from '../serving/model-cache.ts';
 import type { NewJob } from '../store/jobs.ts';
 import type { DryRunAnswer, DryRunSpec } from '../training/dry-run.ts';
+import { askChild } from './ask-child.ts';
 import { prepareSpec } from './inputs.ts';
 
 const CHILD = join(import.meta.dirname, '../training/dry-run-child.ts');
-const KEPT_OUTPUT = 4000;
 
 export interface DryRunDeps {
   readonly config: Config;
@@ -35,35 +34,8 @@ export async function runDryRun(deps: DryRunDeps, job: NewJob, signal: AbortSign
     const spec: DryRunSpec = { ...inputs, trainingFileId, validationFileId };
     const path = join(directory, 'spec.json');
     await writeFile(path, JSON.stringify(spec));
-    return await askChild(path, signal);
+    return await askChild<DryRunAnswer>({ module: CHILD, specPath: path, what: 'the dry run', signal });
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
-}
-
-function askChild(specPath: string, signal: AbortSignal): Promise<DryRunAnswer> {
-  const { promise, resolve, reject } = Promise.withResolvers<DryRunAnswer>();
-  signal.throwIfAborted();
-  const child = fork(CHILD, [specPath], {
-    serialization: 'advanced',
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    detached: true,
-  });
-  const kill = () => void child.kill('SIGKILL');
-  signal.addEventListener('abort', kill, { once: true });
-  let output = '';
-  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
-    output = (output + text).slice(-KEPT_OUTPUT);
-  });
-  child.once('message', answer => resolve(answer as DryRunAnswer));
-  child.once('error', reject);
-  child.once('close', (code, killedBy) => {
-    signal.removeEventListener('abort', kill);
-    reject(
-      signal.aborted
-        ? signal.reason
-        : new Error(`the dry run ended with ${code ?? killedBy}: ${output.trim()}`),
-    );
-  });
-  return promise;
 }

@@ -6,6 +6,7 @@ import type { SourceItem } from '../evaluation/eval-item.ts';
 import { compileItemSchema } from '../evaluation/item-schema.ts';
 import { listCompletions, type StoredCompletion } from '../store/chat-completions.ts';
 import type { LeasedRun, RunSource } from '../store/eval-runs.ts';
+import { listAnsweredResponses, type StoredResponse } from '../store/responses.ts';
 import { findInputFile } from '../store/runs.ts';
 
 /** The run cannot go on, by a fault of its data. */
@@ -29,6 +30,7 @@ const readers: Record<RunSource['type'], Reader> = {
   file_content: readContent,
   file_id: readFile,
   stored_completions: readCompletions,
+  responses: readResponses,
 };
 
 /** Throws SourceFailure. */
@@ -118,5 +120,64 @@ function toItem({ id, model, messages, metadata, completion }: StoredCompletion)
   return {
     item: { id, model, input: messages, metadata: metadata ?? {} },
     sample: { output_text: message?.content ?? '', output_tools: message?.tool_calls ?? [], choices },
+  };
+}
+
+/** Oldest first, of those that were there when the run was made. */
+async function* readResponses({ pool }: SourceDeps, run: LeasedRun): AsyncGenerator<SourceItem> {
+  const { source } = run.dataSource;
+  const times = {
+    createdAfter: source.created_after ? new Date(source.created_after * 1000) : null,
+    createdBefore: source.created_before ? new Date(source.created_before * 1000) : run.createdAt,
+  };
+  let after: string | null = null;
+  for (let index = 0; ; ) {
+    const asked = { projectId: run.projectId, limit: PAGE, after, ...times };
+    const page: StoredResponse[] = await listAnsweredResponses(pool, asked);
+    for (const response of page)
+      if (isWanted(source, response)) yield { index: index++, ...responseItem(response) };
+    if (page.length < PAGE) return;
+    after = page.at(-1)!.id;
+  }
+}
+
+function isWanted(source: RunSource, { response }: StoredResponse): boolean {
+  const same = (wanted: unknown, is: unknown): boolean =>
+    wanted === null || wanted === undefined || wanted === is;
+  const metadata = (response.metadata ?? {}) as Record<string, unknown>;
+  const tools = ((response.tools ?? []) as { name?: string }[]).map(({ name }) => name);
+  const instructions = String(response.instructions ?? '').toLowerCase();
+  return (
+    same(source.model, response.model) &&
+    same(source.temperature, response.temperature) &&
+    same(source.top_p, response.top_p) &&
+    instructions.includes((source.instructions_search ?? '').toLowerCase()) &&
+    Object.entries(source.metadata ?? {}).every(([key, value]) => metadata[key] === value) &&
+    (!source.users || source.users.includes(String(response.user))) &&
+    (source.tools ?? []).every(name => tools.includes(name))
+  );
+}
+
+type Part = { type: string; text?: string };
+type ResponseItem = { type?: string; role?: string; content?: string | Part[] };
+
+/** Messages, as `item.input`; text and calls of the answer, as its sample. */
+function responseItem({ id, input, response }: StoredResponse): Omit<SourceItem, 'index'> {
+  const { model, instructions, metadata } = response;
+  const messages = (input as ResponseItem[]).filter(({ type }) => type === undefined || type === 'message');
+  const output = response.output as ResponseItem[];
+  const parts = output.flatMap(({ content }) => (Array.isArray(content) ? content : []));
+  return {
+    item: {
+      id,
+      model,
+      instructions: instructions ?? null,
+      metadata: metadata ?? {},
+      input: messages.map(({ role, content }) => ({ role, content })),
+    },
+    sample: {
+      output_text: parts.map(({ text }) => text ?? '').join(''),
+      output_tools: output.filter(({ type }) => type === 'function_call'),
+    },
   };
 }

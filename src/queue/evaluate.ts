@@ -13,14 +13,13 @@ import type { UsageRecorder } from '../metering/usage-recorder.ts';
 import type { GenerationClient } from '../serving/client.ts';
 import {
   endRun,
-  giveRunBack,
   type LeasedRun,
   type RunError,
   readDoneItems,
   readLeasedRun,
   writeOutputItem,
 } from '../store/eval-runs.ts';
-import { fenced, JobEnded, type Lease, LeaseLost } from '../store/leases.ts';
+import { fenced, giveBack, JobEnded, type Lease, LeaseLost } from '../store/leases.ts';
 import type { Notifications } from '../store/notifications.ts';
 import { errorReason } from './crash.ts';
 import { readItems, SourceFailure } from './eval-source.ts';
@@ -152,7 +151,7 @@ async function settle(
       const run = (await readLeasedRun(tx, lease.id))!;
       if (end.type === 'completed') return endRun(tx, run, null);
       if (end.type === 'failed') return endRun(tx, run, end.error);
-      const crashes = await giveRunBack(tx, run.id, end.type === 'crashed');
+      const crashes = await giveBack(tx, lease, end.type === 'crashed');
       if (end.type === 'crashed' && crashes >= MAX_CRASHES)
         return endRun(tx, run, {
           code: 'server_error',

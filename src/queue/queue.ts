@@ -3,8 +3,15 @@ import { type Db, PgBoss, type Queue as QueueOptions } from 'pg-boss';
 import type { Queryable } from '../store/database.ts';
 import { QUEUE_CHANNEL } from '../store/notifications.ts';
 
-/** A message names a row: a job, or a run of an evaluation; those of the clock carry nothing. */
-export const queueNames = ['validate-files', 'train', 'evaluate', 'expire-files', 'sweep-objects'] as const;
+/** A message names a row: a job, a run of an evaluation, an export; those of the clock carry nothing. */
+export const queueNames = [
+  'validate-files',
+  'train',
+  'evaluate',
+  'export',
+  'expire-files',
+  'sweep-objects',
+] as const;
 export type QueueName = (typeof queueNames)[number];
 
 export interface SendOptions {
@@ -21,6 +28,7 @@ export interface Queue {
   enqueueValidation(jobId: string, options?: SendOptions): Promise<void>;
   enqueueTraining(jobId: string, options?: SendOptions): Promise<void>;
   enqueueEvaluation(runId: string, options?: SendOptions): Promise<void>;
+  enqueueExport(exportId: string, options?: SendOptions): Promise<void>;
   /** Throws with the reason when the queue does not answer. */
   check(): Promise<void>;
   close(): Promise<void>;
@@ -49,6 +57,7 @@ const settings = {
   'validate-files': jobQueue,
   train: jobQueue,
   evaluate: jobQueue,
+  export: jobQueue,
   'expire-files': clockQueue,
   'sweep-objects': { ...clockQueue, expireInSeconds: 6 * 3600 },
 } satisfies Record<QueueName, Omit<QueueOptions, 'name'>>;
@@ -112,6 +121,7 @@ export async function openQueue(databaseUrl: string, options: QueueSettings = {}
     enqueueValidation: (jobId, options = {}) => send(boss, 'validate-files', jobId, options),
     enqueueTraining: (jobId, options = {}) => send(boss, 'train', jobId, options),
     enqueueEvaluation: (runId, options = {}) => send(boss, 'evaluate', runId, options),
+    enqueueExport: (exportId, options = {}) => send(boss, 'export', exportId, options),
     async check() {
       if (!(await boss.getQueue('train'))) throw new Error('the queue is not set up: run `migrate`');
     },

@@ -3,9 +3,19 @@ import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Logger } from '../log.ts';
 import { inTransaction } from '../store/database.ts';
-import { endRun, findWaitingRuns, takeBackLostRuns } from '../store/eval-runs.ts';
+import { endRun } from '../store/eval-runs.ts';
 import { appendEvents } from '../store/events.ts';
-import { findWaitingJobs, type LostJob, letLeaseRunOut, takeBackLostJobs } from '../store/leases.ts';
+import {
+  findWaiting,
+  findWaitingJobs,
+  type LostJob,
+  type LostRow,
+  letLeaseRunOut,
+  type SimpleTable,
+  takeBackLost,
+  takeBackLostJobs,
+} from '../store/leases.ts';
+import { endExport } from '../store/model-exports.ts';
 import { QUEUE_CHANNEL } from '../store/notifications.ts';
 import { findResumePoint, findUncleanJobs, writeFailure } from '../store/runs.ts';
 import { cleanEndedJob } from './garbage.ts';
@@ -26,7 +36,7 @@ const MAX_LOST_LEASES = 20;
 export async function sweep(deps: SweepDeps): Promise<void> {
   const lost = await inTransaction(deps.pool, takeBack);
   for (const job of lost) deps.log.warn({ job: job.id, attempt: job.attempt }, 'a lease ran out');
-  await takeBackRuns(deps);
+  await takeBackOthers(deps);
   await sendMissingMessages(deps);
   await cleanEndedJobs(deps);
 }
@@ -55,29 +65,38 @@ async function giveUp(tx: pg.PoolClient, job: LostJob): Promise<void> {
 
 type Waiting = { id: string; started: boolean };
 
-async function takeBackRuns({ pool, log }: SweepDeps): Promise<void> {
-  const lost = await inTransaction(pool, async tx => {
-    const runs = await takeBackLostRuns(tx);
-    for (const run of runs) if (run.crashes >= MAX_LOST_LEASES) await endRun(tx, run, LOST);
-    return runs;
-  });
-  for (const run of lost) log.warn({ run: run.id, attempt: run.attempt }, 'a lease ran out');
-}
+const LOST = { code: 'server_error', message: 'The worker was lost again and again without getting on.' };
 
-const LOST = {
-  code: 'server_error',
-  message: 'The worker was lost again and again without finishing an item.',
-};
+/** Of what is not a job: how one that is lost too often ends, and who is told of those that wait. */
+const others = {
+  eval_runs: { queue: 'evaluate', giveUp: (tx, row) => endRun(tx, row, LOST) },
+  model_exports: { queue: 'export', giveUp: (tx, row) => endExport(tx, row.id, { error: LOST }) },
+} as const satisfies Record<
+  SimpleTable,
+  { queue: QueueName; giveUp(tx: pg.PoolClient, row: LostRow): Promise<void> }
+>;
+const otherTables = Object.keys(others) as SimpleTable[];
+
+async function takeBackOthers({ pool, log }: SweepDeps): Promise<void> {
+  for (const table of otherTables) {
+    const lost = await inTransaction(pool, async tx => {
+      const rows = await takeBackLost(tx, table);
+      for (const row of rows) if (row.crashes >= MAX_LOST_LEASES) await others[table].giveUp(tx, row);
+      return rows;
+    });
+    for (const { id, attempt } of lost) log.warn({ id, attempt }, 'a lease ran out');
+  }
+}
 
 const queueOf = { validating_files: 'validate-files', queued: 'train' } as const;
 
 /** A job that has a message keeps that one. */
 async function sendMissingMessages({ pool, queue }: SweepDeps): Promise<void> {
   const waiting = await findWaitingJobs(pool);
-  const runs = await findWaitingRuns(pool);
   const byQueue = new Map<QueueName, Waiting[]>(Map.groupBy(waiting, job => queueOf[job.status]));
-  if (runs.length > 0) byQueue.set('evaluate', runs);
+  for (const table of otherTables) byQueue.set(others[table].queue, await findWaiting(pool, table));
   for (const [name, jobs] of byQueue) {
+    if (jobs.length === 0) continue;
     const messages = jobs.map(({ id, started }) => ({
       data: { jobId: id },
       singletonKey: id,

@@ -23,6 +23,7 @@ const rowsOf = {
   'validate-files': { table: 'jobs', from: 'validating_files' },
   train: { table: 'jobs', from: 'queued' },
   evaluate: { table: 'eval_runs', from: 'queued' },
+  export: { table: 'model_exports', from: 'queued' },
 } as const satisfies Record<string, { table: LeasedTable; from: string }>;
 type WorkQueue = keyof typeof rowsOf;
 

@@ -13,6 +13,7 @@ import { deliverWebhooks } from './deliver-webhooks.ts';
 import { evaluate } from './evaluate.ts';
 import { expireFiles } from './expire-files.ts';
 import { cleanUploads } from './expire-uploads.ts';
+import { exportModel } from './export-model.ts';
 import { followOnWandb } from './follow-wandb.ts';
 import { removeModels } from './remove-models.ts';
 import { runBatches } from './run-batches.ts';
@@ -75,6 +76,10 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
     takeWork(
       { ...deps, runner, arrivals },
       { queue: 'evaluate', hands: options.evaluations ?? 2, handle: lease => evaluate(runDeps, lease) },
+    ),
+    takeWork(
+      { ...deps, runner, arrivals },
+      { queue: 'export', hands: 1, handle: lease => exportModel(runDeps, lease) },
     ),
     deliverWebhooks({ ...deps, arrivals }),
     followIfConfigured(deps),

@@ -66,6 +66,7 @@ import {
   WandbIntegration,
 } from './jobs.ts';
 import { FineTuningJobMetrics, ListFineTuningJobMetricsResponse } from './metrics.ts';
+import { ModelExport } from './model-exports.ts';
 import { DeleteModelResponse, ListModelsResponse, Model } from './models.ts';
 import { CreateModerationRequest, CreateModerationResponse } from './moderations.ts';
 import {
@@ -210,6 +211,7 @@ export const sharedSchemas: readonly TSchema[] = [
   Model,
   ListModelsResponse,
   DeleteModelResponse,
+  ModelExport,
   ChatCompletionMessage,
   FunctionTool,
   ResponseFormat,

@@ -13,17 +13,22 @@ export type EvalRunStatus = 'queued' | 'in_progress' | 'completed' | 'canceled' 
 export const ENDED_RUN_STATUSES: readonly EvalRunStatus[] = ['completed', 'canceled', 'failed'];
 
 export interface RunSource {
-  type: 'file_content' | 'file_id' | 'stored_completions';
+  type: 'file_content' | 'file_id' | 'stored_completions' | 'responses';
   /** Of `file_content`. */
   content?: { item: Record<string, unknown>; sample?: Record<string, unknown> }[];
   /** Of `file_id`. */
   id?: string;
-  /** The rest is of `stored_completions`. */
+  /** The rest is of `stored_completions` and `responses`. */
   metadata?: Record<string, string> | null;
   model?: string | null;
   created_after?: number | null;
   created_before?: number | null;
   limit?: number | null;
+  instructions_search?: string | null;
+  temperature?: number | null;
+  top_p?: number | null;
+  users?: string[] | null;
+  tools?: string[] | null;
 }
 
 export interface RunDataSource {
@@ -304,41 +309,4 @@ export async function endRun(
   );
   const type = error ? 'eval.run.failed' : 'eval.run.succeeded';
   await announce(db, { type, projectId, id });
-}
-
-/** Inside `fenced`: somebody else may take it. Returns how often it broke off without an item between. */
-export async function giveRunBack(db: Queryable, id: string, broke: boolean): Promise<number> {
-  const { rows } = await db.query<{ crashes: number }>(
-    `update eval_runs set status = 'queued', runner_id = null, lease_until = null, crashes = crashes + $2
-     where id = $1 returning crashes`,
-    [id, Number(broke)],
-  );
-  return rows[0]!.crashes;
-}
-
-export interface LostRun {
-  id: string;
-  attempt: number;
-  crashes: number;
-  projectId: string;
-}
-
-/** Takes runs from runners that fell silent. */
-export async function takeBackLostRuns(db: Queryable): Promise<LostRun[]> {
-  const { rows } = await db.query<LostRun>(
-    `update eval_runs set runner_id = null, lease_until = null, crashes = crashes + 1, status = 'queued'
-     where id in (
-       select id from eval_runs where lease_until < now() and status in ('queued', 'in_progress') for update skip locked)
-     returning id, attempt, crashes, project_id as "projectId"`,
-  );
-  return rows;
-}
-
-/** Runs that wait for a runner and should therefore have a message. */
-export async function findWaitingRuns(db: Queryable): Promise<{ id: string; started: boolean }[]> {
-  const { rows } = await db.query<{ id: string; started: boolean }>(
-    `select id, started_at is not null as started from eval_runs
-     where status = 'queued' and lease_until is null order by created_at, id`,
-  );
-  return rows;
 }

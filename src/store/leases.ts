@@ -1,14 +1,16 @@
-// Who works on a job, or on a run of an evaluation. The lease lies on its row: a runner that lost it can change nothing, because
+// Who works on a job, a run of an evaluation, an export. The lease lies on its row: a runner that lost it can change nothing, because
 // every write of a run goes through `fenced`. What is written is elsewhere (runs.ts, eval-runs.ts).
 import type pg from 'pg';
 import { inTransaction, type Queryable } from './database.ts';
 import { ENDED_RUN_STATUSES, type EvalRunStatus } from './eval-runs.ts';
 import { type JobStatus, TERMINAL_STATUSES } from './jobs.ts';
+import { ENDED_EXPORT_STATUSES, type ExportStatus } from './model-exports.ts';
 
 /** Tables whose rows are leased: they have `status`, `started_at` and the columns of a lease. */
 interface StatusOf {
   jobs: JobStatus;
   eval_runs: EvalRunStatus;
+  model_exports: ExportStatus;
 }
 export type LeasedTable = keyof StatusOf;
 export type LeasedStatus = StatusOf[LeasedTable];
@@ -16,6 +18,7 @@ export type LeasedStatus = StatusOf[LeasedTable];
 const endedStatuses: Record<LeasedTable, readonly string[]> = {
   jobs: TERMINAL_STATUSES,
   eval_runs: ENDED_RUN_STATUSES,
+  model_exports: ENDED_EXPORT_STATUSES,
 };
 
 /** What a runner may find a row in when it takes it, and what it makes of it. */
@@ -24,6 +27,7 @@ const takenRun = { queued: 'in_progress' } as const;
 const takenStatuses: Record<LeasedTable, Partial<Record<string, string>>> = {
   jobs: taken,
   eval_runs: takenRun,
+  model_exports: takenRun,
 };
 
 export interface Lease<Table extends LeasedTable = LeasedTable> {
@@ -195,6 +199,54 @@ export async function findWaitingJobs(db: Queryable): Promise<WaitingJob[]> {
   const { rows } = await db.query<WaitingJob>(
     `select id, status, started_at is not null as started from jobs
      where status in ('validating_files', 'queued') and lease_until is null order by created_at, id`,
+  );
+  return rows;
+}
+
+// ---- what is not a job: it waits, is worked on, and has ended
+
+export type SimpleTable = Exclude<LeasedTable, 'jobs'>;
+
+/** Inside `fenced`: somebody else may take it. Returns how often it broke off without getting on. */
+export async function giveBack(
+  db: Queryable,
+  { table, id }: Lease<SimpleTable>,
+  broke: boolean,
+): Promise<number> {
+  const { rows } = await db.query<{ crashes: number }>(
+    `update ${table} set status = 'queued', runner_id = null, lease_until = null, crashes = crashes + $2
+     where id = $1 returning crashes`,
+    [id, Number(broke)],
+  );
+  return rows[0]!.crashes;
+}
+
+export interface LostRow {
+  id: string;
+  attempt: number;
+  crashes: number;
+  projectId: string;
+}
+
+/** Takes rows from runners that fell silent. */
+export async function takeBackLost(db: Queryable, table: SimpleTable): Promise<LostRow[]> {
+  const { rows } = await db.query<LostRow>(
+    `update ${table} set runner_id = null, lease_until = null, crashes = crashes + 1, status = 'queued'
+     where id in (
+       select id from ${table} where lease_until < now() and status in ('queued', 'in_progress') for update skip locked)
+     returning id, attempt, crashes, project_id as "projectId"`,
+  );
+  return rows;
+}
+
+/** Rows that wait for a runner and should therefore have a message. */
+export async function findWaiting(
+  db: Queryable,
+  table: SimpleTable,
+): Promise<{ id: string; started: boolean }[]> {
+  const { rows } = await db.query<{ id: string; started: boolean }>(
+    `select id, started_at is not null as started from ${table}
+     where status = 'queued' and lease_until is null order by created_at, id`,
   );
   return rows;
 }

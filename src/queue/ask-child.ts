@@ -1,0 +1,40 @@
+// A module in a process of its own that answers once: what it is asked stands in a file. For native work that must neither block nor take
+// its caller down.
+import { fork } from 'node:child_process';
+
+const KEPT_OUTPUT = 4000;
+
+export interface ChildQuestion {
+  /** Path of the module, which reads the path of the spec from its arguments. */
+  readonly module: string;
+  readonly specPath: string;
+  /** For messages: `the dry run`. */
+  readonly what: string;
+  readonly signal: AbortSignal;
+}
+
+/** Rejects with the signal's reason, and when the process ends without an answer. */
+export function askChild<Answer>({ module, specPath, what, signal }: ChildQuestion): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  signal.throwIfAborted();
+  const child = fork(module, [specPath], {
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    detached: true,
+  });
+  const kill = () => void child.kill('SIGKILL');
+  signal.addEventListener('abort', kill, { once: true });
+  let output = '';
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    output = (output + text).slice(-KEPT_OUTPUT);
+  });
+  child.once('message', answer => resolve(answer as Answer));
+  child.once('error', reject);
+  child.once('close', (code, killedBy) => {
+    signal.removeEventListener('abort', kill);
+    reject(
+      signal.aborted ? signal.reason : new Error(`${what} ended with ${code ?? killedBy}: ${output.trim()}`),
+    );
+  });
+  return promise;
+}

@@ -1,0 +1,68 @@
+// Exports of models on the wire: ours, in the style of OpenAI's objects.
+import { type Static, Type } from 'typebox';
+import type { ModelExport as ExportRow } from '../store/model-exports.ts';
+import { Choice } from './choice.ts';
+import { unixSeconds, type WithDefaults } from './lists.ts';
+
+export const ExportQuery = Type.Object({
+  format: Choice(['adapter', 'merged', 'gguf'], {
+    description:
+      '`adapter`: the PEFT folder in a tar. `merged`: a Hugging Face folder with the adapter in its weights, in a tar. `gguf`: one file for llama.cpp.',
+  }),
+  again: Type.Optional(
+    Type.Boolean({ default: false, description: '`true`: an export that has ended is made once more.' }),
+  ),
+});
+export type ExportQuery = WithDefaults<Static<typeof ExportQuery>, 'again'>;
+
+const nullable = <T extends ReturnType<typeof Type.String> | ReturnType<typeof Type.Integer>>(type: T) =>
+  Type.Union([type, Type.Null()]);
+
+export const ModelExport = Type.Object(
+  {
+    id: Type.String(),
+    object: Type.Literal('model.export'),
+    model: Type.String(),
+    format: Choice(['adapter', 'merged', 'gguf']),
+    status: Choice(['queued', 'in_progress', 'succeeded', 'failed']),
+    created_at: Type.Integer(),
+    finished_at: nullable(Type.Integer()),
+    file: Type.Union([Type.String(), Type.Null()], {
+      description: 'Id of the file, once there is one: its content is the export.',
+    }),
+    largest_logprob_difference: Type.Union([Type.Number(), Type.Null()], {
+      description:
+        "What the check found: the largest difference of a token's log-probability between the served model and the export, read back.",
+    }),
+    error: Type.Union([Type.Object({ code: Type.String(), message: Type.String() }), Type.Null()]),
+  },
+  { $id: 'ModelExport', description: 'A model as one file.' },
+);
+
+export function exportToWire(row: ExportRow) {
+  return {
+    id: row.id,
+    object: 'model.export' as const,
+    model: row.model,
+    format: row.format,
+    status: row.status,
+    created_at: unixSeconds(row.createdAt),
+    finished_at: row.finishedAt && unixSeconds(row.finishedAt),
+    file: row.fileId,
+    largest_logprob_difference: row.largestDifference,
+    error: row.error,
+  };
+}
+
+export const exampleExport = {
+  id: 'export_Abc123Abc123Abc123Abc123',
+  object: 'model.export',
+  model: 'ft:anneal-tiny:personal:tickets:Ab12Cd34',
+  format: 'gguf',
+  status: 'succeeded',
+  created_at: 1_780_000_000,
+  finished_at: 1_780_000_004,
+  file: 'file-Abc123Abc123Abc123Abc123',
+  largest_logprob_difference: 0.004,
+  error: null,
+};

@@ -1,0 +1,86 @@
+// Exports of models as rows. SQL only. Who works on one is leases.ts'.
+import { newId } from '../ids.ts';
+import type { Queryable } from './database.ts';
+import { toJsonb } from './jsonb.ts';
+
+export type ExportStatus = 'queued' | 'in_progress' | 'succeeded' | 'failed';
+export const ENDED_EXPORT_STATUSES: readonly ExportStatus[] = ['succeeded', 'failed'];
+
+export interface ExportError {
+  code: string;
+  message: string;
+}
+
+export interface ModelExport {
+  id: string;
+  projectId: string;
+  model: string;
+  format: 'adapter' | 'merged' | 'gguf';
+  status: ExportStatus;
+  /** Null until it is there, and when it was deleted. */
+  fileId: string | null;
+  largestDifference: number | null;
+  error: ExportError | null;
+  createdAt: Date;
+  finishedAt: Date | null;
+}
+
+export type ExportKey = Pick<ModelExport, 'projectId' | 'model' | 'format'>;
+
+const columns = `id, project_id as "projectId", model, format, status,
+  (select files.id from files where files.id = file_id and deleted_at is null) as "fileId",
+  largest_difference as "largestDifference", error, created_at as "createdAt", finished_at as "finishedAt"`;
+
+/**
+ * The export of a model in a format; made where there is none. One that has ended is begun anew when `again` says so, and when its file
+ * is gone. `begun`: a worker is to be told.
+ */
+export async function askForExport(
+  db: Queryable,
+  { projectId, model, format }: ExportKey,
+  again: boolean,
+): Promise<{ export: ModelExport; begun: boolean }> {
+  const key = [projectId, model, format];
+  const { rows: begun } = await db.query<ModelExport>(
+    `insert into model_exports (id, project_id, model, format) values ($4, $1, $2, $3)
+     on conflict (project_id, model, format) do update
+       set status = 'queued', file_id = null, largest_difference = null, error = null, crashes = 0,
+         created_at = now(), started_at = null, finished_at = null
+       where model_exports.status in ('succeeded', 'failed') and ($5 or (model_exports.status = 'succeeded'
+         and not exists (select 1 from files where files.id = model_exports.file_id and deleted_at is null)))
+     returning ${columns}`,
+    [...key, newId('modelExport'), again],
+  );
+  if (begun[0]) return { export: begun[0], begun: true };
+  const { rows } = await db.query<ModelExport>(
+    `select ${columns} from model_exports where project_id = $1 and model = $2 and format = $3`,
+    key,
+  );
+  return { export: rows[0]!, begun: false };
+}
+
+export async function readExport(db: Queryable, id: string): Promise<ModelExport | null> {
+  const { rows } = await db.query<ModelExport>(`select ${columns} from model_exports where id = $1`, [id]);
+  return rows[0] ?? null;
+}
+
+export interface ExportResult {
+  fileId: string;
+  largestDifference: number;
+}
+
+/** Inside `fenced`. */
+export async function endExport(
+  db: Queryable,
+  id: string,
+  end: { result: ExportResult } | { error: ExportError },
+): Promise<void> {
+  const result = 'result' in end ? end.result : null;
+  const error = 'error' in end ? toJsonb(end.error) : null;
+  await db.query(
+    `update model_exports set status = $2, file_id = $3, largest_difference = $4, error = $5, finished_at = now(),
+       runner_id = null, lease_until = null
+     where id = $1`,
+    [id, result ? 'succeeded' : 'failed', result?.fileId ?? null, result?.largestDifference ?? null, error],
+  );
+}
