@@ -11,6 +11,7 @@ export interface ImportPlace {
 }
 
 const ENDED = ['succeeded', 'failed', 'cancelled'] as const;
+const LEVELS = ['info', 'warn', 'error'];
 const PAGE = 100;
 
 export function hasEnded(job: FineTuningJob): boolean {
@@ -70,8 +71,9 @@ function errorOf({ error }: FineTuningJob): ImportedJob['error'] {
 async function readEvents(client: OpenAI, jobId: string): Promise<ImportedEvent[]> {
   const events: ImportedEvent[] = [];
   for await (const event of client.fineTuning.jobs.listEvents(jobId, { limit: PAGE })) {
-    const { id, created_at, level, message } = event;
-    const type = event.type === 'metrics' ? 'metrics' : 'message';
+    const { id, created_at, message } = event;
+    const type = event.type === 'metrics' ? 'metrics' : 'message'; // others were seen, such as moderation_checks
+    const level = LEVELS.includes(event.level) ? event.level : 'info';
     events.push({ id, created_at, level, type, message, data: toObject(event.data) });
   }
   return events.reverse();

@@ -289,16 +289,24 @@ test('what the real API was seen to send is understood', async () => {
     error: { code: null, message: null, param: null },
     method: { type: 'dpo', dpo: { hyperparameters: { beta: 0.1, n_epochs: 3 } }, supervised: null },
   };
-  const empty = clientOf(
-    async () =>
-      new Response(stringify({ object: 'list', data: [], has_more: false }), {
-        headers: { 'content-type': 'application/json' },
-      }),
-  );
-  expect(await readJob(empty, job as never, { projectId: 'p', importedFrom: 'x' })).toMatchObject({
+  const odd = {
+    id: 'ftevent-1',
+    created_at: 1,
+    level: 'notice',
+    type: 'moderation_checks',
+    message: 'm',
+    data: null,
+  };
+  const answering = clientOf(async input => {
+    const data = String(input).includes('/events') ? [odd] : [];
+    const headers = { 'content-type': 'application/json' };
+    return new Response(stringify({ object: 'list', data, has_more: false }), { headers });
+  });
+  expect(await readJob(answering, job as never, { projectId: 'p', importedFrom: 'x' })).toMatchObject({
     error: null,
     method: { type: 'dpo', dpo: { hyperparameters: { beta: 0.1, n_epochs: 3 } } },
     metadata: null,
     suffix: null,
+    events: [{ ...odd, level: 'info', type: 'message' }],
   });
 });

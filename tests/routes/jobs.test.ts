@@ -299,7 +299,7 @@ describe('create', () => {
       { integrations: [{ type: 'wandb', wandb: { project: 'x' } }] },
       'integrations',
       'unsupported_value',
-      /not supported/,
+      /not configured/,
     ],
     [
       'an unknown model',
