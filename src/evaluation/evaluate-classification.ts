@@ -4,7 +4,8 @@
 // The report (`evaluation.json`):
 //   validation_examples  lines of the file; evaluated_examples  of them, evenly spread; labels  in the order of the classes
 //   multi_label  whether a text may have several
-//   base  null: a base model has no head; baseline, fine_tuned  each: see label-metrics.ts
+//   base  the model that the run went on from; null where that has no head for these labels
+//   base, baseline, fine_tuned  each: see label-metrics.ts
 //   examples  a few: input (the last thing that was said), reference, predicted, scores by label
 
 import type { LabelledLine } from '../data/labelled.ts';
@@ -29,24 +30,23 @@ export async function evaluateClassification(
   evaluation: ClassificationEvaluation,
 ): Promise<Record<string, unknown> | null> {
   const { multiple, labels } = evaluation.training;
-  const { lines, told } = await tellFile<LabelledLine>(evaluation);
-  if (told.length === 0) return null;
+  const { lines, chosen, fineTuned, base } = await tellFile<LabelledLine>(evaluation);
+  if (chosen.length === 0) return null;
   const problem = multiple ? 'multiple' : 'single';
-  const answers = told.map(({ line, outputs }) => ({
-    line,
-    probabilities: probabilitiesOf(outputs, problem),
-  }));
+  const withOutputs = (outputs: readonly Float32Array[]): Answer[] =>
+    chosen.map((line, i) => ({ line, probabilities: probabilitiesOf(outputs[i]!, problem) }));
+  const answers = withOutputs(fineTuned);
   const shares = labelShares(evaluation.training);
   return {
     validation_examples: lines,
-    evaluated_examples: answers.length,
+    evaluated_examples: chosen.length,
     labels,
     multi_label: multiple,
-    base: null,
+    base: base && report(withOutputs(base), evaluation.training),
     baseline: {
       answers: 'how often each label is in the training file',
       ...report(
-        answers.map(({ line }) => ({ line, probabilities: shares })),
+        chosen.map(line => ({ line, probabilities: shares })),
         evaluation.training,
       ),
     },

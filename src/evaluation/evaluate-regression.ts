@@ -3,7 +3,8 @@
 //
 // The report (`evaluation.json`):
 //   validation_examples  lines of the file; evaluated_examples  of them, evenly spread
-//   base  null: a base model has no head; baseline, fine_tuned  each: see regression.ts
+//   base  the model that the run went on from; null where that tells no number
+//   base, baseline, fine_tuned  each: see regression.ts
 //   examples  a few: input (the last thing that was said), reference, predicted
 
 import { createReadStream } from 'node:fs';
@@ -20,26 +21,28 @@ export interface RegressionEvaluation extends Evaluation {
 export async function evaluateRegression(
   evaluation: RegressionEvaluation,
 ): Promise<Record<string, unknown> | null> {
-  const { lines, told } = await tellFile<NumberLine>(evaluation);
-  if (told.length === 0) return null;
-  const references = told.map(({ line }) => line.value);
+  const { lines, chosen, fineTuned, base } = await tellFile<NumberLine>(evaluation);
+  if (chosen.length === 0) return null;
+  const references = chosen.map(({ value }) => value);
   const average = await meanValue(evaluation.trainingFile);
+  const reportOf = (outputs: readonly Float32Array[]) =>
+    regressionReport(
+      outputs.map(([value]) => value!),
+      references,
+    );
   return {
     validation_examples: lines,
-    evaluated_examples: told.length,
-    base: null,
+    evaluated_examples: chosen.length,
+    base: base && reportOf(base),
     baseline: {
       answers: 'the mean of the training file',
-      ...regressionReport(new Array<number>(told.length).fill(average), references),
+      ...regressionReport(new Array<number>(chosen.length).fill(average), references),
     },
-    fine_tuned: regressionReport(
-      told.map(({ outputs }) => outputs[0]!),
-      references,
-    ),
-    examples: spread(told, SHOWN_EXAMPLES).map(({ line, outputs }) => ({
+    fine_tuned: reportOf(fineTuned),
+    examples: spread([...chosen.entries()], SHOWN_EXAMPLES).map(([i, line]) => ({
       input: shownText(line),
       reference: line.value,
-      predicted: outputs[0]!,
+      predicted: fineTuned[i]![0]!,
     })),
   };
 }

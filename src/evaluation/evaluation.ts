@@ -5,6 +5,8 @@ export interface Evaluation {
   readonly engine: Engine;
   /** Folder of the base model. */
   readonly modelDirectory: string;
+  /** Of the adapter that the run went on from; null without one. */
+  readonly adapterDirectory: string | null;
   /** What has been trained: a PEFT folder, or the folder of a whole model. */
   readonly fineTuned: { readonly kind: 'adapter' | 'full'; readonly directory: string };
   /** JSONL that has passed validation. */

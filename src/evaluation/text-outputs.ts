@@ -4,19 +4,20 @@ import { contentText } from '../data/conversation.ts';
 import { readLines } from '../data/jsonl.ts';
 import { type ReadLine, readTokens, truncateRead } from '../data/labelled.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
-import { openFineTuned } from '../serving/classifier.ts';
+import { type OutputMeaning, sameOutputs } from '../formats/classifier-config.ts';
+import { ModelError } from '../models/model-error.ts';
+import { type FineTuned, openFineTuned } from '../serving/classifier.ts';
 import type { Evaluation } from './evaluation.ts';
-
-export interface Told<Line> {
-  readonly line: Line;
-  readonly outputs: Float32Array;
-}
 
 export interface ToldFile<Line> {
   /** Lines of the file. */
   readonly lines: number;
-  /** Evenly spread over the file, at most MAX_EXAMPLES. */
-  readonly told: readonly Told<Line>[];
+  /** Of them, evenly spread, at most MAX_EXAMPLES. */
+  readonly chosen: readonly Line[];
+  /** Outputs for each of these. */
+  readonly fineTuned: readonly Float32Array[];
+  /** Of the model that the run went on from; null where that had no head for the same outputs. */
+  readonly base: readonly Float32Array[] | null;
 }
 
 const MAX_EXAMPLES = 10_000;
@@ -26,25 +27,61 @@ export const SHOWN_EXAMPLES = 8;
 const SHOWN_LENGTH = 2000;
 
 export async function tellFile<Line extends ReadLine>(evaluation: Evaluation): Promise<ToldFile<Line>> {
-  const { engine, modelDirectory, fineTuned, validationFile, maxLength, signal } = evaluation;
+  const { engine, modelDirectory, adapterDirectory, fineTuned: tuned } = evaluation;
   const folders =
-    fineTuned.kind === 'full'
-      ? { modelDirectory: fineTuned.directory, adapterDirectory: null }
-      : { modelDirectory, adapterDirectory: fineTuned.directory };
+    tuned.kind === 'full'
+      ? { modelDirectory: tuned.directory, adapterDirectory: null }
+      : { modelDirectory, adapterDirectory: tuned.directory };
+  const { lines, chosen } = await chooseLines<Line>(evaluation.validationFile);
+  const texts = await readTexts(chosen, evaluation);
+  const opened = await openFineTuned(engine, folders);
+  const fineTuned = await tellTexts(texts, opened, evaluation.signal);
+  const former = await openFormer(evaluation, { modelDirectory, adapterDirectory }, opened.head.meaning);
+  return { lines, chosen, fineTuned, base: former && (await tellTexts(texts, former, evaluation.signal)) };
+}
+
+/** The tokens of each line, as they were cut for training. */
+async function readTexts(lines: readonly ReadLine[], { modelDirectory, maxLength }: Evaluation) {
   const tokenizer = await loadTokenizer(modelDirectory);
-  const { lines, chosen } = await chooseLines<Line>(validationFile);
-  const { classifier, head } = await openFineTuned(engine, folders);
-  const tell = async (line: Line): Promise<Told<Line>> => {
+  return lines.map(line => {
     const whole = Int32Array.from(readTokens(line, tokenizer));
     const sequence = { tokens: whole, trained: new Uint8Array(whole.length) };
-    const { tokens } = truncateRead(sequence, maxLength, tokenizer);
-    return { line, outputs: await classifier.outputs({ tokens: [...tokens], head, signal }) };
-  };
+    return [...truncateRead(sequence, maxLength, tokenizer).tokens];
+  });
+}
+
+/** Null for a model without a head, or with one for other outputs. */
+async function openFormer(
+  { engine }: Evaluation,
+  folders: { modelDirectory: string; adapterDirectory: string | null },
+  meaning: OutputMeaning,
+): Promise<FineTuned | null> {
   try {
-    const told: Told<Line>[] = [];
-    for (let start = 0; start < chosen.length; start += WINDOW)
-      told.push(...(await Promise.all(chosen.slice(start, start + WINDOW).map(tell))));
-    return { lines, told };
+    const former = await openFineTuned(engine, folders);
+    if (sameOutputs(former.head.meaning, meaning)) return former;
+    await former.classifier.close();
+    return null;
+  } catch (error) {
+    if (error instanceof ModelError) return null;
+    throw error;
+  }
+}
+
+/** Closes the model. */
+async function tellTexts(
+  texts: readonly number[][],
+  { classifier, head }: FineTuned,
+  signal: AbortSignal,
+): Promise<Float32Array[]> {
+  try {
+    const outputs: Float32Array[] = [];
+    for (let start = 0; start < texts.length; start += WINDOW) {
+      const window = texts.slice(start, start + WINDOW);
+      outputs.push(
+        ...(await Promise.all(window.map(tokens => classifier.outputs({ tokens, head, signal })))),
+      );
+    }
+    return outputs;
   } finally {
     await classifier.close();
   }

@@ -20,6 +20,10 @@ export interface OutputMeaning {
   readonly reads: 'input' | 'messages';
 }
 
+/** Whether the outputs of one head are those of another. */
+export const sameOutputs = (a: OutputMeaning, b: OutputMeaning): boolean =>
+  a.problem === b.problem && JSON.stringify(a.labels) === JSON.stringify(b.labels);
+
 /** The fields of config.json; `anneal_reads` is one of our own. */
 export const meaningToConfig = ({ problem, labels, reads }: OutputMeaning): Record<string, unknown> => ({
   problem_type: PROBLEMS[problem],

@@ -119,11 +119,16 @@ function headProgram(model: Model, head: SequenceHead): Program {
   };
 }
 
-/** A fine-tuned model alone, from its folders. */
+export interface FineTuned {
+  readonly classifier: Classifier;
+  readonly head: LoadedHead;
+}
+
+/** A fine-tuned model alone, from its folders. Throws ModelError for one without a whole head. */
 export async function openFineTuned(
   engine: Engine,
   { modelDirectory, adapterDirectory }: { modelDirectory: string; adapterDirectory: string | null },
-): Promise<{ classifier: Classifier; head: LoadedHead }> {
+): Promise<FineTuned> {
   const model = await openModel(modelDirectory, 'sequence');
   const head = await loadHead(model, 'fine-tuned', adapterDirectory);
   return { classifier: openClassifier(engine, model), head };

@@ -102,6 +102,7 @@ async function evaluate(spec: TrainSpec, run: Run, engine: Engine, stop: Stop) {
   const report = await objective.evaluate({
     engine,
     modelDirectory: spec.modelDirectory,
+    adapterDirectory: spec.adapterDirectory,
     fineTuned: {
       kind: tuning.kind === 'full' ? 'full' : 'adapter',
       directory: bestModel(spec.workDirectory, run.progress),

@@ -15,7 +15,13 @@ import { startWorker, type Worker, type WorkerOptions } from '../../src/queue/wo
 import { openPool } from '../../src/store/database.ts';
 import { appendEvents } from '../../src/store/events.ts';
 import { fileBlobKey, insertFile, newFileId } from '../../src/store/files.ts';
-import { changeJobStatus, insertJob, type Job, type JobMethod, type transitions } from '../../src/store/jobs.ts';
+import {
+  changeJobStatus,
+  insertJob,
+  type Job,
+  type JobMethod,
+  type transitions,
+} from '../../src/store/jobs.ts';
 import { upsertBaseModel } from '../../src/store/models.ts';
 import { ensureDefaultProject } from '../../src/store/projects.ts';
 import type { RequestedHyperparameters } from '../../src/training/protocol.ts';

@@ -124,9 +124,13 @@ describe('a further run', { timeout: 120_000 }, () => {
       const folder = lastModel(events);
       const { hyperparameters } = specOf('classes', { hyperparameters: { n_epochs: 1, adapter } });
       const from = adapter === 'lora' ? { adapterDirectory: folder } : { modelDirectory: folder };
-      const next = await firstLoss(specOf('classes', { ...from, hyperparameters }));
-      expect(next.train_loss).toBeLessThan(0.2);
-      expect(next.train_accuracy).toBe(1);
+      const further = await collect(specOf('classes', { ...from, hyperparameters }));
+      const [first] = metricsOf(further);
+      expect(first!.train_loss).toBeLessThan(0.2);
+      expect(first!.train_accuracy).toBe(1);
+      const { base } = eventsOf(further, 'evaluation')[0]!.report;
+      const { fine_tuned: before } = eventsOf(events, 'evaluation')[0]!.report;
+      expect(base).toEqual(before);
       const others = writeFileOf('others.jsonl', 24, i => ({
         input: text(i),
         label: ['x', 'y', 'z'][i % 3]!,

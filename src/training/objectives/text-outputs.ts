@@ -4,7 +4,12 @@ import type { Tensor } from '@tensorflow/tfjs';
 import type { Example } from '../../data/example-form.ts';
 import type { HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
 import { tf } from '../../engine/tf.ts';
-import { meaningOfConfig, type OutputMeaning, readMeaning } from '../../formats/classifier-config.ts';
+import {
+  meaningOfConfig,
+  type OutputMeaning,
+  readMeaning,
+  sameOutputs,
+} from '../../formats/classifier-config.ts';
 import { readTensor } from '../../formats/safetensors.ts';
 import { fillPooling } from '../../models/pooling.ts';
 import type { Model } from '../../models/registry.ts';
@@ -115,9 +120,7 @@ export async function openHead(start: Start, meaning: OutputMeaning): Promise<Te
 async function formerHead({ model, adapter, adapterDirectory }: Start, meaning: OutputMeaning) {
   const found = { ...model.leftOut, ...adapter?.head };
   const before = (adapterDirectory && (await readMeaning(adapterDirectory))) || meaningOfConfig(model.config);
-  const same =
-    before?.problem === meaning.problem && JSON.stringify(before.labels) === JSON.stringify(meaning.labels);
-  if (same) return found;
+  if (before && sameOutputs(before, meaning)) return found;
   const { out } = sequenceHead(model, meaning.labels.length);
   return Object.fromEntries(Object.entries(found).filter(([name]) => !name.startsWith(`${out}.`)));
 }
