@@ -20,7 +20,6 @@ export interface JsonLanguage {
   readonly character: Expression;
   readonly integer: Expression;
   readonly number: Expression;
-  readonly space: Expression;
   readonly digit: Expression;
   /** Characters of a string with one spelling each. Ranges of code points. */
   characters(ranges: Ranges): Expression;
@@ -53,108 +52,94 @@ const ESCAPES: Readonly<Record<string, string>> = {
 };
 
 export function jsonLanguage(language: Language): JsonLanguage {
-  const { symbols, sequence, either, repeat, empty } = language;
-  const byte = (value: number): Expression => symbols([[value, value]]);
-  const bytes = (values: Iterable<number>): Expression => sequence(...[...values].map(byte));
-  const text = (value: string): Expression => bytes(Buffer.from(value, 'utf8'));
-  const optional = (part: Expression): Expression => either(part, empty);
+  const texts = textLanguage(language);
+  const numbers = numberLanguage(language, texts);
+  const containers = containerLanguage(language, texts);
+  const { string, text } = texts;
+  let anyValue: Expression = language.nothing;
+  const value = language.named(() => anyValue);
+  const object = containers.members([], value);
+  const array = containers.array(value, 0, Number.POSITIVE_INFINITY);
+  const constants = ['true', 'false', 'null'].map(text);
+  anyValue = language.either(object, array, string, numbers.number, ...constants);
+  return { language, value, object, ...texts, ...numbers, ...containers };
+}
 
-  const indent = either(repeat(byte(32), 0, MAX_SPACES), repeat(byte(9), 0, MAX_TABS));
-  const space = either(empty, text(' '), sequence(text('\n'), indent));
-  const around = (mark: string): Expression => sequence(space, text(mark), space);
+type TextLanguage = Pick<JsonLanguage, 'text' | 'characters' | 'character' | 'quoted' | 'string' | 'literal'>;
 
-  const digit = symbols([[48, 57]]);
-  const natural = either(text('0'), sequence(symbols([[49, 57]]), repeat(digit, 0, MAX_DIGITS - 1)));
-  const integer = sequence(optional(text('-')), natural);
-  const fraction = sequence(text('.'), repeat(digit, 1, MAX_DIGITS));
-  const exponent = sequence(
-    symbols([
-      [69, 69],
-      [101, 101],
-    ]),
-    optional(
-      symbols([
-        [43, 43],
-        [45, 45],
-      ]),
-    ),
-    repeat(digit, 1, 2),
-  );
-  const number = sequence(integer, optional(fraction), optional(exponent));
-
-  const characters = (ranges: Ranges): Expression => {
-    const plain = without(ranges, [[0, 31], [34, 34], [92, 92], ...SURROGATES]);
-    return either(
-      ...utf8(plain).map(part => sequence(...part.map(range => symbols([range])))),
-      ...escaped(ranges),
-    );
-  };
+function textLanguage(language: Language): TextLanguage {
+  const { symbols, sequence, either, repeat } = language;
+  const text = (value: string): Expression =>
+    sequence(...[...Buffer.from(value, 'utf8')].map(byte => symbols([[byte, byte]])));
   const escaped = (ranges: Ranges): Expression[] =>
     [...Array(32).keys(), 34, 92]
       .filter(code => ranges.some(([first, last]) => code >= first && code <= last))
       .map(code => text(ESCAPES[String.fromCharCode(code)] ?? `\\u${code.toString(16).padStart(4, '0')}`));
-
+  const characters = (ranges: Ranges): Expression => {
+    const plain = without(ranges, [[0, 31], [34, 34], [92, 92], ...SURROGATES]);
+    const spelled = utf8(plain).map(bytes => sequence(...bytes.map(range => symbols([range]))));
+    return either(...spelled, ...escaped(ranges));
+  };
   const character = either(characters([[32, MAX_CODE_POINT]]), freeEscapes(language, text));
   const quoted = (content: Expression): Expression => sequence(text('"'), content, text('"'));
   const string = quoted(repeat(character, 0, Number.POSITIVE_INFINITY));
-  const literal = (value: unknown): Expression => text(JSON.stringify(value));
+  return { text, characters, character, quoted, string, literal: value => text(JSON.stringify(value)) };
+}
 
-  const list = (item: Expression, min: number, max: number): Expression => {
-    if (max === 0) return empty;
-    const more = repeat(sequence(around(','), item), Math.max(0, min - 1), max - 1);
-    const some = sequence(item, more);
-    return min === 0 ? optional(some) : some;
-  };
+type NumberLanguage = Pick<JsonLanguage, 'digit' | 'integer' | 'number'>;
+
+function numberLanguage(language: Language, { text }: TextLanguage): NumberLanguage {
+  const { symbols, sequence, either, repeat, empty } = language;
+  const optional = (...parts: Expression[]): Expression => either(sequence(...parts), empty);
+  const digit = symbols([[48, 57]]);
+  const natural = either(text('0'), sequence(symbols([[49, 57]]), repeat(digit, 0, MAX_DIGITS - 1)));
+  const integer = sequence(optional(text('-')), natural);
+  const fraction = optional(text('.'), repeat(digit, 1, MAX_DIGITS));
+  const sign = optional(either(text('+'), text('-')));
+  const exponent = optional(either(text('e'), text('E')), sign, repeat(digit, 1, 2));
+  return { digit, integer, number: sequence(integer, fraction, exponent) };
+}
+
+type ContainerLanguage = Pick<JsonLanguage, 'array' | 'members'>;
+
+function containerLanguage(language: Language, texts: TextLanguage): ContainerLanguage {
+  const { symbols, sequence, either, repeat, empty, nothing } = language;
+  const { text, literal } = texts;
+  const indent = either(repeat(symbols([[32, 32]]), 0, MAX_SPACES), repeat(symbols([[9, 9]]), 0, MAX_TABS));
+  const space = either(empty, text(' '), sequence(text('\n'), indent));
+  const comma = sequence(space, text(','), space);
+  const colon = sequence(space, text(':'), space);
   const enclosed = (open: string, content: Expression, close: string): Expression =>
     content === empty ? text(open + close) : sequence(text(open), space, content, space, text(close));
-  const array: JsonLanguage['array'] = (item, min, max) => enclosed('[', list(item, min, max), ']');
-
-  const members: JsonLanguage['members'] = (named, others) => {
-    const other = others && sequence(otherName(named), around(':'), others);
-    const extra = (begun: boolean): Expression => {
-      if (!other) return empty;
-      const more = repeat(sequence(around(','), other), 0, Number.POSITIVE_INFINITY);
-      return begun ? more : optional(sequence(other, more));
-    };
-    // What may come after the members up to i, when none of them (or one at least) has been written.
-    let [first, later] = [extra(false), extra(true)];
-    for (const { name, value, required } of [...named].reverse()) {
-      const member = sequence(literal(name), around(':'), value);
-      const [begins, follows] = [sequence(member, later), sequence(around(','), member, later)];
-      [first, later] = required ? [begins, follows] : [either(begins, first), either(follows, later)];
-    }
-    return enclosed('{', first, '}');
+  const list = (item: Expression, min: number, max: number): Expression => {
+    if (max < min) return nothing;
+    if (max === 0) return empty;
+    const some = sequence(item, repeat(sequence(comma, item), Math.max(0, min - 1), max - 1));
+    return min === 0 ? either(some, empty) : some;
   };
-  /** Names are spelled in one way only, so that none of those that are taken is written in another. */
-  const otherName = (named: readonly Member[]): Expression => {
-    const name = quoted(repeat(characters([[0, MAX_CODE_POINT]]), 0, Number.POSITIVE_INFINITY));
-    return named.length === 0
-      ? name
-      : language.both(name, language.not(either(...named.map(each => literal(each.name)))));
-  };
-
-  let anyValue: Expression = language.nothing;
-  const value = language.named(() => anyValue);
-  const object = members([], value);
-  const constants = ['true', 'false', 'null'].map(text);
-  anyValue = either(object, array(value, 0, Number.POSITIVE_INFINITY), string, number, ...constants);
   return {
-    language,
-    value,
-    object,
-    string,
-    character,
-    integer,
-    number,
-    space,
-    digit,
-    characters,
-    text,
-    quoted,
-    literal,
-    array,
-    members,
+    array: (item, min, max) => enclosed('[', list(item, min, max), ']'),
+    members(named, others) {
+      const other = others && sequence(otherName(language, texts, named), colon, others);
+      const more = other ? repeat(sequence(comma, other), 0, Number.POSITIVE_INFINITY) : empty;
+      // What may come after the members up to i, when none of them (or one at least) has been written.
+      let [first, later] = [other ? either(sequence(other, more), empty) : empty, more];
+      for (const { name, value, required } of [...named].reverse()) {
+        const member = sequence(literal(name), colon, value);
+        const [begins, follows] = [sequence(member, later), sequence(comma, member, later)];
+        [first, later] = required ? [begins, follows] : [either(begins, first), either(follows, later)];
+      }
+      return enclosed('{', first, '}');
+    },
   };
+}
+
+/** Names are spelled in one way only, so that none of those that are taken is written in another. */
+function otherName(language: Language, texts: TextLanguage, named: readonly Member[]): Expression {
+  const { characters, quoted, literal } = texts;
+  const name = quoted(language.repeat(characters([[0, MAX_CODE_POINT]]), 0, Number.POSITIVE_INFINITY));
+  if (named.length === 0) return name;
+  return language.both(name, language.not(language.either(...named.map(each => literal(each.name)))));
 }
 
 /** The escapes that a character may also be written with; `\ud83d\ude00` only as a pair. */

@@ -98,6 +98,7 @@ export function createLanguage(): Language {
     sequence: (...parts) => parts.reduceRight((rest, first) => pair(first, rest), empty),
     either,
     repeat(body, min, max) {
+      if (max < min) return nothing;
       if (max === 0 || body === empty) return empty;
       if (body === nothing) return min === 0 ? empty : nothing;
       if (min === 1 && max === 1) return body;

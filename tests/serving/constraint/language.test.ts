@@ -215,6 +215,19 @@ describe('format', () => {
   });
 });
 
+test.each<object>([
+  { type: 'array', minItems: 2, maxItems: 1 },
+  { type: 'array', minItems: 1, maxItems: 0 },
+  { type: 'string', minLength: 2, maxLength: 1 },
+  { type: 'number', exclusiveMinimum: 1, maximum: 1 },
+  { type: 'integer', exclusiveMinimum: 1, exclusiveMaximum: 2 },
+  { type: 'string', pattern: '^a', maxLength: 0 },
+  { type: 'string', enum: [1] },
+])('%j has no value', schema => {
+  const language = createLanguage();
+  expect(language.automaton(schemaLanguage(jsonLanguage(language), schema, true)).start).toBe(DEAD);
+});
+
 describe('objects', () => {
   test('others than those named, and none of those named by another spelling', () => {
     const holds = reader({

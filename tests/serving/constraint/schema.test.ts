@@ -23,7 +23,7 @@ function grammarOf(schema: unknown, strict = true) {
   return createTokenGrammar(vocabulary, language.automaton(root));
 }
 
-/** Writes under the schema: up to `patience` tokens with random logits, then the shortest way to an end. */
+/** Writes under the schema: up to `patience` tokens with random logits, then the nearest way to an end. */
 function write(schema: unknown, random: () => number, patience = 60): string {
   const grammar = grammarOf(schema);
   const constraint = createConstraint(grammar, [END]);
@@ -36,8 +36,23 @@ function write(schema: unknown, random: () => number, patience = 60): string {
     written.push(...tokenizer.tokenBytes(token));
     if (constraint.accept(token)) return Buffer.from(written).toString();
   }
-  const state = readToken(written, grammar.automaton, grammar.automaton.start);
-  return Buffer.from([...written, ...shortestEnd(grammar.automaton, state)]).toString();
+  const { automaton } = grammar;
+  finish(automaton, written, random);
+  const state = readToken(written, automaton, automaton.start);
+  return Buffer.from([...written, ...shortestEnd(automaton, state)]).toString();
+}
+
+/** Closes what is open, byte by byte; some patterns let it pass through only by luck. */
+function finish(automaton: Automaton, written: number[], random: () => number): void {
+  let state = readToken(written, automaton, automaton.start);
+  const printable = Array.from({ length: 224 }, (_, i) => i + 32);
+  for (let step = 0; step < 1000 && !automaton.isFinal(state); step++) {
+    const open = printable.filter(byte => automaton.step(state, byte) !== DEAD);
+    const byte =
+      [...Buffer.from('"}]')].find(each => open.includes(each)) ?? open[Math.floor(random() * open.length)]!;
+    written.push(byte);
+    state = automaton.step(state, byte);
+  }
 }
 
 function shortestEnd(automaton: Automaton, state: number): number[] {
