@@ -261,9 +261,11 @@ function checkContent({ dataSourceConfig }: Eval, { content }: store.RunSource):
   }
 }
 
-/** Model and messages go together; only stored completions can do without. */
+const STORED: readonly store.RunSource['type'][] = ['stored_completions', 'responses'];
+
+/** Model and messages go together; only stored answers can do without. */
 function checkAsked({ source, model, input_messages: input }: store.RunDataSource): void {
-  const stored = source.type === 'stored_completions' && !model && !input;
+  const stored = STORED.includes(source.type) && !model && !input;
   if (!model && !stored) throw missing('data_source.model');
   if (!input && !stored) throw missing('data_source.input_messages');
   if (input?.type === 'template')

@@ -33,6 +33,23 @@ const storedCompletions = Type.Object(
   closed,
 );
 
+const storedResponses = Type.Object(
+  {
+    type: Type.Literal('responses'),
+    metadata: Nullable(Metadata),
+    model: Nullable(Type.String()),
+    created_after: Nullable(Type.Integer(), 'Unix seconds.'),
+    created_before: Nullable(Type.Integer(), 'Unix seconds.'),
+    instructions_search: Nullable(Type.String(), 'A part of the instructions, whatever the case.'),
+    temperature: Nullable(Type.Number()),
+    top_p: Nullable(Type.Number()),
+    users: Nullable(Type.Array(Type.String())),
+    tools: Nullable(Type.Array(Type.String()), 'Names of tools that it had.'),
+    reasoning_effort: Nullable(Type.String(), 'No effect.'),
+  },
+  closed,
+);
+
 const message = Type.Object(
   {
     role: Choice(['user', 'assistant', 'system', 'developer']),
@@ -80,7 +97,7 @@ const completions = Type.Object(
 const responses = Type.Object(
   {
     type: Type.Literal('responses'),
-    source: Type.Union([fileContent, fileId]),
+    source: Type.Union([fileContent, fileId, storedResponses]),
     model,
     input_messages: inputMessages,
     sampling_params: Nullable(
@@ -92,7 +109,7 @@ const responses = Type.Object(
 
 const dataSource = Type.Union([jsonl, completions, responses], {
   description:
-    'Where items come from; `completions` and `responses` have a model answer them, unless they are stored completions.',
+    'Where items come from; `completions` and `responses` have a model answer them, unless they are stored answers.',
 });
 
 export const exampleRunRequest = {

@@ -109,3 +109,26 @@ export async function deleteResponse(db: Queryable, projectId: string, id: strin
   ]);
   return rowCount === 1;
 }
+
+export interface ResponsePage {
+  projectId: string;
+  /** Id of the last one of the page before. */
+  after: string | null;
+  limit: number;
+  createdAfter: Date | null;
+  createdBefore: Date;
+}
+
+/** Those that were answered, oldest first. What is in them is not looked at: Postgres cannot read json that holds U+0000. */
+export async function listAnsweredResponses(db: Queryable, page: ResponsePage): Promise<StoredResponse[]> {
+  const { rows } = await db.query<StoredResponse>(
+    `select ${columns} from responses
+     where project_id = $1 and status in ('completed', 'incomplete')
+       and ($2::text is null or (created_at, id) > (select created_at, id from responses where id = $2))
+       and ($4::timestamptz is null or created_at >= $4) and created_at <= $5
+     order by created_at, id
+     limit $3`,
+    [page.projectId, page.after, page.limit, page.createdAfter, page.createdBefore],
+  );
+  return rows;
+}

@@ -384,6 +384,40 @@ describe('a run', () => {
     expect(again).toMatchObject({ status: 'completed', model: 'elsewhere-1', result_counts: { total: 1 } });
   });
 
+  test('over stored responses', async () => {
+    await start();
+    const asked = { model: BASE, max_output_tokens: 16, temperature: 0 };
+    for (const [input, kind] of [
+      ['One', 'kept'],
+      ['Two', 'kept'],
+      ['Three', 'other'],
+    ] as const)
+      await server.client.responses.create({
+        ...asked,
+        input,
+        instructions: 'Be BRIEF.',
+        metadata: { kind },
+      });
+    const made = await createEval([{ ...equal, input: '{{item.input[0].role}}', reference: 'user' }], {
+      type: 'logs',
+    });
+    const source = {
+      type: 'responses',
+      metadata: { kind: 'kept' },
+      instructions_search: 'brief',
+      model: BASE,
+    };
+    const ended = await runToEnd(made.id, { type: 'responses', source });
+    expect(ended).toMatchObject({ status: 'completed', result_counts: { total: 2, passed: 2 } });
+    const items = await itemsOf(made.id, ended.id);
+    expect(
+      items.map(item => (item.datasource_item.input as { content: unknown }[])[0]!.content),
+    ).toMatchObject([[{ text: 'One' }], [{ text: 'Two' }]]);
+    expect(items[0]!.sample.output[0]!.content).not.toBe('');
+    const none = await runToEnd(made.id, { type: 'responses', source: { ...source, tools: ['weather'] } });
+    expect(none.result_counts.total).toBe(0);
+  });
+
   test.each([
     ['no JSON', '{"item": {"n": 1}}\n{"item": \n', 'line 2: invalid JSON'],
     ['no item', '{"n": 1}\n', "line 1: expected an object with an object 'item'"],
