@@ -1,10 +1,11 @@
 // Whole runs on an encoder-decoder: they learn to answer, resume bit for bit, and leave what transformers and PEFT load.
-import { readFileSync } from 'node:fs';
+import { appendFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readAdapter } from '../../src/formats/peft.ts';
 import { readTensor } from '../../src/formats/safetensors.ts';
 import { openModel } from '../../src/models/registry.ts';
+import { dryRun } from '../../src/training/dry-run.ts';
 import type { TrainerEvent, TrainSpec } from '../../src/training/protocol.ts';
 import { collect, eventsOf, goldenModel, toySpec } from './toy-task.ts';
 
@@ -66,6 +67,20 @@ describe('a run on T5', { timeout: 240_000 }, () => {
         readFileSync(join(modelOf(events), 'adapter_model.safetensors'), 'base64');
       expect(adapter(again)).toBe(adapter(unbroken));
     }
+  });
+
+  it('is foretold by its dry run, broken lines too', async () => {
+    const spec = t5();
+    const named = { ...spec, trainingFileId: 'file-t', validationFileId: 'file-v' };
+    const report = await dryRun(named);
+    const events = await collect(spec, event => (event.type === 'prepared' ? { type: 'cancel' } : null));
+    const { totalSteps, trainedTokens, examples } = eventsOf(events, 'prepared')[0]!;
+    expect(report).toMatchObject({ error: null, totalSteps, trainedTokens });
+    expect(report.training.counts.count).toBe(examples);
+    appendFileSync(spec.trainingFile, 'null\n{"messages": 5}\n{"prompt": 3}\nno JSON\n[]\n');
+    const broken = await dryRun(named);
+    expect(broken.error).toMatchObject({ code: 'invalid_training_file' });
+    expect(broken.training.validation.errors.map(({ line }) => line)).toEqual([25, 26, 27, 28, 29]);
   });
 
   it('is refused for preferences, which compare continuations', async () => {

@@ -6,6 +6,8 @@ import { answerForm, chooseShares, type RowShares } from '../../data/answers.ts'
 import { DatasetError, examplesOf } from '../../data/dataset.ts';
 import type { Example, ExampleForm, Sequence } from '../../data/example-form.ts';
 import { readLines } from '../../data/jsonl.ts';
+import { parseOrNull } from '../../data/labels.ts';
+import { checkLine, lineFormat } from '../../data/line-rules.ts';
 import type { Tokenizer } from '../../data/tokenizer.ts';
 import { crossEntropySums } from '../../engine/ops.ts';
 import type { HostArrays, TensorSpec } from '../../engine/program.ts';
@@ -97,7 +99,7 @@ export async function openAnswering({
   return answering(model, lengths.length > 0 ? chooseShares(lengths) : EQUAL);
 }
 
-/** Lines that cannot be read are told of when the file is. */
+/** Lines that are not as they should be are told of elsewhere. */
 async function sampleLengths(
   file: string,
   form: ExampleForm,
@@ -115,10 +117,13 @@ async function sampleLengths(
 }
 
 function readable(text: string, number: number, form: ExampleForm, tokenizer: Tokenizer): Example[] {
+  const line = parseOrNull(text);
+  const format = lineFormat(line);
+  if (format === null || checkLine(line, format).length > 0) return [];
   try {
-    return examplesOf(JSON.parse(text), number, { form, tokenizer });
+    return examplesOf(line, number, { form, tokenizer });
   } catch (error) {
-    if (error instanceof DatasetError || error instanceof SyntaxError) return [];
+    if (error instanceof DatasetError) return [];
     throw error;
   }
 }
