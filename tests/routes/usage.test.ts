@@ -1,5 +1,5 @@
 import type OpenAI from 'openai';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { insertJob } from '../../src/store/jobs.ts';
 import { fakeGeneration } from '../support/fake-generation.ts';
 import { BASE_MODEL, useServer } from '../support/server.ts';
@@ -12,6 +12,13 @@ const server = useServer({
 const usage = () => server.admin.usage;
 const chat = { model: BASE_MODEL, messages: [{ role: 'user' as const, content: 'Hi' }] };
 let keyId = '';
+
+/** An answer is noted when its connection has the last of it. */
+async function flushed(requests: number): Promise<void> {
+  const { usage: recorder } = server.deps;
+  await vi.waitFor(() => expect(recorder.totals()).toMatchObject([{ requests }]));
+  await recorder.flush();
+}
 
 beforeAll(async () => {
   const { chat: chats, completions } = server.client;
@@ -37,8 +44,7 @@ beforeAll(async () => {
     "update jobs set status = 'succeeded', finished_at = now(), trained_tokens = 5000 where id = $1",
     [job.id],
   );
-  await new Promise(done => setTimeout(done, 50)); // the last answer is noted when its connection has it
-  await server.deps.usage.flush();
+  await flushed(5);
 });
 
 const sum = {
@@ -154,7 +160,7 @@ test('a request that is called within the process, as batches are, counts too', 
   const headers = { authorization: `Bearer ${server.key}` };
   const { statusCode } = await server.app.inject({ method: 'POST', url, headers, payload: chat });
   expect(statusCode).toBe(200);
-  await server.deps.usage.flush();
+  await flushed(6);
   const { data } = await usage().completions({ start_time: today });
   expect(data[0]!.results).toMatchObject([{ num_model_requests: 6 }]);
 });
