@@ -1,8 +1,14 @@
 // Graders one by one: templates, string checks, models that judge, formulas, and what each says when it cannot grade.
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ApiError } from '../../src/errors.ts';
 import { checkGrader, modelsOf } from '../../src/evaluation/graders/check.ts';
-import { evaluateFormula, parseFormula } from '../../src/evaluation/graders/formula.ts';
+import {
+  evaluateFormula,
+  FormulaError,
+  namesIn,
+  parseFormula,
+} from '../../src/evaluation/graders/formula.ts';
 import { grade } from '../../src/evaluation/graders/grade.ts';
 import {
   type ChatAnswer,
@@ -233,8 +239,27 @@ describe('formulas', () => {
     ['a.b', "unexpected '.' at character 2"],
     ['a; b', "unexpected ';' at character 2"],
     ['`a`', 'at character 1'],
+    ['a constructor b', "unexpected 'constructor'"],
     [`${'('.repeat(500)}a${')'.repeat(500)}`, 'nested more than'],
   ])('%s is refused', (text, why) => expect(() => parseFormula(text)).toThrow(why));
+});
+
+test('whatever text a formula is, it is read or refused', () => {
+  const pieces = fc.constantFrom(
+    ...'a b 1 .5 2e3 + - * / ^ ( ) , min sqrt toString __proto__ constructor'.split(' '),
+  );
+  fc.assert(
+    fc.property(fc.array(pieces, { maxLength: 12 }), tokens => {
+      try {
+        const formula = parseFormula(tokens.join(' '));
+        const given = new Map(namesIn(formula).map(name => [name, 0.5]));
+        expect(typeof evaluateFormula(formula, given)).toBe('number');
+      } catch (error) {
+        expect(error).toBeInstanceOf(FormulaError);
+      }
+    }),
+    { numRuns: 3000 },
+  );
 });
 
 describe('multi', () => {

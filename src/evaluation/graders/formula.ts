@@ -56,64 +56,72 @@ function tokenize(text: string): string[] {
 /** Throws FormulaError with what is wrong and where. */
 export function parseFormula(text: string): Formula {
   if (text.length > MAX_LENGTH) throw new FormulaError(`it is longer than ${MAX_LENGTH} characters`);
-  const tokens = tokenize(text);
-  let at = 0;
-  let depth = 0;
-  const next = (): string => {
-    const token = tokens[at++];
-    if (token === undefined) throw new FormulaError('it ends too early');
-    return token;
-  };
-  const expectToken = (wanted: string): void => {
-    const token = next();
-    if (token !== wanted) throw new FormulaError(`expected '${wanted}', found '${token}'`);
-  };
-
-  /** By precedence climbing: everything that binds at least as strongly as `strength`. */
-  function parse(strength: number): Formula {
-    if (++depth > MAX_DEPTH) throw new FormulaError(`it is nested more than ${MAX_DEPTH} deep`);
-    let left = parseOperand();
-    for (let sign = tokens[at] ?? ''; sign in operators; sign = tokens[at] ?? '') {
-      const operator = sign as Operator;
-      const own = operators[operator].strength;
-      if (own < strength) break;
-      at += 1;
-      left = { kind: 'pair', operator, left, right: parse(operator === '^' ? own : own + 1) }; // 2^3^2 is 2^(3^2)
-    }
-    depth -= 1;
-    return left;
-  }
-
-  function parseOperand(): Formula {
-    const token = next();
-    if (token === '-') return { kind: 'negate', value: parse(NEGATION_STRENGTH) };
-    if (token === '+') return parse(NEGATION_STRENGTH);
-    if (token === '(') {
-      const inner = parse(0);
-      expectToken(')');
-      return inner;
-    }
-    if (/^[\d.]/.test(token)) return { kind: 'number', value: Number(token) };
-    if (!/^[\p{L}_]/u.test(token)) throw new FormulaError(`unexpected '${token}'`);
-    return tokens[at] === '(' ? parseCall(token) : { kind: 'name', name: token };
-  }
-
-  function parseCall(name: string): Formula {
-    if (!Object.hasOwn(functions, name))
-      throw new FormulaError(`unknown function '${name}'; known are ${Object.keys(functions).join(', ')}`);
-    at += 1;
-    const values = [parse(0)];
-    for (let token = next(); token !== ')'; token = next()) {
-      if (token !== ',') throw new FormulaError(`expected ',' or ')', found '${token}'`);
-      values.push(parse(0));
-    }
-    if (values.length > 1 && !SEVERAL.includes(name)) throw new FormulaError(`${name}() takes one value`);
-    return { kind: 'call', name: name as FunctionName, values };
-  }
-
-  const formula = parse(0);
-  if (at < tokens.length) throw new FormulaError(`unexpected '${tokens[at]}'`);
+  const reader: Reader = { tokens: tokenize(text), at: 0, depth: 0 };
+  const formula = parseFrom(reader, 0);
+  if (reader.at < reader.tokens.length) throw new FormulaError(`unexpected '${reader.tokens[reader.at]}'`);
   return formula;
+}
+
+interface Reader {
+  readonly tokens: readonly string[];
+  at: number;
+  depth: number;
+}
+
+function next(reader: Reader): string {
+  const token = reader.tokens[reader.at++];
+  if (token === undefined) throw new FormulaError('it ends too early');
+  return token;
+}
+
+function peekOperator({ tokens, at }: Reader): Operator | null {
+  const token = tokens[at];
+  return token !== undefined && Object.hasOwn(operators, token) ? (token as Operator) : null;
+}
+
+/** By precedence climbing: everything that binds at least as strongly as `strength`. */
+function parseFrom(reader: Reader, strength: number): Formula {
+  if (++reader.depth > MAX_DEPTH) throw new FormulaError(`it is nested more than ${MAX_DEPTH} deep`);
+  let left = parseOperand(reader);
+  for (let operator = peekOperator(reader); operator; operator = peekOperator(reader)) {
+    const own = operators[operator].strength;
+    if (own < strength) break;
+    reader.at += 1;
+    const right = parseFrom(reader, operator === '^' ? own : own + 1); // 2^3^2 is 2^(3^2)
+    left = { kind: 'pair', operator, left, right };
+  }
+  reader.depth -= 1;
+  return left;
+}
+
+function parseOperand(reader: Reader): Formula {
+  const token = next(reader);
+  if (token === '-') return { kind: 'negate', value: parseFrom(reader, NEGATION_STRENGTH) };
+  if (token === '+') return parseFrom(reader, NEGATION_STRENGTH);
+  if (token === '(') return parseGroup(reader);
+  if (/^[\d.]/.test(token)) return { kind: 'number', value: Number(token) };
+  if (!/^[\p{L}_]/u.test(token)) throw new FormulaError(`unexpected '${token}'`);
+  return reader.tokens[reader.at] === '(' ? parseCall(reader, token) : { kind: 'name', name: token };
+}
+
+function parseGroup(reader: Reader): Formula {
+  const inner = parseFrom(reader, 0);
+  const end = next(reader);
+  if (end !== ')') throw new FormulaError(`expected ')', found '${end}'`);
+  return inner;
+}
+
+function parseCall(reader: Reader, name: string): Formula {
+  if (!Object.hasOwn(functions, name))
+    throw new FormulaError(`unknown function '${name}'; known are ${Object.keys(functions).join(', ')}`);
+  reader.at += 1;
+  const values = [parseFrom(reader, 0)];
+  for (let token = next(reader); token !== ')'; token = next(reader)) {
+    if (token !== ',') throw new FormulaError(`expected ',' or ')', found '${token}'`);
+    values.push(parseFrom(reader, 0));
+  }
+  if (values.length > 1 && !SEVERAL.includes(name)) throw new FormulaError(`${name}() takes one value`);
+  return { kind: 'call', name: name as FunctionName, values };
 }
 
 /** Every name that the formula reads. */
