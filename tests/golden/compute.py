@@ -98,23 +98,27 @@ def load_lora(folder):
     return peft.PeftModel.from_pretrained(load(folder), folder / "adapter", is_trainable=True).double().eval()
 
 
-def write_adapter(folder, seed):
-    """An adapter of PEFT's own, with both halves away from zero."""
-    wrapped = peft.get_peft_model(load(folder), peft.LoraConfig(
-        r=RANK, lora_alpha=ALPHA, target_modules=TARGETS.get(folder.name, "all-linear"), task_type="CAUSAL_LM",
-        fan_in_fan_out=folder.name.startswith("gpt2"),
-    ))
+def save_adapter(wrapped, folder, seed, spread=0.2):
+    """As PEFT writes it, with both halves away from zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
             if "lora_" in name:
-                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
     wrapped.float().save_pretrained(folder / "adapter")
     (folder / "adapter" / "README.md").unlink()
     path = folder / "adapter" / "adapter_config.json"
     config = json.loads(path.read_text())
     config["target_modules"].sort()
     write_json(path, {**config, "base_model_name_or_path": folder.name})
+
+
+def write_adapter(folder, seed):
+    wrapped = peft.get_peft_model(load(folder), peft.LoraConfig(
+        r=RANK, lora_alpha=ALPHA, target_modules=TARGETS.get(folder.name, "all-linear"), task_type="CAUSAL_LM",
+        fan_in_fan_out=folder.name.startswith("gpt2"),
+    ))
+    save_adapter(wrapped, folder, seed)
 
 
 def adapter_name(name):

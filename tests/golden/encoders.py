@@ -11,7 +11,7 @@ import peft
 import torch
 import transformers
 from chat_models import randomize, write_json
-from compute import ALPHA, LAYOUTS, LENGTH, RANK, examples, float32, micro_batch, trained, write_numbers
+from compute import ALPHA, LAYOUTS, LENGTH, RANK, examples, float32, micro_batch, save_adapter, trained, write_numbers
 from safetensors.torch import load_file, save_file
 from variants import VOCAB
 
@@ -113,22 +113,11 @@ def linear_names(model):
 
 
 def write_adapter(folder, seed):
-    """An adapter of PEFT's own, with both halves away from zero."""
     model = load(folder)
     wrapped = peft.get_peft_model(model, peft.LoraConfig(
         r=RANK, lora_alpha=ALPHA, target_modules=linear_names(model), task_type="FEATURE_EXTRACTION",
     ))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in wrapped.named_parameters():
-            if "lora_" in name:
-                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    wrapped.float().save_pretrained(folder / "adapter")
-    (folder / "adapter" / "README.md").unlink()
-    path = folder / "adapter" / "adapter_config.json"
-    config = json.loads(path.read_text())
-    config["target_modules"].sort()
-    write_json(path, {**config, "base_model_name_or_path": folder.name})
+    save_adapter(wrapped, folder, seed)
 
 
 def hidden_of(model, batch):

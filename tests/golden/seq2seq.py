@@ -13,7 +13,7 @@ import torch
 import transformers
 from chat_models import TEXT, randomize, write_json
 from compute import (
-    ALPHA, CLIP, DECAY, RANK, STEPS, WARMUP, float32, optimizer, schedule, trained, write_numbers,
+    ALPHA, CLIP, DECAY, RANK, STEPS, WARMUP, float32, optimizer, save_adapter, schedule, trained, write_numbers,
 )
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -316,17 +316,7 @@ def write_adapter(folder, seed):
     wrapped = peft.get_peft_model(load(folder), peft.LoraConfig(
         r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="SEQ_2_SEQ_LM",
     ))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in wrapped.named_parameters():
-            if "lora_" in name:
-                parameter.copy_(0.12 * torch.randn(parameter.shape, generator=generator))
-    wrapped.float().save_pretrained(folder / "adapter")
-    (folder / "adapter" / "README.md").unlink()
-    path = folder / "adapter" / "adapter_config.json"
-    config = json.loads(path.read_text())
-    config["target_modules"].sort()
-    write_json(path, {**config, "base_model_name_or_path": folder.name})
+    save_adapter(wrapped, folder, seed, spread=0.12)
 
 
 # What is asked of transformers' generate; `length_penalty` and `early_stopping` are of the beams.

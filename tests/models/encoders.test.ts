@@ -1,14 +1,14 @@
 // Every encoder against transformers and PEFT: last hidden states and gradients, packed, on every engine.
 import { describe, expect, test } from 'vitest';
 import { openCpuEngine } from '../../src/engine/cpu.ts';
-import { readAdapter } from '../../src/formats/peft.ts';
 import { openModel, requireCausal } from '../../src/models/registry.ts';
 import { enginesUnderTest } from '../engine/engines.ts';
 import {
   expectGradients,
   goldenDirectory,
   largestDifference,
-  readGolden,
+  loadGolden,
+  type readGolden,
   runHidden,
   runProbe,
 } from './golden.ts';
@@ -25,30 +25,23 @@ const MODELS = [
   'modernbert-bias',
 ];
 
-const load = async (name: string) => {
-  const directory = goldenDirectory(name);
-  const model = await openModel(directory);
-  const adapter = await readAdapter(`${directory}/adapter`, model.linearLayers);
-  return { model, adapter, golden: await readGolden(name) };
-};
-
 describe.each(engines)('on $name', engine => {
   describe.each(MODELS)('%s', name => {
     test('hidden states', async () => {
-      const { model, golden } = await load(name);
+      const { model, golden } = await loadGolden(name);
       const hidden = await runHidden(engine, model, golden.batch);
       expect(largestDifference(golden.batch, hidden, golden.tensors.hidden!)).toBeLessThan(1e-4);
     });
 
     test('hidden states with an adapter that PEFT wrote', async () => {
-      const { model, adapter, golden } = await load(name);
+      const { model, adapter, golden } = await loadGolden(name);
       const hidden = await runHidden(engine, model, golden.batch, adapter);
       expect(largestDifference(golden.batch, hidden, golden.tensors.lora_hidden!)).toBeLessThan(1e-4);
       expect(largestDifference(golden.batch, hidden, golden.tensors.hidden!)).toBeGreaterThan(0.1);
     });
 
     test('gradients of the adapter', async () => {
-      const { model, adapter, golden } = await load(name);
+      const { model, adapter, golden } = await loadGolden(name);
       const probe = withoutPadding(golden);
       const { loss, gradients } = await runProbe(engine, model, golden.batch, probe, adapter);
       expect(Math.abs(loss - golden.loraLoss)).toBeLessThan(1e-5);
@@ -59,7 +52,7 @@ describe.each(engines)('on $name', engine => {
   test.each(['bert', 'roberta', 'distilbert', 'modernbert', 'modernbert-bias'])(
     '%s: gradients of every tensor',
     async name => {
-      const { model, golden } = await load(name);
+      const { model, golden } = await loadGolden(name);
       const { loss, gradients } = await runProbe(engine, model, golden.batch, withoutPadding(golden));
       expect(Math.abs(loss - golden.loss)).toBeLessThan(1e-5);
       expectGradients(gradients, golden.tensors, 'gradient.');

@@ -1,17 +1,8 @@
 // Every served architecture against transformers and PEFT: logits, loss and gradients, packed, on every engine.
 import { describe, expect, test } from 'vitest';
 import { openCpuEngine } from '../../src/engine/cpu.ts';
-import { readAdapter } from '../../src/formats/peft.ts';
-import { openModel } from '../../src/models/registry.ts';
 import { enginesUnderTest } from '../engine/engines.ts';
-import {
-  expectGradients,
-  goldenDirectory,
-  largestDifference,
-  readGolden,
-  runGradients,
-  runLogits,
-} from './golden.ts';
+import { expectGradients, largestDifference, loadGolden, runGradients, runLogits } from './golden.ts';
 
 const engines = [await openCpuEngine(), ...(await enginesUnderTest())];
 
@@ -65,30 +56,23 @@ const WHOLE = [
   'marian',
 ];
 
-const load = async (name: string) => {
-  const directory = goldenDirectory(name);
-  const model = await openModel(directory);
-  const adapter = await readAdapter(`${directory}/adapter`, model.linearLayers);
-  return { model, adapter, golden: await readGolden(name) };
-};
-
 describe.each(engines)('on $name', engine => {
   describe.each(MODELS)('%s', name => {
     test('logits', async () => {
-      const { model, golden } = await load(name);
+      const { model, golden } = await loadGolden(name);
       const logits = await runLogits(engine, model, golden.batch);
       expect(largestDifference(golden.batch, logits, golden.tensors.logits!)).toBeLessThan(1e-4);
     });
 
     test('logits with an adapter that PEFT wrote', async () => {
-      const { model, adapter, golden } = await load(name);
+      const { model, adapter, golden } = await loadGolden(name);
       const logits = await runLogits(engine, model, golden.batch, adapter);
       expect(largestDifference(golden.batch, logits, golden.tensors.lora_logits!)).toBeLessThan(1e-4);
       expect(largestDifference(golden.batch, logits, golden.tensors.logits!)).toBeGreaterThan(0.1);
     });
 
     test('loss and gradients of the adapter', async () => {
-      const { model, adapter, golden } = await load(name);
+      const { model, adapter, golden } = await loadGolden(name);
       const { loss, gradients } = await runGradients(engine, model, golden.batch, adapter);
       expect(Math.abs(loss - golden.loraLoss)).toBeLessThan(1e-5);
       expectGradients(gradients, golden.tensors, 'lora_gradient.');
@@ -96,7 +80,7 @@ describe.each(engines)('on $name', engine => {
   });
 
   test.each(WHOLE)('%s: loss and gradients of every tensor', async name => {
-    const { model, golden } = await load(name);
+    const { model, golden } = await loadGolden(name);
     const { loss, gradients } = await runGradients(engine, model, golden.batch);
     expect(Math.abs(loss - golden.loss)).toBeLessThan(1e-5);
     expectGradients(gradients, golden.tensors, 'gradient.');

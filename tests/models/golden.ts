@@ -7,11 +7,11 @@ import { crossEntropySums } from '../../src/engine/ops.ts';
 import type { Engine, HostArrays, Program, TensorSpec, Tensors } from '../../src/engine/program.ts';
 import { softcap } from '../../src/engine/softcap.ts';
 import { tf } from '../../src/engine/tf.ts';
-import type { Adapter } from '../../src/formats/peft.ts';
+import { type Adapter, readAdapter } from '../../src/formats/peft.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
 import { loraShapes } from '../../src/models/lora.ts';
 import { type PackedAdapter, packedLayers } from '../../src/models/packed.ts';
-import { type Model, requireGenerative } from '../../src/models/registry.ts';
+import { type Model, openModel, requireGenerative } from '../../src/models/registry.ts';
 
 export const goldenDirectory = (name: string): string => join(import.meta.dirname, '../golden', name);
 
@@ -40,6 +40,14 @@ export async function readGolden(name: string): Promise<Golden> {
   const json = JSON.parse(readFileSync(join(directory, 'golden.json'), 'utf8'));
   const tensors = await readTensors(join(directory, 'golden.safetensors'));
   return { batch: json.batch, loss: json.loss, loraLoss: json.lora_loss, tensors };
+}
+
+/** A golden folder's model, the adapter that PEFT wrote for it, and what both compute. */
+export async function loadGolden(name: string) {
+  const directory = goldenDirectory(name);
+  const model = await openModel(directory);
+  const adapter = await readAdapter(join(directory, 'adapter'), model.linearLayers);
+  return { model, adapter, golden: await readGolden(name) };
 }
 
 export async function readTensors(file: string): Promise<Record<string, Float32Array>> {
