@@ -7,6 +7,7 @@ import { openModelCache } from '../serving/model-cache.ts';
 import { removeExpiredKeys } from '../store/idempotency.ts';
 import { CONTROL_CHANNEL } from '../store/jobs.ts';
 import { openNotifications, QUEUE_CHANNEL } from '../store/notifications.ts';
+import { coarsenUsage } from '../store/usage.ts';
 import { removeOldDeliveries } from '../store/webhook-deliveries.ts';
 import type { Answerer } from './answerer.ts';
 import { deliverWebhooks } from './deliver-webhooks.ts';
@@ -42,6 +43,8 @@ export interface WorkerOptions {
 
 /** The log of webhook deliveries goes back so far. */
 const KEPT_DELIVERY_DAYS = 30;
+/** Usage is known by the minute so far back, and by the hour before. */
+const KEPT_MINUTES_DAYS = 60;
 
 export interface WorkerDeps
   extends Pick<Deps, 'config' | 'log' | 'pool' | 'blobs' | 'queue' | 'generation' | 'python' | 'usage'> {
@@ -97,6 +100,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
     await removeModels(deps);
   });
   const sweeping = await queue.boss.work('sweep-objects', { pollingIntervalSeconds: 60 }, async () => {
+    await coarsenUsage(deps.pool, new Date(Date.now() - KEPT_MINUTES_DAYS * 86_400_000));
     const removed = await sweepObjects(deps);
     if (removed > 0) log.info({ removed }, 'objects without a name were removed');
   });

@@ -51,6 +51,28 @@ export async function addUsage(db: Queryable, rows: readonly UsageRow[]): Promis
   );
 }
 
+/** Minutes before `until` become hours: a year of minutes is more than anybody looks at. Returns how many rows went. */
+export async function coarsenUsage(db: Queryable, until: Date): Promise<number> {
+  const { rows } = await db.query<{ removed: number }>(
+    `with minutes as (
+       delete from usage where minute < date_trunc('hour', $1::timestamptz) and minute <> date_trunc('hour', minute)
+       returning *),
+     hours as (
+       insert into usage as hour
+       select date_trunc('hour', minute), kind, project_id, api_key_id, model, batch,
+         sum(requests), sum(input_tokens), sum(cached_tokens), sum(output_tokens)
+       from minutes group by 1, 2, 3, 4, 5, 6
+       on conflict (minute, kind, project_id, api_key_id, model, batch) do update set
+         requests = hour.requests + excluded.requests,
+         input_tokens = hour.input_tokens + excluded.input_tokens,
+         cached_tokens = hour.cached_tokens + excluded.cached_tokens,
+         output_tokens = hour.output_tokens + excluded.output_tokens)
+     select count(*) as removed from minutes`,
+    [until],
+  );
+  return rows[0]!.removed;
+}
+
 export interface UsageFilter {
   from: Date;
   /** Exclusive. */
