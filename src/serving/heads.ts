@@ -2,6 +2,7 @@
 import { type OutputMeaning, readMeaning } from '../formats/classifier-config.ts';
 import type { Model } from '../models/registry.ts';
 import { type Classifier, type LoadedHead, loadHead, meaningOfModel } from './classifier.ts';
+import { openPool } from './pool.ts';
 import type { ServedModel } from './protocol.ts';
 
 export interface HeadPool {
@@ -12,47 +13,32 @@ export interface HeadPool {
 const bytesOf = ({ tensors, adapter }: LoadedHead): number =>
   Object.values(tensors).reduce((sum, { byteLength }) => sum + byteLength, adapter?.bytes ?? 0);
 
-/** `saved` is the model as its folder has it; `classifier` opens it for classes and numbers. What is in use stays beyond the limit. */
+/** `saved` is the model as its folder has it; `classifier` opens it for classes and numbers. */
 export function openHeadPool(
   saved: Model,
   classifier: () => Promise<Classifier>,
   limitBytes: number,
 ): HeadPool {
-  // Set anew with every use, so that the Map's order is the order of use.
-  const heads = new Map<string, Promise<LoadedHead>>();
-  const sizes = new Map<string, number>();
-  const evict = (kept: string): void => {
-    for (const id of [...heads.keys()]) {
-      const total = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
-      if (total <= limitBytes) return;
-      if (id !== kept && sizes.delete(id)) heads.delete(id);
-    }
-  };
-  const load = async ({ id, adapterDirectory }: ServedModel): Promise<LoadedHead> => {
-    try {
-      const head = await loadHead((await classifier()).model, id, adapterDirectory);
-      sizes.set(id, bytesOf(head));
-      evict(id);
-      return head;
-    } catch (error) {
-      heads.delete(id);
-      throw error;
-    }
-  };
+  const heads = openPool({
+    // A model that was trained whole has its head in its own folder.
+    read: async (id, directory) =>
+      loadHead((await classifier()).model, id, directory === saved.directory ? null : directory),
+    bytesOf,
+    limitBytes,
+  });
   const meanings = new Map<string, Promise<OutputMeaning | null>>();
   const meaningIn = (directory: string): Promise<OutputMeaning | null> => {
     const found = meanings.get(directory) ?? readMeaning(directory);
     meanings.set(directory, found);
+    found.catch(() => meanings.delete(directory));
     return found;
   };
   return {
     async find(served) {
       const { id, adapterDirectory } = served;
       if (!(adapterDirectory ? await meaningIn(adapterDirectory) : meaningOfModel(saved))) return null;
-      const found = heads.get(id) ?? load(served);
-      heads.delete(id);
-      heads.set(id, found);
-      return { classifier: await classifier(), head: await found };
+      const head = await heads.get(id, adapterDirectory ?? saved.directory);
+      return { classifier: await classifier(), head };
     },
   };
 }

@@ -9,7 +9,7 @@ import type { Problem } from '../../src/formats/classifier-config.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
 import { openModel } from '../../src/models/registry.ts';
 import { planBatch } from '../../src/training/layout.ts';
-import { classification } from '../../src/training/objectives/classification.ts';
+import { classification, classWeights } from '../../src/training/objectives/classification.ts';
 import type { Objective } from '../../src/training/objectives/objective.ts';
 import { regression } from '../../src/training/objectives/regression.ts';
 import { openHead, type TextOutputs } from '../../src/training/objectives/text-outputs.ts';
@@ -71,7 +71,10 @@ async function openGolden(name: string, engineName: 'cpu' | 'onnx') {
   const { fixture, start, gradients, final } = await readGolden(name);
   const { problem, labels, kind, rank, alpha } = fixture;
   const model = await openModel(golden(fixture.model), 'sequence');
-  const outputs = await openHead({ model, adapter: null, adapterDirectory: null }, { problem, labels, reads: 'input' });
+  const outputs = await openHead(
+    { model, adapter: null, adapterDirectory: null },
+    { problem, labels, reads: 'input' },
+  );
   const objective = objectiveOf(fixture, outputs);
   const layers = model.linearLayers.filter(layer => start[`${layer.name}.lora_A`]);
   const tuning: Tuning = kind === 'full' ? { kind } : { kind, layers, rank, alpha, dropout: 0 };
@@ -92,6 +95,32 @@ async function openGolden(name: string, engineName: 'cpu' | 'onnx') {
   });
   return { fixture, gradients, final, trained, engine, trainer, examples: fixture.examples.map(toExample) };
 }
+
+describe('balanced class weights', () => {
+  const set = (multiple: boolean): LabelSet => ({
+    multiple,
+    labels: ['a', 'b', 'c'],
+    lines: 12,
+    counts: new Map([
+      ['a', 2],
+      ['b', 6],
+      ['c', 4],
+    ]),
+  });
+
+  it('are those of scikit-learn: lines / (classes * lines of the class)', () => {
+    expect(classWeights(set(false), 'balanced')).toEqual([2, 12 / 18, 1]);
+  });
+
+  it('are lines without for each line with, where a text may have several', () => {
+    expect(classWeights(set(true), 'balanced')).toEqual([5, 1, 2]);
+  });
+
+  it('are 1 for labels that are not named, and none where none are asked for', () => {
+    expect(classWeights(set(false), { c: 3 })).toEqual([1, 1, 3]);
+    expect(classWeights(set(false), null)).toBeNull();
+  });
+});
 
 const runs = readdirSync(HEADS).flatMap(name => (['cpu', 'onnx'] as const).map(engine => ({ name, engine })));
 

@@ -1,6 +1,6 @@
 // The generator against Random123's known answers, and what is drawn with it.
 import { describe, expect, it } from 'vitest';
-import { fillBits, fillKept, permutation, philox } from '../../src/training/random.ts';
+import { fillBits, fillKept, normals, permutation, philox } from '../../src/training/random.ts';
 
 const place = (seed: number, at: [number, number, number] = [0, 0, 0]) =>
   ({ seed, purpose: 'order', at }) as const;
@@ -48,6 +48,15 @@ describe('what is drawn', () => {
     const kept = fillKept(new Uint8Array(200_000), 0.1, place(4));
     const share = kept.reduce((sum, value) => sum + value, 0) / kept.length;
     expect(share).toBeCloseTo(0.9, 2);
+  });
+
+  it('is normal: mean, variance and tails', () => {
+    const drawn = normals(100_000, place(6));
+    const mean = (of: (x: number) => number) => drawn.reduce((sum, x) => sum + of(x), 0) / drawn.length;
+    expect(mean(x => x)).toBeCloseTo(0, 2);
+    expect(mean(x => x * x)).toBeCloseTo(1, 1);
+    expect(mean(x => Number(Math.abs(x) > 1.96))).toBeCloseTo(0.05, 2);
+    expect([...normals(4, place(6))]).toEqual([...drawn.subarray(0, 4)]);
   });
 
   it('is a permutation, another one for another place', () => {
