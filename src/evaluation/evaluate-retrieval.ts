@@ -26,7 +26,7 @@ export interface RetrievalEvaluation {
   readonly modelDirectory: string;
   readonly fineTuned: { readonly kind: 'adapter' | 'full'; readonly directory: string };
   readonly validationFile: string;
-  /** Texts are cut as they were for training. */
+  /** Texts are cut as they were for training, and as served. */
   readonly maxLength: number;
   readonly signal: AbortSignal;
 }
@@ -110,9 +110,9 @@ async function searchWith(
   adapter: LoadedAdapter | null,
 ): Promise<number[][]> {
   const pooling = await readPooling(model);
-  const longest = Math.min(maxLength, model.shape.maxPositions);
+  const longest = Math.min(maxLength, pooling.maxTokens);
   const tokenizer = await loadTokenizer(model.directory);
-  const embedder = new Embedder(engine, model, { ...pooling, maxTokens: longest });
+  const embedder = new Embedder(engine, model, pooling);
   const embed = async (text: string): Promise<Float32Array> =>
     normalized(await embedder.embed({ tokens: cutTokens(text, tokenizer, longest), adapter, signal }));
   try {

@@ -17,6 +17,9 @@ export interface Pooling {
   readonly maxTokens: number;
 }
 
+/** As OpenAI has it. Attention looks at every pair of tokens at once: twice as long takes four times the memory. */
+const LONGEST = 8192;
+
 /** Files of a model folder that say it. */
 export const POOLING_FILES =
   /^(modules|sentence_bert_config|config_sentence_transformers)\.json$|^[\w.-]+_Pooling\/config\.json$/;
@@ -35,7 +38,7 @@ export async function readPooling(model: Model): Promise<Pooling> {
   return {
     mode: mode ?? (model.kind === 'causal' ? 'last' : 'mean'),
     normalize: modules?.some(({ type }) => type === 'Normalize') ?? true,
-    maxTokens: Math.min(model.shape.maxPositions, await readMaxLength(model.directory)),
+    maxTokens: Math.min(LONGEST, model.shape.maxPositions, await readMaxLength(model.directory)),
   };
 }
 

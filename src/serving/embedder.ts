@@ -17,7 +17,7 @@ export interface EmbedRequest {
   readonly signal?: AbortSignal;
 }
 
-/** Programs are compiled for these sizes alone; longer texts for the model's whole length. */
+/** Programs are compiled for these sizes alone; the longest is the longest text that pooling allows. */
 const ROW_BUCKETS = [1, 2, 4, 8, 16, 32];
 const LENGTH_BUCKETS = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
 /** Tokens of one run, all rows together; a longer text has a run of its own. */
@@ -102,8 +102,7 @@ export class Embedder {
 
   #lengthBucket({ tokens }: Waiting): number {
     const { maxPositions } = this.model.shape;
-    const bucket = LENGTH_BUCKETS.find(size => size >= tokens.length) ?? maxPositions;
-    return Math.min(bucket, maxPositions);
+    return Math.min(LENGTH_BUCKETS.find(size => size >= tokens.length)!, maxPositions);
   }
 
   async #runTogether(taken: readonly Waiting[], length: number): Promise<void> {
