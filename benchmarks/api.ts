@@ -206,6 +206,8 @@ try {
     for (const [name, path] of Object.entries(pathsOf(seeded)))
       console.log(`${String(count).padEnd(10)}${name.padEnd(22)}${await measure(apis, path)}`);
   }
+  for (const api of apis.splice(0)) await stopApi(api);
+  apis.push(await startApi(database.url, folder)); // a fresh one: its memory is that of uploads alone
   console.log('');
   await uploadMany(apis[0]!);
 } finally {
