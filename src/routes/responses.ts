@@ -21,6 +21,7 @@ import {
   type WireResponse,
 } from '../schemas/responses.ts';
 import type { GenerationEvent, GenerationParameters } from '../serving/protocol.ts';
+import { pageOf } from '../store/pages.ts';
 import * as store from '../store/responses.ts';
 import { asEnded, endOf, findTarget, NAMED_EVENTS, readSampling, sendStream } from './generation.ts';
 import { admit, estimateTokens } from './metering.ts';
@@ -148,12 +149,8 @@ export function responseRoutes(app: FastifyInstance, deps: Deps): void {
       },
     },
     async request => {
-      const { order, after, limit } = request.query;
-      const items = [...((await find(deps, request)).input as KeptItem[])];
-      if (order === 'desc') items.reverse();
-      const from = after === undefined ? 0 : items.findIndex(({ id }) => id === after) + 1 || items.length;
-      const rows = items.slice(from, from + limit);
-      return toWireList({ rows, hasMore: from + limit < items.length }, row => row);
+      const { input } = await find(deps, request);
+      return toWireList(pageOf(input as KeptItem[], request.query), row => row);
     },
   );
 }

@@ -17,6 +17,7 @@ import {
   type UpdateCompletionBody,
 } from '../schemas/stored-completions.ts';
 import * as store from '../store/chat-completions.ts';
+import { pageOf } from '../store/pages.ts';
 
 const tags = ['Chat'];
 const one = json('The answer.', Type.Ref('ChatCompletion'), exampleStoredCompletion);
@@ -128,13 +129,8 @@ export function storedCompletionRoutes(app: FastifyInstance, deps: Deps): void {
       },
     },
     async request => {
-      const { order, after, limit } = request.query;
       const messages = messagesToWire(await find(deps, request));
-      if (order === 'desc') messages.reverse();
-      const from =
-        after === undefined ? 0 : messages.findIndex(({ id }) => id === after) + 1 || messages.length;
-      const rows = messages.slice(from, from + limit);
-      return toWireList({ rows, hasMore: from + limit < messages.length }, row => row);
+      return toWireList(pageOf(messages, request.query), row => row);
     },
   );
 }

@@ -1,8 +1,8 @@
 // POST /v1/chat/completions through the official client, against a tiny model that really runs.
-import OpenAI from 'openai';
+import type OpenAI from 'openai';
 import { describe, expect, test } from 'vitest';
 import { loadTokenizer } from '../../src/data/tokenizer.ts';
-import { ADAPTER, BASE, FULL, golden, OTHER_ADAPTER, useServing } from './serving.ts';
+import { ADAPTER, BASE, FULL, failureOf, golden, OTHER_ADAPTER, useServing } from './serving.ts';
 
 const server = useServing();
 const messages = [{ role: 'user' as const, content: 'What is the weather like?' }];
@@ -20,16 +20,6 @@ async function collect(body: object): Promise<OpenAI.ChatCompletionChunk[]> {
   const chunks = [];
   for await (const chunk of await stream(body)) chunks.push(chunk);
   return chunks;
-}
-
-async function failure(request: Promise<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
-  try {
-    await request;
-  } catch (error) {
-    if (error instanceof OpenAI.APIError) return error;
-    throw error;
-  }
-  throw new Error('the request was answered');
 }
 
 describe('200', () => {
@@ -213,7 +203,7 @@ describe('400', () => {
     ['audio', { audio: { voice: 'a', format: 'mp3' } }, 'unsupported_parameter'],
     ['top_k', { top_k: 3 }, 'unknown_parameter'],
   ])('%s: %j', async (param, change, code) => {
-    const error = await failure(create({ ...greedy, ...change }));
+    const error = await failureOf(create({ ...greedy, ...change }));
     expect(error.status).toBe(400);
     expect(error.type).toBe('invalid_request_error');
     expect(error.param).toBe(param);
@@ -222,12 +212,12 @@ describe('400', () => {
 
   test.each([true, false])('more than the context holds (stream: %s)', async streamed => {
     const long = { ...greedy, stream: streamed, messages: [{ role: 'user', content: 'x y z '.repeat(200) }] };
-    const error = await failure(create(long));
+    const error = await failureOf(create(long));
     expect(error).toMatchObject({ status: 400, code: 'context_length_exceeded', param: 'messages' });
     expect(error.message).toMatch(
       /maximum context length is 256 tokens\. However, you requested \d+ tokens \(\d+ in the messages, 12 in the completion\)/,
     );
-    expect((await failure(create({ ...long, max_tokens: null }))).message).toMatch(
+    expect((await failureOf(create({ ...long, max_tokens: null }))).message).toMatch(
       /your messages resulted in \d+ tokens/,
     );
   });
@@ -235,13 +225,13 @@ describe('400', () => {
 
 describe('404', () => {
   test('a model that is not there', async () => {
-    const error = await failure(create({ ...greedy, model: 'gpt-none' }));
+    const error = await failureOf(create({ ...greedy, model: 'gpt-none' }));
     expect(error).toMatchObject({ status: 404, code: 'model_not_found', param: 'model' });
     expect(error.message).toContain('The model `gpt-none` does not exist or you do not have access to it.');
   });
 
   test("another project's model", async () => {
     const request = server.otherClient.chat.completions.create({ ...greedy, model: ADAPTER });
-    expect((await failure(request)).status).toBe(404);
+    expect((await failureOf(request)).status).toBe(404);
   });
 });

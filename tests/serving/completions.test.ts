@@ -1,8 +1,8 @@
 // POST /v1/completions through the official client: prompts in every form, echo with log-probabilities, streams.
-import OpenAI from 'openai';
+import type OpenAI from 'openai';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { loadTokenizer, type Tokenizer } from '../../src/data/tokenizer.ts';
-import { ADAPTER, BASE, golden, PLAIN, useServing } from './serving.ts';
+import { ADAPTER, BASE, failureOf, golden, PLAIN, useServing } from './serving.ts';
 
 const server = useServing();
 const greedy = { model: BASE, temperature: 0, max_tokens: 8 };
@@ -21,16 +21,6 @@ async function collect(body: object): Promise<OpenAI.Completion[]> {
   const stream = await server.client.completions.create({ ...body, stream: true } as never);
   for await (const chunk of stream as unknown as AsyncIterable<OpenAI.Completion>) chunks.push(chunk);
   return chunks;
-}
-
-async function failure(request: Promise<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
-  try {
-    await request;
-  } catch (error) {
-    if (error instanceof OpenAI.APIError) return error;
-    throw error;
-  }
-  throw new Error('the request was answered');
 }
 
 describe('200', () => {
@@ -216,7 +206,7 @@ describe('400', () => {
     ['prompt', { prompt: { text: 'x' } }, null],
     ['stop', { stop: ['a', 'b', 'c', 'd', 'e'] }, 'array_above_max_length'],
   ])('%s, case %#', async (param, change, code) => {
-    const error = await failure(create({ ...greedy, prompt, ...change }));
+    const error = await failureOf(create({ ...greedy, prompt, ...change }));
     expect(error.status).toBe(400);
     expect(error.param).toBe(param);
     if (code) expect(error.code).toBe(code);
@@ -224,7 +214,7 @@ describe('400', () => {
 
   test('one wrong prompt among several fails the request, streaming or not', async () => {
     const body = { ...greedy, prompt: [[20, 21], LONG] };
-    expect((await failure(create(body))).code).toBe('context_length_exceeded');
-    expect((await failure(collect(body))).code).toBe('context_length_exceeded');
+    expect((await failureOf(create(body))).code).toBe('context_length_exceeded');
+    expect((await failureOf(collect(body))).code).toBe('context_length_exceeded');
   });
 });

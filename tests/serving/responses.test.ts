@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import type OpenAI from 'openai';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { BASE, useServing } from './serving.ts';
+import { BASE, failureOf, useServing } from './serving.ts';
 import { storeToolModels } from './tool-models.ts';
 
 const server = useServing();
@@ -19,13 +19,6 @@ const create = (body: object = {}) =>
     max_output_tokens: 16,
     ...body,
   } as never) as unknown as Promise<Response>;
-const failureOf = async (
-  request: Promise<unknown>,
-): Promise<{ status?: number; param?: string | null; code?: string | null }> =>
-  request.then(
-    () => ({}),
-    error => error,
-  );
 const schema = {
   type: 'object',
   properties: { city: { enum: ['Paris', 'Oslo'] }, days: { type: 'integer', minimum: 1, maximum: 14 } },

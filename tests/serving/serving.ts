@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
+import OpenAI from 'openai';
 import { afterAll, beforeAll } from 'vitest';
 import type { Deps } from '../../src/deps.ts';
 import { writeAdapter } from '../../src/formats/peft.ts';
@@ -120,4 +121,15 @@ export function useServing({ maxPending, environment }: ServingOptions = {}): Te
   });
   afterAll(() => generation?.close());
   return server;
+}
+
+/** The error that a request of the official client ends with. */
+export async function failureOf(request: Promise<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
+  try {
+    await request;
+  } catch (error) {
+    if (error instanceof OpenAI.APIError) return error;
+    throw error;
+  }
+  throw new Error('the request was answered');
 }

@@ -1,7 +1,7 @@
 // Answers that are kept with `store: true`, through the official client.
 import type OpenAI from 'openai';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { BASE, PLAIN, useServing } from './serving.ts';
+import { BASE, failureOf, PLAIN, useServing } from './serving.ts';
 
 const server = useServing();
 const messages = [
@@ -25,12 +25,6 @@ beforeAll(async () => {
   second = await create({ store: true, metadata: { team: 'b' }, model: PLAIN, seed: 4 });
   await create({ metadata: { team: 'a' } });
 });
-
-const failureOf = async (request: Promise<unknown>): Promise<{ status?: number; param?: string | null }> =>
-  request.then(
-    () => ({}),
-    error => error,
-  );
 
 describe('200', () => {
   test('the answer says its metadata, and is found as it was', async () => {

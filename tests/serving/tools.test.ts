@@ -1,8 +1,8 @@
 // Tools and response formats through the official client, against tiny models that really run.
 import { Ajv2020 } from 'ajv/dist/2020.js';
-import OpenAI from 'openai';
+import type OpenAI from 'openai';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { BASE, useServing } from './serving.ts';
+import { BASE, failureOf, useServing } from './serving.ts';
 import { FAMILIES, storeToolModels, TOOL_CALLS_TOKEN } from './tool-models.ts';
 
 const server = useServing();
@@ -29,16 +29,6 @@ const create = (body: object) =>
   server.client.chat.completions.create({ messages, ...body } as never) as unknown as Promise<Completion>;
 const callsOf = ({ choices }: Completion) =>
   choices[0]!.message.tool_calls as OpenAI.ChatCompletionMessageFunctionToolCall[];
-
-async function failure(request: Promise<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
-  try {
-    await request;
-  } catch (error) {
-    if (error instanceof OpenAI.APIError) return error;
-    throw error;
-  }
-  throw new Error('the request was answered');
-}
 
 describe('response_format', () => {
   test('json_schema: every answer is what the schema allows, however wild the sampling', async () => {
@@ -333,7 +323,7 @@ describe('400', () => {
     ],
     ['functions', 'both forms at once', { tools, functions: [weather.function] }],
   ])('%s: %s', async (param, _, body) => {
-    const error = await failure(create({ model: 'hermes-tiny', ...body }));
+    const error = await failureOf(create({ model: 'hermes-tiny', ...body }));
     expect(error.status).toBe(400);
     expect(error.param).toBe(param);
   });
