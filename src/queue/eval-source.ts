@@ -4,10 +4,12 @@ import { BlobNotFound, type Blobs } from '../blobs/blobs.ts';
 import { readLines } from '../data/jsonl.ts';
 import type { SourceItem } from '../evaluation/eval-item.ts';
 import { compileItemSchema } from '../evaluation/item-schema.ts';
+import type { Logger } from '../log.ts';
 import { listCompletions, type StoredCompletion } from '../store/chat-completions.ts';
 import type { LeasedRun, RunSource } from '../store/eval-runs.ts';
 import { listAnsweredResponses, type StoredResponse } from '../store/responses.ts';
 import { findInputFile } from '../store/runs.ts';
+import { untilItWorks } from './retry.ts';
 
 /** The run cannot go on, by a fault of its data. */
 export class SourceFailure extends Error {
@@ -22,6 +24,9 @@ export class SourceFailure extends Error {
 export interface SourceDeps {
   readonly pool: pg.Pool;
   readonly blobs: Blobs;
+  readonly log: Logger;
+  /** Ends the waiting for a store that is away. */
+  readonly signal: AbortSignal;
 }
 
 type Reader = (deps: SourceDeps, run: LeasedRun) => AsyncIterable<SourceItem>;
@@ -43,15 +48,11 @@ async function* readContent(_: SourceDeps, { dataSource }: LeasedRun): AsyncGene
     yield { index, item, sample: sample ?? null };
 }
 
-async function* readFile({ pool, blobs }: SourceDeps, run: LeasedRun): AsyncGenerator<SourceItem> {
+async function* readFile(deps: SourceDeps, run: LeasedRun): AsyncGenerator<SourceItem> {
   const id = run.dataSource.source.id!;
   const { dataSourceConfig: config } = run;
   const check = config.type === 'custom' ? compileItemSchema(config.item_schema) : () => null;
-  const file = await findInputFile(pool, id);
-  if (!file) throw gone(id);
-  const bytes = await blobs.get(file.blobKey).catch(error => {
-    throw error instanceof BlobNotFound ? gone(id) : error;
-  });
+  const bytes = await untilItWorks(() => openFile(deps, id), { what: `reading ${id}`, ...deps });
   let index = 0;
   for await (const line of readLines(bytes)) {
     const at = `${id}: line ${line.number}`;
@@ -61,6 +62,14 @@ async function* readFile({ pool, blobs }: SourceDeps, run: LeasedRun): AsyncGene
     if (wrong !== null) throw new SourceFailure('invalid_file', `${at}: ${wrong}`);
     yield { index: index++, ...read };
   }
+}
+
+async function openFile({ pool, blobs }: SourceDeps, id: string) {
+  const file = await findInputFile(pool, id);
+  if (!file) throw gone(id);
+  return blobs.get(file.blobKey).catch(error => {
+    throw error instanceof BlobNotFound ? gone(id) : error;
+  });
 }
 
 function gone(id: string): SourceFailure {

@@ -94,7 +94,7 @@ async function evaluateRun(deps: EvaluateDeps, lease: RunLease, signal: AbortSig
   const done = await untilItWorks(() => readDoneItems(pool, run.id), { what: 'reading items', ...retry });
   deps.log.info({ done: done.size }, 'an evaluation runs');
   const plan = planOf(deps, run);
-  await forEachAtOnce(readItems(deps, run), ITEMS_AT_ONCE, async (source: SourceItem) => {
+  await forEachAtOnce(readItems({ ...deps, signal }, run), ITEMS_AT_ONCE, async (source: SourceItem) => {
     if (done.has(source.index)) return;
     signal.throwIfAborted();
     const made = await evaluateItem(plan, source, signal);

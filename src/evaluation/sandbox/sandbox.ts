@@ -8,8 +8,8 @@ import type { PythonQuestion } from './protocol.ts';
 
 export interface PythonSandbox {
   /**
-   * `owner`: whose grader it is; a process is never given from one to another. Null: it is used this once. Throws the signal's reason, and ApiError where
-   * too many wait or this machine must not run Python.
+   * `owner`: whose grader it is; a process is never given from one to another. Null: it is used this once. Throws the
+   * signal's reason, and ApiError where too many wait or this machine must not run Python.
    */
   grade(owner: string | null, question: PythonQuestion, signal: AbortSignal): Promise<PythonOutcome>;
   close(): Promise<void>;
