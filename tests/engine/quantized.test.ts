@@ -16,6 +16,7 @@ import { tf } from '../../src/engine/tf.ts';
 import type { Quantization } from '../../src/formats/quantization.ts';
 import { readHeader, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { quantizeMatrices } from '../../src/models/quantized-weights.ts';
+import { measurePeakBytes } from '../../src/training/memory.ts';
 import { numbers, runOn } from './programs.ts';
 
 const ROWS = 32;
@@ -122,4 +123,35 @@ test.each(KINDS)('%s: single rows are those of the full weight, on the `onnx` en
   const given = { rows: Int32Array.of(95, 0, 7, 7) };
   const expected = await runOn(await openCpuEngine(), { ...program, weights: { w: full } }, given);
   expect(await runOn(onnx(), program, given)).toEqual(expected);
+});
+
+/** Layers one after the other, forward and backward, with weights that are too large to be kept widened. */
+test.each(['BF16', ...KINDS] as const)('%s weights are made float32 one at a time', async stored => {
+  const [layers, width] = [16, 1024];
+  const folder = await mkdtemp(join(tmpdir(), 'quantized-'));
+  const file = join(folder, 'weights.safetensors');
+  const names = Array.from({ length: layers }, (_, i) => `w${i}`);
+  const data = numbers(width * width).map(number => number / 32);
+  const tensor = { dtype: 'BF16', shape: [width, width], data } as const;
+  await writeSafetensors(file, Object.fromEntries(names.map(name => [name, tensor])));
+  const { tensors } = await readHeader(file);
+  const weights = stored === 'BF16' ? tensors : await quantizeMatrices(tensors, stored, folder);
+  const deep = await onnx({ integers: null }).compile({
+    name: 'deep',
+    inputs: { x: { shape: [8, width], dtype: 'float32' } },
+    weights,
+    sharesWeights: true,
+    run({ x }, w) {
+      const loss = (x: Tensor) =>
+        names.reduce((x, name) => product(x, w[name]!, false, true).tanh(), x).sum();
+      return { gradient: tf.grad(loss as never)(x!) };
+    },
+  });
+  const given = { x: numbers(8 * width) };
+  const bytes = await measurePeakBytes(async () => {
+    await deep.run(given);
+    await deep.run(given);
+  });
+  await deep.close();
+  expect(bytes).toBeLessThan((4 * layers * width * width) / 2);
 });
