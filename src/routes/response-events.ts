@@ -24,86 +24,93 @@ export async function* toResponseEvents(
   const numbered = function* (of: Iterable<Unnumbered>): Generator<ResponseEvent> {
     for (const event of of) yield { ...event, sequence_number: sequence++ };
   };
-  const writer = createWriter(response);
+  const at: Writing = { response, open: null };
   try {
-    for await (const event of events) yield* numbered(writer.take(event));
+    for await (const event of events) yield* numbered(write(at, event));
   } catch (error) {
     if (sequence === 0) throw error;
-    yield* numbered(fail(response));
+    markFailed(response);
+    yield* numbered([{ type: 'response.failed', response: snapshot(response) }]);
   }
 }
 
 const snapshot = (response: WireResponse): WireResponse => structuredClone(response);
 
-export function* fail(response: WireResponse): Generator<Unnumbered> {
+export function markFailed(response: WireResponse): void {
   response.status = 'failed';
   response.error = {
     code: 'server_error',
     message: 'The server had an error while processing your request.',
   };
-  yield { type: 'response.failed', response: snapshot(response) };
 }
 
-interface Writer {
-  take(event: GenerationEvent): Generator<Unnumbered>;
+/** A response that is being written. */
+interface Writing {
+  readonly response: WireResponse;
+  open: OpenItem | null;
 }
 
-function createWriter(response: WireResponse): Writer {
-  let open: OpenItem | null = null;
-  const outputIndex = (): number => response.output.length - 1;
+type EventOf<Type> = Extract<GenerationEvent, { type: Type }>;
 
-  function* close(status: 'completed' | 'incomplete'): Generator<Unnumbered> {
-    if (!open) return;
-    open.item.status = status;
-    const place = { item_id: open.item.id, output_index: outputIndex() };
-    yield* open.end(place);
-    yield {
-      type: 'response.output_item.done',
-      output_index: outputIndex(),
-      item: structuredClone(open.item),
-    };
-    open = null;
-  }
-  function* begin(item: OpenItem): Generator<Unnumbered> {
-    yield* close('completed');
-    open = item;
-    response.output.push(item.item);
-    yield {
-      type: 'response.output_item.added',
-      output_index: outputIndex(),
-      item: structuredClone(item.item),
-    };
-    yield* item.begin({ item_id: item.item.id, output_index: outputIndex() });
-  }
-  function* say(text: string, tokens: TokenPiece[]): Generator<Unnumbered> {
-    if (open?.kind !== 'message') yield* begin(messageItem());
-    yield* open!.add(text, tokens, { item_id: open!.item.id, output_index: outputIndex() });
-  }
-  return {
-    *take(event) {
-      if (event.type === 'started') {
-        response.status = 'in_progress';
-        yield { type: 'response.created', response: snapshot(response) };
-        yield { type: 'response.in_progress', response: snapshot(response) };
-      } else if (event.type === 'piece') {
-        if (event.text !== '' || event.tokens.length > 0) yield* say(event.text, event.tokens);
-      } else if (event.type === 'call') {
-        const { id, name, arguments: text } = event;
-        if (id !== null && name !== null) yield* begin(callItem(id, name));
-        yield* open!.add(text, [], { item_id: open!.item.id, output_index: outputIndex() });
-      } else if (event.type === 'finished') {
-        const cut = event.finishReason === 'length';
-        if (response.output.length === 0) yield* say('', []);
-        yield* close(cut ? 'incomplete' : 'completed');
-        response.status = cut ? 'incomplete' : 'completed';
-        response.incomplete_details = cut ? { reason: 'max_output_tokens' } : null;
-      } else {
-        response.usage = responseUsageToWire(event);
-        if (response.status === 'completed') response.completed_at = unixSeconds(new Date());
-        yield { type: `response.${response.status}`, response: snapshot(response) };
-      }
-    },
-  };
+const writers: {
+  [Type in GenerationEvent['type']]: (at: Writing, event: EventOf<Type>) => Iterable<Unnumbered>;
+} = {
+  *started({ response }) {
+    response.status = 'in_progress';
+    yield { type: 'response.created', response: snapshot(response) };
+    yield { type: 'response.in_progress', response: snapshot(response) };
+  },
+  *piece(at, { text, tokens }) {
+    if (text === '' && tokens.length === 0) return;
+    if (at.open?.kind !== 'message') yield* beginItem(at, messageItem());
+    yield* at.open!.add(text, tokens, placeOf(at));
+  },
+  *call(at, { id, name, arguments: text }) {
+    if (id !== null && name !== null) yield* beginItem(at, callItem(id, name));
+    yield* at.open!.add(text, [], placeOf(at));
+  },
+  *finished(at, { finishReason }) {
+    const { response } = at;
+    const status = finishReason === 'length' ? 'incomplete' : 'completed';
+    if (response.output.length === 0) yield* beginItem(at, messageItem());
+    yield* endItem(at, status);
+    response.status = status;
+    response.incomplete_details = status === 'incomplete' ? { reason: 'max_output_tokens' } : null;
+  },
+  *done({ response }, event) {
+    response.usage = responseUsageToWire(event);
+    if (response.status === 'completed') response.completed_at = unixSeconds(new Date());
+    yield { type: `response.${response.status}`, response: snapshot(response) };
+  },
+};
+
+const write = <Type extends GenerationEvent['type']>(
+  at: Writing,
+  event: EventOf<Type>,
+): Iterable<Unnumbered> => writers[event.type as Type](at, event);
+
+const placeOf = ({ response, open }: Writing): Place => ({
+  item_id: open!.item.id,
+  output_index: response.output.length - 1,
+});
+
+function* beginItem(at: Writing, begun: OpenItem): Generator<Unnumbered> {
+  yield* endItem(at, 'completed');
+  at.open = begun;
+  at.response.output.push(begun.item);
+  const { output_index } = placeOf(at);
+  yield { type: 'response.output_item.added', output_index, item: structuredClone(begun.item) };
+  yield* begun.begin(placeOf(at));
+}
+
+function* endItem(at: Writing, status: 'completed' | 'incomplete'): Generator<Unnumbered> {
+  const { open } = at;
+  if (!open) return;
+  open.item.status = status;
+  yield* open.end(placeOf(at));
+  const { output_index } = placeOf(at);
+  yield { type: 'response.output_item.done', output_index, item: structuredClone(open.item) };
+  at.open = null;
 }
 
 interface Place {

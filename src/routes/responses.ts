@@ -25,7 +25,7 @@ import { pageOf } from '../store/pages.ts';
 import * as store from '../store/responses.ts';
 import { asEnded, endOf, findTarget, NAMED_EVENTS, readSampling, sendStream } from './generation.ts';
 import { admit, estimateTokens } from './metering.ts';
-import { fail, type ResponseEvent, toResponseEvents } from './response-events.ts';
+import { markFailed, type ResponseEvent, toResponseEvents } from './response-events.ts';
 
 const tags = ['Responses'];
 const one = json('The response.', Type.Ref('Response'), exampleResponse);
@@ -175,8 +175,9 @@ async function find(
   if (!found) throw noSuchResponse(id);
   if (!found.lost) return found;
   // Its api died: nobody else will say so.
-  for (const _ of fail(found.response as unknown as WireResponse))
-    await writeEnd(deps, found.response as unknown as WireResponse);
+  const response = found.response as unknown as WireResponse;
+  markFailed(response);
+  await writeEnd(deps, response);
   return found;
 }
 
