@@ -24,6 +24,8 @@ export interface Comparison {
     examples: readonly Example[],
     fedWith: (part: MicroBatchPlan, index: number) => HostArrays,
   ): Promise<Compared>;
+  /** The vectors of a micro-batch of this shape [texts, hiddenSize]. */
+  vectorsOf(shape: MicroBatchShape, fed: HostArrays): Promise<Float32Array>;
   keepShapes(shapes: readonly MicroBatchShape[]): Promise<void>;
   close(): Promise<void>;
 }
@@ -50,15 +52,20 @@ export function openComparison(options: ComparisonOptions): Comparison {
   );
   const comparisons = openCompiled(engine, (examples: number) => comparisonProgram(batch, examples, width));
 
+  async function vectorsOf(shape: MicroBatchShape, fed: HostArrays): Promise<Float32Array> {
+    const program = await vectorPrograms.get(shape);
+    return (await program.run(fed)).vectors as Float32Array;
+  }
+
   return {
+    vectorsOf,
     async compare(plan, examples, fedWith) {
       const padded = paddedTo(examples.length);
       const vectors = new Float32Array(padded * each * width);
       const texts = plan.map(part => textsOf(part, examples, each));
       for (const [index, part] of plan.entries()) {
         await between();
-        const program = await vectorPrograms.get(part.shape);
-        const made = (await program.run(fedWith(part, index))).vectors as Float32Array;
+        const made = await vectorsOf(part.shape, fedWith(part, index));
         for (const { text, at } of texts[index]!)
           vectors.set(made.subarray(text * width, (text + 1) * width), at * width);
       }

@@ -165,6 +165,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
           ...objective.pack({ shape, rows: [] }, []),
           ...dropoutMasks(trained, shape, { seed: 0, step: 0, index: 0 }),
         };
+        await comparison?.vectorsOf(shape, { ...fed, ...parameters });
         await accumulate(shape, fed, 0);
       });
       return peak;
