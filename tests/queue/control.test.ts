@@ -155,6 +155,8 @@ test('paused and resumed again and again, with the real trainer, the losses are 
   let pauses = 0;
   for (const step of [1, 17, 33]) {
     await waitFor(`step ${step}`, async () => (await readLosses(setting.pool, id)).length >= step);
+    // On a slow machine it may be there already before the job was taken up again.
+    await waitFor('a runner', async () => (await readJob(setting.pool, id)).status !== 'queued');
     if (!(await setting.change(id, 'pause'))) break;
     pauses += 1;
     await waitFor('the lease to end', async () => !(await readJob(setting.pool, id)).lease_until);
