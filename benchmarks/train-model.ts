@@ -13,7 +13,8 @@ export const SHAPES = {
     n_embd: 768,
     n_layer: 12,
     n_head: 12,
-    n_positions: 1024,
+    // Published with 1024; rows of 2048 tokens are measured too.
+    n_positions: 2048,
     activation_function: 'gelu_new',
     layer_norm_epsilon: 1e-5,
     attn_pdrop: 0,

@@ -21,13 +21,14 @@ const { values } = parseArgs({
     length: { type: 'string' },
     masked: { type: 'string' },
     contender: { type: 'string' },
-    rounds: { type: 'string', default: '2' },
+    rounds: { type: 'string' },
     steps: { type: 'string', default: '5' },
     threads: { type: 'string', default: String(availableParallelism()) },
   },
 });
 const python = process.env.PYTHON ?? 'python3';
-const [threads, steps, rounds] = [Number(values.threads), Number(values.steps), Number(values.rounds)];
+const [threads, steps] = [Number(values.threads), Number(values.steps)];
+const rounds = Number(values.rounds ?? (values.quick ? 1 : 2));
 
 interface Measured {
   readonly seconds: number[];
