@@ -54,6 +54,7 @@ import { uploadRoutes } from './routes/uploads.ts';
 import { usageRoutes } from './routes/usage.ts';
 import { createValidatorCompiler } from './routes/validation.ts';
 import { webhookRoutes } from './routes/webhooks.ts';
+import { errorResponses } from './schemas/errors.ts';
 import { sharedSchemas } from './schemas/shared.ts';
 import type { Caller } from './store/api-keys.ts';
 import { ORGANIZATION_ID } from './store/projects.ts';
@@ -194,6 +195,7 @@ function appWithoutRoutes(deps: Deps): FastifyInstance {
     throw unknownRoute(request.method, request.url);
   });
   acceptEmptyJson(app);
+  describeRefusedBodies(app);
   addResponseHeaders(app);
   return app;
 }
@@ -236,6 +238,14 @@ function acceptEmptyJson(app: FastifyInstance): void {
       const text = `We could not parse the JSON body of your request: ${error.message}`;
       done(new ApiError('invalid_json', text), undefined);
     });
+  });
+}
+
+/** A body that is too large, or no JSON, is refused before its route is asked: also by a route that needs none. */
+function describeRefusedBodies(app: FastifyInstance): void {
+  app.addHook('onRoute', ({ method, schema }) => {
+    if (!schema?.response || !['POST', 'DELETE'].includes(String(method))) return;
+    schema.response = { ...schema.response, ...errorResponses(413, 415) };
   });
 }
 

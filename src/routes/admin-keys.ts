@@ -34,7 +34,7 @@ export function adminKeyRoutes(app: FastifyInstance, deps: Deps): void {
             ...exampleAdminKey,
             value: 'sk-admin-...',
           }),
-          ...errorResponses(400),
+          ...errorResponses(),
         },
       },
     },
@@ -65,7 +65,7 @@ export function adminKeyRoutes(app: FastifyInstance, deps: Deps): void {
         querystring: ListAdminApiKeysQuery,
         response: {
           200: json('A page of keys.', Type.Ref('AdminApiKeyListResponse'), exampleList(exampleAdminKey)),
-          ...errorResponses(400),
+          ...errorResponses(),
         },
       },
     },

@@ -21,7 +21,7 @@ export function auditLogRoutes(app: FastifyInstance, deps: Deps): void {
         querystring: ListAuditLogsQuery,
         response: {
           200: json('A page of entries.', Type.Ref('ListAuditLogsResponse'), exampleList(exampleAuditLog)),
-          ...errorResponses(400),
+          ...errorResponses(),
         },
       },
     },

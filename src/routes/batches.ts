@@ -33,7 +33,7 @@ export function batchRoutes(app: FastifyInstance, deps: Deps): void {
         description:
           'Has the requests of a file answered by the workers, when there is time between those of people. Each line is `{"custom_id", "method": "POST", "url", "body"}`.',
         body: Type.Ref('CreateBatchRequest'),
-        response: { 200: json('The batch.', Type.Ref('Batch'), exampleBatch), ...errorResponses(400, 404) },
+        response: { 200: json('The batch.', Type.Ref('Batch'), exampleBatch), ...errorResponses(404) },
       },
     },
     async request => {
@@ -65,7 +65,7 @@ export function batchRoutes(app: FastifyInstance, deps: Deps): void {
         querystring: ListBatchesQuery,
         response: {
           200: json('A page of batches.', Type.Ref('ListBatchesResponse'), exampleList(exampleBatch)),
-          ...errorResponses(400),
+          ...errorResponses(),
         },
       },
     },
@@ -99,7 +99,7 @@ export function batchRoutes(app: FastifyInstance, deps: Deps): void {
         params: BatchId,
         response: {
           200: json('The batch.', Type.Ref('Batch'), { ...exampleBatch, status: 'cancelling' }),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

@@ -27,7 +27,7 @@ export function checkpointRoutes(app: FastifyInstance, deps: Deps): void {
             Type.Ref('ListFineTuningJobCheckpointsResponse'),
             exampleList(exampleCheckpoint),
           ),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

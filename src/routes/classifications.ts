@@ -25,7 +25,7 @@ export function classificationRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('CreateClassificationRequest'),
         response: {
           200: json('The answers.', Type.Ref('CreateClassificationResponse'), exampleClassifications),
-          ...errorResponses(400, 404, 429, 503),
+          ...errorResponses(404, 429, 503),
         },
       },
     },

@@ -21,7 +21,7 @@ export function costRoutes(app: FastifyInstance, deps: Deps): void {
         querystring: CostsQuery,
         response: {
           200: json('A page of buckets.', Type.Ref('UsageResponse'), exampleCosts),
-          ...errorResponses(400),
+          ...errorResponses(),
         },
       },
     },

@@ -20,7 +20,7 @@ export function embeddingRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('CreateEmbeddingRequest'),
         response: {
           200: json('The vectors.', Type.Ref('CreateEmbeddingResponse'), exampleEmbeddings),
-          ...errorResponses(400, 404, 429, 503),
+          ...errorResponses(404, 429, 503),
         },
       },
     },

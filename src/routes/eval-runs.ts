@@ -46,7 +46,7 @@ export function evalRunRoutes(app: FastifyInstance, deps: Deps): void {
         description: 'A worker has the model answer every item and grades the answers.',
         params: EvalId,
         body: Type.Ref('CreateEvalRunRequest'),
-        response: { 201: json('The run.', Type.Ref('EvalRun'), exampleRun), ...errorResponses(400, 404) },
+        response: { 201: json('The run.', Type.Ref('EvalRun'), exampleRun), ...errorResponses(404) },
       },
     },
     async (request, reply) => {
@@ -76,7 +76,7 @@ export function evalRunRoutes(app: FastifyInstance, deps: Deps): void {
         querystring: ListRunsQuery,
         response: {
           200: json('A page of runs.', Type.Ref('ListEvalRunsResponse'), exampleList(exampleRun)),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },
@@ -117,7 +117,7 @@ export function evalRunRoutes(app: FastifyInstance, deps: Deps): void {
           params: RunId,
           response: {
             200: json('The run.', Type.Ref('EvalRun'), { ...exampleRun, status: 'canceled' }),
-            ...errorResponses(400, 404),
+            ...errorResponses(404),
           },
         },
       },
@@ -172,7 +172,7 @@ function itemRoutes(app: FastifyInstance, deps: Deps): void {
             Type.Ref('ListEvalRunOutputItemsResponse'),
             exampleList(exampleOutputItem),
           ),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

@@ -32,7 +32,7 @@ export function evalRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('CreateEvalRequest'),
         response: {
           201: json('The evaluation.', Type.Ref('Eval'), exampleEval),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },
@@ -59,7 +59,7 @@ export function evalRoutes(app: FastifyInstance, deps: Deps): void {
         querystring: ListEvalsQuery,
         response: {
           200: json('A page of evaluations.', Type.Ref('ListEvalsResponse'), exampleList(exampleEval)),
-          ...errorResponses(400),
+          ...errorResponses(),
         },
       },
     },
@@ -99,7 +99,7 @@ export function evalRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('UpdateEvalRequest'),
         response: {
           200: json('The evaluation.', Type.Ref('Eval'), exampleEval),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

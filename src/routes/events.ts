@@ -39,7 +39,7 @@ export function eventRoutes(app: FastifyInstance, deps: Deps): void {
               'text/event-stream': { schema: Type.Ref('FineTuningJobEvent'), example: exampleEvent },
             },
           },
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

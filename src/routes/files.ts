@@ -40,7 +40,7 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('CreateFileRequest'),
         response: {
           200: json('The file.', Type.Ref('OpenAIFile'), exampleFile),
-          ...errorResponses(400, 413, 429, 503),
+          ...errorResponses(413, 429, 503),
         },
       },
     },
@@ -73,7 +73,7 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
         querystring: ListFilesQuery,
         response: {
           200: json('A page of files.', Type.Ref('ListFilesResponse'), exampleList(exampleFile)),
-          ...errorResponses(400),
+          ...errorResponses(),
         },
       },
     },

@@ -32,7 +32,7 @@ export function graderRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('RunGraderRequest'),
         response: {
           200: json('What the grader said.', Type.Ref('RunGraderResponse'), exampleRun),
-          ...errorResponses(400, 404, 503),
+          ...errorResponses(404, 503),
         },
       },
     },
@@ -64,7 +64,7 @@ export function graderRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('ValidateGraderRequest'),
         response: {
           200: json('The grader.', Type.Ref('ValidateGraderResponse'), { grader: exampleGrader }),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

@@ -44,7 +44,7 @@ export function metricRoutes(app: FastifyInstance, deps: Deps): void {
               },
             },
           },
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

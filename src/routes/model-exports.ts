@@ -24,7 +24,7 @@ export function modelExportRoutes(app: FastifyInstance, deps: Deps): void {
         querystring: ExportQuery,
         response: {
           200: json('The export.', Type.Ref('ModelExport'), exampleExport),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

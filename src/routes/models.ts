@@ -63,7 +63,7 @@ export function modelRoutes(app: FastifyInstance, deps: Deps): void {
             object: 'model',
             deleted: true,
           }),
-          ...errorResponses(403, 404),
+          ...errorResponses(404),
         },
       },
     },

@@ -31,7 +31,7 @@ export function moderationRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('CreateModerationRequest'),
         response: {
           200: json('What it says.', Type.Ref('CreateModerationResponse'), exampleModeration),
-          ...errorResponses(400, 404, 429, 503),
+          ...errorResponses(404, 429, 503),
         },
       },
     },

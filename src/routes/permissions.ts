@@ -45,7 +45,7 @@ export function permissionRoutes(app: FastifyInstance, deps: Deps): void {
           'The projects find it among their models and may use it as their own, but not delete it.',
         params: CheckpointName,
         body: Type.Ref('CreateFineTuningCheckpointPermissionRequest'),
-        response: { ...page, ...errorResponses(400, 404) },
+        response: { ...page, ...errorResponses(404) },
       },
     },
     async request => {
@@ -64,7 +64,7 @@ export function permissionRoutes(app: FastifyInstance, deps: Deps): void {
         description: 'The newest first, unless asked otherwise.',
         params: CheckpointName,
         querystring: ListPermissionsQuery,
-        response: { ...page, ...errorResponses(400, 404) },
+        response: { ...page, ...errorResponses(404) },
       },
     },
     async request => {

@@ -31,7 +31,7 @@ export function projectRoutes(app: FastifyInstance, deps: Deps): void {
         summary: 'Create a project',
         description: 'It is empty; a service account in it has the first key.',
         body: Type.Ref('CreateProjectRequest'),
-        response: { ...answer, ...errorResponses(400) },
+        response: { ...answer, ...errorResponses() },
       },
     },
     async request => {
@@ -61,7 +61,7 @@ export function projectRoutes(app: FastifyInstance, deps: Deps): void {
         querystring: ListProjectsQuery,
         response: {
           200: json('A page of projects.', Type.Ref('ProjectListResponse'), exampleList(exampleProject)),
-          ...errorResponses(400),
+          ...errorResponses(),
         },
       },
     },
@@ -96,7 +96,7 @@ export function projectRoutes(app: FastifyInstance, deps: Deps): void {
         description: 'Its id stays.',
         params: ProjectId,
         body: Type.Ref('ModifyProjectRequest'),
-        response: { ...answer, ...errorResponses(400, 404) },
+        response: { ...answer, ...errorResponses(404) },
       },
     },
     async request => {
@@ -127,7 +127,7 @@ export function projectRoutes(app: FastifyInstance, deps: Deps): void {
         description:
           'For ever: its keys are useless at once. Nothing in it is removed, and jobs that have begun go on to their end.',
         params: ProjectId,
-        response: { ...answer, ...errorResponses(400, 404) },
+        response: { ...answer, ...errorResponses(404) },
       },
     },
     async request => {

@@ -45,7 +45,7 @@ export function quotaRoutes(app: FastifyInstance, deps: Deps): void {
           'What is left out stays; null takes a quota away. What the project has already, it keeps.',
         params: ProjectId,
         body: Type.Ref('UpdateProjectQuotasRequest'),
-        response: { ...answer, ...errorResponses(400, 404) },
+        response: { ...answer, ...errorResponses(404) },
       },
     },
     async request => {

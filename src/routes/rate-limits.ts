@@ -41,7 +41,7 @@ export function rateLimitRoutes(app: FastifyInstance, deps: Deps): void {
             Type.Ref('ProjectRateLimitListResponse'),
             exampleList(exampleRateLimit),
           ),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },
@@ -63,7 +63,7 @@ export function rateLimitRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('ProjectRateLimitUpdateRequest'),
         response: {
           200: json('The rate limit.', Type.Ref('ProjectRateLimit'), exampleRateLimit),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

@@ -67,7 +67,7 @@ export function responseRoutes(app: FastifyInstance, deps: Deps): void {
         description: 'A stored response as it is now.',
         params: ResponseId,
         querystring: RetrieveResponseQuery,
-        response: { 200: one, ...errorResponses(400, 404) },
+        response: { 200: one, ...errorResponses(404) },
       },
     },
     async request => {
@@ -118,7 +118,7 @@ export function responseRoutes(app: FastifyInstance, deps: Deps): void {
         summary: 'Cancel a response in the background',
         description: 'What has been written is kept. One that has ended stays as it is.',
         params: ResponseId,
-        response: { 200: one, ...errorResponses(400, 404) },
+        response: { 200: one, ...errorResponses(404) },
       },
     },
     async request => {
@@ -144,7 +144,7 @@ export function responseRoutes(app: FastifyInstance, deps: Deps): void {
         querystring: ListInputItemsQuery,
         response: {
           200: json('A page of items.', Type.Ref('ListResponseItemsResponse'), exampleList(exampleItem)),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

@@ -38,7 +38,7 @@ export function storedCompletionRoutes(app: FastifyInstance, deps: Deps): void {
             Type.Ref('ListChatCompletionsResponse'),
             exampleList(exampleStoredCompletion),
           ),
-          ...errorResponses(400),
+          ...errorResponses(),
         },
       },
     },
@@ -73,7 +73,7 @@ export function storedCompletionRoutes(app: FastifyInstance, deps: Deps): void {
         description: 'The metadata given takes the place of what was there.',
         params: CompletionId,
         body: Type.Ref('UpdateChatCompletionRequest'),
-        response: { 200: one, ...errorResponses(400, 404) },
+        response: { 200: one, ...errorResponses(404) },
       },
     },
     async request => {
@@ -124,7 +124,7 @@ export function storedCompletionRoutes(app: FastifyInstance, deps: Deps): void {
         querystring: ListMessagesQuery,
         response: {
           200: json('A page of messages.', Type.Ref('ListChatMessagesResponse'), exampleList(exampleMessage)),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

@@ -44,7 +44,7 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('CreateUploadRequest'),
         response: {
           200: json('The upload.', Type.Ref('Upload'), exampleUpload),
-          ...errorResponses(400, 429),
+          ...errorResponses(429),
         },
       },
     },
@@ -74,7 +74,7 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('AddUploadPartRequest'),
         response: {
           200: json('The part.', Type.Ref('UploadPart'), examplePart),
-          ...errorResponses(400, 404, 413, 503),
+          ...errorResponses(404, 413, 503),
         },
       },
     },
@@ -95,7 +95,7 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('CompleteUploadRequest'),
         response: {
           200: json('The upload, with its file.', Type.Ref('Upload'), exampleCompletedUpload),
-          ...errorResponses(400, 404, 503),
+          ...errorResponses(404, 503),
         },
       },
     },
@@ -116,7 +116,7 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
         params: UploadId,
         response: {
           200: json('The upload.', Type.Ref('Upload'), { ...exampleUpload, status: 'cancelled' }),
-          ...errorResponses(400, 404),
+          ...errorResponses(404),
         },
       },
     },

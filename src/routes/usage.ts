@@ -44,7 +44,7 @@ export function usageRoutes(app: FastifyInstance, deps: Deps): void {
           querystring: UsageQuery,
           response: {
             200: json('A page of buckets.', Type.Ref('UsageResponse'), exampleUsage),
-            ...errorResponses(400),
+            ...errorResponses(),
           },
         },
       },

@@ -50,6 +50,14 @@ const answers = {
       code: 'file_too_large',
     },
   },
+  415: {
+    description: 'The body is of a kind that is not read here.',
+    example: {
+      message: 'Unsupported Media Type. Send Content-Type: application/json.',
+      param: null,
+      code: null,
+    },
+  },
   429: {
     description:
       'A limit of the project is reached: `rate_limit_exceeded`, worth trying again after `retry-after`, or `insufficient_quota`.',
@@ -74,9 +82,12 @@ const answers = {
   },
 } as const;
 
-/** Responses of a route for its errors. 401, 403 and 500 are always among them. */
+/** Of every route that needs a key. 400 also where nothing but an id is given: one with a NUL can be looked up nowhere. */
+const ALWAYS = [400, 401, 403, 500] as const;
+
+/** Responses of a route for its errors, besides those that every route has. */
 export function errorResponses(...statuses: (keyof typeof answers)[]) {
-  const wanted = [...new Set([401, 403, 500, ...statuses] as const)].sort();
+  const wanted = [...new Set([...ALWAYS, ...statuses])].sort();
   return Object.fromEntries(wanted.map(status => [status, describeError(status)]));
 }
 
