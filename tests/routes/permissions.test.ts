@@ -3,7 +3,6 @@ import OpenAI from 'openai';
 import { beforeAll, beforeEach, expect, test } from 'vitest';
 import { insertModel } from '../../src/store/models.ts';
 import { insertProject } from '../../src/store/projects.ts';
-import { fetchWithContract } from '../support/contract.ts';
 import { BASE_MODEL, useServer } from '../support/server.ts';
 
 const server = useServer();
@@ -17,7 +16,6 @@ beforeAll(async () => {
     adminAPIKey: server.adminKey,
     apiKey: server.adminKey,
     baseURL: `${server.url}/v1`,
-    fetch: fetchWithContract(server.app),
     maxRetries: 0,
   });
   permissions = admin.fineTuning.checkpoints.permissions;

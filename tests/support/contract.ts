@@ -1,5 +1,7 @@
-// Holds real answers to the OpenAPI document: a `fetch` that checks every JSON body against what its operation declares.
-import { Ajv2020 } from 'ajv/dist/2020.js';
+// Holds real answers to the OpenAPI document: looks at what an api under test sends, whoever asked for it, and compares every JSON
+// body and every event of a stream with what its operation declares.
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 import type { FastifyInstance } from 'fastify';
 
 interface Operation {
@@ -7,47 +9,118 @@ interface Operation {
   responses: Record<string, { content?: Record<string, { schema?: object }> }>;
 }
 
-export function fetchWithContract(app: FastifyInstance): typeof fetch {
-  const document = app.swagger() as unknown as { paths: Record<string, Record<string, Operation>> };
-  const ajv = new Ajv2020({ strict: false, allErrors: true, formats: { binary: true } });
-  ajv.addSchema(document, 'openapi');
-  return async (input, init) => {
-    const response = await fetch(input, init);
-    const url = new URL(input instanceof Request ? input.url : String(input));
-    const method = (init?.method ?? 'GET').toLowerCase();
-    const operation = findOperation(document.paths, method, url.pathname);
-    if (operation && response.headers.get('content-type')?.includes('application/json')) {
-      check(ajv, operation, response.status, await response.clone().json());
-    }
-    return response;
+type Paths = Record<string, Record<string, Operation>>;
+
+interface Answer {
+  status: number;
+  contentType: string;
+  body: string;
+}
+
+export interface Contract {
+  /** Throws when an answer since the last call was not what the document says. */
+  check(): void;
+}
+
+export function watchAnswers(app: FastifyInstance): Contract {
+  const document = app.swagger() as unknown as { paths: Paths };
+  const validatorOf = validators(document);
+  const mistakes: string[] = [];
+  app.server.prependListener('request', (request: IncomingMessage, response: ServerResponse) => {
+    const operation = findOperation(document.paths, request.method!.toLowerCase(), request.url!);
+    if (operation) record(response, answer => mistakes.push(...mistakesIn(answer, operation, validatorOf)));
+  });
+  return {
+    check() {
+      const found = mistakes.splice(0);
+      if (found.length > 0) throw new Error(`not as in the document:\n${found.join('\n')}`);
+    },
   };
 }
 
-function findOperation(paths: Record<string, Record<string, Operation>>, method: string, pathname: string) {
-  const steps = pathname.split('/');
+function findOperation(paths: Paths, method: string, url: string): Operation | undefined {
+  const steps = url.split('?')[0]!.split('/');
   const fits = (path: string) => {
     const pattern = path.split('/');
     return (
       pattern.length === steps.length && pattern.every((step, i) => step.startsWith('{') || step === steps[i])
     );
   };
-  const path = Object.keys(paths).find(fits);
+  const candidates = Object.keys(paths).filter(fits);
+  // `/a/list` before `/a/{id}`
+  const path = candidates.find(candidate => !candidate.includes('{')) ?? candidates[0];
   return path === undefined ? undefined : paths[path]![method];
 }
 
-function check(ajv: Ajv2020, operation: Operation, status: number, body: unknown): void {
+// ---- what is sent
+
+const READ = /^(application\/json|text\/event-stream)/;
+
+function record(response: ServerResponse, ended: (answer: Answer) => void): void {
+  const chunks: Buffer[] = [];
+  let contentType = '';
+  const { writeHead, write, end } = response;
+  const keep = (chunk: unknown) => {
+    contentType ||= String(response.getHeader('content-type') ?? '');
+    if (READ.test(contentType) && (typeof chunk === 'string' || chunk instanceof Uint8Array))
+      chunks.push(Buffer.from(chunk as string));
+  };
+  Object.assign(response, {
+    writeHead(status: number, ...rest: (string | OutgoingHttpHeaders)[]) {
+      const headers = rest.at(-1);
+      if (typeof headers === 'object') contentType = String(headers['content-type'] ?? '');
+      return Reflect.apply(writeHead, response, [status, ...rest]);
+    },
+    write(...args: unknown[]) {
+      keep(args[0]);
+      return Reflect.apply(write, response, args);
+    },
+    end(...args: unknown[]) {
+      keep(args[0]);
+      const body = Buffer.concat(chunks).toString();
+      ended({ status: response.statusCode, contentType, body });
+      return Reflect.apply(end, response, args);
+    },
+  });
+}
+
+// ---- what was declared
+
+type ValidatorOf = (schema: object) => ValidateFunction;
+
+function validators(document: object): ValidatorOf {
+  const ajv = new Ajv2020({ strict: false, allErrors: true, formats: { binary: true } });
+  ajv.addSchema(document, 'openapi');
+  const compiled = new Map<object, ValidateFunction>();
+  return schema => {
+    const known = compiled.get(schema);
+    if (known) return known;
+    const text = JSON.stringify(schema).replaceAll('"#/components', '"openapi#/components');
+    const validate = ajv.compile(JSON.parse(text));
+    compiled.set(schema, validate);
+    return validate;
+  };
+}
+
+function mistakesIn(answer: Answer, operation: Operation, validatorOf: ValidatorOf): string[] {
+  const { status, contentType, body } = answer;
   const declared = operation.responses[status];
-  if (!declared)
-    throw new Error(
-      `${operation.operationId} answered ${status}, which it does not declare: ${JSON.stringify(body)}`,
-    );
-  const schema = declared.content?.['application/json']?.schema;
-  if (!schema) throw new Error(`${operation.operationId} ${status} declares no JSON`);
-  const resolved = JSON.parse(JSON.stringify(schema).replaceAll('"#/components', '"openapi#/components'));
-  const validate = ajv.compile(resolved);
-  if (!validate(body)) {
-    throw new Error(
-      `${operation.operationId} ${status}: ${ajv.errorsText(validate.errors)} in ${JSON.stringify(body)}`,
-    );
-  }
+  const say = (what: string) => [`${operation.operationId} ${status}: ${what}`];
+  if (status === 499) return []; // nobody hears it: the client went away
+  if (!declared) return say(`is not declared: ${body.slice(0, 500)}`);
+  if (!READ.test(contentType)) return [];
+  const type = contentType.split(';')[0]!;
+  const schema = declared.content?.[type]?.schema;
+  if (!schema) return say(`declares no ${type}`);
+  const validate = validatorOf(schema);
+  const values = type === 'application/json' ? [body] : eventsIn(body);
+  return values
+    .filter(value => !validate(JSON.parse(value)))
+    .flatMap(value => say(`${JSON.stringify(validate.errors)} in ${value.slice(0, 2000)}`));
+}
+
+/** The data of each event; a fault in the middle of a stream has the shape of an error everywhere. */
+function eventsIn(stream: string): string[] {
+  const data = stream.split(/\r?\n/).filter(line => line.startsWith('data: '));
+  return data.map(line => line.slice(6)).filter(text => text !== '[DONE]' && !/^\{"error":\{/.test(text));
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import OpenAI from 'openai';
 import pino from 'pino';
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, afterEach, beforeAll } from 'vitest';
 import { buildApp } from '../../src/app.ts';
 import { openBlobs } from '../../src/blobs/open.ts';
 import { readConfig } from '../../src/config.ts';
@@ -22,7 +22,7 @@ import { EVENTS_CHANNEL } from '../../src/store/events.ts';
 import { upsertBaseModel } from '../../src/store/models.ts';
 import { openNotifications } from '../../src/store/notifications.ts';
 import { ensureDefaultProject, insertProject } from '../../src/store/projects.ts';
-import { fetchWithContract } from './contract.ts';
+import { type Contract, watchAnswers } from './contract.ts';
 import { createDatabase, type TestDatabase } from './postgres.ts';
 
 export const BASE_MODEL = 'test-base';
@@ -35,7 +35,9 @@ export interface TestServer {
   url: string;
   projectId: string;
   key: string;
-  /** The official client of the default project; every JSON answer is checked against the OpenAPI document. */
+  /** Every answer is held to the OpenAPI document: after each test, and when the server is closed. */
+  contract: Contract;
+  /** The official client of the default project. */
   client: OpenAI;
   /** The same for a project of its own. */
   otherClient: OpenAI;
@@ -57,6 +59,7 @@ export function useServer(options: TestServerOptions = {}): TestServer {
   beforeAll(async () => {
     Object.assign(server, await startServer(options));
   });
+  afterEach(() => server.contract?.check());
   afterAll(() => server.close?.());
   return server;
 }
@@ -87,6 +90,7 @@ export async function startServer(
   const deps = { ...real, ...options.deps?.(real) };
   const app = await buildApp(deps);
   await app.listen({ host: '127.0.0.1', port: 0 });
+  const contract = watchAnswers(app);
   const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;
 
   const project = await ensureDefaultProject(database.pool);
@@ -95,7 +99,7 @@ export async function startServer(
   const [key, otherKey] = await Promise.all([project.id, other.id].map(id => createKey(real, id)));
   const adminKey = newSecretKey('admin');
   await insertAdminKey(database.pool, { name: 'test', secret: adminKey });
-  const common = { baseURL: `${url}/v1`, fetch: fetchWithContract(app), maxRetries: 0 };
+  const common = { baseURL: `${url}/v1`, maxRetries: 0 };
   const clientOf = (apiKey: string) => new OpenAI({ ...common, apiKey });
 
   return {
@@ -105,6 +109,7 @@ export async function startServer(
     url,
     projectId: project.id,
     key: key!,
+    contract,
     client: clientOf(key!),
     otherClient: clientOf(otherKey!),
     adminKey,
@@ -117,6 +122,7 @@ export async function startServer(
       await queue.close();
       await database.drop();
       await rm(folder, { recursive: true, force: true });
+      contract.check();
     },
   };
 }
