@@ -9,12 +9,14 @@ import { type ConfigJson, readChoice, readCount, readPositive, refuse } from './
 import { mergeHeads, splitHeads } from './heads.ts';
 import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
 import { ModelError } from './model-error.ts';
+import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface BertConfig {
   /** What stands before the names of the encoder's tensors; empty in a file of the encoder alone. */
   readonly prefix: string;
   readonly family: Family;
   readonly vocabSize: number;
+  readonly padId: number | null;
   readonly tokenTypes: number;
   readonly hiddenSize: number;
   readonly innerSize: number;
@@ -32,20 +34,24 @@ interface BertConfig {
 interface Family {
   readonly prefix: string;
   readonly heads: RegExp;
-  firstPosition(json: ConfigJson): number;
+  /** Where config.json does not say. */
+  readonly padId: number;
+  firstPosition(padId: number | null): number;
 }
 
 const bertFamily: Family = {
   prefix: 'bert.',
   heads: /^(bert\.)?pooler\.|^(cls|classifier|qa_outputs)\./,
+  padId: 0,
   firstPosition: () => 0,
 };
 
 const robertaFamily: Family = {
   prefix: 'roberta.',
   heads: /^(roberta\.)?pooler\.|^(lm_head|classifier|qa_outputs)\./,
+  padId: 1,
   // The rows before belong to the padding and to nothing (fairseq's numbering).
-  firstPosition: json => readCount(json, 'pad_token_id', 1) + 1,
+  firstPosition: padId => (padId ?? 0) + 1,
 };
 
 const FAMILIES = { Bert: bertFamily, Roberta: robertaFamily, XLMRoberta: robertaFamily };
@@ -84,17 +90,19 @@ function readConfig(json: ConfigJson, served: string): BertConfig {
       `config.json: hidden_size ${hiddenSize} is no multiple of num_attention_heads ${heads}`,
     );
   }
+  const padId = readPadId(json, family.padId);
   return {
     prefix: bare ? '' : family.prefix,
     family,
     vocabSize: readCount(json, 'vocab_size'),
+    padId,
     tokenTypes: readCount(json, 'type_vocab_size', 2),
     hiddenSize,
     innerSize: readCount(json, 'intermediate_size', 3072),
     layers: readCount(json, 'num_hidden_layers', 12),
     heads,
     positionRows: readCount(json, 'max_position_embeddings', 512),
-    firstPosition: family.firstPosition(json),
+    firstPosition: family.firstPosition(padId),
     normEpsilon: readPositive(json, 'layer_norm_eps', 1e-12),
     activation: readActivation(json, 'hidden_act', 'gelu'),
   };
@@ -184,7 +192,10 @@ function hidden(c: BertConfig, tokens: Tensor, positions: Tensor, layers: Layers
   const rows = c.firstPosition === 0 ? positions : tf.add(positions, tf.scalar(c.firstPosition, 'int32'));
   const firstType = tf.slice(table('token_type_embeddings'), [0, 0], [1, c.hiddenSize]);
   const embedded = tf.add(
-    tf.add(tf.gather(table('word_embeddings'), tokens), tf.gather(table('position_embeddings'), rows)),
+    tf.add(
+      embedTokens(table('word_embeddings'), tokens, c.padId),
+      tf.gather(table('position_embeddings'), rows),
+    ),
     tf.reshape(firstType, [c.hiddenSize]),
   );
   let x = norm(c, `${c.prefix}embeddings.LayerNorm`, embedded, layers);

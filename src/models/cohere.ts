@@ -9,9 +9,11 @@ import { type ConfigJson, readCount, readFlag, readHeadCounts, readPositive } fr
 import { mergeHeads, separatePairs } from './heads.ts';
 import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
+import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface CohereConfig {
   readonly vocabSize: number;
+  readonly padId: number | null;
   readonly hiddenSize: number;
   readonly intermediateSize: number;
   readonly layers: number;
@@ -34,6 +36,7 @@ function readConfig(json: ConfigJson): CohereConfig {
   const headDim = readCount(json, 'head_dim', hiddenSize / heads);
   return {
     vocabSize: readCount(json, 'vocab_size'),
+    padId: readPadId(json, 0),
     hiddenSize,
     intermediateSize: readCount(json, 'intermediate_size'),
     layers: readCount(json, 'num_hidden_layers'),
@@ -136,7 +139,7 @@ function block(c: CohereConfig, index: number, x: Tensor, angles: Angles, layers
 
 function hidden(c: CohereConfig, tokens: Tensor, positions: Tensor, layers: Layers): Tensor {
   const angles = rotaryAngles(positions, c.rope);
-  let x: Tensor = tf.gather(layers.weight('model.embed_tokens.weight'), tokens);
+  let x: Tensor = embedTokens(layers.weight('model.embed_tokens.weight'), tokens, c.padId);
   for (let index = 0; index < c.layers; index++) x = block(c, index, x, angles, layers);
   return tf.mul(norm(c, 'model.norm', x, layers), c.logitScale);
 }

@@ -8,11 +8,13 @@ import { type ConfigJson, readCount } from './config-fields.ts';
 import { mergeHeads, splitHeads } from './heads.ts';
 import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
 import { ModelError } from './model-error.ts';
+import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface DistilbertConfig {
   /** What stands before the names of the encoder's tensors; empty in a file of the encoder alone. */
   readonly prefix: string;
   readonly vocabSize: number;
+  readonly padId: number | null;
   readonly hiddenSize: number;
   readonly innerSize: number;
   readonly layers: number;
@@ -35,6 +37,7 @@ function readConfig(json: ConfigJson, served: string): DistilbertConfig {
   return {
     prefix: served === 'DistilBertModel' ? '' : PREFIX,
     vocabSize: readCount(json, 'vocab_size'),
+    padId: readPadId(json, 0),
     hiddenSize,
     innerSize: readCount(json, 'hidden_dim', 3072),
     layers: readCount(json, 'n_layers', 6),
@@ -117,7 +120,7 @@ function block(c: DistilbertConfig, index: number, x: Tensor, layers: Layers): T
 function hidden(c: DistilbertConfig, tokens: Tensor, positions: Tensor, layers: Layers): Tensor {
   const path = `${c.prefix}embeddings`;
   const embedded: Tensor = tf.add(
-    tf.gather(layers.weight(`${path}.word_embeddings.weight`), tokens),
+    embedTokens(layers.weight(`${path}.word_embeddings.weight`), tokens, c.padId),
     tf.gather(layers.weight(`${path}.position_embeddings.weight`), positions),
   );
   let x = norm(`${path}.LayerNorm`, embedded, layers);

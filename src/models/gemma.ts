@@ -18,9 +18,11 @@ import { mergeHeads, splitHeads } from './heads.ts';
 import { type LayerKind, readLayerKinds } from './layer-kinds.ts';
 import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
+import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface GemmaConfig {
   readonly vocabSize: number;
+  readonly padId: number | null;
   readonly hiddenSize: number;
   readonly intermediateSize: number;
   readonly heads: number;
@@ -106,6 +108,7 @@ function readConfig(json: ConfigJson, served: string): GemmaConfig {
   const headDim = readCount(json, 'head_dim', 256);
   return {
     vocabSize: readCount(json, 'vocab_size'),
+    padId: readPadId(json, 0),
     hiddenSize: readCount(json, 'hidden_size'),
     intermediateSize: readCount(json, 'intermediate_size'),
     heads,
@@ -218,7 +221,7 @@ function hidden(c: GemmaConfig, tokens: Tensor, positions: Tensor, layers: Layer
     full_attention: rotaryAngles(positions, c.ropes.full_attention),
   };
   const embedded: Tensor = tf.mul(
-    tf.gather(layers.weight('model.embed_tokens.weight'), tokens),
+    embedTokens(layers.weight('model.embed_tokens.weight'), tokens, c.padId),
     c.hiddenSize ** 0.5,
   );
   const last = c.kinds.reduce((x, kind, index) => block(c, index, x, angles[kind], layers), embedded);

@@ -16,9 +16,11 @@ import { mergeHeads } from './heads.ts';
 import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
 import { ModelError } from './model-error.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
+import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface LlamaConfig {
   readonly vocabSize: number;
+  readonly padId: number | null;
   readonly hiddenSize: number;
   readonly intermediateSize: number;
   readonly heads: number;
@@ -113,6 +115,7 @@ function readConfig(json: ConfigJson, served: string): LlamaConfig {
   if (headDim % 2 !== 0) throw new ModelError(`config.json: head_dim ${headDim} is odd`);
   return {
     vocabSize: readCount(json, 'vocab_size'),
+    padId: readPadId(json, null),
     hiddenSize,
     intermediateSize: readCount(json, 'intermediate_size'),
     heads,
@@ -211,7 +214,7 @@ function block(c: LlamaConfig, index: number, x: Tensor, angles: Angles, layers:
 
 function hidden(c: LlamaConfig, tokens: Tensor, positions: Tensor, layers: Layers): Tensor {
   const angles = rotaryAngles(positions, c.rope);
-  const embedded: Tensor = tf.gather(layers.weight('model.embed_tokens.weight'), tokens);
+  const embedded: Tensor = embedTokens(layers.weight('model.embed_tokens.weight'), tokens, c.padId);
   const last = c.windows.reduce((x, _, index) => block(c, index, x, angles, layers), embedded);
   return rmsNorm(last, layers.weight('model.norm.weight'), c.normEpsilon);
 }

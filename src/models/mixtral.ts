@@ -12,9 +12,11 @@ import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts'
 import { project } from './lora.ts';
 import { ModelError } from './model-error.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
+import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface MixtralConfig {
   readonly vocabSize: number;
+  readonly padId: number | null;
   readonly hiddenSize: number;
   readonly intermediateSize: number;
   readonly layers: number;
@@ -44,6 +46,7 @@ function readConfig(json: ConfigJson): MixtralConfig {
   }
   return {
     vocabSize: readCount(json, 'vocab_size'),
+    padId: readPadId(json, null),
     hiddenSize,
     intermediateSize: readCount(json, 'intermediate_size'),
     layers: readCount(json, 'num_hidden_layers'),
@@ -149,7 +152,7 @@ function block(c: MixtralConfig, index: number, x: Tensor, angles: Angles, layer
 
 function hidden(c: MixtralConfig, tokens: Tensor, positions: Tensor, layers: Layers): Tensor {
   const angles = rotaryAngles(positions, c.rope);
-  let x: Tensor = tf.gather(layers.weight('model.embed_tokens.weight'), tokens);
+  let x: Tensor = embedTokens(layers.weight('model.embed_tokens.weight'), tokens, c.padId);
   for (let index = 0; index < c.layers; index++) x = block(c, index, x, angles, layers);
   return rmsNorm(x, layers.weight('model.norm.weight'), c.normEpsilon);
 }

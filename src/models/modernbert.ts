@@ -11,11 +11,13 @@ import { type LayerKind, readLayerKinds } from './layer-kinds.ts';
 import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
 import { ModelError } from './model-error.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
+import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface ModernbertConfig {
   /** What stands before the names of the encoder's tensors; empty in a file of the encoder alone. */
   readonly prefix: string;
   readonly vocabSize: number;
+  readonly padId: number | null;
   readonly hiddenSize: number;
   readonly innerSize: number;
   readonly heads: number;
@@ -60,6 +62,7 @@ function readConfig(json: ConfigJson, served: string): ModernbertConfig {
   return {
     prefix: served === 'ModernBertModel' ? '' : PREFIX,
     vocabSize: readCount(json, 'vocab_size', 50_368),
+    padId: readPadId(json, 50_283),
     hiddenSize,
     innerSize: readCount(json, 'intermediate_size', 1152),
     heads,
@@ -164,7 +167,7 @@ function hidden(c: ModernbertConfig, tokens: Tensor, positions: Tensor, layers: 
   };
   const path = `${c.prefix}embeddings`;
   const table = layers.weight(`${path}.tok_embeddings.weight`);
-  const embedded = norm(c, `${path}.norm`, tf.gather(table, tokens), layers);
+  const embedded = norm(c, `${path}.norm`, embedTokens(table, tokens, c.padId), layers);
   const last = c.kinds.reduce((x, kind, index) => block(c, index, x, angles[kind], layers), embedded);
   return norm(c, `${c.prefix}final_norm`, last, layers);
 }

@@ -9,9 +9,11 @@ import { type ConfigJson, readCount, readFlag, readHeadCounts, readPositive } fr
 import { mergeHeads, splitHeads } from './heads.ts';
 import { linearLayer, linearTensors } from './linear-layers.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
+import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface Phi3Config {
   readonly vocabSize: number;
+  readonly padId: number | null;
   readonly hiddenSize: number;
   readonly intermediateSize: number;
   readonly layers: number;
@@ -34,6 +36,7 @@ function readConfig(json: ConfigJson): Phi3Config {
   const maxPositions = readCount(json, 'max_position_embeddings', 4096);
   return {
     vocabSize: readCount(json, 'vocab_size'),
+    padId: readPadId(json, 32_000),
     hiddenSize,
     intermediateSize: readCount(json, 'intermediate_size'),
     layers: readCount(json, 'num_hidden_layers'),
@@ -119,7 +122,7 @@ function block(c: Phi3Config, index: number, x: Tensor, angles: Angles, layers: 
 
 function hidden(c: Phi3Config, tokens: Tensor, positions: Tensor, layers: Layers): Tensor {
   const angles = rotaryAngles(positions, c.rope);
-  let x: Tensor = tf.gather(layers.weight('model.embed_tokens.weight'), tokens);
+  let x: Tensor = embedTokens(layers.weight('model.embed_tokens.weight'), tokens, c.padId);
   for (let index = 0; index < c.layers; index++) x = block(c, index, x, angles, layers);
   return rmsNorm(x, layers.weight('model.norm.weight'), c.normEpsilon);
 }

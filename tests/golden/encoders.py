@@ -90,11 +90,7 @@ def load(folder):
     """As the class that the config names, so that names are those of the file."""
     config = json.loads((folder / "config.json").read_text())
     model_class = getattr(transformers, config["architectures"][0])
-    model = model_class.from_pretrained(folder, dtype=torch.float64).eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Embedding):
-            module.padding_idx = None  # torch gives the padding's row no gradient, also where it stands in a text
-    return model
+    return model_class.from_pretrained(folder, dtype=torch.float64).eval()
 
 
 def load_lora(folder):

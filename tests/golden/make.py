@@ -16,6 +16,7 @@ import torch
 from compute import compute
 from encoders import ENCODERS
 from encoders import compute as compute_encoder
+from preferences import write_preferences
 from published import write_published
 from seq2seq import MODELS as SEQ2SEQ
 from seq2seq import compute_seq2seq, write_beams
@@ -32,6 +33,8 @@ def main(wanted):
     for seed, (name, make) in enumerate(VARIANTS.items(), start=10):
         if not wanted or name in wanted:
             compute(HERE / name, make, seed)
+    if not wanted or "llama3" in wanted:
+        write_preferences()
     for seed, (name, make) in enumerate(ENCODERS.items(), start=50):
         if not wanted or name in wanted:
             compute_encoder(HERE / name, make, seed)

@@ -1,7 +1,7 @@
 """What direct preference optimization computes on the fixture `llama3`, in float64: one loss with its gradients, and two short trainings.
 
 Loss: arXiv 2305.18290, equation 7, as `trl`'s DPOTrainer has it (loss_type "sigmoid"): per pair, over the answers' tokens alone.
-Run: python tests/golden/preferences.py (after make.py). No pair is packed or padded here.
+No pair is packed or padded here. `make.py` runs it.
 """
 import random
 from pathlib import Path
@@ -82,11 +82,9 @@ def write_trajectory(kind, batches):
     write_numbers(FOLDER / f"dpo-trajectory-{kind}.json", {"beta": BETA, "batches": batches, "steps": steps})
 
 
-torch.set_num_threads(1)
-rng = random.Random(7)
-write_single([make_pair(rng) for _ in range(PAIRS)])
-batches = [[make_pair(rng) for _ in range(PAIRS)] for _ in range(BATCHES)]
-for kind in ("lora", "full"):
-    write_trajectory(kind, batches)
-for path in FOLDER.glob("dpo*"):
-    path.chmod(0o644)
+def write_preferences():
+    rng = random.Random(7)
+    write_single([make_pair(rng) for _ in range(PAIRS)])
+    batches = [[make_pair(rng) for _ in range(PAIRS)] for _ in range(BATCHES)]
+    for kind in ("lora", "full"):
+        write_trajectory(kind, batches)

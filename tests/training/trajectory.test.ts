@@ -15,12 +15,37 @@ const SHAPES = [
 ];
 
 const engines: EngineName[] = ['cpu', 'onnx', ...(tensorflowIsSetUp() ? ['tensorflow' as const] : [])];
-const runs = ['llama3', 'gpt2', 't5-v1.1', 'marian'].flatMap(model =>
-  (['lora', 'full'] as const).flatMap(kind => engines.map(engine => ({ model, kind, engine }))),
+const kinds = ['lora', 'full'] as const;
+const ON_EVERY_ENGINE = ['llama3', 'gpt2', 't5-v1.1', 'marian'];
+const ON_ONNX = 'mistral qwen2 qwen3 gpt-neox falcon-7b falcon-40b mixtral gemma2 gemma3 phi3 cohere'.split(
+  ' ',
 );
+/** A joined bias of GPT-NeoX has numbers that change nothing; see tests/golden/compute.py. */
+const LORA_ONLY = ['gpt-neox'];
+
+const runs = [
+  ...ON_EVERY_ENGINE.flatMap(model =>
+    kinds.flatMap(kind => engines.map(engine => ({ model, kind, engine }))),
+  ),
+  ...ON_ONNX.flatMap(model =>
+    kinds
+      .filter(kind => kind === 'lora' || !LORA_ONLY.includes(model))
+      .map(kind => ({ model, kind, engine: 'onnx' as const })),
+  ),
+];
 
 /** TensorFlow's rounding is about five times coarser; at step 19, of the smallest gradient, that makes 1.5e-4 (7.8e-5 on onnx). */
 const COARSER_NORM = 3e-4;
+/**
+ * transformers computes Gemma's norms in float32 even where the model is float64, and capped scores make much of that. PyTorch's own
+ * float32 runs are so far away from these numbers: gradient norms, final weights. Ours are nearer.
+ */
+const OF_TORCH_IN_FLOAT32: Record<string, { norm: number; weights: number }> = {
+  gemma2: { norm: 4.1e-3, weights: 4.5e-4 },
+  gemma3: { norm: 5.1e-4, weights: 1e-4 },
+};
+const toleranceOf = (model: string, engine: EngineName) =>
+  OF_TORCH_IN_FLOAT32[model] ?? { norm: engine === 'tensorflow' ? COARSER_NORM : 1e-4, weights: 1e-4 };
 
 describe.each(runs)(
   '$kind training of $model on $engine',
@@ -46,7 +71,7 @@ describe.each(runs)(
         expect(
           Math.abs(result.gradientNorm / expected.gradient_norm - 1),
           `gradient norm ${index + 1}`,
-        ).toBeLessThan(engine === 'tensorflow' ? COARSER_NORM : 1e-4);
+        ).toBeLessThan(toleranceOf(model, engine).norm);
       }
       const { tensors } = await readHeader(join(golden(model), `trajectory-${kind}.safetensors`));
       const views = viewsOf(trainer.state.parameters, trainer.trained.state);
@@ -55,7 +80,7 @@ describe.each(runs)(
         const actual = views[ourName(name)]!;
         for (const { tensor, from, to } of blind)
           if (tensor === name) actual.set(expected.subarray(from, to), from);
-        expect(relativeDistance(actual, expected), name).toBeLessThan(1e-4);
+        expect(relativeDistance(actual, expected), name).toBeLessThan(toleranceOf(model, engine).weights);
       }
       await trainer.close();
     });
