@@ -1,9 +1,18 @@
 // How the tests run: those that need the service share one Postgres server; the rest needs nothing.
 import { configDefaults, defineConfig } from 'vitest/config';
 
-const service = ['cli', 'metering', 'queue', 'routes', 'serving', 'store', 'support', 'system'].map(
-  folder => `tests/${folder}/**/*.test.ts`,
-);
+const service = [
+  'cli',
+  'clients',
+  'fuzz',
+  'metering',
+  'queue',
+  'routes',
+  'serving',
+  'store',
+  'support',
+  'system',
+].map(folder => `tests/${folder}/**/*.test.ts`);
 
 export default defineConfig({
   test: {
