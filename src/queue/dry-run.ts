@@ -28,7 +28,7 @@ export async function runDryRun(deps: DryRunDeps, job: NewJob, signal: AbortSign
   const directory = await mkdtemp(join(tmpdir(), 'anneal-dry-run-'));
   try {
     const store = { blobs: deps.blobs, log: deps.log, signal };
-    const unnamed = { ...job, id: 'dry-run', organizationId: '', layout: null };
+    const unnamed = { ...job, id: 'dry-run', organizationId: '', hyperparameters: null, layout: null };
     const inputs = await prepareSpec({ ...deps, store }, unnamed, directory);
     const { trainingFile: trainingFileId, validationFile: validationFileId } = job;
     const spec: DryRunSpec = { ...inputs, trainingFileId, validationFileId };

@@ -8,7 +8,12 @@ import type { ModelCache } from '../serving/model-cache.ts';
 import { type JobError, settingsOf } from '../store/jobs.ts';
 import { type ModelRow, readModel } from '../store/models.ts';
 import { findInputFile, findResumePoint, type Run } from '../store/runs.ts';
-import type { Method, TrainSpec } from '../training/protocol.ts';
+import type {
+  Method,
+  RequestedHyperparameters,
+  ResolvedHyperparameters,
+  TrainSpec,
+} from '../training/protocol.ts';
 import { downloadFile, downloadFolder, type Store } from './artifacts.ts';
 import { untilItWorks } from './retry.ts';
 
@@ -47,7 +52,7 @@ export async function prepareSpec(deps: InputDeps, job: Run, directory: string):
     cacheDirectory: join(config.dataDirectory, 'cache'),
     resumeDirectory: await fetchResumePoint(deps, job.id, directory),
     method: { type: job.method.type, ...settings } as Method,
-    hyperparameters,
+    hyperparameters: { ...hyperparameters, ...(job.hyperparameters && fixed(job.hyperparameters)) },
     seed: job.seed,
     engine: config.engine,
     device: config.device,
@@ -57,6 +62,12 @@ export async function prepareSpec(deps: InputDeps, job: Run, directory: string):
     layout: job.layout,
   };
 }
+
+/** As an earlier attempt resolved them: `auto` may mean other numbers since. The rate is asked for, so its multiplier is not. */
+const fixed = (resolved: ResolvedHyperparameters): RequestedHyperparameters => ({
+  ...resolved,
+  learning_rate_multiplier: undefined,
+});
 
 /** A fine-tuned adapter is gone on from, on its base. */
 async function fetchModels(deps: InputDeps, id: string) {

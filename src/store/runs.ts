@@ -21,7 +21,8 @@ export interface Run {
   suffix: string | null;
   seed: number;
   method: JobMethod;
-  /** Of an earlier attempt. */
+  /** Of an earlier attempt, both. */
+  hyperparameters: Prepared['hyperparameters'] | null;
   layout: Prepared['layout'] | null;
 }
 
@@ -29,7 +30,7 @@ export async function readRun(db: Queryable, jobId: string): Promise<Run> {
   const { rows } = await db.query<Run>(
     `select jobs.id, jobs.project_id as "projectId", projects.organization_id as "organizationId", jobs.model,
        jobs.training_file as "trainingFile", jobs.validation_file as "validationFile", jobs.suffix, jobs.seed,
-       jobs.method, jobs.layout
+       jobs.method, jobs.hyperparameters, jobs.layout
      from jobs join projects on projects.id = jobs.project_id where jobs.id = $1`,
     [jobId],
   );

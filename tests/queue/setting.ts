@@ -57,6 +57,8 @@ export interface JobOptions {
   suffix?: string;
   seed?: number;
   hyperparameters?: RequestedHyperparameters;
+  /** What an earlier attempt made of them. */
+  resolved?: object;
 }
 
 export interface SettingOptions {
@@ -158,6 +160,8 @@ async function createJob(
         supervised: { hyperparameters: options.hyperparameters ?? {} },
       },
     });
+    if (options.resolved)
+      await client.query('update jobs set hyperparameters = $2 where id = $1', [job.id, options.resolved]);
     await appendEvents(client, job.id, [{ message: `Created fine-tuning job: ${job.id}`, once: 'created' }]);
     await queue.enqueueValidation(job.id, { client });
     await client.query('commit');

@@ -56,6 +56,21 @@ describe('with the real trainer', () => {
   });
   afterAll(() => worker.close());
 
+  test('an attempt after another takes the numbers that the first resolved', async () => {
+    const trainingFile = await setting.putFile(chatLines(20));
+    const first = await setting.createJob({ trainingFile, hyperparameters: { n_epochs: 1 } });
+    await waitForStatus(setting.pool, first, 'succeeded');
+    const [resolved] = await select('select hyperparameters from jobs where id = $1', first);
+    const earlier = { ...(resolved!.hyperparameters as object), batch_size: 7, learning_rate: 0.00123 };
+    const again = await setting.createJob({ trainingFile, resolved: earlier });
+    await waitForStatus(setting.pool, again, 'succeeded');
+    const [job] = await select('select hyperparameters, total_steps from jobs where id = $1', again);
+    expect(job).toMatchObject({
+      hyperparameters: { n_epochs: 1, batch_size: 7, learning_rate: 0.00123 },
+      total_steps: 3,
+    });
+  });
+
   test('a job goes through its states to a model, its results and its events', async () => {
     const id = await setting.createJob({
       trainingFile: await setting.putFile(chatLines(20)),
