@@ -79,11 +79,13 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
           ...errorResponses(),
         },
       },
+      /** `metadata=null`, as OpenAI's clients write it: for the schema a text. */
+      preValidation: async ({ query }) => {
+        if ((query.metadata as unknown) === 'null') query.metadata = null;
+      },
     },
     async request => {
-      const { metadata, ...page } = request.query;
-      const pairs = typeof metadata === 'string' ? null : metadata;
-      const filter = { projectId: request.caller.projectId, metadata: pairs, ...page };
+      const filter = { projectId: request.caller.projectId, ...request.query };
       return toWireList(await store.listJobs(deps.pool, filter), jobToWire);
     },
   );

@@ -247,7 +247,7 @@ export const ChatCompletionTokenLogprob = Type.Object(
 const logprobs = Type.Union([
   Type.Object({
     content: Type.Union([Type.Array(Type.Ref('ChatCompletionTokenLogprob')), Type.Null()]),
-    refusal: Type.Null(),
+    refusal: Type.Union([Type.Array(Type.Ref('ChatCompletionTokenLogprob')), Type.Null()]),
   }),
   Type.Null(),
 ]);
@@ -298,7 +298,7 @@ export const ChatCompletion = Type.Object(
           content: Type.Union([Type.String(), Type.Null()], {
             description: 'Null where there are only calls.',
           }),
-          refusal: Type.Null(),
+          refusal: Type.Union([Type.String(), Type.Null()]),
           annotations: Type.Array(Type.Unknown()),
           tool_calls: Type.Optional(
             Type.Array(
@@ -327,7 +327,7 @@ export const ChatCompletionChunk = Type.Object(
         delta: Type.Object({
           role: Type.Optional(Type.Literal('assistant')),
           content: Type.Optional(Type.Union([Type.String(), Type.Null()])),
-          refusal: Type.Optional(Type.Null()),
+          refusal: Type.Optional(Type.Union([Type.String(), Type.Null()])),
           tool_calls: Type.Optional(
             Type.Array(
               Type.Object({

@@ -15,7 +15,7 @@ export const CostsResult = Type.Object(
     line_item: nullableString,
     project_id: nullableString,
     api_key_id: nullableString,
-    user_id: Type.Null({ description: 'Keys belong to no user.' }),
+    user_id: Type.Union([Type.String(), Type.Null()], { description: 'Null: keys belong to no user.' }),
     quantity: Type.Union([Type.Number(), Type.Null()]),
     quantity_unit: Type.Union([Type.Literal('tokens'), Type.Null()]),
   },

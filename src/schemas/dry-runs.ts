@@ -108,9 +108,9 @@ export const FineTuningDryRun = Type.Object(
     trained_tokens: nullableInteger('Tokens with a loss, over all epochs.'),
     trained_parameters: nullableInteger('Numbers that are trained.'),
     state_bytes: nullableInteger('Memory of the trained numbers, their gradients and the optimizer.'),
-    estimated_memory_bytes: Type.Null({
-      description: 'Null: what activations take is measured on the worker when a run starts.',
-    }),
+    estimated_memory_bytes: nullableInteger(
+      'Null: what activations take is measured on the worker when a run starts.',
+    ),
     estimated_seconds: Type.Union([Type.Number(), Type.Null()], {
       description:
         "At the speed of the project's last run with this model, file and kind of adapter; null when there was none.",

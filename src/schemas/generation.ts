@@ -3,9 +3,12 @@ import { type Static, type TSchema, Type } from 'typebox';
 import { ApiError } from '../errors.ts';
 import { errorResponses } from './errors.ts';
 
-/** Optional, and null is the same as absent. */
-export const Nullable = <Schema extends TSchema>(schema: Schema, description?: string) =>
-  Type.Optional(Type.Union([schema, Type.Null()], description ? { description } : {}));
+/** Optional, and null is the same as absent. A union stays one level deep: generators of clients do not name one inside another. */
+export const Nullable = <Schema extends TSchema>(schema: Schema, description?: string) => {
+  const branches = 'anyOf' in schema ? (schema.anyOf as TSchema[]) : [schema];
+  const union = Type.Union([...branches, Type.Null()], description ? { description } : {});
+  return Type.Optional(Type.Unsafe<Static<Schema> | null>(union));
+};
 
 const penalty = (what: string) =>
   Nullable(Type.Number({ minimum: -2, maximum: 2 }), `Lowers the odds of generated tokens ${what}; 0.`);

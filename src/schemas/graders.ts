@@ -63,6 +63,22 @@ const textSimilarity = {
   evaluation_metric: Choice(similarityMetrics, { description: 'How nearness is measured; see docs/api.md.' }),
 };
 
+/** Named, since some generators of clients fail on the same unnamed object in several kinds. */
+export const GraderScoreModelSamplingParams = Type.Object(
+  {
+    seed: Nullable(Type.Integer()),
+    top_p: Nullable(Type.Number({ minimum: 0, maximum: 1 })),
+    temperature: Nullable(Type.Number({ minimum: 0, maximum: 2 }), '0.'),
+    max_completions_tokens: Nullable(Type.Integer({ minimum: 1 })),
+    reasoning_effort: Nullable(Type.String(), 'No effect.'),
+  },
+  {
+    $id: 'GraderScoreModelSamplingParams',
+    additionalProperties: false,
+    description: 'How the model that gives the score draws its answer.',
+  },
+);
+
 const scoreModel = {
   type: Type.Literal('score_model'),
   name,
@@ -78,18 +94,7 @@ const scoreModel = {
       description: 'Least and greatest score; 0 and 1.',
     }),
   ),
-  sampling_params: Type.Optional(
-    Type.Object(
-      {
-        seed: Nullable(Type.Integer()),
-        top_p: Nullable(Type.Number({ minimum: 0, maximum: 1 })),
-        temperature: Nullable(Type.Number({ minimum: 0, maximum: 2 }), '0.'),
-        max_completions_tokens: Nullable(Type.Integer({ minimum: 1 })),
-        reasoning_effort: Nullable(Type.String(), 'No effect.'),
-      },
-      { additionalProperties: false },
-    ),
-  ),
+  sampling_params: Type.Optional(Type.Ref('GraderScoreModelSamplingParams')),
 };
 
 const labelModel = {
@@ -119,16 +124,17 @@ const kinds = [stringCheck, textSimilarity, scoreModel, labelModel, python] as c
 const parts = kinds.map(fields => Type.Object(fields as Record<string, TSchema>, closed));
 const namedByKey = kinds.map(fields => Type.Object({ ...fields, name: Type.Optional(name) }, closed));
 
+export const GradersByName = Type.Record(Type.String({ pattern: '^.+$' }), Type.Union(namedByKey), {
+  $id: 'GradersByName',
+  description: 'Graders by the names that the formula knows them by.',
+});
+
 const multi = Type.Object(
   {
     type: Type.Literal('multi'),
     name: Type.Optional(name),
     graders: Type.Union(
-      [
-        Type.Array(Type.Union(parts), { minItems: 1 }),
-        ...parts,
-        Type.Record(Type.String({ pattern: '^.+$' }), Type.Union(namedByKey)),
-      ],
+      [Type.Array(Type.Union(parts), { minItems: 1 }), ...parts, Type.Ref('GradersByName')],
       { description: 'Graders by the names that the formula knows them by, a list of them, or one.' },
     ),
     calculate_output: Type.String({

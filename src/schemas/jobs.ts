@@ -108,9 +108,11 @@ const ignoredMethod = Type.Optional(
 const ownHyperparameters = { hyperparameters: Type.Optional(Type.Ref('SupervisedHyperparameters')) };
 
 /** Written out, as Metadata is. */
-const ClassWeights = Type.Unsafe<Record<string, number>>({
+export const ClassWeights = Type.Unsafe<Record<string, number>>({
+  $id: 'ClassWeights',
   type: 'object',
   additionalProperties: { type: 'number', exclusiveMinimum: 0 },
+  description: 'Factors by label.',
 });
 
 /** What a method is asked for; its place in the request has its name. */
@@ -140,7 +142,7 @@ const methodSettings = {
         ),
       ),
       class_weights: Type.Optional(
-        Type.Union([Type.Literal('balanced'), ClassWeights, Type.Null()], {
+        Type.Union([Type.Literal('balanced'), Type.Ref('ClassWeights'), Type.Null()], {
           description:
             'Factors on the loss of each class: by label, or `balanced`, so that all classes weigh the same. All 1 when absent.',
         }),
@@ -338,8 +340,8 @@ export const FineTuningJob = Type.Object(
     integrations: Type.Array(Type.Unknown()),
     metadata: Type.Union([Type.Record(Type.String(), Type.String()), Type.Null()]),
     user_provided_suffix: nullableString,
-    usage_metrics: Type.Null(),
-    shared_with_openai: Type.Literal(false),
+    usage_metrics: Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Null()]),
+    shared_with_openai: Type.Boolean(),
     imported_from: Type.Optional(
       Type.String({
         description: 'Of a job that ran elsewhere: the address of the API that it was read from.',
@@ -353,7 +355,7 @@ export const ListJobsQuery = Type.Object({
   after: After,
   limit: Limit(20, 100),
   metadata: Type.Optional(
-    Type.Union([Choice(['null', '']), Type.Record(Type.String(), Type.String())], {
+    Type.Union([Type.Record(Type.String(), Type.String()), Type.Null()], {
       description:
         '`metadata[key]=value`: jobs with all of these pairs. `metadata=null` (or nothing after the `=`): jobs without metadata.',
     }),

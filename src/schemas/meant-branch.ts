@@ -4,7 +4,8 @@ import type { Ajv, AnySchemaObject, ErrorObject } from 'ajv';
 /** What is wrong with the value by the branch that it was meant for; the errors as they are where that is not clear. */
 export function meantErrors(ajv: Ajv, errors: readonly ErrorObject[]): readonly ErrorObject[] {
   const union = errors.at(-1)!;
-  const branches = (union.parentSchema as { anyOf?: AnySchemaObject[] } | undefined)?.anyOf;
+  const parent = union.parentSchema as { anyOf?: AnySchemaObject[] } | undefined;
+  const branches = parent?.anyOf?.map(branch => resolve(ajv, branch));
   if (union.keyword !== 'anyOf' || !branches || typeof union.data !== 'object' || union.data === null)
     return errors;
   const meant = findBranch(branches, union.data);
@@ -13,6 +14,10 @@ export function meantErrors(ajv: Ajv, errors: readonly ErrorObject[]): readonly 
   if (validate(union.data)) return errors;
   const own = meantErrors(ajv, validate.errors!);
   return own.map(error => ({ ...error, instancePath: union.instancePath + error.instancePath }));
+}
+
+function resolve(ajv: Ajv, branch: AnySchemaObject): AnySchemaObject {
+  return branch.$ref === undefined ? branch : (ajv.getSchema(branch.$ref)!.schema as AnySchemaObject);
 }
 
 /** `const` of its property `type`. */

@@ -10,8 +10,9 @@ export const Model = Type.Object(
     created: Type.Integer(),
     owned_by: Type.String(),
     available: Type.Optional(
-      Type.Literal(false, {
-        description: 'Only its name was imported: its weights are not here, and it answers no requests.',
+      Type.Boolean({
+        description:
+          'False: only its name was imported; its weights are not here, and it answers no requests.',
       }),
     ),
   },

@@ -16,13 +16,18 @@ export const Project = Type.Object(
   { $id: 'Project', description: 'Whom files, jobs and models belong to.' },
 );
 
+/** A text for the generators of clients, of which many know no null alone; there is nothing to choose. */
+const unchosen = Type.Optional(
+  Type.Union([Type.String({ maxLength: 0 }), Type.Null()], { description: 'Null; data is kept here.' }),
+);
+
 /** OpenAI's, about where data is kept: here it is where the service runs. */
-const unserved = { geography: Type.Optional(Type.Null()), external_key_id: Type.Optional(Type.Null()) };
+const unserved = { geography: unchosen, external_key_id: unchosen };
 
 const name = Type.String({ minLength: 1, maxLength: 200, description: 'What it is called; not unique.' });
 
 export const CreateProjectRequest = Type.Object(
-  { name, ...unserved, residency: Type.Optional(Type.Null()) },
+  { name, ...unserved, residency: unchosen },
   { $id: 'CreateProjectRequest', additionalProperties: false, examples: [{ name: 'Support' }] },
 );
 export type CreateProjectBody = Static<typeof CreateProjectRequest>;

@@ -49,6 +49,8 @@ import { CompletionUsage } from './generation.ts';
 import {
   EvalItem,
   Grader,
+  GraderScoreModelSamplingParams,
+  GradersByName,
   RunGraderRequest,
   RunGraderResponse,
   TestingCriterion,
@@ -57,6 +59,7 @@ import {
 } from './graders.ts';
 import { Health, Readiness } from './health.ts';
 import {
+  ClassWeights,
   CreateFineTuningJobRequest,
   DpoHyperparameters,
   FineTuningJob,
@@ -191,6 +194,7 @@ export const sharedSchemas: readonly TSchema[] = [
   Hyperparameters,
   SupervisedHyperparameters,
   DpoHyperparameters,
+  ClassWeights,
   WandbIntegration,
   CreateFineTuningJobRequest,
   FineTuningJob,
@@ -244,6 +248,8 @@ export const sharedSchemas: readonly TSchema[] = [
   Embedding,
   CreateEmbeddingResponse,
   EvalItem,
+  GraderScoreModelSamplingParams,
+  GradersByName,
   Grader,
   TestingCriterion,
   RunGraderRequest,

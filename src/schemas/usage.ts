@@ -9,7 +9,7 @@ const nullableString = Type.Union([Type.String(), Type.Null()]);
 /** What a result is of; null where it is not grouped by. */
 const groups = {
   project_id: nullableString,
-  user_id: Type.Null({ description: 'Keys belong to no user.' }),
+  user_id: Type.Union([Type.String(), Type.Null()], { description: 'Null: keys belong to no user.' }),
   api_key_id: nullableString,
   model: nullableString,
 };

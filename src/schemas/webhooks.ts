@@ -143,7 +143,7 @@ export const WebhookEndpointTest = Type.Object(
     webhook_endpoint_id: Type.String(),
     event_type: Type.String(),
     status_code: Type.Integer({ description: 'What the endpoint answered.' }),
-    success: Type.Literal(true, { description: 'It answered, whatever it was.' }),
+    success: Type.Boolean({ description: 'It answered, whatever it was.' }),
   },
   { $id: 'WebhookEndpointTest', description: 'How an endpoint answered to a sample.' },
 );
