@@ -4,7 +4,7 @@ import { ApiError } from '../errors.ts';
 const chat = 'Conversations are answered at /v1/chat/completions.';
 const jobs = 'Fine-tuning is at /v1/fine_tuning/jobs.';
 
-/** First step of the path below /v1 -> what it is, and what to use instead where there is something. */
+/** First step of the path below /v1, or its first two -> what it is, and what to use instead where there is something. */
 export const unservedRoutes: Record<string, { what: string; instead?: string }> = {
   agents: { what: 'Agents', instead: chat },
   answers: { what: 'Answers', instead: chat },
@@ -20,7 +20,13 @@ export const unservedRoutes: Record<string, { what: string; instead?: string }> 
   'fine-tunes': { what: 'The fine-tuning API of before 2023', instead: jobs },
   images: { what: 'Images' },
   live: { what: 'Live sessions' },
+  projects: { what: 'Roles in projects', instead: 'What a key may do, its scopes say.' },
   realtime: { what: 'Realtime sessions' },
+  'responses/compact': { what: 'Shortened conversations', instead: '`truncation` leaves out whole turns.' },
+  'responses/input_tokens': {
+    what: 'Counts of tokens before an answer',
+    instead: 'An answer tells them in `usage`.',
+  },
   safety: { what: 'Safety alerts' },
   skills: { what: 'Skills' },
   threads: { what: 'Threads', instead: chat },
@@ -33,12 +39,18 @@ const keys = 'Keys belong to projects and service accounts: /v1/organization/pro
 
 /** A step of a path below /v1/organization -> the same. */
 export const unservedAdministration: typeof unservedRoutes = {
+  audio_speeches: { what: 'Usage of speech' },
+  audio_transcriptions: { what: 'Usage of transcription' },
   certificates: { what: 'Certificates' },
+  code_interpreter_sessions: { what: 'Usage of the code interpreter' },
   data_retention: { what: 'Data retention' },
+  decisions: { what: 'Usage of decisions' },
   external_keys: { what: 'External keys' },
   external_storage: { what: 'External storage' },
+  file_search_calls: { what: 'Usage of file search' },
   groups: { what: 'Groups', instead: keys },
   hosted_tool_permissions: { what: 'Hosted tools' },
+  images: { what: 'Usage of images' },
   invites: { what: 'Invites', instead: keys },
   model_permissions: { what: 'Permissions of models' },
   roles: { what: 'Roles', instead: 'What a key may do, its scopes say.' },
@@ -46,6 +58,8 @@ export const unservedAdministration: typeof unservedRoutes = {
   spend_alerts: { what: 'Spend alerts', instead: 'Costs are at /v1/organization/costs.' },
   spend_limit: { what: 'Spend limits', instead: 'There are rate limits and quotas of projects.' },
   users: { what: 'Users', instead: keys },
+  vector_stores: { what: 'Usage of vector stores' },
+  web_search_calls: { what: 'Usage of web search' },
   workload_identity_providers: { what: 'Workload identities', instead: keys },
 };
 
@@ -60,7 +74,9 @@ export function unknownRoute(method: string, url: string): ApiError {
 
 function unservedRow([version, first = '', ...rest]: string[]) {
   if (version !== 'v1') return null;
-  if (Object.hasOwn(unservedRoutes, first)) return unservedRoutes[first]!;
-  const step = first === 'organization' && rest.find(one => Object.hasOwn(unservedAdministration, one));
-  return step ? unservedAdministration[step]! : null;
+  const step = [first, `${first}/${rest[0]}`].find(one => Object.hasOwn(unservedRoutes, one));
+  if (step) return unservedRoutes[step]!;
+  const administered =
+    first === 'organization' && rest.find(one => Object.hasOwn(unservedAdministration, one));
+  return administered ? unservedAdministration[administered]! : null;
 }
