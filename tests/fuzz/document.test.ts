@@ -1,5 +1,6 @@
 // A fuzzer that reads the OpenAPI document (schemathesis) against a live api and worker: whatever it sends, no answer is a fault
-// of the server, has an undocumented status or is not what the document says. ANNEAL_FUZZ_EXAMPLES=300 makes it look longer.
+// of the server, has an undocumented status or is not what the document says, and nothing outside the document is accepted.
+// ANNEAL_FUZZ_EXAMPLES=300 makes it look longer, ANNEAL_FUZZ_ARGUMENTS="--seed 7" elsewhere; ANNEAL_FUZZ_REPORT names a file for all it says.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -19,6 +19,8 @@ const LEFT_OUT: Record<string, string> = {
 };
 
 const CHECKS = [
+  'ignored_auth',
+  'negative_data_rejection',
   'not_a_server_error',
   'status_code_conformance',
   'content_type_conformance',

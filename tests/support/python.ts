@@ -19,7 +19,10 @@ export function usePython(packages: readonly string[]): Python | null {
   const program = [process.env.PYTHON, 'python3', 'python'].find(
     command => command && spawnSync(command, ['-m', 'pip', '--version'], { stdio: 'ignore' }).status === 0,
   );
-  if (!program) return null;
+  if (!program) {
+    process.stderr.write(`python: none with pip is here, so tests with ${packages.join(' ')} are skipped\n`);
+    return null;
+  }
   const folder = join(
     TOOLS,
     `python-${createHash('sha256').update(packages.join()).digest('hex').slice(0, 12)}`,
