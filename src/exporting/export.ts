@@ -3,11 +3,12 @@
 import { copyFile, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Engine, StoredTensor } from '../engine/program.ts';
+import { readMeaning } from '../formats/classifier-config.ts';
 import { readGgufTensors, writeGguf } from '../formats/gguf.ts';
 import { readAdapter } from '../formats/peft.ts';
 import { readTensor, type TensorToWrite, writeSafetensors } from '../formats/safetensors.ts';
 import { ModelError } from '../models/model-error.ts';
-import { type Model, openModel, requireCausal } from '../models/registry.ts';
+import { type Model, openModel } from '../models/registry.ts';
 import { writeArchive } from './archive.ts';
 import { largestDifference, type Speaker } from './compare.ts';
 import { ggufName, ggufTarget, reorderedHeads, reorderHeads, toGgufFile } from './gguf-model.ts';
@@ -35,8 +36,17 @@ export interface Exported {
 
 /** Throws ModelError for what the format cannot hold, and Error when what was written says something else. */
 export async function exportModel(engine: Engine, spec: ExportSpec): Promise<Exported> {
-  const model: Model = requireCausal(await openModel(spec.modelDirectory));
-  return EXPORTERS[spec.format](engine, spec, model);
+  return EXPORTERS[spec.format](engine, spec, await openExportable(spec));
+}
+
+/** What is written is checked by the log-probabilities of texts, which these models alone have, and without a head for classes. */
+async function openExportable({ modelDirectory, adapterDirectory }: ExportSpec): Promise<Model> {
+  const model = await openModel(modelDirectory);
+  const classifies = adapterDirectory !== null && (await readMeaning(adapterDirectory)) !== null;
+  if (model.kind === 'causal' && model.outputWeight !== null && !classifies) return model;
+  throw new ModelError(
+    'exports are of causal models that write text: not of classifiers, encoders or encoder-decoders',
+  );
 }
 
 const EXPORTERS: Record<ExportFormat, (engine: Engine, spec: ExportSpec, model: Model) => Promise<Exported>> =

@@ -11,6 +11,7 @@ import type { Engine } from '../../src/engine/program.ts';
 import { type Exported, type ExportFormat, exportModel } from '../../src/exporting/export.ts';
 import { ggufName, reorderHeads } from '../../src/exporting/gguf-model.ts';
 import { addAdapter, mergedTensors } from '../../src/exporting/merge.ts';
+import { writeMeaning } from '../../src/formats/classifier-config.ts';
 import { readGgufTensors } from '../../src/formats/gguf.ts';
 import { readAdapter } from '../../src/formats/peft.ts';
 import { readTensor } from '../../src/formats/safetensors.ts';
@@ -48,6 +49,16 @@ async function exported(name: string, format: ExportFormat): Promise<Exported> {
   });
 }
 
+/** Of a golden model as it is, with an adapter or none. */
+const exportOf = (name: string, adapterDirectory: string | null): Promise<Exported> =>
+  exportModel(engine, {
+    format: 'merged',
+    name,
+    modelDirectory: golden(name),
+    adapterDirectory,
+    workDirectory: mkdtempSync(join(folder, 'work-')),
+  });
+
 function unpack(file: string): string {
   const into = mkdtempSync(join(folder, 'tar-'));
   execFileSync('tar', ['-xf', file, '-C', into]);
@@ -62,6 +73,18 @@ test('an adapter is the folder that PEFT reads, in a tar', async () => {
   const { linearLayers } = await openModel(golden('llama3'));
   expect(await readAdapter(inside, linearLayers)).toEqual(
     await readAdapter(join(golden('llama3'), 'adapter'), linearLayers),
+  );
+});
+
+test.each<[string, () => Promise<unknown>]>([
+  ['an adapter that classifies', () => exportOf('llama-tiny', folder)],
+  ['an encoder', () => exportOf('bert-tiny', null)],
+  ['an encoder-decoder', () => exportOf('t5-tiny', null)],
+])('%s is refused by what it is, without a path of the server', async (_, made) => {
+  const outputs = { problem: 'single', labels: ['billing', 'returns'], reads: 'input' } as const;
+  await writeMeaning(folder, outputs);
+  await expect(made()).rejects.toThrow(
+    /^exports are of causal models that write text: not of classifiers, encoders or encoder-decoders$/,
   );
 });
 
