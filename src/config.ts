@@ -193,7 +193,7 @@ export const variables = {
   metricsToken: variable(
     'ANNEAL_METRICS_TOKEN',
     '',
-    'Who brings it as a bearer may read /metrics (Prometheus). Empty: there is none.',
+    'Who brings it as a bearer may read /metrics (Prometheus): 8 to 200 printable characters. Empty: there is none.',
     optional(apiKey),
   ),
   otlpEndpoint: variable(

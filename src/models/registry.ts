@@ -85,7 +85,8 @@ export type GenerativeModel = CausalModel | EncoderDecoderModel;
 /** Throws ModelError for a model that does not continue texts. */
 export function requireCausal(model: Model): CausalModel {
   if (model.kind === 'causal' && model.outputWeight !== null) return model as CausalModel;
-  throw new ModelError(`${model.architecture} is an ${model.kind} model: it continues no text`);
+  const reason = model.kind === 'causal' ? 'has no output projection here' : `is an ${model.kind} model`;
+  throw new ModelError(`${model.architecture} ${reason}: it continues no text`);
 }
 
 /** Throws ModelError for a model that does not answer one text with another. */

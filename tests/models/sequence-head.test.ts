@@ -1,6 +1,6 @@
 // Folders opened for classes and numbers: which class of transformers they become, and which tensors are of the head.
 import { expect, test } from 'vitest';
-import { openModel } from '../../src/models/registry.ts';
+import { openModel, requireCausal } from '../../src/models/registry.ts';
 import { sequenceHead } from '../../src/models/sequence-head.ts';
 import { goldenDirectory } from './golden.ts';
 
@@ -46,4 +46,9 @@ test('a model that has no head of that kind is refused', async () => {
   expect(() => sequenceHead(model, 2)).toThrow(
     'T5ForConditionalGeneration has no head for classes or numbers',
   );
+});
+
+test('a causal model without its output projection is refused where texts are continued', async () => {
+  const model = await openModel(goldenDirectory('llama3'), 'sequence');
+  expect(() => requireCausal(model)).toThrow('llama has no output projection here: it continues no text');
 });
