@@ -1,7 +1,14 @@
 // What a line of a training file must be, checked key by key: a table of the formats. It reads no files.
 import { LONGEST_LABEL } from './labels.ts';
 
-export type LineFormat = 'chat' | 'completion' | 'preference' | 'classification' | 'regression' | 'pairs';
+export type LineFormat =
+  | 'chat'
+  | 'completion'
+  | 'preference'
+  | 'classification'
+  | 'regression'
+  | 'pairs'
+  | 'prompt';
 
 /** A finding in one line. `text` goes on after "Example 12": ` contains an extra "weight".` */
 export interface Finding {
@@ -29,6 +36,8 @@ const RULES: Readonly<Record<LineFormat, LineRule>> = {
   completion: { keys: ['prompt', 'completion'], check: checkCompletion },
   preference: { keys: ['preferred_output', 'non_preferred_output'], check: checkPreference },
   pairs: { keys: ['anchor', 'positive', 'negative'], check: checkPair },
+  // It may have any keys: only the job's method tells it.
+  prompt: { keys: [], check: checkPrompt },
 };
 
 /** Which kind of line it means to be, by its keys; null when it is none. */
@@ -114,6 +123,21 @@ function checkPair(line: Json, add: Add): void {
     } else if (typeof text !== 'string' || text.trim() === '')
       add(key, `: '${key}' must be a string that is not empty, not ${quote(text)}`);
   }
+}
+
+/** A conversation to be answered; what else is there is the grader's. */
+function checkPrompt(line: Json, add: Add): void {
+  if (!('messages' in line)) {
+    add('messages', " is missing key 'messages'");
+    return;
+  }
+  const last = checkConversation(line, add)?.at(-1);
+  if (!isObject(last) || last.role !== 'assistant') return;
+  const at = (line.messages as unknown[]).length - 1;
+  add(
+    `messages[${at}].role`,
+    `, message ${at + 1} is the last and of the assistant: there is nothing to answer`,
+  );
 }
 
 /** One message, of the assistant. */

@@ -148,13 +148,14 @@ const FORMATS = {
   classification: { name: 'classification', method: 'classification' },
   regression: { name: 'regression', method: 'regression' },
   pairs: { name: 'pairs', method: 'embedding' },
+  prompt: { name: 'fine-tune-reinforcement', method: 'reinforcement' },
 } satisfies Record<LineFormat, { name: string; method: Method }>;
 
 /** What a line is held against that could be of any format. */
 const EXPECTED: Readonly<Record<Method, LineFormat>> = {
   supervised: 'chat',
   dpo: 'preference',
-  reinforcement: 'chat',
+  reinforcement: 'prompt',
   classification: 'classification',
   regression: 'regression',
   embedding: 'pairs',
@@ -168,7 +169,7 @@ interface Reading {
 function lineFindings(text: string, number: number, { report, labels }: Reading): Finding[] {
   const parsed = parseJson(text);
   if (!parsed.ok) return [unreadable(`line contains invalid json: ${parsed.reason}`, number)];
-  const format = lineFormat(parsed.value);
+  const format = report.method === 'reinforcement' ? 'prompt' : lineFormat(parsed.value);
   report.format ??= format;
   if (format !== null && format !== report.format) {
     const text = ` is in the ${FORMATS[format].name} format, but the file begins in the ${FORMATS[report.format!].name} format`;

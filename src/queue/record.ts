@@ -89,7 +89,7 @@ const records: {
   prepared: (recorder, [event]) => recordPrepared(recorder, event!),
   step: recordSteps,
   checkpoint: (recorder, [event]) => recordCheckpoint(recorder, event!),
-  progress: (recorder, [event]) => recordEvent(recorder, say.progress(event!.message)),
+  progress: (recorder, [event]) => recordEvent(recorder, say.progress(event!)),
   evaluation: (recorder, [event]) => recordEvent(recorder, say.evaluated(event!.report)),
   finished: (recorder, [event]) => recordFinish(recorder, event!),
   stopped: async () => ({ type: 'stopped' }),

@@ -20,6 +20,9 @@ export function step({ metrics, totalSteps }: Step): NewEvent {
     ['training loss', metrics.train_loss],
     ['validation loss', metrics.valid_loss],
     ['full validation loss', metrics.full_valid_loss],
+    ['training reward', metrics.train_reward_mean],
+    ['validation reward', metrics.valid_reward_mean],
+    ['full validation reward', metrics.full_valid_reward_mean],
   ] as const;
   const shown = losses.filter(([, loss]) => loss !== undefined);
   return {
@@ -34,11 +37,14 @@ export function step({ metrics, totalSteps }: Step): NewEvent {
 export function truncated(prepared: Prepared): NewEvent | null {
   const { truncatedExamples: cut, hyperparameters } = prepared;
   if (cut === 0) return null;
-  const limit = hyperparameters.max_length;
+  const { max_length: limit, max_completion_length: answer } = hyperparameters;
   const all = prepared.examples + prepared.validationExamples;
   return {
     level: 'warn',
-    message: `${cut} of ${all} examples had more than ${limit} tokens and were cut from the end`,
+    message:
+      answer === undefined
+        ? `${cut} of ${all} examples had more than ${limit} tokens and were cut from the end`
+        : `${cut} of ${all} prompts left no room for an answer of ${answer} tokens within ${limit} and lost their beginning`,
     data: { truncated_examples: cut, examples: all, max_length: limit },
     once: 'truncated',
   };
@@ -57,8 +63,8 @@ export function evaluated(report: Record<string, unknown>): NewEvent {
   };
 }
 
-export function progress(message: string): NewEvent {
-  return { message, once: `progress:${message}` };
+export function progress({ message, level = 'info' }: Pick<NewEvent, 'message' | 'level'>): NewEvent {
+  return { level, message, once: `progress:${message}` };
 }
 
 export function modelCreated(model: string): NewEvent {

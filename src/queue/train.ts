@@ -4,7 +4,6 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
-import type { Config } from '../config.ts';
 import type { Logger } from '../log.ts';
 import type { TrainingMetrics } from '../monitoring/worker-metrics.ts';
 import type { ModelCache } from '../serving/model-cache.ts';
@@ -16,6 +15,7 @@ import { countCrash, findResumePoint, readRun, writeFailure } from '../store/run
 import type { Store } from './artifacts.ts';
 import { crashMessage, crashReason, errorReason } from './crash.ts';
 import { cleanEndedJob } from './garbage.ts';
+import { answerGrader, type GradeDeps } from './grade-answers.ts';
 import { InputMissing, prepareSpec } from './inputs.ts';
 import { keepLease, type LeaseKeeper } from './lease-keeper.ts';
 import type { Queue } from './queue.ts';
@@ -25,10 +25,7 @@ import * as say from './run-events.ts';
 import { startTrainer, type Trainer } from './trainer.ts';
 import type { WorkDirectory } from './work-directory.ts';
 
-export interface TrainDeps {
-  readonly config: Config;
-  readonly log: Logger;
-  readonly pool: pg.Pool;
+export interface TrainDeps extends GradeDeps {
   readonly blobs: Blobs;
   readonly queue: Queue;
   readonly control: Notifications;
@@ -102,7 +99,15 @@ async function prepareAndFollow(
   const specPath = join(directory, 'spec.json');
   await writeFile(specPath, JSON.stringify(spec, null, 2));
   const recorder: Recorder = { ...deps, store, lease, job, directory };
-  return follow(recorder, deps, keeper, () => startTrainer(specPath, deps.trainerModule));
+  const over = new AbortController();
+  const grade = answerGrader(deps, job, AbortSignal.any([keeper.signal, over.signal]));
+  try {
+    return await follow(recorder, deps, keeper, () =>
+      startTrainer(specPath, { module: deps.trainerModule, grade }),
+    );
+  } finally {
+    over.abort(); // nobody waits for grades any more
+  }
 }
 
 /** From the trainer's start until it is gone and what it said is stored. */

@@ -3,7 +3,13 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { cudaEnvironment } from '../engine/onnx/cuda.ts';
-import type { TrainerCommand, TrainerEvent } from '../training/protocol.ts';
+import type {
+  GradeAnswers,
+  TrainerCommand,
+  TrainerEvent,
+  TrainerQuestion,
+  WorkerAnswer,
+} from '../training/protocol.ts';
 
 const TRAINER = join(import.meta.dirname, '../training/child.ts');
 const KEPT_OUTPUT = 4000;
@@ -26,11 +32,21 @@ export interface TrainerEnd {
   output: string;
 }
 
+export interface TrainerOptions {
+  /** Another module than the real trainer, for tests. */
+  module?: string | undefined;
+  /** Answers its questions; it is killed where that fails. */
+  grade?: GradeAnswers | null;
+}
+
 /**
  * A process in a group of its own: Ctrl-C is for the worker, which tells the trainer. It ends by itself when the
  * connection to the worker closes, however the worker ends.
  */
-export function startTrainer(specPath: string, module = TRAINER): Trainer {
+export function startTrainer(
+  specPath: string,
+  { module = TRAINER, grade = null }: TrainerOptions = {},
+): Trainer {
   const child = fork(module, [specPath], {
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
@@ -39,7 +55,14 @@ export function startTrainer(specPath: string, module = TRAINER): Trainer {
   });
   const output = keepOutput(child);
   const inbox = openInbox<TrainerEvent>();
-  child.on('message', message => inbox.push(message as TrainerEvent));
+  const kill = () => void child.kill('SIGKILL');
+  const tell = (words: TrainerCommand | WorkerAnswer) => {
+    if (child.connected) child.send(words, () => undefined); // one that has just died is no error
+  };
+  child.on('message', (message: TrainerEvent | TrainerQuestion) => {
+    if (message.type !== 'grade') inbox.push(message);
+    else void answer(message, grade).then(tell, kill);
+  });
   const ended = untilGone(child).then(end => {
     inbox.close();
     return { ...end, output: output() };
@@ -48,11 +71,17 @@ export function startTrainer(specPath: string, module = TRAINER): Trainer {
     pid: child.pid,
     events: inbox.batches,
     ended,
-    tell(command) {
-      if (child.connected) child.send(command, () => undefined); // one that has just died is no error
-    },
-    kill: () => void child.kill('SIGKILL'),
+    tell,
+    kill,
   };
+}
+
+async function answer(
+  { question, answers }: TrainerQuestion,
+  grade: GradeAnswers | null,
+): Promise<WorkerAnswer> {
+  if (!grade) throw new Error('a trainer asks for grades of a job without a grader');
+  return { type: 'grades', question, grades: await grade(answers) };
 }
 
 /** Its last words may come after its exit: the connection must have been read to its end, too. */

@@ -24,6 +24,7 @@ import { findModel } from '../store/models.ts';
 import { insertWandbRuns } from '../store/wandb-runs.ts';
 import { dryRunner } from './dry-runs.ts';
 import { noSuchFile } from './files.ts';
+import { checkUsableGrader } from './graders.ts';
 import { answerOnce } from './idempotency.ts';
 import { unusableModel } from './models.ts';
 import { checkActiveJobs, checkRoom } from './quotas.ts';
@@ -160,6 +161,7 @@ async function createJob(deps: Deps, tx: PoolClient, newJob: store.NewJob): Prom
 /** The request as a job. Throws what is wrong with it beyond its shape. */
 async function readNewJob(deps: Deps, projectId: string, body: CreateJobBody): Promise<store.NewJob> {
   const method = readMethod(body);
+  if (method.type === 'reinforcement') await checkReinforcement(deps, projectId, method, body);
   if (body.integrations?.length && !deps.config.wandbApiKey) {
     const message = 'wandb is not configured on this server: set WANDB_API_KEY, or leave `integrations` out.';
     throw new ApiError('unsupported_value', message, { param: 'integrations' });
@@ -198,15 +200,38 @@ function readIntegrations({ integrations }: CreateJobBody): store.NewJob['integr
 /** `hyperparameters` at the top is the older place of the three that OpenAI knows; `method` wins. */
 function readMethod(body: CreateJobBody): store.JobMethod {
   const type = body.method?.type ?? 'supervised';
-  if (type === 'reinforcement') {
-    throw new ApiError('unsupported_value', `The method '${type}' is not supported yet.`, {
-      param: 'method.type',
-    });
-  }
   const settings = body.method?.[type];
   const hyperparameters = { ...body.hyperparameters, ...settings?.hyperparameters };
   return { type, [type]: { ...settings, hyperparameters } } as store.JobMethod;
 }
+
+/** Throws what a job that grades answers lacks, and what of OpenAI's it cannot have here. */
+async function checkReinforcement(
+  deps: Deps,
+  projectId: string,
+  { reinforcement: settings }: Extract<store.JobMethod, { type: 'reinforcement' }>,
+  { validation_file: validationFile }: CreateJobBody,
+): Promise<void> {
+  const at = 'method.reinforcement';
+  const { grader, hyperparameters, response_format: format } = settings;
+  const unserved = (message: string, param: string) => new ApiError('unsupported_value', message, { param });
+  if (!grader) throw missing(`${at}.grader`);
+  if (grader.type === 'label_model')
+    throw unserved("A 'label_model' gives no score: use it within a 'multi' grader.", `${at}.grader.type`);
+  await checkUsableGrader(deps, projectId, grader, `${at}.grader`);
+  const effort: string = hyperparameters.reasoning_effort ?? 'default';
+  if (effort !== 'default')
+    throw unserved(
+      `The reasoning effort '${effort}' is not served: only 'default'.`,
+      `${at}.hyperparameters.reasoning_effort`,
+    );
+  if (format?.type === 'json_schema' && !format.json_schema?.schema)
+    throw missing(`${at}.response_format.json_schema.schema`);
+  if (!validationFile) throw missing('validation_file');
+}
+
+const missing = (param: string) =>
+  new ApiError('missing_required_parameter', `Missing required parameter: '${param}'.`, { param });
 
 async function checkModel(deps: Deps, projectId: string, id: string): Promise<void> {
   if (await findModel(deps.pool, projectId, id)) return;

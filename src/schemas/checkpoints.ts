@@ -1,15 +1,10 @@
 // Checkpoints of a job on the wire.
 import { type Static, Type } from 'typebox';
 import type { Checkpoint } from '../store/checkpoints.ts';
-import { MEASURES } from '../training/measures.ts';
 import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts';
+import { measuredNames } from './metrics.ts';
 
-const metricNames = [
-  'step',
-  ...['train_', 'valid_', 'full_valid_'].flatMap(prefix =>
-    ['loss', ...new Set(Object.values(MEASURES))].map(name => prefix + name),
-  ),
-];
+const metricNames = ['step', ...measuredNames];
 
 export const FineTuningJobCheckpoint = Type.Object(
   {

@@ -100,9 +100,44 @@ export const DpoHyperparameters = Type.Object(
   },
 );
 
-/** Written out: a record of TypeBox drops what is asked of keys, and leaves keys with a line break unchecked. */
-const ignoredMethod = Type.Optional(
-  Type.Record(Type.String(), Type.Unknown(), { description: 'Read only when `type` names it.' }),
+const { adapter: _adapter, quantization: _quantization, ...adapterProperties } = supervisedProperties;
+const autoOr = (number: TSchema, description: string) =>
+  Type.Optional(Type.Union([auto, number], { description }));
+
+export const ReinforcementHyperparameters = Type.Object(
+  {
+    ...adapterProperties,
+    compute_multiplier: autoOr(
+      Type.Number({ exclusiveMinimum: 0.00001, maximum: 10 }),
+      'Answers to each prompt of a step, in parts of 8; 1.',
+    ),
+    eval_interval: autoOr(Type.Integer({ minimum: 1 }), 'Steps between validations; 5.'),
+    eval_samples: autoOr(
+      Type.Integer({ minimum: 1, maximum: 64 }),
+      'Answers to each prompt of a validation; 2.',
+    ),
+    reasoning_effort: Type.Optional(
+      Choice(['default', 'low', 'medium', 'high'], { description: 'Only `default` is served.' }),
+    ),
+    kl_coefficient: Type.Optional(
+      Type.Number({
+        minimum: 0,
+        maximum: 10,
+        description: 'How strongly the model is held to what it was at the start; 0.04.',
+      }),
+    ),
+    max_completion_length: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        description: 'Tokens of an answer, at most; 256, or half of `max_length`.',
+      }),
+    ),
+  },
+  {
+    $id: 'ReinforcementHyperparameters',
+    additionalProperties: false,
+    description: "OpenAI's hyperparameters, and Anneal's own for adapters; all are optional.",
+  },
 );
 
 const ownHyperparameters = { hyperparameters: Type.Optional(Type.Ref('SupervisedHyperparameters')) };
@@ -160,6 +195,16 @@ const methodSettings = {
             'Similarities (cosines) are divided by it: the lower, the more the nearest texts weigh; 0.05.',
         }),
       ),
+    },
+    { additionalProperties: false },
+  ),
+  reinforcement: Type.Object(
+    {
+      grader: Type.Ref('Grader', {
+        description: 'What gives every answer its score. `label_model` only within `multi`.',
+      }),
+      hyperparameters: Type.Optional(Type.Ref('ReinforcementHyperparameters')),
+      response_format: Type.Optional(Type.Union([Type.Ref('ResponseFormat'), Type.Null()])),
     },
     { additionalProperties: false },
   ),
@@ -235,15 +280,14 @@ export const CreateFineTuningJobRequest = Type.Object(
       Type.Object(
         {
           type: Choice(['supervised', 'dpo', 'reinforcement', 'classification', 'regression', 'embedding'], {
-            description:
-              "`reinforcement` is not served. `classification`, `regression` and `embedding` are Anneal's own.",
+            description: "`classification`, `regression` and `embedding` are Anneal's own.",
           }),
           supervised: Type.Optional(methodSettings.supervised),
           dpo: Type.Optional(methodSettings.dpo),
           classification: Type.Optional(methodSettings.classification),
           regression: Type.Optional(methodSettings.regression),
           embedding: Type.Optional(methodSettings.embedding),
-          reinforcement: ignoredMethod,
+          reinforcement: Type.Optional(methodSettings.reinforcement),
         },
         { additionalProperties: false },
       ),
@@ -282,7 +326,7 @@ type Settings<Name extends MethodName> = Omit<Static<(typeof methodSettings)[Nam
 /** `Type.Ref` has no static type of its own, so the two places that use it are named here. */
 export type CreateJobBody = Omit<Static<typeof CreateFineTuningJobRequest>, 'method' | 'hyperparameters'> & {
   method?: {
-    type: MethodName | 'reinforcement';
+    type: MethodName;
   } & { [Name in MethodName]?: Settings<Name> };
   hyperparameters?: Static<typeof Hyperparameters>;
 };
@@ -295,8 +339,7 @@ const MethodOnJob = Type.Object(
   { additionalProperties: true },
 );
 
-/** Also those that imported jobs may have. */
-const methodsOfJobs = [...Object.keys(methodSettings), 'reinforcement'];
+const methodsOfJobs = Object.keys(methodSettings);
 
 export const FineTuningJob = Type.Object(
   {

@@ -7,7 +7,7 @@ import { Choice } from './choice.ts';
 import { After, Limit, ListOf, type WithDefaults } from './lists.ts';
 
 /** What `train_`, `valid_` and `full_valid_` stand before, by the job's method. */
-const measures: Record<Measure, string> = {
+const measures: Record<Exclude<Measure, 'kl'>, string> = {
   mean_token_accuracy: 'Share of the tokens with a loss that the model would have chosen.',
   reward_accuracy: 'Share of the pairs whose preferred answer has gained more.',
   accuracy:
@@ -15,7 +15,13 @@ const measures: Record<Measure, string> = {
   mean_absolute_error: 'Mean distance from the number.',
 };
 
-const metricsWith = (of: readonly Measure[]): Record<string, string> => {
+const ALWAYS = {
+  learning_rate: 'Used in this step.',
+  gradient_norm: 'Before clipping.',
+  seconds: 'The step took.',
+};
+
+const metricsWith = (of: readonly (keyof typeof measures)[]): Record<string, string> => {
   const measured = (prefix: string) =>
     Object.fromEntries(of.map(measure => [prefix + measure, measures[measure]]));
   return {
@@ -26,17 +32,34 @@ const metricsWith = (of: readonly Measure[]): Record<string, string> => {
     ...measured('valid_'),
     full_valid_loss: 'Of the whole validation file, at the end of an epoch.',
     ...measured('full_valid_'),
-    learning_rate: 'Used in this step.',
-    gradient_norm: 'Before clipping.',
-    seconds: 'The step took.',
+    ...ALWAYS,
   };
 };
 
-const allMetrics = metricsWith(Object.keys(measures) as Measure[]);
+/** Of reinforcement. */
+const rewards: Record<string, string> = {
+  epoch: 'Counts from 1.',
+  train_loss: 'Mean over the tokens, or the examples, of the batch that have a loss.',
+  train_kl: 'How far the model is from what it was at the start: KL divergence, mean over the tokens.',
+  train_reward_mean: "Mean of the grader's scores of the answers of the step.",
+  train_reward_std: 'Deviation of the scores of a group of answers to one prompt, mean over the prompts.',
+  train_completion_length: 'Tokens of an answer, mean over the answers.',
+  valid_reward_mean: 'Mean score of answers to a few validation prompts; every `eval_interval` steps.',
+  full_valid_reward_mean: 'Mean score of answers to the whole validation file, at the end of an epoch.',
+  ...ALWAYS,
+};
+
+const allMetrics = { ...metricsWith(Object.keys(measures) as (keyof typeof measures)[]), ...rewards };
 const names = Object.keys(allMetrics);
 
+/** Of what is measured on examples. */
+export const measuredNames = names.filter(name => /^(train|valid|full_valid)_/.test(name));
+
 /** Names of what a step of this method is measured by. */
-export const metricNamesOf = (method: MethodName): string[] => Object.keys(metricsWith([MEASURES[method]]));
+export const metricNamesOf = (method: MethodName): string[] => {
+  const measure = MEASURES[method];
+  return Object.keys(measure === 'kl' ? rewards : metricsWith([measure]));
+};
 
 export const FineTuningJobMetrics = Type.Object(
   {

@@ -65,6 +65,7 @@ import {
   FineTuningJob,
   Hyperparameters,
   ListFineTuningJobsResponse,
+  ReinforcementHyperparameters,
   SupervisedHyperparameters,
   WandbIntegration,
 } from './jobs.ts';
@@ -195,6 +196,7 @@ export const sharedSchemas: readonly TSchema[] = [
   SupervisedHyperparameters,
   DpoHyperparameters,
   ClassWeights,
+  ReinforcementHyperparameters,
   WandbIntegration,
   CreateFineTuningJobRequest,
   FineTuningJob,

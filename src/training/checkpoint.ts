@@ -46,11 +46,11 @@ export interface Progress {
   best: { step: number; validation: ValidationResult | null } | null;
 }
 
-/** The loss, and the objective's measure by its name. */
-export interface ValidationResult {
-  readonly loss: number;
-  readonly [measure: string]: number;
-}
+/** The loss, and the objective's measure by its name; of answers that were graded `reward_mean` alone. */
+export type ValidationResult = Readonly<Record<string, number>>;
+
+export const isBetter = (one: ValidationResult, other: ValidationResult): boolean =>
+  one.reward_mean === undefined ? one.loss! < other.loss! : one.reward_mean > other.reward_mean!;
 
 const exists = (path: string) =>
   stat(path).then(

@@ -1,8 +1,10 @@
-// The trainer process: started by fork with the path of a spec, it runs it, sends TrainerEvents and hears TrainerCommands.
+// The trainer process: started by fork with the path of a spec, it runs it, sends TrainerEvents and hears TrainerCommands. It has
+// answers graded by its parent.
 // It ends when its parent does. Exit code 0 after `finished`, `stopped` or `failed`; 1 after a bug, said as `server_error`.
 import { readFile } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
-import type { TrainerCommand, TrainerEvent, TrainSpec } from './protocol.ts';
+import { openGrading } from './grading.ts';
+import type { TrainerCommand, TrainerEvent, TrainerQuestion, TrainSpec, WorkerAnswer } from './protocol.ts';
 import { runTraining } from './run.ts';
 
 const SERVER_ERROR: TrainerEvent = {
@@ -13,7 +15,7 @@ const SERVER_ERROR: TrainerEvent = {
 };
 
 /** Resolves when the event is on its way, so that nothing is lost when the process ends. */
-function send(event: TrainerEvent): Promise<void> {
+function send(event: TrainerEvent | TrainerQuestion): Promise<void> {
   return new Promise((resolve, reject) => {
     if (!process.send) throw new Error('the trainer is started by fork');
     process.send(event, undefined, undefined, error => (error ? reject(error) : resolve()));
@@ -31,12 +33,16 @@ function lowerPriority(): void {
 
 async function main(specFile: string): Promise<number> {
   const stop = new AbortController();
-  process.on('message', (command: TrainerCommand) => stop.abort(command));
+  const grading = openGrading(send);
+  process.on('message', (message: TrainerCommand | WorkerAnswer) => {
+    if (message.type === 'grades') grading.hear(message);
+    else stop.abort(message);
+  });
   process.on('disconnect', () => process.exit(1));
   lowerPriority();
   try {
     const spec = JSON.parse(await readFile(specFile, 'utf8')) as TrainSpec;
-    await runTraining(spec, send, stop.signal);
+    await runTraining(spec, send, stop.signal, grading.grade);
     return 0;
   } catch (error) {
     console.error(error);

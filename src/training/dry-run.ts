@@ -47,7 +47,7 @@ export interface DryRun {
   /** Null, as what follows from them, when they cannot be resolved. */
   hyperparameters: ResolvedHyperparameters | null;
   totalSteps: number | null;
-  /** Tokens with a loss, all epochs. */
+  /** Tokens with a loss, all epochs; null where they are the model's own. */
   trainedTokens: number | null;
   trainedParameters: number | null;
   /** Of the trained numbers, their gradients and their optimizer. */
@@ -176,7 +176,7 @@ function consequences({
   const plan = { examples: counts.count, batchSize: chosen.batch_size, epochs: chosen.n_epochs, seed };
   return {
     totalSteps: totalSteps(plan),
-    trainedTokens: counts.trainedTokens * chosen.n_epochs,
+    trainedTokens: objective.rollouts ? null : counts.trainedTokens * chosen.n_epochs,
     trainedParameters: size,
     stateBytes: size * STATE_BYTES,
   };

@@ -27,6 +27,11 @@ export const hyperparameterLimits = {
   max_grad_norm: { minimum: 0, maximum: 1000, above: true },
   max_length: { minimum: 8, maximum: 1_048_576, integer: true },
   beta: { minimum: 0, maximum: 2, above: true },
+  compute_multiplier: { minimum: 0.00001, maximum: 10, above: true },
+  eval_interval: { minimum: 1, maximum: 1_000_000, integer: true },
+  eval_samples: { minimum: 1, maximum: 64, integer: true },
+  kl_coefficient: { minimum: 0, maximum: 10 },
+  max_completion_length: { minimum: 1, maximum: 65_536, integer: true },
 } as const satisfies Partial<Record<keyof ResolvedHyperparameters, Limit>>;
 
 /** An adapter that the run goes on from; its shape cannot be changed. */
@@ -146,6 +151,45 @@ function refuseReshaping(resolved: ResolvedHyperparameters, start: StartingAdapt
 /** Undefined for 'auto' and nothing. */
 export const resolveBeta = (requested: RequestedHyperparameters): number | undefined =>
   asked(requested, 'beta');
+
+/** Of reinforcement. */
+export interface RolloutNumbers {
+  readonly compute_multiplier: number;
+  readonly eval_interval: number;
+  readonly eval_samples: number;
+  readonly reasoning_effort: 'default';
+  readonly kl_coefficient: number;
+  readonly max_completion_length: number;
+}
+
+/** As GRPO's paper has it (arXiv 2402.03300, 4.2). */
+const KL_COEFFICIENT = 0.04;
+/** `trl`'s. */
+const MAX_COMPLETION_LENGTH = 256;
+const EVAL_INTERVAL = 5;
+const EVAL_SAMPLES = 2;
+
+export function resolveRollouts(
+  requested: RequestedHyperparameters,
+  model: Circumstances['model'],
+): RolloutNumbers {
+  const maxLength = resolveMaxLength(requested, model);
+  const longest =
+    asked(requested, 'max_completion_length') ?? Math.min(MAX_COMPLETION_LENGTH, Math.floor(maxLength / 2));
+  if (longest >= maxLength)
+    throw invalid(
+      'max_completion_length',
+      `max_completion_length is ${longest}, which leaves no room for a prompt: an example has at most ${maxLength} tokens`,
+    );
+  return {
+    compute_multiplier: asked(requested, 'compute_multiplier') ?? 1,
+    eval_interval: asked(requested, 'eval_interval') ?? EVAL_INTERVAL,
+    eval_samples: asked(requested, 'eval_samples') ?? EVAL_SAMPLES,
+    reasoning_effort: 'default',
+    kl_coefficient: asked(requested, 'kl_coefficient') ?? KL_COEFFICIENT,
+    max_completion_length: longest,
+  };
+}
 
 /** Needed before the rest: it decides how the data is cut. */
 export function resolveMaxLength(requested: RequestedHyperparameters, model: Circumstances['model']): number {

@@ -18,6 +18,8 @@ export interface LayoutCircumstances {
   readonly device: string;
   readonly memoryBudgetBytes: number | null;
   readonly plan: Plan;
+  /** Examples of a step for each that the plan names. */
+  readonly copies: number;
   readonly trainingLengths: ArrayLike<number>;
   readonly validationLengths: ArrayLike<number>;
   readonly maxPositions: number;
@@ -31,12 +33,14 @@ function longestOf(lengths: ArrayLike<number>): number {
 }
 
 /** Batches of the first epoch, evenly spread. */
-function sampleBatches(plan: Plan, lengths: ArrayLike<number>): number[][] {
+function sampleBatches({ plan, trainingLengths, copies }: LayoutCircumstances): number[][] {
   const examplesOf = batchesOf({ ...plan, epochs: 1 });
   const steps = totalSteps({ ...plan, epochs: 1 });
-  const count = Math.min(SAMPLE_BATCHES, steps, Math.ceil(SAMPLE_EXAMPLES / plan.batchSize));
+  const count = Math.min(SAMPLE_BATCHES, steps, Math.ceil(SAMPLE_EXAMPLES / (plan.batchSize * copies)));
   return Array.from({ length: count }, (_, i) =>
-    Array.from(examplesOf(1 + Math.floor((i * steps) / count)), example => lengths[example]!),
+    Array.from(examplesOf(1 + Math.floor((i * steps) / count))).flatMap(example =>
+      new Array<number>(copies).fill(trainingLengths[example]!),
+    ),
   );
 }
 
@@ -83,9 +87,9 @@ const mostTokens = (shapes: readonly MicroBatchShape[]) =>
 
 /** Throws TrainingFailure when not even one row of the longest example fits. */
 export async function findShapes(circumstances: LayoutCircumstances): Promise<MicroBatchShape[]> {
-  const { plan, trainingLengths, validationLengths, maxPositions, costs, device } = circumstances;
+  const { trainingLengths, validationLengths, maxPositions, costs, device } = circumstances;
   const longest = Math.max(longestOf(trainingLengths), longestOf(validationLengths));
-  const options = { batches: sampleBatches(plan, trainingLengths), longest, maxPositions };
+  const options = { batches: sampleBatches(circumstances), longest, maxPositions };
   const choose = (maxTokens: number) => chooseShapes({ ...options, maxTokens }, costs);
   if (device !== 'cpu') return choose(MAX_TOKENS_UNMEASURED);
   const wanted = choose(MAX_TOKENS);

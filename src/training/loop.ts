@@ -4,6 +4,7 @@ import type { Dataset } from '../data/dataset.ts';
 import { rowLengths, trainedTokensOf } from '../data/example-form.ts';
 import {
   foldersIn,
+  isBetter,
   keepBest,
   type Progress,
   type ValidationResult,
@@ -15,9 +16,10 @@ import { type CostModel, planBatch } from './layout.ts';
 import { batchesOf, epochOf, isEpochEnd, type Plan, totalSteps } from './order.ts';
 import type { MicroBatchShape } from './programs.ts';
 import type { StepMetrics, TrainerEvent } from './protocol.ts';
+import type { Drawn, Rollouts } from './rollouts.ts';
 import { learningRateAt } from './schedule.ts';
 import type { StepResult, Trainer } from './trainer.ts';
-import { isSampled, validateAll, validateSample } from './validation.ts';
+import type { Validation } from './validation.ts';
 
 export type Emit = (event: TrainerEvent) => void | Promise<void>;
 
@@ -31,7 +33,9 @@ export interface Run {
   readonly costs: CostModel;
   readonly trainer: Trainer;
   readonly training: Dataset;
-  readonly validation: Dataset | null;
+  readonly validation: Validation | null;
+  /** Where the examples of a step are the model's own answers. */
+  readonly rollouts: Rollouts | null;
   /** Changed by every step. */
   readonly progress: Progress;
   readonly emit: Emit;
@@ -39,6 +43,8 @@ export interface Run {
 
 interface TakenStep extends StepResult {
   readonly trainedTokens: number;
+  /** Besides those of the loss. */
+  readonly metrics: Readonly<Record<string, number>>;
 }
 
 async function takeStep(
@@ -47,7 +53,7 @@ async function takeStep(
   step: number,
 ): Promise<TakenStep> {
   const { hyperparameters } = run.progress;
-  const examples = Array.from(examplesOf(step), index => run.training.read(index));
+  const { examples, metrics } = await drawExamples(run, step, examplesOf(step));
   const plan = planBatch(rowLengths(run.trainer.trained.objective.form, examples), run.shapes, run.costs);
   const result = await run.trainer.takeStep(plan, examples, {
     step,
@@ -58,7 +64,12 @@ async function takeStep(
   });
   refuseDivergence([result.loss, result.gradientNorm], run, step);
   const trainedTokens = examples.reduce((sum, example) => sum + trainedTokensOf(example), 0);
-  return { ...result, trainedTokens };
+  return { ...result, trainedTokens, metrics };
+}
+
+async function drawExamples({ rollouts, training }: Run, step: number, places: Int32Array): Promise<Drawn> {
+  if (rollouts) return rollouts.draw(step, places);
+  return { examples: Array.from(places, index => training.read(index)), metrics: {} };
 }
 
 function refuseDivergence(found: readonly number[], { progress }: Run, step: number): void {
@@ -78,16 +89,17 @@ interface Measured {
   readonly validation: ValidationResult | null;
 }
 
-async function measure(run: Run, step: number, result: StepResult): Promise<Measured> {
+async function measure(run: Run, step: number, result: TakenStep): Promise<Measured> {
   const { trainer, validation, plan } = run;
   const metrics: StepMetrics = {
     step,
     train_loss: result.loss / result.weight,
     [`train_${trainer.trained.objective.measure}`]: result.score / result.count,
+    ...result.metrics,
   };
-  if (validation && isSampled(step, totalSteps(plan)))
-    Object.assign(metrics, prefixed('valid_', await validateSample(trainer, validation, step)));
-  const full = validation && isEpochEnd(step, plan) ? await validateAll(trainer, validation) : null;
+  if (validation?.isDue(step, totalSteps(plan)))
+    Object.assign(metrics, prefixed('valid_', await validation.sample(step)));
+  const full = validation && isEpochEnd(step, plan) ? await validation.all() : null;
   Object.assign(metrics, prefixed('full_valid_', full ?? {}));
   refuseDivergence([metrics.valid_loss ?? 0, metrics.full_valid_loss ?? 0], run, step);
   return { metrics, validation: full };
@@ -113,14 +125,14 @@ export async function saveResume(run: Run): Promise<void> {
   });
 }
 
-/** The model of an epoch; the best so far by validation loss is kept, without a validation file the last. */
+/** The model of an epoch; the best so far by validation is kept, without a validation file the last. */
 async function saveModel(run: Run, { metrics, validation }: Measured): Promise<void> {
   const { progress, workDirectory, trainer, plan } = run;
   const { step } = metrics;
   const directory = foldersIn(workDirectory).model(step);
   await writeModel(directory, trainer.trained, trainer.state.parameters, run.modelName);
   const former = progress.best?.validation;
-  if (!former || !validation || validation.loss < former.loss) {
+  if (!former || !validation || isBetter(validation, former)) {
     await keepBest(workDirectory, step, directory);
     progress.best = { step, validation };
   }

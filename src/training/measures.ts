@@ -7,6 +7,7 @@ export const MEASURES = {
   classification: 'accuracy',
   regression: 'mean_absolute_error',
   embedding: 'accuracy',
+  reinforcement: 'kl',
 } as const satisfies Record<MethodName, string>;
 
 export type Measure = (typeof MEASURES)[MethodName];

@@ -8,6 +8,7 @@ import { openGeneration } from './objectives/generation.ts';
 import type { Objective, ObjectiveInputs, OpenObjective } from './objectives/objective.ts';
 import { openPreference } from './objectives/preference.ts';
 import { openRegression } from './objectives/regression.ts';
+import { openReinforcement } from './objectives/reinforcement.ts';
 import type { Method, MethodName } from './protocol.ts';
 
 interface Row<M extends Method> {
@@ -22,6 +23,7 @@ const OBJECTIVES: { readonly [Name in MethodName]: Row<Extract<Method, { type: N
   classification: { task: 'sequence', open: openClassification },
   regression: { task: 'sequence', open: openRegression },
   embedding: { task: 'as-saved', open: openEmbedding },
+  reinforcement: { task: 'as-saved', open: openReinforcement },
 };
 
 /** An encoder-decoder learns to answer what others learn to go on from. */

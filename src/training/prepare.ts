@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { type Dataset, type DatasetCounts, DatasetError, tokenizeFile } from '../data/dataset.ts';
+import { readPromptLines } from '../data/prompts.ts';
 import { openEngine } from '../engine/engine.ts';
 import type { Engine } from '../engine/program.ts';
 import type { Adapter } from '../formats/peft.ts';
@@ -17,12 +18,15 @@ import { findShapes, refuseTooLargeState } from './layout-choice.ts';
 import type { Emit, Run } from './loop.ts';
 import type { OptimizerState } from './optimizer.ts';
 import type { Plan } from './order.ts';
+import { openPolicy } from './policy.ts';
 import type { MicroBatchShape, TrainedModel } from './programs.ts';
-import type { ResolvedHyperparameters, TrainSpec } from './protocol.ts';
+import type { GradeAnswers, ResolvedHyperparameters, TrainSpec } from './protocol.ts';
 import { withReference } from './reference.ts';
+import { openRollouts } from './rollouts.ts';
 import { openStart, type Start } from './start.ts';
 import { firstValues, stateLayoutOf, tuningOf } from './trainable.ts';
 import { type Between, openTrainer, type Trainer } from './trainer.ts';
+import { validationByLoss } from './validation.ts';
 
 export interface Prepared {
   readonly run: Run;
@@ -42,27 +46,31 @@ interface Inputs extends Start {
   readonly earlier: Layout | null;
 }
 
-export async function prepare(
-  spec: TrainSpec,
-  emit: Emit,
-  between: Between,
-  signal: AbortSignal,
-): Promise<Prepared> {
+/** What a run speaks to and hears. */
+export interface Surroundings {
+  readonly emit: Emit;
+  readonly grade: GradeAnswers;
+  readonly between: Between;
+  readonly stop: AbortSignal;
+}
+
+export async function prepare(spec: TrainSpec, around: Surroundings): Promise<Prepared> {
   await mkdir(spec.workDirectory, { recursive: true });
   await removePartials(spec.workDirectory);
-  const inputs = await readInputs(spec, emit, signal);
+  const inputs = await readInputs(spec, around);
   const { engine, training, validation } = inputs;
   const closeData = () => {
     training.close();
     validation?.close();
   };
   try {
-    const run = await setUp(inputs, emit, between);
+    const run = await setUp(inputs, around);
     return {
       run,
       engine,
       async close() {
         closeData();
+        await run.rollouts?.close();
         await run.trainer.close();
       },
     };
@@ -72,7 +80,7 @@ export async function prepare(
   }
 }
 
-async function readInputs(spec: TrainSpec, emit: Emit, signal: AbortSignal): Promise<Inputs> {
+async function readInputs(spec: TrainSpec, { emit, stop }: Surroundings): Promise<Inputs> {
   const resumed = spec.resumeDirectory ? await readProgress(spec.resumeDirectory) : null;
   const layout = resumed?.layout ?? spec.layout;
   const earlier = layout ? layoutFromRecord(layout) : null;
@@ -81,7 +89,7 @@ async function readInputs(spec: TrainSpec, emit: Emit, signal: AbortSignal): Pro
   const engine = await openEngine({ engine: spec.engine, device: spec.device, threads });
   const start = await openStart(spec);
   await emit({ type: 'progress', message: 'Tokenizing' });
-  const data = await readData(spec, start, signal);
+  const data = await readData(spec, start, stop);
   return { spec, engine, threads, ...start, resumed, earlier, ...data };
 }
 
@@ -130,7 +138,8 @@ export function dataFailure(error: { message: string }, kind: Kind): TrainingFai
 
 // ---- decisions
 
-async function setUp(inputs: Inputs, emit: Emit, between: Between): Promise<Run> {
+async function setUp(inputs: Inputs, around: Surroundings): Promise<Run> {
+  const { emit, between } = around;
   const { spec, model, training, engine, threads } = inputs;
   const progress = inputs.resumed ? goOn(inputs.resumed, inputs) : begin(inputs);
   const plan = planOf(progress, training);
@@ -143,7 +152,9 @@ async function setUp(inputs: Inputs, emit: Emit, between: Between): Promise<Run>
   if (shapes.length === 0) shapes = await measureShapes(inputs, trainer, plan, costs);
   await trainer.keepShapes(shapes);
   progress.layout = layoutToRecord({ shapes, engine: engine.name, device: engine.device, threads });
-  const compared = await comparedData(inputs, trained, trainer, emit);
+  const examples = inputs.objective.rollouts
+    ? await answeredData(inputs, trainer, around)
+    : await comparedData(inputs, trained, trainer, emit);
   return {
     workDirectory: spec.workDirectory,
     modelName: spec.modelName ?? basename(spec.modelDirectory),
@@ -152,11 +163,13 @@ async function setUp(inputs: Inputs, emit: Emit, between: Between): Promise<Run>
     shapes,
     costs,
     trainer,
-    ...compared,
+    ...examples,
     progress,
     emit,
   };
 }
+
+type RunData = Pick<Run, 'training' | 'validation' | 'rollouts'>;
 
 /** With what the objective's loss compares them with, where it does. */
 async function comparedData(
@@ -164,15 +177,53 @@ async function comparedData(
   trained: TrainedModel,
   trainer: Trainer,
   emit: Emit,
-): Promise<Pick<Run, 'training' | 'validation'>> {
+): Promise<RunData> {
   const { training, validation, objective } = inputs;
-  if (!objective.reference) return { training, validation };
+  const data = (own: Dataset, other: Dataset | null): RunData => ({
+    training: own,
+    validation: other && validationByLoss(trainer, other),
+    rollouts: null,
+  });
+  if (!objective.reference) return data(training, validation);
   await emit({ type: 'progress', message: 'Measuring the model as it is before training' });
   const start = await firstParameters(inputs, trained);
-  return {
-    training: await withReference(trainer, training, start),
-    validation: validation && (await withReference(trainer, validation, start)),
-  };
+  return data(
+    await withReference(trainer, training, start),
+    validation && (await withReference(trainer, validation, start)),
+  );
+}
+
+/** Prompts, and what answers them. */
+async function answeredData(
+  inputs: Inputs,
+  trainer: Trainer,
+  { emit, grade, between, stop }: Surroundings,
+): Promise<RunData> {
+  const { spec, training, validation } = inputs;
+  const { trained, state } = trainer;
+  const settings = inputs.objective.rollouts!;
+  const policy = await openPolicy({
+    ...inputs,
+    ...settings,
+    trained,
+    parameters: state.parameters,
+    cacheDirectory: spec.cacheDirectory ?? spec.workDirectory,
+  });
+  const reference = trainer.openReference(await firstParameters(inputs, trained));
+  const prompts = async (dataset: Dataset, file: string) => ({ dataset, lines: await readPromptLines(file) });
+  const rollouts = openRollouts({
+    settings,
+    seed: spec.seed,
+    policy,
+    reference,
+    training: await prompts(training, spec.trainingFile),
+    validation: validation && (await prompts(validation, spec.validationFile!)),
+    grade,
+    emit,
+    between,
+    stop,
+  });
+  return { training, validation: rollouts.validation, rollouts };
 }
 
 function begin({ spec, model, adapter, objective, training, validation }: Inputs): Progress {
@@ -261,14 +312,24 @@ const firstParameters = (
   trained: TrainedModel,
 ): Promise<Float32Array> => firstValues({ ...trained, adapter, seed: spec.seed }, trained.state);
 
+/** Of the examples that the programs take: a prompt with its answers is as many as it has answers, each of which may be long. */
+function examplesOfSteps({ training, validation, objective: { rollouts } }: Inputs) {
+  const grown = rollouts?.answerLength ?? 0;
+  return {
+    copies: rollouts?.group ?? 1,
+    trainingLengths: training.lengths.map(length => length + grown),
+    // Answers to validation prompts are graded, not trained on.
+    validationLengths: rollouts ? [] : (validation?.lengths ?? []),
+  };
+}
+
 const measureShapes = (inputs: Inputs, trainer: Trainer, plan: Plan, costs: CostModel) =>
   findShapes({
     trainer,
     device: inputs.engine.device,
     memoryBudgetBytes: inputs.spec.memoryBudgetBytes,
     plan,
-    trainingLengths: inputs.training.lengths,
-    validationLengths: inputs.validation?.lengths ?? [],
+    ...examplesOfSteps(inputs),
     maxPositions: inputs.model.shape.maxPositions,
     costs,
   });

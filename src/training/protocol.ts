@@ -1,6 +1,8 @@
 // What the worker and the trainer process say to each other. The trainer knows folders and numbers only:
 // no database, no object store, no HTTP. One JSON spec goes in, events come out, commands may interrupt.
+import type { ToolCall } from '../data/conversation.ts';
 import type { LabelSettings } from '../data/labels.ts';
+import type { Grader, GraderError } from '../evaluation/graders/grader.ts';
 import type { Quantization } from '../formats/quantization.ts';
 
 export interface RequestedHyperparameters {
@@ -22,6 +24,13 @@ export interface RequestedHyperparameters {
   quantization?: 'none' | Quantization;
   /** Of dpo. */
   beta?: number | 'auto';
+  // Of reinforcement
+  compute_multiplier?: number | 'auto';
+  eval_interval?: number | 'auto';
+  eval_samples?: number | 'auto';
+  reasoning_effort?: 'default';
+  kl_coefficient?: number;
+  max_completion_length?: number;
 }
 
 /** What each method is asked for besides hyperparameters. */
@@ -34,6 +43,12 @@ export interface MethodSettings {
     temperature?: number | null;
   };
   dpo: Record<never, never>;
+  reinforcement: {
+    /** The worker's: it is the worker that grades. */
+    grader: Grader;
+    /** What answers are held to. */
+    response_format?: { type: string; json_schema?: { schema?: unknown; strict?: boolean | null } } | null;
+  };
 }
 
 export type MethodName = keyof MethodSettings;
@@ -87,6 +102,12 @@ export interface ResolvedHyperparameters {
   max_length: number;
   quantization: 'none' | Quantization;
   beta?: number;
+  compute_multiplier?: number;
+  eval_interval?: number;
+  eval_samples?: number;
+  reasoning_effort?: 'default';
+  kl_coefficient?: number;
+  max_completion_length?: number;
 }
 
 /** Besides the losses those of the objective's measure: `train_mean_token_accuracy`, and `valid_` and `full_valid_` of the same. */
@@ -132,11 +153,11 @@ export type TrainerEvent =
       directory: string;
       metrics: StepMetrics;
     }
-  | { type: 'progress'; message: string }
+  | { type: 'progress'; message: string; level?: 'info' | 'warn' }
   | { type: 'evaluation'; report: Record<string, unknown> }
   | {
       type: 'finished';
-      /** The step whose `model` checkpoint is the result (best by validation loss, the last without a validation file). */
+      /** The step whose `model` checkpoint is the result (best by validation, the last without a validation file). */
       bestStep: number;
       trainedTokens: number;
       manifest: Record<string, unknown>;
@@ -146,3 +167,24 @@ export type TrainerEvent =
 
 /** Worker to trainer. After `pause` the trainer writes a `resume` checkpoint, says `stopped` and ends; after `cancel` it says `stopped` and ends. */
 export type TrainerCommand = { type: 'pause' } | { type: 'cancel' };
+
+// ---- grading: the trainer asks, the worker answers
+
+/** What a model has said to the prompt of a line. */
+export interface SampledAnswer {
+  /** The line. */
+  item: unknown;
+  text: string;
+  toolCalls: ToolCall[];
+}
+
+export interface GradedAnswer {
+  score: number;
+  errors: GraderError[];
+}
+
+export type GradeAnswers = (answers: SampledAnswer[]) => Promise<GradedAnswer[]>;
+
+/** Answered by the `grades` of the same `question`, in the order of the answers. */
+export type TrainerQuestion = { type: 'grade'; question: number; answers: SampledAnswer[] };
+export type WorkerAnswer = { type: 'grades'; question: number; grades: GradedAnswer[] };

@@ -2,8 +2,20 @@
 import { MEASURES } from './measures.ts';
 import type { MethodName, StepMetrics } from './protocol.ts';
 
+/** Of answers that were graded. */
+const REWARDS = [
+  'step',
+  'train_loss',
+  'train_reward_mean',
+  'train_reward_std',
+  'train_kl',
+  'valid_reward_mean',
+  'full_valid_reward_mean',
+];
+
 /** Name in the file, name of the metric. */
 function columnsOf(method: MethodName): [string, string][] {
+  if (method === 'reinforcement') return REWARDS.map(name => [name, name]);
   const measure = MEASURES[method];
   // OpenAI calls the accuracy of tokens by two names.
   const trained = measure === 'mean_token_accuracy' ? 'train_accuracy' : `train_${measure}`;

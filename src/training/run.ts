@@ -10,8 +10,8 @@ import { jobParam, TrainingFailure } from './failure.ts';
 import { type Emit, type Run, saveResume, trainToEnd } from './loop.ts';
 import { makeManifest } from './manifest.ts';
 import { totalSteps } from './order.ts';
-import { prepare } from './prepare.ts';
-import type { TrainerCommand, TrainSpec } from './protocol.ts';
+import { prepare, type Surroundings } from './prepare.ts';
+import type { GradeAnswers, TrainerCommand, TrainSpec } from './protocol.ts';
 import { resultsCsv } from './results.ts';
 import type { Between } from './trainer.ts';
 
@@ -26,11 +26,18 @@ interface Reached {
   progress: Progress | null;
 }
 
+const nobodyGrades: GradeAnswers = () => Promise.reject(new Error('nobody grades answers here'));
+
 /** Emits `failed`, `stopped` or `finished` last, and resolves. Rejects for bugs, which is for the caller to say. */
-export async function runTraining(spec: TrainSpec, emit: Emit, stop: Stop): Promise<void> {
+export async function runTraining(
+  spec: TrainSpec,
+  emit: Emit,
+  stop: Stop,
+  grade: GradeAnswers = nobodyGrades,
+): Promise<void> {
   const reached: Reached = { progress: null };
   try {
-    await runToEnd(spec, emit, stop, reached);
+    await runToEnd(spec, { emit, grade, stop, between: betweenRuns(stop) }, reached);
   } catch (error) {
     if (isStop(error, stop)) {
       const { type: reason } = stop.reason as TrainerCommand;
@@ -67,8 +74,9 @@ const betweenRuns =
     if (command && (command.type === 'cancel' || during === 'step')) throw new Stopped();
   };
 
-async function runToEnd(spec: TrainSpec, emit: Emit, stop: Stop, reached: Reached): Promise<void> {
-  const { run, engine, close } = await prepare(spec, emit, betweenRuns(stop), stop);
+async function runToEnd(spec: TrainSpec, around: Surroundings, reached: Reached): Promise<void> {
+  const { stop } = around;
+  const { run, engine, close } = await prepare(spec, around);
   try {
     reached.progress = run.progress;
     await announce(run);

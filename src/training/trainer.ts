@@ -1,6 +1,6 @@
 // The arithmetic of a run: compiled programs, the trained numbers and their optimizer. It takes steps and measures losses;
 // which examples, when to stop and what to save are the loop's.
-import { type Example, rowLengths } from '../data/example-form.ts';
+import { type Example, rowLengths, tokensOf } from '../data/example-form.ts';
 import type { Engine, HostArrays } from '../engine/program.ts';
 import { openComparison } from './comparison.ts';
 import { openCompiled } from './compiled.ts';
@@ -51,12 +51,19 @@ export interface Trainer {
   ): Promise<StepResult>;
   /** Sums over examples, without training on them. */
   measureLoss(examples: readonly Example[], parameters?: Float32Array): Promise<LossSums>;
-  /** The objective's reference of every example, under these parameters. Examples come in lots that are packed together. */
-  measureReference(lots: Iterable<readonly Example[]>, parameters: Float32Array): Promise<number[]>;
+  /** The objective's reference under these parameters. */
+  openReference(parameters: Float32Array): Reference;
   /** Bytes that a micro-batch of this shape takes at its peak. Its program stays until `keepShapes`. */
   measureMemory(shape: MicroBatchShape): Promise<number>;
   /** Closes the programs of all other shapes. */
   keepShapes(shapes: readonly MicroBatchShape[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What the model says as it is at the start of a run. */
+export interface Reference {
+  /** For every example the numbers of all of its places; the examples are packed together. */
+  measure(examples: readonly Example[]): Promise<Float32Array[]>;
   close(): Promise<void>;
 }
 
@@ -142,21 +149,23 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
       return total;
     },
 
-    async measureReference(lots, other) {
+    openReference(other) {
       const programs = openCompiled(engine, (shape: MicroBatchShape) => referenceProgram(trained, shape));
       const views = viewsOf(other, trained.state, PARAMETER);
-      const all: number[] = [];
-      for (const examples of lots) {
-        const first = all.length;
-        for (const part of cut(examples)) {
-          await between('loss');
-          const program = await programs.get(part.shape);
-          const { reference } = await program.run({ ...objective.pack(part, examples), ...views });
-          for (const { place, start } of startsIn(part, examples)) all[first + place] = reference![start]!;
-        }
-      }
-      await programs.close();
-      return all;
+      return {
+        async measure(examples) {
+          const all = new Array<Float32Array>(examples.length);
+          for (const part of cut(examples)) {
+            await between('step');
+            const program = await programs.get(part.shape);
+            const { reference } = await program.run({ ...objective.pack(part, examples), ...views });
+            for (const { place, start } of startsIn(part, examples))
+              all[place] = (reference as Float32Array).slice(start, start + tokensOf(examples[place]!));
+          }
+          return all;
+        },
+        close: () => programs.close(),
+      };
     },
 
     async measureMemory(shape) {

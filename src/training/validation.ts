@@ -4,6 +4,26 @@ import type { ValidationResult } from './checkpoint.ts';
 import { addSums, type LossSums, NO_LOSS } from './sums.ts';
 import type { Trainer } from './trainer.ts';
 
+/** How a run is measured on its validation file. */
+export interface Validation {
+  readonly count: number;
+  /** Examples that were cut. */
+  readonly truncated: number;
+  /** Whether a few of its examples are measured after a step. */
+  isDue(step: number, totalSteps: number): boolean;
+  /** The next few examples of the file after those of the step before. */
+  sample(step: number): Promise<ValidationResult>;
+  all(): Promise<ValidationResult>;
+}
+
+export const validationByLoss = (trainer: Trainer, dataset: Dataset): Validation => ({
+  count: dataset.count,
+  truncated: dataset.truncated,
+  isDue: isSampled,
+  sample: step => validateSample(trainer, dataset, step),
+  all: () => validateAll(trainer, dataset),
+});
+
 /** Examples packed together. */
 const WINDOW = 64;
 const SAMPLE = 4;
@@ -18,7 +38,7 @@ const toResult = ({ trained }: Trainer, { loss, weight, score, count }: LossSums
 const readMany = (dataset: Dataset, places: readonly number[]) =>
   places.map(place => dataset.read(place % dataset.count));
 
-export async function validateAll(trainer: Trainer, dataset: Dataset): Promise<ValidationResult> {
+async function validateAll(trainer: Trainer, dataset: Dataset): Promise<ValidationResult> {
   let total = NO_LOSS;
   for (let start = 0; start < dataset.count; start += WINDOW) {
     const size = Math.min(WINDOW, dataset.count - start);
@@ -31,15 +51,10 @@ export async function validateAll(trainer: Trainer, dataset: Dataset): Promise<V
   return toResult(trainer, total);
 }
 
-export const isSampled = (step: number, totalSteps: number): boolean =>
+const isSampled = (step: number, totalSteps: number): boolean =>
   step % Math.ceil(totalSteps / SAMPLED_STEPS) === 0;
 
-/** The next few examples of the file after those of the step before. */
-export async function validateSample(
-  trainer: Trainer,
-  dataset: Dataset,
-  step: number,
-): Promise<ValidationResult> {
+async function validateSample(trainer: Trainer, dataset: Dataset, step: number): Promise<ValidationResult> {
   const size = Math.min(SAMPLE, dataset.count);
   const places = Array.from({ length: size }, (_, i) => (step - 1) * size + i);
   return toResult(trainer, await trainer.measureLoss(readMany(dataset, places)));

@@ -18,6 +18,7 @@ from encoders import ENCODERS
 from encoders import compute as compute_encoder
 from preferences import write_preferences
 from published import write_published
+from rollouts import write_rollouts
 from seq2seq import MODELS as SEQ2SEQ
 from seq2seq import compute_seq2seq, write_beams
 from variants import VARIANTS
@@ -35,6 +36,7 @@ def main(wanted):
             compute(HERE / name, make, seed)
     if not wanted or "llama3" in wanted:
         write_preferences()
+        write_rollouts()
     for seed, (name, make) in enumerate(ENCODERS.items(), start=50):
         if not wanted or name in wanted:
             compute_encoder(HERE / name, make, seed)

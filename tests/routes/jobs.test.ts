@@ -23,6 +23,14 @@ async function upload(
   return (await client.files.create({ file: await toFile(Buffer.from('{}\n'), name), purpose })).id;
 }
 
+const GRADER = {
+  type: 'string_check',
+  name: 'same',
+  input: '{{sample.output_text}}',
+  reference: '{{item.answer}}',
+  operation: 'eq',
+};
+
 const create = (extra: object = {}, client = server.client) =>
   client.fineTuning.jobs.create({ model: BASE_MODEL, training_file: trainingFile, ...extra });
 
@@ -135,9 +143,31 @@ describe('create', () => {
     });
   });
 
+  test('reinforcement stands on the job with its grader', async () => {
+    const settings = {
+      grader: GRADER,
+      response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { type: 'object' } } },
+    };
+    const hyperparameters = { compute_multiplier: 0.5, eval_interval: 'auto', reasoning_effort: 'default' };
+    const job = await create({
+      validation_file: validationFile,
+      method: { type: 'reinforcement', reinforcement: { ...settings, hyperparameters } },
+    });
+    const auto = { n_epochs: 'auto', batch_size: 'auto', learning_rate_multiplier: 'auto' };
+    expect(job.method).toEqual({
+      type: 'reinforcement',
+      reinforcement: { ...settings, hyperparameters: { ...auto, ...hyperparameters } },
+    });
+    expect(job.hyperparameters).toEqual(auto);
+  });
+
   test('ignores the methods that its type does not name', async () => {
     const job = await create({
-      method: { type: 'supervised', dpo: { hyperparameters: { beta: 1 } }, reinforcement: { grader: {} } },
+      method: {
+        type: 'supervised',
+        dpo: { hyperparameters: { beta: 1 } },
+        reinforcement: { grader: GRADER, hyperparameters: { eval_samples: 'auto' } },
+      },
     });
     expect(job.method).toEqual({ type: 'supervised', supervised: { hyperparameters: expect.anything() } });
   });
@@ -259,11 +289,120 @@ describe('create', () => {
       /expected a string/,
     ],
     [
-      'reinforcement',
+      'reinforcement without a grader',
       { method: { type: 'reinforcement' } },
-      'method.type',
+      'method.reinforcement.grader',
+      'missing_required_parameter',
+      /grader/,
+    ],
+    [
+      'reinforcement without a validation file',
+      { method: { type: 'reinforcement', reinforcement: { grader: GRADER } }, validation_file: null },
+      'validation_file',
+      'missing_required_parameter',
+      /validation_file/,
+    ],
+    [
+      'a grader with a variable that there is not',
+      { method: { type: 'reinforcement', reinforcement: { grader: { ...GRADER, input: '{{answer}}' } } } },
+      'method.reinforcement.grader.input',
+      'invalid_value',
+      /Invalid template variable '\{\{answer\}\}'/,
+    ],
+    [
+      'a grader without what it compares',
+      { method: { type: 'reinforcement', reinforcement: { grader: { ...GRADER, reference: undefined } } } },
+      'method.reinforcement.grader.reference',
+      'missing_required_parameter',
+      /reference/,
+    ],
+    [
+      'a grader that gives labels',
+      {
+        method: {
+          type: 'reinforcement',
+          reinforcement: {
+            grader: {
+              type: 'label_model',
+              name: 'x',
+              model: 'llama-tiny',
+              input: [{ role: 'user', content: 'x' }],
+              labels: ['a'],
+              passing_labels: ['a'],
+            },
+          },
+        },
+      },
+      'method.reinforcement.grader.type',
       'unsupported_value',
-      /'reinforcement' is not supported yet/,
+      /'multi'/,
+    ],
+    [
+      'a grader that asks a model that there is not',
+      {
+        method: {
+          type: 'reinforcement',
+          reinforcement: {
+            grader: {
+              type: 'score_model',
+              name: 'x',
+              model: 'nobody',
+              input: [{ role: 'user', content: 'x' }],
+            },
+          },
+        },
+      },
+      'method.reinforcement.grader.model',
+      'model_not_found',
+      /nobody/,
+    ],
+    [
+      'an effort of reasoning',
+      {
+        method: {
+          type: 'reinforcement',
+          reinforcement: { grader: GRADER, hyperparameters: { reasoning_effort: 'high' } },
+        },
+      },
+      'method.reinforcement.hyperparameters.reasoning_effort',
+      'unsupported_value',
+      /only 'default'/,
+    ],
+    [
+      'a multiplier of compute that is too large',
+      {
+        method: {
+          type: 'reinforcement',
+          reinforcement: { grader: GRADER, hyperparameters: { compute_multiplier: 11 } },
+        },
+      },
+      'method.reinforcement.hyperparameters.compute_multiplier',
+      'decimal_above_max_value',
+      /compute_multiplier/,
+    ],
+    [
+      'a whole model trained by reinforcement',
+      {
+        method: {
+          type: 'reinforcement',
+          reinforcement: { grader: GRADER, hyperparameters: { adapter: 'full' } },
+        },
+      },
+      'method.reinforcement.hyperparameters.adapter',
+      'unknown_parameter',
+      /Unknown parameter/,
+    ],
+    [
+      'a format without its schema',
+      {
+        method: {
+          type: 'reinforcement',
+          reinforcement: { grader: GRADER, response_format: { type: 'json_schema' } },
+        },
+      },
+      'method.reinforcement.response_format.json_schema.schema',
+      'missing_required_parameter',
+      /schema/,
     ],
     [
       'a beta that is too large',

@@ -163,3 +163,26 @@ test('a file of preferences is refused as a whole', async () => {
   expect(report.error?.message).toContain('fine-tune-preference');
   expect(report).toMatchObject({ hyperparameters: null, totalSteps: null, stateBytes: null });
 });
+
+test('of prompts: every number but those that only answers have', async () => {
+  const grader = { type: 'string_check', name: 'x', input: '', reference: '', operation: 'eq' } as const;
+  const spec = toySpec({
+    method: { type: 'reinforcement', grader },
+    hyperparameters: { compute_multiplier: 0.5, max_completion_length: 6 },
+  });
+  const prompts = (count: number, first: number) =>
+    Array.from({ length: count }, (_, i) => {
+      const line = { messages: [{ role: 'user', content: `q ${first + i}` }], label: i };
+      return `${JSON.stringify(line)}\n`;
+    }).join('');
+  writeFileSync(spec.trainingFile, prompts(12, 0));
+  writeFileSync(spec.validationFile!, prompts(3, 100));
+  const report = await dryRun(named(spec));
+  expect(report).toMatchObject({
+    error: null,
+    totalSteps: 4,
+    trainedTokens: null,
+    hyperparameters: { compute_multiplier: 0.5, eval_interval: 5, max_completion_length: 6 },
+  });
+  expect(report.trainedParameters).toBeGreaterThan(0);
+});

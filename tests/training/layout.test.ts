@@ -96,6 +96,7 @@ describe('measured memory', () => {
       device: 'cpu',
       memoryBudgetBytes,
       plan: { examples: 64, batchSize: 16, epochs: 1, seed: 1 },
+      copies: 1,
       trainingLengths: lengths,
       validationLengths: [],
       maxPositions: 64,

@@ -4,6 +4,7 @@ import type { Example } from '../../src/data/example-form.ts';
 import { type Run, trainToEnd } from '../../src/training/loop.ts';
 import type { LossSums } from '../../src/training/sums.ts';
 import type { Trainer } from '../../src/training/trainer.ts';
+import { validationByLoss } from '../../src/training/validation.ts';
 
 const example: Example = {
   sequences: [{ tokens: new Int32Array(4), trained: new Uint8Array(4) }],
@@ -29,7 +30,8 @@ function runWith(validationLoss: number): Run {
     costs: { hiddenSize: 8 },
     trainer,
     training: dataset,
-    validation: dataset,
+    validation: validationByLoss(trainer, dataset),
+    rollouts: null,
     progress: {
       hyperparameters: HYPERPARAMETERS,
       step: 0,

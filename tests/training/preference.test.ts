@@ -83,7 +83,10 @@ describe.each(engines)('on %s', { timeout: 120_000 }, engine => {
     const { beta, batches, steps } = read(`dpo-trajectory-${kind}`);
     const trainer = await open(kind, engine, beta);
     const bare: Example[][] = batches.map((pairs: Pair[]) => pairs.map(pair => toExample(pair)));
-    const start = await trainer.measureReference(bare, trainer.state.parameters);
+    const reference = trainer.openReference(trainer.state.parameters);
+    const start: number[] = [];
+    for (const examples of bare) start.push(...(await reference.measure(examples)).map(([first]) => first!));
+    await reference.close();
     const compared = bare.map((examples, batch) =>
       examples.map((example, i) => ({ ...example, values: [start[batch * examples.length + i]!] })),
     );

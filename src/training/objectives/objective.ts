@@ -10,6 +10,7 @@ import type { Adapter } from '../../formats/peft.ts';
 import type { Layers, LinearLayer } from '../../models/architecture.ts';
 import type { PackedSource } from '../../models/packed.ts';
 import type { Model } from '../../models/registry.ts';
+import type { AnswerForm } from '../../serving/answer-grammar.ts';
 import type { MicroBatchPlan } from '../layout.ts';
 import type { Measure } from '../measures.ts';
 import type { MicroBatchShape } from '../programs.ts';
@@ -42,11 +43,26 @@ export interface Objective {
   batchSize?(examples: number): number;
   /**
    * What the loss compares every example with: a number of the model as it is at the start, measured once and put behind the example's
-   * values. [rows, length], read at the example's first place. Absent: nothing.
+   * values. [rows, length], read at the example's first place. Absent: nothing. Of an objective with rollouts: a number for every
+   * place, put behind the values of every answer.
    */
   reference?(forward: Forward, inputs: Tensors): Tensor;
+  /** Where the examples of a step are answers that the model gives to the lines of the file, and that are graded. */
+  readonly rollouts?: RolloutSettings;
   /** The report of a finished run on its validation file; null where there is nothing to report. */
   evaluate(evaluation: Evaluation): Promise<Record<string, unknown> | null>;
+}
+
+export interface RolloutSettings {
+  /** Answers to each prompt of a step. */
+  readonly group: number;
+  /** Tokens of an answer, at most. */
+  readonly answerLength: number;
+  readonly evalInterval: number;
+  /** Answers to each prompt that is validated on. */
+  readonly evalSamples: number;
+  /** What answers must be; null: any text. */
+  readonly form: AnswerForm | null;
 }
 
 /** Layers of a task's own on top of a model. They are trained whole, whatever the tuning of the model. */

@@ -1,0 +1,44 @@
+// A line that a model is to answer, for methods that grade what it says: its messages become a prompt, everything else in it is the
+// grader's. It knows no answers.
+import { createReadStream } from 'node:fs';
+import type { Message, Tool } from './conversation.ts';
+import type { ExampleForm } from './example-form.ts';
+import { TRAINING_DATE } from './examples.ts';
+import { readLines } from './jsonl.ts';
+
+export interface PromptLine {
+  messages: Message[];
+  tools?: Tool[] | null;
+  /** What graders know as `{{item...}}`. */
+  [key: string]: unknown;
+}
+
+/** A prompt that leaves no room for an answer loses its beginning: the question is at its end. */
+export const promptForm = (answerLength: number): ExampleForm => ({
+  identity: `prompt-${answerLength}`,
+  sequences: 1,
+  values: 0,
+  generates: false,
+  examples(given, tokenizer) {
+    const { messages, tools = null } = given as PromptLine;
+    const ids = tokenizer.encodeChat(messages, tools, { addGenerationPrompt: true, now: TRAINING_DATE });
+    return [
+      { sequences: [{ tokens: Int32Array.from(ids), trained: new Uint8Array(ids.length) }], values: [] },
+    ];
+  },
+  teaches: () => true,
+  answer: () => null,
+  truncate(sequence, maxLength) {
+    const room = maxLength - answerLength;
+    if (sequence.tokens.length <= room) return sequence;
+    return { tokens: sequence.tokens.slice(-room), trained: sequence.trained.slice(-room) };
+  },
+});
+
+/** All lines of a file that validation has accepted, in the order of its examples: such files are small, OpenAI's have 50,000 lines at most. */
+export async function readPromptLines(file: string): Promise<PromptLine[]> {
+  const lines: PromptLine[] = [];
+  for await (const line of readLines(createReadStream(file)))
+    if ('text' in line) lines.push(JSON.parse(line.text));
+  return lines;
+}

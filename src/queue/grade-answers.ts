@@ -1,0 +1,72 @@
+// Grades what a model under training has answered, a few answers at once. What a grader is worth to the training is the trainer's.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ApiError } from '../errors.ts';
+import { modelTools } from '../evaluation/ask-model.ts';
+import { grade } from '../evaluation/graders/grade.ts';
+import { type Grader, type GraderTools, sampleOf } from '../evaluation/graders/grader.ts';
+import type { JobMethod } from '../store/jobs.ts';
+import type { GradeAnswers, GradedAnswer, SampledAnswer } from '../training/protocol.ts';
+import type { EvaluateDeps } from './evaluate.ts';
+
+export type GradeDeps = Pick<EvaluateDeps, 'config' | 'log' | 'pool' | 'generation' | 'usage' | 'python'>;
+
+interface GradedJob {
+  readonly id: string;
+  readonly projectId: string;
+  readonly method: JobMethod;
+}
+
+const ANSWERS_AT_ONCE = 8;
+/** One answer may take so long; a model that judges is slow. */
+const MAX_GRADING_MS = 300_000;
+/** Before a sandbox that is overloaded is asked again. */
+const BETWEEN_MS = 2000;
+
+/** Null for a job whose method grades nothing. The function rejects with the signal's reason, and for bugs. */
+export function answerGrader(deps: GradeDeps, job: GradedJob, signal: AbortSignal): GradeAnswers | null {
+  if (job.method.type !== 'reinforcement') return null;
+  const { grader } = job.method.reinforcement;
+  // What judges is asked for by no key of its own: the job outlives the request that made it.
+  const asker = { projectId: job.projectId, apiKeyId: '' };
+  const tools: GraderTools = { ...modelTools(deps, asker), python: deps.python, owner: job.id };
+  return async answers => {
+    const grades = new Array<GradedAnswer>(answers.length);
+    const left = answers.entries();
+    const hand = async () => {
+      for (const [index, answer] of left) grades[index] = await gradeOne(grader, answer, tools, signal);
+    };
+    try {
+      await Promise.all(Array.from({ length: ANSWERS_AT_ONCE }, hand));
+    } catch (error) {
+      if (!signal.aborted) deps.log.error({ error }, 'grading broke off');
+      throw error;
+    }
+    return grades;
+  };
+}
+
+/** A grade of 0 where there is none. */
+async function gradeOne(
+  grader: Grader,
+  { item, text, toolCalls }: SampledAnswer,
+  tools: GraderTools,
+  signal: AbortSignal,
+): Promise<GradedAnswer> {
+  const subject = { item, sample: sampleOf(text, toolCalls) };
+  const tooLong = AbortSignal.timeout(MAX_GRADING_MS);
+  for (;;) {
+    try {
+      const { score, errors } = await grade(grader, subject, tools, AbortSignal.any([signal, tooLong]));
+      if (Number.isFinite(score)) return { score, errors };
+      return failed(`the score is ${score}`);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (tooLong.aborted) return failed(`it took more than ${MAX_GRADING_MS / 1000} seconds`);
+      if (!(error instanceof ApiError)) throw error;
+      if (error.kind !== 'server_is_overloaded') return failed(error.message);
+      await sleep(BETWEEN_MS, undefined, { signal });
+    }
+  }
+}
+
+const failed = (details: string): GradedAnswer => ({ score: 0, errors: [{ kind: 'other_error', details }] });
