@@ -87,7 +87,10 @@ it('what has no head is refused, and a head is refused where texts are generated
 
 it('a saved classifier that names no labels has those of transformers', async () => {
   const engine = await openEngine({ engine: 'onnx', device: 'cpu', threads: 1 });
-  const opened = await openFineTuned(engine, { modelDirectory: golden('distilbert'), adapterDirectory: null });
+  const opened = await openFineTuned(engine, {
+    modelDirectory: golden('distilbert'),
+    adapterDirectory: null,
+  });
   expect(opened.head.meaning).toEqual({ problem: 'single', labels: ['LABEL_0', 'LABEL_1'], reads: 'input' });
   await opened.classifier.close();
 });
