@@ -2,19 +2,11 @@
 // already stays as it is, so that an import can be repeated.
 import type pg from 'pg';
 import { inTransaction, type Queryable } from './database.ts';
+import type { File } from './files.ts';
+import type { Job } from './jobs.ts';
 import { toJsonb } from './jsonb.ts';
 
-export interface ImportedFile {
-  id: string;
-  projectId: string;
-  purpose: string;
-  filename: string;
-  bytes: number;
-  sha256: string;
-  blobKey: string;
-  createdAt: Date;
-  expiresAt: Date | null;
-}
+export type ImportedFile = Omit<File, 'status' | 'statusDetails'>;
 
 /** The project of a file or job of this id; null when there is none. */
 export async function findOwner(db: Queryable, table: 'files' | 'jobs', id: string): Promise<string | null> {
@@ -60,24 +52,26 @@ export interface ImportedCheckpoint {
   metrics: Record<string, unknown>;
 }
 
-export interface ImportedJob {
-  id: string;
-  projectId: string;
+type AsOfJobs =
+  | 'id'
+  | 'projectId'
+  | 'createdAt'
+  | 'finishedAt'
+  | 'model'
+  | 'trainingFile'
+  | 'validationFile'
+  | 'suffix'
+  | 'seed'
+  | 'metadata'
+  | 'fineTunedModel'
+  | 'trainedTokens'
+  | 'resultFiles'
+  | 'error';
+
+export interface ImportedJob extends Pick<Job, AsOfJobs> {
   importedFrom: string;
-  createdAt: Date;
-  finishedAt: Date | null;
   status: 'succeeded' | 'failed' | 'cancelled';
-  model: string;
-  trainingFile: string;
-  validationFile: string | null;
-  suffix: string | null;
-  seed: number;
-  metadata: Record<string, string> | null;
   method: Record<string, unknown>;
-  fineTunedModel: string | null;
-  trainedTokens: number | null;
-  resultFiles: string[];
-  error: { code: string; message: string; param: string | null } | null;
   ownedBy: string;
   /** Oldest first. */
   events: ImportedEvent[];

@@ -190,23 +190,29 @@ def without_gradient(model):
     ]
 
 
-def write_trajectory(folder, kind, batches):
-    """STEPS steps over `batches` in turn, each step all micro-batches of one batch. Final weights of what was trained."""
-    model = load_lora(folder) if kind == "lora" else load(folder)
-    adamw = optimizer(model, LEARNING_RATE[kind])
+def take_steps(model, peak, backward_at):
+    """STEPS of AdamW. `backward_at(step)` leaves gradients in the parameters and gives the loss."""
+    adamw = optimizer(model, peak)
     steps = []
     for step in range(STEPS):
+        rate = peak * schedule(step)
         for group in adamw.param_groups:
-            group["lr"] = LEARNING_RATE[kind] * schedule(step)
-        loss = backward(model, batches[step % len(batches)])
+            group["lr"] = rate
+        loss = backward_at(step)
         norm = torch.nn.utils.clip_grad_norm_(trained(model).values(), CLIP).item()
         adamw.step()
-        steps.append({"loss": loss, "gradient_norm": norm, "learning_rate": LEARNING_RATE[kind] * schedule(step)})
+        steps.append({"loss": loss, "gradient_norm": norm, "learning_rate": rate})
+    return steps
+
+
+def write_trajectory(folder, kind, batches, *, model, peak, backward, without_gradient):
+    """Steps over `batches` in turn, each step all micro-batches of one batch. Final weights of what was trained."""
+    steps = take_steps(model, peak, lambda step: backward(model, batches[step % len(batches)]))
     save_file(float32(as_in_files(trained(model))), folder / f"trajectory-{kind}.safetensors")
     write_numbers(folder / f"trajectory-{kind}.json", {
         "optimizer": {"name": "adamw", "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": DECAY,
                       "decayed": "tensors with more than one axis", "max_grad_norm": CLIP},
-        "schedule": {"name": "cosine", "peak": LEARNING_RATE[kind], "warmup_ratio": WARMUP / STEPS, "warmup_steps": WARMUP, "steps": STEPS},
+        "schedule": {"name": "cosine", "peak": peak, "warmup_ratio": WARMUP / STEPS, "warmup_steps": WARMUP, "steps": STEPS},
         "without_gradient": without_gradient(model),
         "batches": batches,
         "steps": steps,
@@ -222,4 +228,7 @@ def compute(folder, make, seed):
     if folder.name in TRAJECTORIES:
         batches = [[micro_batch(layout, rng) for layout in LAYOUTS] for _ in range(4)]
         for kind in ("lora",) if folder.name in LORA_ONLY else ("lora", "full"):
-            write_trajectory(folder, kind, batches)
+            model = load_lora(folder) if kind == "lora" else load(folder)
+            write_trajectory(
+                folder, kind, batches, model=model, peak=LEARNING_RATE[kind], backward=backward, without_gradient=without_gradient,
+            )

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import torch
-from compute import CLIP, LEARNING_RATE, STEPS, float32, load, load_lora, optimizer, schedule, trained, write_numbers
+from compute import LEARNING_RATE, float32, load, load_lora, take_steps, trained, write_numbers
 from safetensors.torch import save_file
 from variants import VOCAB
 
@@ -66,18 +66,14 @@ def write_trajectory(kind, batches):
     """The reference is what the policy is at the start. Dimensions, schedule and optimizer are those of compute.py's trajectories."""
     model = load_lora(FOLDER) if kind == "lora" else load(FOLDER)
     references = reference_of(model, batches)
-    adamw = optimizer(model, LEARNING_RATE[kind])
-    steps = []
-    for step in range(STEPS):
-        rate = LEARNING_RATE[kind] * schedule(step)
-        for group in adamw.param_groups:
-            group["lr"] = rate
+
+    def backward_at(step):
         model.zero_grad()
         loss = loss_of(rewards(model, batches[step % BATCHES], references[step % BATCHES]))
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained(model).values(), CLIP).item()
-        adamw.step()
-        steps.append({"loss": loss.item(), "gradient_norm": norm, "learning_rate": rate})
+        return loss.item()
+
+    steps = take_steps(model, LEARNING_RATE[kind], backward_at)
     save_file(float32(trained(model)), FOLDER / f"dpo-trajectory-{kind}.safetensors")
     write_numbers(FOLDER / f"dpo-trajectory-{kind}.json", {"beta": BETA, "batches": batches, "steps": steps})
 

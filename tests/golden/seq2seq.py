@@ -13,7 +13,7 @@ import torch
 import transformers
 from chat_models import TEXT, randomize, write_json
 from compute import (
-    ALPHA, CLIP, DECAY, RANK, STEPS, WARMUP, float32, optimizer, save_adapter, schedule, trained, write_numbers,
+    ALPHA, RANK, float32, save_adapter, trained, write_numbers, write_trajectory,
 )
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -401,28 +401,6 @@ def distance_buckets():
     ]
 
 
-def write_trajectory(folder, kind, batches):
-    model = load_lora(folder) if kind == "lora" else load(folder)
-    adamw = optimizer(model, LEARNING_RATE[kind])
-    steps = []
-    for step in range(STEPS):
-        for group in adamw.param_groups:
-            group["lr"] = LEARNING_RATE[kind] * schedule(step)
-        loss = backward(model, batches[step % len(batches)])
-        norm = torch.nn.utils.clip_grad_norm_(trained(model).values(), CLIP).item()
-        adamw.step()
-        steps.append({"loss": loss, "gradient_norm": norm, "learning_rate": LEARNING_RATE[kind] * schedule(step)})
-    save_file(float32(trained(model)), folder / f"trajectory-{kind}.safetensors")
-    write_numbers(folder / f"trajectory-{kind}.json", {
-        "optimizer": {"name": "adamw", "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": DECAY,
-                      "decayed": "tensors with more than one axis", "max_grad_norm": CLIP},
-        "schedule": {"name": "cosine", "peak": LEARNING_RATE[kind], "warmup_ratio": WARMUP / STEPS, "warmup_steps": WARMUP, "steps": STEPS},
-        "without_gradient": without_gradient(model),
-        "batches": batches,
-        "steps": steps,
-    })
-
-
 def without_gradient(model):
     """A bias of all keys changes no attention: its gradient is zero but for rounding."""
     return [
@@ -443,4 +421,7 @@ def compute_seq2seq(folder, write, seed):
     if folder.name in TRAJECTORIES:
         batches = [[micro_batch(layout, rng) for layout in LAYOUTS] for _ in range(4)]
         for kind in ("lora", "full"):
-            write_trajectory(folder, kind, batches)
+            model = load_lora(folder) if kind == "lora" else load(folder)
+            write_trajectory(
+                folder, kind, batches, model=model, peak=LEARNING_RATE[kind], backward=backward, without_gradient=without_gradient,
+            )

@@ -1,9 +1,9 @@
 // An adapter beside its layers computes what the layers compute with it added to their weights, in every architecture.
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { addAdapter } from '../../src/exporting/merge.ts';
 import { type Adapter, readAdapter } from '../../src/formats/peft.ts';
 import { readTensor } from '../../src/formats/safetensors.ts';
-import type { LinearLayer } from '../../src/models/architecture.ts';
 import { type Model, openModel } from '../../src/models/registry.ts';
 import { enginesUnderTest } from '../engine/engines.ts';
 import { changeTensors, copyGolden } from './folders.ts';
@@ -11,23 +11,13 @@ import { goldenDirectory, largestDifference, readGolden, runHidden, runLogits } 
 
 const [engine] = await enginesUnderTest();
 
-/** weight + scale * b a, in float64. */
-function merge(layer: LinearLayer, weight: Float32Array, { scale, rank, layers }: Adapter): Float32Array {
-  const { a, b } = layers[layer.name]!;
-  const { inFeatures, outFeatures, transposed } = layer;
-  return weight.map((value, at) => {
-    const out = transposed ? at % outFeatures : Math.floor(at / inFeatures);
-    const from = transposed ? Math.floor(at / outFeatures) : at % inFeatures;
-    let sum = 0;
-    for (let r = 0; r < rank; r++) sum += b[out * rank + r]! * a[r * inFeatures + from]!;
-    return value + scale * sum;
-  });
-}
-
 async function openMerged(name: string, model: Model, adapter: Adapter): Promise<Model> {
   const merged = new Map<string, Float32Array>();
   for (const layer of model.linearLayers)
-    merged.set(layer.weight, merge(layer, await readTensor(model.weights[layer.weight]!), adapter));
+    merged.set(
+      layer.weight,
+      addAdapter(layer, await readTensor(model.weights[layer.weight]!), adapter.layers[layer.name]!, adapter),
+    );
   const directory = await copyGolden(name);
   await changeTensors(join(directory, 'model.safetensors'), tensors => {
     for (const [weight, data] of merged) tensors[weight] = { ...tensors[weight]!, data };

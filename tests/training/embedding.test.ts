@@ -14,7 +14,8 @@ import type { MicroBatchShape } from '../../src/training/programs.ts';
 import { viewsOf } from '../../src/training/state.ts';
 import { firstValues, stateLayoutOf, type Tuning } from '../../src/training/trainable.ts';
 import { openTrainer } from '../../src/training/trainer.ts';
-import { golden, relativeDistance } from './golden-run.ts';
+import { relativeDifference } from '../models/golden.ts';
+import { golden } from './golden-run.ts';
 
 type Kind = 'lora' | 'full';
 
@@ -92,7 +93,7 @@ describe.each(cases)('$kind on $engine, $cut', { timeout: 120_000 }, ({ kind, en
       const actual = found[name]!.map(value => value * 10);
       if (fixture.without_gradient.includes(name))
         expect(Math.max(...actual.map(Math.abs)), name).toBeLessThan(1e-5);
-      else expect(relativeDistance(actual, expected), name).toBeLessThan(1e-4);
+      else expect(relativeDifference(actual, expected), name).toBeLessThan(1e-4);
     }
     await trainer.close();
   });
@@ -121,7 +122,7 @@ describe.each(cases)('$kind on $engine, $cut', { timeout: 120_000 }, ({ kind, en
     const found = viewsOf(trainer.state.parameters, layout);
     for (const [name, expected] of Object.entries(final))
       if (!fixture.without_gradient.includes(name))
-        expect(relativeDistance(found[name]!, expected), name).toBeLessThan(1e-4);
+        expect(relativeDifference(found[name]!, expected), name).toBeLessThan(1e-4);
     await trainer.close();
   });
 });

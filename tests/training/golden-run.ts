@@ -111,14 +111,3 @@ export async function openGolden({
 /** PEFT's and transformers' names -> ours. */
 export const ourName = (name: string) =>
   name.replace(/^base_model\.model\./, '').replace(/\.(lora_[AB])\.weight$/, '.$1');
-
-/** |actual - expected| / |expected|, as vectors. */
-export function relativeDistance(actual: Float32Array, expected: Float32Array): number {
-  let distance = 0;
-  let size = 0;
-  for (let i = 0; i < expected.length; i++) {
-    distance += (actual[i]! - expected[i]!) ** 2;
-    size += expected[i]! ** 2;
-  }
-  return Math.sqrt(distance / size);
-}

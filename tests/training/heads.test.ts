@@ -17,7 +17,8 @@ import { AFTER, BEFORE, gradientProgram, PARAMETER } from '../../src/training/pr
 import { viewsOf } from '../../src/training/state.ts';
 import { stateLayoutOf, type Tuning } from '../../src/training/trainable.ts';
 import { openTrainer } from '../../src/training/trainer.ts';
-import { golden, relativeDistance } from './golden-run.ts';
+import { relativeDifference } from '../models/golden.ts';
+import { golden } from './golden-run.ts';
 
 interface Golden {
   model: string;
@@ -157,7 +158,7 @@ describe.each(runs)('$name on $engine', { timeout: 120_000 }, ({ name, engine: e
       const actual = found[parameter]!;
       if (fixture.without_gradient.includes(parameter))
         expect(Math.max(...actual.map(Math.abs)), parameter).toBeLessThan(1e-6);
-      else expect(relativeDistance(actual, expected), parameter).toBeLessThan(1e-4);
+      else expect(relativeDifference(actual, expected), parameter).toBeLessThan(1e-4);
     }
     await trainer.close();
   });
@@ -182,7 +183,7 @@ describe.each(runs)('$name on $engine', { timeout: 120_000 }, ({ name, engine: e
     const views = viewsOf(trainer.state.parameters, trainer.trained.state);
     for (const [parameter, expected] of Object.entries(final)) {
       if (fixture.without_gradient.includes(parameter)) continue;
-      expect(relativeDistance(views[parameter]!, expected), parameter).toBeLessThan(1e-4);
+      expect(relativeDifference(views[parameter]!, expected), parameter).toBeLessThan(1e-4);
     }
     await trainer.close();
   });

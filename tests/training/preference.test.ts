@@ -10,7 +10,8 @@ import { planBatch } from '../../src/training/layout.ts';
 import { preference } from '../../src/training/objectives/preference.ts';
 import type { TrainSpec } from '../../src/training/protocol.ts';
 import { viewsOf } from '../../src/training/state.ts';
-import { type GoldenRun, golden, openGolden, ourName, relativeDistance } from './golden-run.ts';
+import { relativeDifference } from '../models/golden.ts';
+import { type GoldenRun, golden, openGolden, ourName } from './golden-run.ts';
 import { collect, eventsOf, toySpec } from './toy-task.ts';
 
 interface Pair {
@@ -74,7 +75,7 @@ describe.each(engines)('on %s', { timeout: 120_000 }, engine => {
     const { tensors } = await readHeader(join(golden('llama3'), 'dpo.safetensors'));
     for (const [name, stored] of Object.entries(tensors)) {
       const gradient = moments[ourName(name)]!.map(moment => moment * 10);
-      expect(relativeDistance(gradient, await readTensor(stored)), name).toBeLessThan(1e-4);
+      expect(relativeDifference(gradient, await readTensor(stored)), name).toBeLessThan(1e-4);
     }
     await trainer.close();
   });
@@ -107,7 +108,7 @@ describe.each(engines)('on %s', { timeout: 120_000 }, engine => {
     const { tensors } = await readHeader(join(golden('llama3'), `dpo-trajectory-${kind}.safetensors`));
     const views = viewsOf(trainer.state.parameters, trainer.trained.state);
     for (const [name, stored] of Object.entries(tensors))
-      expect(relativeDistance(views[ourName(name)]!, await readTensor(stored)), name).toBeLessThan(1e-4);
+      expect(relativeDifference(views[ourName(name)]!, await readTensor(stored)), name).toBeLessThan(1e-4);
     await trainer.close();
   });
 });

@@ -7,7 +7,8 @@ import { tensorflowIsSetUp } from '../../src/engine/tensorflow-backend.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
 import { planBatch } from '../../src/training/layout.ts';
 import { viewsOf } from '../../src/training/state.ts';
-import { golden, openGolden, ourName, readTrajectory, relativeDistance, unpack } from './golden-run.ts';
+import { relativeDifference } from '../models/golden.ts';
+import { golden, openGolden, ourName, readTrajectory, unpack } from './golden-run.ts';
 
 const SHAPES = [
   { rows: 2, length: 24 },
@@ -80,7 +81,7 @@ describe.each(runs)(
         const actual = views[ourName(name)]!;
         for (const { tensor, from, to } of blind)
           if (tensor === name) actual.set(expected.subarray(from, to), from);
-        expect(relativeDistance(actual, expected), name).toBeLessThan(toleranceOf(model, engine).weights);
+        expect(relativeDifference(actual, expected), name).toBeLessThan(toleranceOf(model, engine).weights);
       }
       await trainer.close();
     });
