@@ -4,6 +4,7 @@ import type { Tensor } from '@tensorflow/tfjs';
 import { checkArrays, toHostArray } from './arrays.ts';
 import { COMPOSITIONS, type OwnOp } from './compositions.ts';
 import { onBackend } from './eager.ts';
+import { productFlops } from './flops.ts';
 import type { Graph, Node, Pass, Value } from './graph.ts';
 import { type Attributes, axesOf, KERNELS, type Kernel, type OpName } from './kernels.ts';
 import type {
@@ -30,6 +31,7 @@ function product(a: Tensor, b: Tensor, { transposeA, transposeB, alpha = 1 }: At
 
 /** The ops of the kernel table that are no kernels of TensorFlow.js under that name and with those attributes. */
 const RULES: Partial<Record<OpName, Rule>> = {
+  After: ([x]) => x!.clone(),
   BroadcastTo: ([x], { shape }) => tf.broadcastTo(x!, shape as number[]),
   BatchMatMul: ([a, b], attributes) => product(a!, b!, attributes),
   Gemm: ([a, b, c], attributes) => product(a!, b!, attributes).add(c!),
@@ -170,6 +172,7 @@ async function compile(
         { shape: shape.slice(), dtype },
       ]),
     ),
+    flops: productFlops(graph),
     async run(inputs, into = {}) {
       checkArrays(`${program.name}: input`, program.inputs, inputs);
       checkArrays(`${program.name}: output`, graph.outputs, into, { partial: true });

@@ -4,6 +4,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { parse } from 'node:path';
 import { allocate, checkArrays, ProgramError } from './arrays.ts';
 import type { EngineOptions } from './engine.ts';
+import { productFlops } from './flops.ts';
 import type { Graph, Pass } from './graph.ts';
 import { cudaIsSetUp } from './onnx/cuda.ts';
 import { type IntegerRange, measureIntegerRange } from './onnx/integers.ts';
@@ -114,6 +115,7 @@ async function compile(program: Program, options: OnnxOptions): Promise<Executab
   const outputs = specsOf(graph);
   return {
     outputs,
+    flops: productFlops(graph),
     async run(inputs, into = {}) {
       checkArrays(`${program.name}: input`, program.inputs, inputs);
       checkArrays(`${program.name}: output`, outputs, into, { partial: true });

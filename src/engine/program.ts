@@ -52,6 +52,11 @@ export interface Program {
   readonly weights: Readonly<Record<string, StoredTensor>>;
   /** Other programs use the same weights at the same time: an engine should not hold a copy of them for each. */
   readonly sharesWeights?: boolean;
+  /**
+   * Names of outputs, gradients all: what they need of the values of the others is computed again, a part at a time, instead of kept.
+   * Less memory and more time for the same bits. The `cpu` engine keeps everything.
+   */
+  readonly recomputeFor?: readonly string[];
   run(inputs: Tensors, weights: Tensors): Tensors;
 }
 
@@ -62,6 +67,8 @@ export type HostArrays = Record<string, HostArray>;
 /** A program made ready for fixed shapes. `run` resolves when every output is in host memory. */
 export interface Executable {
   readonly outputs: Readonly<Record<string, TensorSpec>>;
+  /** Of the matrix products of a run; absent where no graph is made of the program. */
+  readonly flops?: number;
   /** `into` names outputs to write into arrays of the caller's own; they must not overlap any input. */
   run(inputs: HostArrays, into?: HostArrays): Promise<HostArrays>;
   close(): Promise<void>;

@@ -16,7 +16,8 @@ const SAMPLE_BATCHES = 48;
 export interface LayoutCircumstances {
   readonly trainer: Pick<Trainer, 'measureMemory'>;
   readonly device: string;
-  readonly memoryBudgetBytes: number | null;
+  /** For micro-batches. */
+  readonly availableBytes: number;
   readonly plan: Plan;
   /** Examples of a step for each that the plan names. */
   readonly copies: number;
@@ -26,14 +27,15 @@ export interface LayoutCircumstances {
   readonly costs: CostModel;
 }
 
-function longestOf(lengths: ArrayLike<number>): number {
+function longestOf({ trainingLengths, validationLengths }: LayoutCircumstances): number {
   let longest = 1;
-  for (let i = 0; i < lengths.length; i++) longest = Math.max(longest, lengths[i]!);
+  for (const lengths of [trainingLengths, validationLengths])
+    for (let i = 0; i < lengths.length; i++) longest = Math.max(longest, lengths[i]!);
   return longest;
 }
 
-/** Batches of the first epoch, evenly spread. */
-function sampleBatches({ plan, trainingLengths, copies }: LayoutCircumstances): number[][] {
+/** Batches of the first epoch, evenly spread, as the lengths of their examples. */
+export function sampleBatches({ plan, trainingLengths, copies }: LayoutCircumstances): number[][] {
   const examplesOf = batchesOf({ ...plan, epochs: 1 });
   const steps = totalSteps({ ...plan, epochs: 1 });
   const count = Math.min(SAMPLE_BATCHES, steps, Math.ceil(SAMPLE_EXAMPLES / (plan.batchSize * copies)));
@@ -70,33 +72,49 @@ function refuse(length: number, needed: number, available: number): never {
   );
 }
 
-/** Tokens that fit at once: one row of the longest is measured, two where more are wanted, and the rest is a straight line. */
-async function affordableTokens(circumstances: LayoutCircumstances, length: number, wanted: number) {
-  const { trainer, memoryBudgetBytes } = circumstances;
-  const available = memoryToUse(memoryBudgetBytes);
-  const one = await trainer.measureMemory({ rows: 1, length });
-  if (one > available) refuse(length, one, available);
-  if (wanted <= length) return length;
-  const two = await trainer.measureMemory({ rows: 2, length });
-  const perRow = Math.max(two - one, one / 8);
-  return length * Math.max(1, Math.floor((available - (one - perRow)) / perRow));
+/** Bytes that micro-batches take: of one row of the longest, and of every further one. What lies between is a straight line. */
+export interface RowMemory {
+  readonly length: number;
+  readonly first: number;
+  readonly further: number;
 }
+
+/** A second row is measured where more are wanted. Throws TrainingFailure when not even one can be afforded. */
+export async function measureRows(circumstances: LayoutCircumstances): Promise<RowMemory> {
+  const { trainer, availableBytes } = circumstances;
+  const length = rowLengthFor(longestOf(circumstances), circumstances.maxPositions);
+  const first = await trainer.measureMemory({ rows: 1, length });
+  if (first > availableBytes) refuse(length, first, availableBytes);
+  if (mostTokens(choose(circumstances, MAX_TOKENS)) <= length) return { length, first, further: first };
+  const two = await trainer.measureMemory({ rows: 2, length });
+  return { length, first, further: Math.max(two - first, first / 8) };
+}
+
+export const microBatchBytes = ({ length, first, further }: RowMemory, shape: MicroBatchShape): number =>
+  first + Math.max(0, (shape.rows * shape.length) / length - 1) * further;
+
+const affordableTokens = ({ length, first, further }: RowMemory, availableBytes: number): number =>
+  length * Math.max(1, Math.floor((availableBytes - (first - further)) / further));
 
 const mostTokens = (shapes: readonly MicroBatchShape[]) =>
   Math.max(...shapes.map(({ rows, length }) => rows * length));
 
-/** Throws TrainingFailure when not even one row of the longest example fits. */
-export async function findShapes(circumstances: LayoutCircumstances): Promise<MicroBatchShape[]> {
-  const { trainingLengths, validationLengths, maxPositions, costs, device } = circumstances;
-  const longest = Math.max(longestOf(trainingLengths), longestOf(validationLengths));
-  const options = { batches: sampleBatches(circumstances), longest, maxPositions };
-  const choose = (maxTokens: number) => chooseShapes({ ...options, maxTokens }, costs);
-  if (device !== 'cpu') return choose(MAX_TOKENS_UNMEASURED);
-  const wanted = choose(MAX_TOKENS);
-  const affordable = await affordableTokens(
-    circumstances,
-    rowLengthFor(longest, maxPositions),
-    mostTokens(wanted),
-  );
-  return mostTokens(wanted) <= affordable ? wanted : choose(affordable);
+const choose = (circumstances: LayoutCircumstances, maxTokens: number): MicroBatchShape[] => {
+  const { maxPositions, costs } = circumstances;
+  const longest = longestOf(circumstances);
+  return chooseShapes({ batches: sampleBatches(circumstances), longest, maxPositions, maxTokens }, costs);
+};
+
+/** The cheapest shapes on a device; `memory` is null where it is not measured. Throws TrainingFailure when not even one row fits. */
+export function shapesFor(circumstances: LayoutCircumstances, memory: RowMemory | null): MicroBatchShape[] {
+  if (memory === null) return choose(circumstances, MAX_TOKENS_UNMEASURED);
+  const { availableBytes } = circumstances;
+  if (memory.first > availableBytes) refuse(memory.length, memory.first, availableBytes);
+  const wanted = choose(circumstances, MAX_TOKENS);
+  const affordable = affordableTokens(memory, availableBytes);
+  return mostTokens(wanted) <= affordable ? wanted : choose(circumstances, affordable);
 }
+
+/** Throws TrainingFailure when not even one row of the longest example fits. */
+export const findShapes = async (circumstances: LayoutCircumstances): Promise<MicroBatchShape[]> =>
+  shapesFor(circumstances, circumstances.device === 'cpu' ? await measureRows(circumstances) : null);

@@ -169,6 +169,7 @@ async function advance(run: Run, examplesOf: (step: number) => Int32Array, start
     gradientNorm: result.gradientNorm,
     trainedTokens: progress.trainedTokens,
     seconds: seconds() - stepStarted,
+    flops: result.flops,
     remainingSeconds: pace * (total - step),
   });
   return measured;

@@ -16,6 +16,7 @@ import { resolveHyperparameters, resolveMaxLength, type StartingAdapter } from '
 import { type CostModel, type Layout, layoutFromRecord, layoutToRecord } from './layout.ts';
 import { findShapes, refuseTooLargeState } from './layout-choice.ts';
 import type { Emit, Run } from './loop.ts';
+import { memoryToUse } from './memory.ts';
 import type { OptimizerState } from './optimizer.ts';
 import type { Plan } from './order.ts';
 import { openPolicy } from './policy.ts';
@@ -327,7 +328,7 @@ const measureShapes = (inputs: Inputs, trainer: Trainer, plan: Plan, costs: Cost
   findShapes({
     trainer,
     device: inputs.engine.device,
-    memoryBudgetBytes: inputs.spec.memoryBudgetBytes,
+    availableBytes: memoryToUse(inputs.spec.memoryBudgetBytes),
     plan,
     ...examplesOfSteps(inputs),
     maxPositions: inputs.model.shape.maxPositions,

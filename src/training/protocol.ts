@@ -142,6 +142,8 @@ export type TrainerEvent =
       /** Tokens that counted so far. */
       trainedTokens: number;
       seconds: number;
+      /** Of the matrix products of its micro-batches; 0 where they are not counted. */
+      flops: number;
       remainingSeconds: number;
     }
   | {

@@ -34,6 +34,8 @@ export interface StepOptions {
 
 export interface StepResult extends LossSums {
   readonly gradientNorm: number;
+  /** Of the matrix products of the micro-batches; 0 where the engine does not count them. */
+  readonly flops: number;
 }
 
 /** Awaited before every run of a program; throws to stop. A step that is stopped leaves the state as it was before it. */
@@ -108,6 +110,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
     async takeStep(plan, examples, { step, seed, ...optimization }) {
       let total = NO_LOSS;
       let side: 0 | 1 = 0;
+      let flops = 0;
       sums[0].fill(0);
       const fedWith = (part: MicroBatchPlan, index: number): HostArrays => ({
         ...objective.pack(part, examples),
@@ -121,6 +124,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
         await between('step');
         const fed = { ...fedWith(part, index), ...(compared && { [SLOPES]: compared.slopes[index]! }) };
         total = addSums(total, await accumulate(part.shape, fed, side));
+        flops += (await gradientPrograms.get(part.shape)).flops ?? 0;
         side = side === 0 ? 1 : 0;
       }
       if (compared) total = compared.sums;
@@ -130,7 +134,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
         weight: total.weight,
         ...optimization,
       });
-      return { ...total, gradientNorm };
+      return { ...total, gradientNorm, flops };
     },
 
     async measureLoss(examples, other) {

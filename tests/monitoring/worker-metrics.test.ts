@@ -17,6 +17,7 @@ const step = (number: number, trainedTokens: number, seconds: number): TrainerEv
   gradientNorm: 1,
   trainedTokens,
   seconds,
+  flops: 0,
   remainingSeconds: 1,
 });
 

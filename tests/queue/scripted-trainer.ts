@@ -102,6 +102,7 @@ async function say(state: State, metrics: StepMetrics, seconds: number): Promise
     gradientNorm: 1,
     trainedTokens: state.step * 10,
     seconds,
+    flops: 1e6,
     remainingSeconds: (script.steps - state.step) * seconds,
   });
 }

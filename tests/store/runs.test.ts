@@ -45,6 +45,7 @@ function step(number: number, loss: number, seconds = 1): Step {
     gradientNorm: 1,
     trainedTokens: 10 * number,
     seconds,
+    flops: 0,
     remainingSeconds: 5,
   };
 }

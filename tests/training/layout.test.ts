@@ -85,7 +85,7 @@ describe('shapes', () => {
 
 describe('measured memory', () => {
   const lengths = Array.from({ length: 64 }, () => 64);
-  const find = (bytesPerRow: number, memoryBudgetBytes: number, measured: number[] = []) =>
+  const find = (bytesPerRow: number, availableBytes: number, measured: number[] = []) =>
     findShapes({
       trainer: {
         measureMemory: async ({ rows }) => {
@@ -94,7 +94,7 @@ describe('measured memory', () => {
         },
       },
       device: 'cpu',
-      memoryBudgetBytes,
+      availableBytes,
       plan: { examples: 64, batchSize: 16, epochs: 1, seed: 1 },
       copies: 1,
       trainingLengths: lengths,

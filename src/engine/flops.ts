@@ -1,0 +1,49 @@
+// How much arithmetic the matrix products of a graph are, counted from its shapes: a multiplication and an addition for each
+// term. What is not a product (norms, activations, softmax) is a few per cent beside them, and is not counted.
+import { sizeOf } from './arrays.ts';
+import type { Graph, Node } from './graph.ts';
+import type { OpName } from './kernels.ts';
+import { PORTABLE_PASSES } from './passes.ts';
+import type { Program } from './program.ts';
+import { trace } from './trace.ts';
+
+type Count = (node: Node) => number;
+
+/** [.., m, k] x [.., k, n], either of them transposed. */
+const product: Count = ({ inputs: [a], outputs: [y], attributes }) =>
+  2 * sizeOf(y!.shape) * a!.shape.at(attributes.transposeA ? -2 : -1)!;
+
+/** Every letter of the equation is a loop. */
+function einsum({ inputs, attributes }: Node): number {
+  const [terms] = (attributes.equation as string).replaceAll(' ', '').split('->') as [string];
+  const lengths = new Map<string, number>();
+  terms.split(',').forEach((term, i) => {
+    for (const [axis, letter] of [...term].entries()) lengths.set(letter, inputs[i]!.shape[axis]!);
+  });
+  return 2 * sizeOf([...lengths.values()]);
+}
+
+/** hidden [.., d] x weight [vocabulary, d], `times`: the logits, and as much again for each gradient; rows without a target count, too. */
+const logits =
+  (times: (node: Node) => number): Count =>
+  node =>
+    times(node) * 2 * sizeOf(node.inputs[0]!.shape) * node.inputs[1]!.shape[0]!;
+
+const GRADIENTS: Record<string, number> = { none: 0, hidden: 1, weight: 1, both: 2 };
+
+const COUNTS: Partial<Record<OpName, Count>> = {
+  BatchMatMul: product,
+  Gemm: product,
+  Einsum: einsum,
+  CrossEntropy: logits(({ attributes }) => 1 + GRADIENTS[attributes.gradients as string]!),
+  TokenLosses: logits(() => 1),
+  TokenLossesGrad: logits(() => 2),
+};
+
+/** Of one run of the graph. */
+export const productFlops = ({ nodes }: Graph): number =>
+  nodes.reduce((total, node) => total + (COUNTS[node.op]?.(node) ?? 0), 0);
+
+/** Of one run of the program as engines run it; nothing is compiled or computed. */
+export const programFlops = (program: Program): number =>
+  productFlops(PORTABLE_PASSES.reduce((graph, pass) => pass(graph), trace(program)));
