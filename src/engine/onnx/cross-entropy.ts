@@ -2,7 +2,8 @@
 // few rows exist at a time and rows without a target cost nothing. Loss and gradients come from the same scores.
 import type { OnnxValue } from '../../formats/onnx.ts';
 import { crossEntropyChunk } from '../compositions.ts';
-import { CONTRIB, type Lowering } from './lowering.ts';
+import type { Lowering } from './lowering.ts';
+import { multiply } from './products.ts';
 import type { Rule } from './rules.ts';
 
 interface Chunk {
@@ -117,10 +118,7 @@ export function score(
   { hidden, target, real }: Chunk,
   { weight, bias, cap }: OutputLayer,
 ): Scores {
-  const plain = to.emit('FusedMatMul', [hidden, weight], {
-    domain: CONTRIB,
-    attributes: { transA: { int: 0 }, transB: { int: 1 }, alpha: { float: 1 } },
-  });
+  const plain = multiply(to, [hidden, weight], { ranks: [2, 2], transposeB: true });
   const products = bias === undefined ? plain : to.emit('Add', [plain, bias]);
   const { logits, slope } = cap === null ? { logits: products, slope: null } : capScores(to, products, cap);
   const best = largest(to, logits);

@@ -6,6 +6,7 @@ import type { OpName } from '../kernels.ts';
 import type { QuantizedMatrix, StoredCodes, StoredColumns, StoredTensor } from '../program.ts';
 import type { IntegerRange } from './integers.ts';
 import { CONTRIB, type Lowering } from './lowering.ts';
+import { multiply } from './products.ts';
 
 export interface FrozenOptions {
   /** A weight's file as the model is to name it. */
@@ -153,11 +154,12 @@ const product: FrozenRule = (frozen, { inputs: [x, weight, term], attributes }, 
   const inIntegers = (columns: StoredColumns, range: IntegerRange) =>
     integerProduct(frozen, x!, { columns, range, factor, outputs });
   const inFloats = () =>
-    to.emit('FusedMatMul', [to.name(x!), to.early(() => dequantized(frozen, quantized, weight!.shape))], {
-      domain: CONTRIB,
-      attributes: { transA: { int: 0 }, transB: { int: Number(transposeB) }, alpha: { float: factor } },
+    multiply(
+      to,
+      [to.name(x!), to.early(() => dequantized(frozen, quantized, weight!.shape))],
+      { ranks: [2, 2], transposeB: Boolean(transposeB), alpha: factor },
       outputs,
-    });
+    );
   const made =
     quantized.kind === 'int8' && integers !== null
       ? inIntegers(transposeB ? quantized.transposed : quantized.plain, integers)

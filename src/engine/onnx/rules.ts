@@ -5,7 +5,8 @@ import { type Attributes, axesOf, type OpName, reducedAxes } from '../kernels.ts
 import type { DType } from '../program.ts';
 import { COMPOUND_RULES } from './compound-rules.ts';
 import { crossEntropy } from './cross-entropy.ts';
-import { CONTRIB, type EmitOptions, type Lowering } from './lowering.ts';
+import type { EmitOptions, Lowering } from './lowering.ts';
+import { multiply, type Product } from './products.ts';
 import { tokenLosses, tokenLossesGrad } from './token-losses.ts';
 
 /** `x` names the node's inputs, `y` its outputs. */
@@ -61,22 +62,9 @@ const softmax: Rule = (to, node, x, y) => {
   to.emit('Softmax', x, { attributes: { axis: int(lastAxisOf(node, node.attributes.dim)) }, outputs: y });
 };
 
-/** Plain MatMul where that is all there is: ONNX Runtime fuses more around it. */
-const batchMatMul: Rule = (to, { attributes }, x, y) => {
-  const { transposeA = false, transposeB = false, alpha = 1 } = attributes;
-  if (!transposeA && !transposeB && alpha === 1) {
-    to.emit('MatMul', x, { outputs: y });
-    return;
-  }
-  to.emit('FusedMatMul', x, {
-    domain: CONTRIB,
-    attributes: {
-      transA: int(transposeA as boolean),
-      transB: int(transposeB as boolean),
-      alpha: float(alpha as number),
-    },
-    outputs: y,
-  });
+const batchMatMul: Rule = (to, { inputs, attributes }, [a, b], y) => {
+  const ranks = [inputs[0]!.shape.length, inputs[1]!.shape.length] as const;
+  multiply(to, [a!, b!], { ...(attributes as Omit<Product, 'ranks'>), ranks }, y);
 };
 
 const gemm: Rule = (to, { attributes }, x, y) => {
