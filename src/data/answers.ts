@@ -18,7 +18,7 @@ import {
   truncateSequence,
 } from './example-form.ts';
 import { type EvaluationPrompt, referenceText, TRAINING_DATE } from './examples.ts';
-import { truncateRead } from './labelled.ts';
+import { endedBy, truncateRead } from './labelled.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 /**
@@ -42,9 +42,6 @@ function plainText(messages: readonly Message[]): string {
     .map(({ role, content }) => (asked ? contentText(content) : `${role}: ${contentText(content)}`))
     .join('\n');
 }
-
-const endedBy = (tokens: number[], end: readonly number[]): number[] =>
-  end.every((token, i) => tokens[tokens.length - end.length + i] === token) ? tokens : [...tokens, ...end];
 
 /** What a decoder writes: the model's first token, a BOS where the tokenizer puts one before every text, the text, the end. */
 function answerSequence(text: string, start: number, tokenizer: Tokenizer): Sequence {

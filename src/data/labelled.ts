@@ -23,14 +23,24 @@ export async function readsOf(file: string): Promise<'input' | 'messages'> {
   return 'input';
 }
 
-/** The tokens that a class or a number is told of. Throws TemplateError when the chat template refuses the conversation. */
+/**
+ * The tokens that a class or a number is told of: a text, or a conversation with what the tokenizer puts around a text, since heads read
+ * the states there (`[CLS]`, `</s>`). Throws TemplateError when the chat template refuses the conversation.
+ */
 export function readTokens(line: ReadLine, tokenizer: Tokenizer): number[] {
   if ('input' in line) return tokenizer.encodeWhole(line.input);
-  return tokenizer.encodeChat(line.messages, lineTools(line), {
+  const said = tokenizer.encodeChat(line.messages, lineTools(line), {
     addGenerationPrompt: false,
     now: TRAINING_DATE,
   });
+  const { before, after } = tokenizer.around;
+  const begins = before.every((token, i) => token === said[i]);
+  return endedBy(begins ? said : [...before, ...said], after);
 }
+
+/** With `end` at its end, once. */
+export const endedBy = (tokens: number[], end: readonly number[]): number[] =>
+  end.every((token, i) => tokens[tokens.length - end.length + i] === token) ? tokens : [...tokens, ...end];
 
 /** Every token counts. */
 function readSequence(line: ReadLine, tokenizer: Tokenizer): Sequence {

@@ -22,11 +22,15 @@ interface BartConfig extends PostNormConfig {
   readonly vocabSize: number;
   readonly embeddingScale: number;
   readonly tied: boolean;
+  /** False with a head for whole texts: no output projection. */
+  readonly generates: boolean;
   /** Files of a model without an output layer (`BartModel`, as bart-base is published) have no bias of the logits. */
   readonly biased: boolean;
 }
 
-function readConfig(json: ConfigJson): BartConfig {
+const WITH_HEAD = 'BartForSequenceClassification';
+
+function readConfig(json: ConfigJson, served: string): BartConfig {
   refuse(json, 'normalize_before', false);
   refuse(json, 'normalize_embedding', true);
   refuse(json, 'add_final_layer_norm', false);
@@ -37,6 +41,7 @@ function readConfig(json: ConfigJson): BartConfig {
     vocabSize: readCount(json, 'vocab_size', 50_265),
     embeddingScale: readFlag(json, 'scale_embedding', false) ? Math.sqrt(layers.hiddenSize) : 1,
     tied: readFlag(json, 'tie_word_embeddings', true),
+    generates: served !== WITH_HEAD,
     biased: true,
   };
 }
@@ -50,7 +55,7 @@ function tensors(c: BartConfig): Record<string, readonly number[]> {
   const table = [c.vocabSize, c.hiddenSize];
   return Object.fromEntries([
     ['model.shared.weight', table],
-    ...(c.tied ? [] : [['lm_head.weight', table]]),
+    ...(c.tied || !c.generates ? [] : [['lm_head.weight', table]]),
     ...(c.biased ? [[LOGIT_BIAS, [1, c.vocabSize]]] : []),
     ...SIDES.flatMap(side => [
       [`model.${side}.embed_positions.weight`, [c.maxPositions + POSITION_OFFSET, c.hiddenSize]],
@@ -67,14 +72,16 @@ function stack(c: BartConfig, side: Side, tokens: Tensor, positions: Tensor, lay
   return postNormLayers(c, side, postNorm(`model.${side}.layernorm_embedding`, placed, layers), layers);
 }
 
+const HEADS = /^(lm_head|classification_head)\.|^final_logits_bias$/;
+
 const UNPREFIXED = /^(shared|encoder|decoder)\./;
 
 export const bart: Architecture<BartConfig> = {
   name: 'bart',
   kind: 'encoder-decoder',
-  serves: ['BartForConditionalGeneration', 'BartModel'],
+  serves: ['BartForConditionalGeneration', 'BartModel', WITH_HEAD],
   readConfig,
-  withTensors: (c, names) => ({ ...c, biased: names.has(LOGIT_BIAS) }),
+  withTensors: (c, names) => ({ ...c, biased: c.generates && names.has(LOGIT_BIAS) }),
   shape: c => postNormShape(c, c.vocabSize),
   tensors,
   canonicalName: (_, name) => (UNPREFIXED.test(name) ? `model.${name}` : name),
@@ -82,9 +89,13 @@ export const bart: Architecture<BartConfig> = {
     'model.encoder.embed_tokens.weight': 'model.shared.weight',
     'model.decoder.embed_tokens.weight': 'model.shared.weight',
   }),
+  isHead: (c, name) => !c.generates && HEADS.test(name),
   linearLayers: postNormLinears,
   encode: (c, tokens, positions, layers) => stack(c, 'encoder', tokens, positions, layers),
   hidden: (c, tokens, positions, layers) => stack(c, 'decoder', tokens, positions, layers),
-  outputWeight: c => (c.tied ? 'model.shared.weight' : 'lm_head.weight'),
+  outputWeight(c) {
+    if (!c.generates) return null;
+    return c.tied ? 'model.shared.weight' : 'lm_head.weight';
+  },
   logitBias: c => (c.biased ? LOGIT_BIAS : null),
 };

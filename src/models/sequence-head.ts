@@ -4,7 +4,7 @@ import type { Tensor } from '@tensorflow/tfjs';
 import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import { readActivation } from './activations.ts';
-import { type ConfigJson, readChoice, readFlag, readPositive } from './config-fields.ts';
+import { type ConfigJson, readChoice, readCount, readFlag, readPositive } from './config-fields.ts';
 import { ModelError } from './model-error.ts';
 import type { PoolingMode } from './pooling.ts';
 import type { Model } from './registry.ts';
@@ -17,6 +17,8 @@ export interface SequenceHead {
   readonly out: string;
   /** Modules that hold them, as PEFT's `modules_to_save` has them. */
   readonly modules: readonly string[];
+  /** Of a fresh matrix: the deviation of its numbers. */
+  readonly spread: number;
   /** pooled [n, hiddenSize] -> [n, outputs] */
   logits(pooled: Tensor, weight: (name: string) => Tensor): Tensor;
 }
@@ -35,6 +37,7 @@ interface HeadRule {
   readonly layers: readonly Layer[];
   readonly out: { readonly name: string; readonly bias: boolean };
   readonly modules: readonly string[];
+  readonly spread?: number;
 }
 
 const DENSE = { bias: true, after: tf.tanh as (x: Tensor) => Tensor };
@@ -55,6 +58,19 @@ const RULES: Readonly<Record<string, (config: ConfigJson) => HeadRule>> = {
     modules: ['pre_classifier', 'classifier'],
   }),
   ModernBert: modernBertHead,
+  Bart: config => ({ ...onLastToken, spread: readPositive(config, 'init_std', 0.02) }),
+  T5: config => ({
+    ...onLastToken,
+    spread: readPositive(config, 'initializer_factor', 1) * readCount(config, 'd_model', 512) ** -0.5,
+  }),
+};
+
+/** Of encoder-decoders: a text ends in one end token, and the state of the last one stands for it. */
+const onLastToken: HeadRule = {
+  pooling: 'last',
+  layers: [{ ...DENSE, name: 'classification_head.dense' }],
+  out: { name: 'classification_head.out_proj', bias: true },
+  modules: ['classification_head'],
 };
 
 function robertaHead(): HeadRule {
@@ -106,7 +122,7 @@ function ruleOf(model: Model): HeadRule {
 
 /** Throws ModelError for a model that has none. */
 export function sequenceHead(model: Model, outputs: number): SequenceHead {
-  const { pooling, layers, out, modules } = ruleOf(model);
+  const { pooling, layers, out, modules, spread } = ruleOf(model);
   const { hiddenSize: width } = model.shape;
   const shapesOf = ({ name, bias }: { name: string; bias: boolean }, rows: number) => [
     [`${name}.weight`, [rows, width]] as const,
@@ -122,6 +138,7 @@ export function sequenceHead(model: Model, outputs: number): SequenceHead {
   return {
     pooling,
     modules,
+    spread: spread ?? readPositive(model.config, 'initializer_range', 0.02),
     out: out.name,
     tensors: Object.fromEntries(tensors),
     logits(pooled, weight) {

@@ -10,6 +10,10 @@ import { mergeHeads, splitHeads } from './heads.ts';
 import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
 
 interface T5Config {
+  /** Of every name: a class with a head for whole texts has its T5 under one of its own. */
+  readonly prefix: string;
+  /** False with such a head: no output projection. */
+  readonly generates: boolean;
   readonly vocabSize: number;
   readonly hiddenSize: number;
   readonly innerSize: number;
@@ -27,6 +31,9 @@ interface T5Config {
   readonly tied: boolean;
 }
 
+const WITH_HEAD = 'T5ForSequenceClassification';
+const PREFIX = 'transformer.';
+
 const GATED = 'gated-';
 
 /** `relu`, or `gated-gelu` and the like. gated-gelu is GELU's tanh form: transformers' configuration_t5.py. */
@@ -39,10 +46,13 @@ function readFeedForward(json: ConfigJson): Pick<T5Config, 'activation' | 'gated
   return { gated, activation: readActivation({ act }, 'act', 'relu') };
 }
 
-function readConfig(json: ConfigJson): T5Config {
+function readConfig(json: ConfigJson, served: string): T5Config {
+  const generates = served !== WITH_HEAD;
   const encoderLayers = readCount(json, 'num_layers', 6);
   const tied = readFlag(json, 'tie_word_embeddings', true);
   return {
+    prefix: generates ? '' : PREFIX,
+    generates,
     vocabSize: readCount(json, 'vocab_size', 32_128),
     hiddenSize: readCount(json, 'd_model', 512),
     innerSize: readCount(json, 'd_ff', 2048),
@@ -54,7 +64,7 @@ function readConfig(json: ConfigJson): T5Config {
     maxDistance: readCount(json, 'relative_attention_max_distance', 128),
     normEpsilon: readPositive(json, 'layer_norm_epsilon', 1e-6),
     ...readFeedForward(json),
-    scaled: readFlag(json, 'scale_decoder_outputs', tied),
+    scaled: generates && readFlag(json, 'scale_decoder_outputs', tied),
     tied,
   };
 }
@@ -70,7 +80,8 @@ type Side = 'encoder' | 'decoder';
 const layerCount = (c: T5Config, side: Side): number =>
   side === 'encoder' ? c.encoderLayers : c.decoderLayers;
 
-const partPath = (side: Side, index: number, part: number): string => `${side}.block.${index}.layer.${part}`;
+const partPath = (c: T5Config, side: Side, index: number, part: number): string =>
+  `${c.prefix}${side}.block.${index}.layer.${part}`;
 
 /** The parts of a layer in their order: the decoder looks at the source between. */
 const feedForwardPart = (side: Side): number => (side === 'encoder' ? 1 : 2);
@@ -82,7 +93,7 @@ const eachLayer = <Made>(c: T5Config, make: (side: Side, index: number) => Made[
 
 function layerLinears(c: T5Config, side: Side, index: number): LinearLayer[] {
   const inner = c.heads * c.headDim;
-  const forward = `${partPath(side, index, feedForwardPart(side))}.DenseReluDense`;
+  const forward = `${partPath(c, side, index, feedForwardPart(side))}.DenseReluDense`;
   const attention = (path: string, ofSource: readonly string[]): LinearLayer[] => [
     ...['q', 'k', 'v'].map(kind => ({
       ...linearLayer(`${path}.${kind}`, c.hiddenSize, inner),
@@ -91,8 +102,8 @@ function layerLinears(c: T5Config, side: Side, index: number): LinearLayer[] {
     { ...linearLayer(`${path}.o`, inner, c.hiddenSize), ofSource: side === 'encoder' },
   ];
   return [
-    ...attention(`${partPath(side, index, 0)}.SelfAttention`, []),
-    ...(side === 'decoder' ? attention(`${partPath(side, index, 1)}.EncDecAttention`, ['k', 'v']) : []),
+    ...attention(`${partPath(c, side, index, 0)}.SelfAttention`, []),
+    ...(side === 'decoder' ? attention(`${partPath(c, side, index, 1)}.EncDecAttention`, ['k', 'v']) : []),
     ...(c.gated ? ['wi_0', 'wi_1'] : ['wi']).map(name => ({
       ...linearLayer(`${forward}.${name}`, c.hiddenSize, c.innerSize),
       ofSource: side === 'encoder',
@@ -105,24 +116,26 @@ const linearLayers = (c: T5Config): LinearLayer[] =>
   eachLayer(c, (side, index) => layerLinears(c, side, index));
 
 /** All layers of a side share the first one's. */
-const biasName = (side: Side): string =>
-  `${partPath(side, 0, 0)}.SelfAttention.relative_attention_bias.weight`;
+const biasName = (c: T5Config, side: Side): string =>
+  `${partPath(c, side, 0, 0)}.SelfAttention.relative_attention_bias.weight`;
+
+const tableName = (c: T5Config): string => `${c.prefix}shared.weight`;
 
 function tensors(c: T5Config): Record<string, readonly number[]> {
   const table = [c.vocabSize, c.hiddenSize];
   return Object.fromEntries([
-    ['shared.weight', table],
-    ...(c.tied ? [] : [['lm_head.weight', table]]),
+    [tableName(c), table],
+    ...(c.tied || !c.generates ? [] : [['lm_head.weight', table]]),
     ...linearTensors(linearLayers(c)),
     ...eachLayer(c, (side, index): NamedShape[] =>
       Array.from({ length: feedForwardPart(side) + 1 }, (_, part) => [
-        `${partPath(side, index, part)}.layer_norm.weight`,
+        `${partPath(c, side, index, part)}.layer_norm.weight`,
         [c.hiddenSize],
       ]),
     ),
     ...(['encoder', 'decoder'] as const).flatMap((side): NamedShape[] => [
-      [biasName(side), [c.buckets, c.heads]],
-      [`${side}.final_layer_norm.weight`, [c.hiddenSize]],
+      [biasName(c, side), [c.buckets, c.heads]],
+      [`${c.prefix}${side}.final_layer_norm.weight`, [c.hiddenSize]],
     ]),
   ]);
 }
@@ -151,7 +164,7 @@ function offsetBuckets(c: T5Config, side: Side): Int32Array {
 
 function distanceBias(c: T5Config, side: Side, layers: Layers): NonNullable<Attention['bias']> {
   const byOffset: Tensor = tf.gather(
-    layers.weight(biasName(side)),
+    layers.weight(biasName(c, side)),
     tf.tensor1d(offsetBuckets(c, side), 'int32'),
   );
   return offsets => {
@@ -173,7 +186,7 @@ function selfAttention(
   bias: NonNullable<Attention['bias']>,
   layers: Layers,
 ): Tensor {
-  const path = `${partPath(side, index, 0)}.SelfAttention`;
+  const path = `${partPath(c, side, index, 0)}.SelfAttention`;
   const heads = (kind: string): Tensor => splitHeads(layers.linear(`${path}.${kind}`, x), c.heads);
   const attended = layers.attend({
     layer: index,
@@ -189,7 +202,7 @@ function selfAttention(
 }
 
 function sourceAttention(c: T5Config, index: number, x: Tensor, layers: Layers): Tensor {
-  const path = `${partPath('decoder', index, 1)}.EncDecAttention`;
+  const path = `${partPath(c, 'decoder', index, 1)}.EncDecAttention`;
   const heads = (kind: string, of: Tensor): Tensor =>
     splitHeads(layers.linear(`${path}.${kind}`, of), c.heads);
   const attended = layers.attendSource!({
@@ -212,15 +225,24 @@ function feedForward(c: T5Config, path: string, x: Tensor, layers: Layers): Tens
 function stack(c: T5Config, side: Side, tokens: Tensor, layers: Layers): Tensor {
   const bias = distanceBias(c, side, layers);
   const last = feedForwardPart(side);
-  let x: Tensor = tf.gather(layers.weight('shared.weight'), tokens);
+  let x: Tensor = tf.gather(layers.weight(tableName(c)), tokens);
   for (let index = 0; index < layerCount(c, side); index++) {
-    const path = (part: number) => partPath(side, index, part);
+    const path = (part: number) => partPath(c, side, index, part);
     const normed = (part: number) => norm(c, `${path(part)}.layer_norm`, x, layers);
     x = tf.add(x, selfAttention(c, side, index, normed(0), bias, layers));
     if (side === 'decoder') x = tf.add(x, sourceAttention(c, index, normed(1), layers));
     x = tf.add(x, feedForward(c, path(last), normed(last), layers));
   }
-  return norm(c, `${side}.final_layer_norm`, x, layers);
+  return norm(c, `${c.prefix}${side}.final_layer_norm`, x, layers);
+}
+
+const HEADS = /^(lm_head|classification_head)\./;
+
+/** The first files have a bias for the attention to the source, which nothing reads. */
+function canonicalName(c: T5Config, name: string): string | null {
+  if (name.endsWith('.EncDecAttention.relative_attention_bias.weight')) return null;
+  const bare = name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name;
+  return /^(shared|encoder|decoder)\./.test(bare) ? c.prefix + bare : name;
 }
 
 /** A bias by distance has no end; so many tokens of source, and of answer, are served. */
@@ -229,7 +251,7 @@ const MAX_POSITIONS = 4096;
 export const t5: Architecture<T5Config> = {
   name: 't5',
   kind: 'encoder-decoder',
-  serves: ['T5ForConditionalGeneration'],
+  serves: ['T5ForConditionalGeneration', WITH_HEAD],
   readConfig,
   withTensors,
   shape: c => ({
@@ -242,18 +264,20 @@ export const t5: Architecture<T5Config> = {
     maxPositions: MAX_POSITIONS,
   }),
   tensors,
-  /** The first files have a bias for the attention to the source, which nothing reads. */
-  canonicalName: (_, name) =>
-    name.endsWith('.EncDecAttention.relative_attention_bias.weight') ? null : name,
-  copies: () => ({
-    'encoder.embed_tokens.weight': 'shared.weight',
-    'decoder.embed_tokens.weight': 'shared.weight',
+  canonicalName,
+  copies: c => ({
+    [`${c.prefix}encoder.embed_tokens.weight`]: tableName(c),
+    [`${c.prefix}decoder.embed_tokens.weight`]: tableName(c),
   }),
+  isHead: (c, name) => !c.generates && HEADS.test(name),
   linearLayers,
   encode: (c, tokens, _positions, layers) => stack(c, 'encoder', tokens, layers),
   hidden(c, tokens, _positions, layers) {
     const states = stack(c, 'decoder', tokens, layers);
     return c.scaled ? tf.mul(states, c.hiddenSize ** -0.5) : states;
   },
-  outputWeight: c => (c.tied ? 'shared.weight' : 'lm_head.weight'),
+  outputWeight(c) {
+    if (!c.generates) return null;
+    return c.tied ? tableName(c) : 'lm_head.weight';
+  },
 };

@@ -6,6 +6,7 @@ import type { LinearLayer } from '../models/architecture.ts';
 import { loraShapes } from '../models/lora.ts';
 import { type PackedAdapter, packedLayers } from '../models/packed.ts';
 import { fillPooling, normalized, type Pooling } from '../models/pooling.ts';
+import { readTexts } from '../models/read-texts.ts';
 import type { Model } from '../models/registry.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
 import { cachePrograms, type ProgramCache } from './programs.ts';
@@ -176,13 +177,11 @@ function embeddingProgram(model: Model, { rows, length, adapter }: RunShape): Pr
     weights: model.weights,
     sharesWeights: true,
     run(inputs, weights) {
-      const layers = packedLayers({
-        linearLayers: model.linearLayers,
-        weights,
-        segments: inputs.segments!,
-        adapter: adapted.length > 0 ? packedAdapter(adapted, inputs) : null,
-      });
-      const hidden = model.hidden(inputs.tokens!, inputs.positions!, layers);
+      const { linearLayers } = model;
+      const adapter = adapted.length > 0 ? packedAdapter(adapted, inputs) : null;
+      const hidden = readTexts(model, inputs, (segments, source) =>
+        packedLayers({ linearLayers, weights, segments, adapter, source }),
+      );
       const pooled = tf.matMul(tf.reshape(inputs.pooling!, [rows, 1, length]), hidden as never);
       return { pooled: tf.reshape(pooled, [rows, model.shape.hiddenSize]) };
     },

@@ -241,4 +241,14 @@ describe('an example', async () => {
     expect(cut([1, 5, 6, 7, 8], 4)).toEqual([1, 5, 6, 7]);
     expect(readTokens({ input: 'x' }, tokenizer)).toEqual(tokenizer.encodeWhole('x'));
   });
+
+  test('has around a conversation what the tokenizer puts around a text, once', () => {
+    const line = { messages: [{ role: 'user' as const, content: 'x' }] };
+    const said = (tokens: number[], before: number[], after: number[]) =>
+      readTokens(line, { ...tokenizer, around: { before, after }, encodeChat: () => tokens });
+    expect(said([5, 6], [1], [8])).toEqual([1, 5, 6, 8]);
+    expect(said([1, 5, 6, 8], [1], [8])).toEqual([1, 5, 6, 8]);
+    expect(said([5, 6], [], [8])).toEqual([5, 6, 8]);
+    expect(readTokens(line, tokenizer)).toEqual(tokenizer.encodeChat(line.messages));
+  });
 });

@@ -24,6 +24,10 @@ LABELS = ["billing", "other", "technical"]
 BERT_TARGETS = [f"bert.encoder.layer.{i}.{path}" for i in range(2) for path in
                 ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
                  "intermediate.dense", "output.dense")]
+BART_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
+BART_TARGETS = [f"model.{side}.layers.{i}.{path}" for side, layers, attentions in
+                (("encoder", 2, ["self_attn"]), ("decoder", 3, ["self_attn", "encoder_attn"])) for i in range(layers)
+                for path in [f"{attention}.{name}" for attention in attentions for name in BART_ATTENTION] + ["fc1", "fc2"]]
 LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 RUNS = {
     "llama-single": ("llama3", "single", "lora", None, LLAMA, ["score"]),
@@ -37,6 +41,9 @@ RUNS = {
     "distilbert-single": ("distilbert", "single", "lora", None, ["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"],
                           ["pre_classifier", "classifier"]),
     "modernbert-single": ("modernbert", "single", "lora", None, ["Wqkv", "Wo", "Wi"], ["head", "classifier"]),
+    "bart-single": ("bart", "single", "lora", [2.0, 1.0, 0.5], BART_TARGETS, ["classification_head"]),
+    "t5-multiple": ("t5", "multiple", "full", None, None, None),
+    "t5-single": ("t5-v1.1", "single", "lora", None, ["q", "k", "v", "o", "wi_0", "wi_1", "wo"], ["classification_head"]),
 }
 PROBLEMS = {
     "single": "single_label_classification", "multiple": "multi_label_classification", "regression": "regression",
@@ -56,12 +63,13 @@ def load(name, problem, seed):
 
 
 def randomize(model, names, seed):
-    """Away from zero, and numbers of float32."""
+    """Away from zero, and numbers of float32. Scores of T5 are not scaled: with large adapters its gradients are rounding errors."""
+    spread = 0.05 if model.config.model_type == "t5" else 0.2
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if any(part in name for part in names):
-                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
 
 
 def our_name(name):
@@ -74,10 +82,10 @@ def trained(model):
     return {our_name(name): p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def make_examples(problem, vocabulary, rng):
+def make_examples(problem, vocabulary, rng, end):
     examples = []
     for _ in range(8):
-        tokens = [rng.randrange(5, vocabulary) for _ in range(rng.randrange(3, 15))]
+        tokens = [rng.randrange(5, vocabulary) for _ in range(rng.randrange(3, 15))] + end
         if problem == "single":
             target = [rng.randrange(len(LABELS))]
         elif problem == "multiple":
@@ -122,10 +130,12 @@ def make(name, seed):
             fan_in_fan_out=base.startswith("gpt2"), exclude_modules=None))
         randomize(model, ["lora_", "modules_to_save"], seed)
     else:
-        randomize(model, ["score", "classifier", "pooler"], seed)
+        randomize(model, ["score", "classifier", "classification_head", "pooler"], seed)
     model = model.double().eval()
     assert model.get_base_model().dtype == torch.float64 if kind == "lora" else model.dtype == torch.float64
-    examples = make_examples(problem, vocabulary, rng)
+    # Heads of encoder-decoders read the state of the end token.
+    end = [model.config.eos_token_id] if model.config.is_encoder_decoder else []
+    examples = make_examples(problem, vocabulary, rng, end)
     tensors = float32(trained(model), "start")
     logits = logits_of(model, examples)
     if problem == "single" and weights is None:

@@ -4,6 +4,13 @@ import { openModel, requireCausal } from '../../src/models/registry.ts';
 import { sequenceHead } from '../../src/models/sequence-head.ts';
 import { goldenDirectory } from './golden.ts';
 
+const ENCODER_DECODERS = [
+  'classification_head.dense.weight',
+  'classification_head.dense.bias',
+  'classification_head.out_proj.weight',
+  'classification_head.out_proj.bias',
+] as const;
+
 test.each([
   ['llama3', 'LlamaForSequenceClassification', 'last', ['score.weight'], []],
   ['gpt2', 'GPT2ForSequenceClassification', 'last', ['score.weight'], []],
@@ -23,6 +30,10 @@ test.each([
     ['bert.pooler.dense.weight', 'bert.pooler.dense.bias', 'classifier.weight', 'classifier.bias'],
     ['bert.pooler.dense.weight'],
   ],
+  ['t5', 'T5ForSequenceClassification', 'last', ENCODER_DECODERS, []],
+  ['t5-v1.1', 'T5ForSequenceClassification', 'last', ENCODER_DECODERS, ['lm_head.weight']],
+  ['bart', 'BartForSequenceClassification', 'last', ENCODER_DECODERS, ['final_logits_bias']],
+  ['bart-base', 'BartForSequenceClassification', 'last', ENCODER_DECODERS, []],
 ] as const)('%s is opened as %s', async (name, served, pooling, tensors, inFile) => {
   const model = await openModel(goldenDirectory(name), 'sequence');
   expect(model).toMatchObject({ served, outputWeight: null });
@@ -30,7 +41,9 @@ test.each([
   expect(head.pooling).toBe(pooling);
   expect(Object.keys(head.tensors)).toEqual(tensors);
   for (const tensor of inFile) expect(model.leftOut).toHaveProperty([tensor]);
-  expect(Object.keys(model.weights).filter(weight => /^(lm_head|embed_out|cls)\./.test(weight))).toEqual([]);
+  expect(
+    Object.keys(model.weights).filter(weight => /^(lm_head|embed_out|cls|final_logits_bias)/.test(weight)),
+  ).toEqual([]);
   const shapes = Object.values(head.tensors);
   expect(shapes.at(tensors[0] === 'score.weight' ? 0 : -2)).toEqual([3, model.shape.hiddenSize]);
 });
@@ -42,10 +55,8 @@ test('a model that is opened as it was saved keeps its output projection', async
 });
 
 test('a model that has no head of that kind is refused', async () => {
-  const model = await openModel(goldenDirectory('t5'), 'sequence');
-  expect(() => sequenceHead(model, 2)).toThrow(
-    'T5ForConditionalGeneration has no head for classes or numbers',
-  );
+  const model = await openModel(goldenDirectory('marian'), 'sequence');
+  expect(() => sequenceHead(model, 2)).toThrow('MarianMTModel has no head for classes or numbers');
 });
 
 test('a causal model without its output projection is refused where texts are continued', async () => {

@@ -7,7 +7,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { insertModel } from '../../src/store/models.ts';
 import type { Method, TrainSpec } from '../../src/training/protocol.ts';
 import { collect, eventsOf } from '../training/toy-task.ts';
-import { BASE, golden, PLAIN, storeFolder, useServing } from './serving.ts';
+import { ANSWERER, BASE, golden, PLAIN, storeFolder, useServing } from './serving.ts';
 
 const server = useServing();
 const folder = mkdtempSync(join(tmpdir(), 'anneal-classifications-'));
@@ -82,6 +82,7 @@ async function trainModel(
 let labels: Trained;
 let full: Trained;
 let several: Trained;
+let answerer: Trained;
 let numbers: Trained;
 let conversations: Trained;
 beforeAll(async () => {
@@ -90,6 +91,7 @@ beforeAll(async () => {
   full = await trainModel('full', PLAIN, { type: 'classification', class_weights: 'balanced' }, single, {
     adapter: 'full',
   });
+  answerer = await trainModel('answerer', ANSWERER, { type: 'classification' }, single);
   const multiple = lines((input, label) => ({ input, labels: label === 'other' ? [] : [label, 'urgent'] }));
   several = await trainModel('several', BASE, { type: 'classification' }, multiple);
   numbers = await trainModel(
@@ -131,6 +133,7 @@ describe('200', () => {
   test.each([
     ['an adapter', () => labels],
     ['a model that was trained whole', () => full],
+    ['an encoder-decoder', () => answerer],
   ])('labels with their scores, as the evaluation of the run saw them: %s', async (_, trained) => {
     const { id, report } = trained();
     const inputs = report.examples.map(({ input }) => input);
@@ -201,9 +204,13 @@ describe('200', () => {
 describe('as text', () => {
   const messages = [{ role: 'user' as const, content: 'my card was charged twice' }];
 
-  test('the label answers a chat completion, whole and as a stream', async () => {
-    const [expected] = (await classify({ model: labels.id, messages })).data;
-    const completion = await server.client.chat.completions.create({ model: labels.id, messages, n: 2 });
+  test.each([
+    ['a causal model', () => labels],
+    ['an encoder-decoder', () => answerer],
+  ])('the label answers a chat completion, whole and as a stream: %s', async (_, trained) => {
+    const model = trained().id;
+    const [expected] = (await classify({ model, messages })).data;
+    const completion = await server.client.chat.completions.create({ model, messages, n: 2 });
     expect(completion.choices.map(({ message }) => message.content)).toEqual([
       expected!.label,
       expected!.label,
@@ -211,7 +218,7 @@ describe('as text', () => {
     expect(completion.choices[0]!.finish_reason).toBe('stop');
     expect(completion.usage!.prompt_tokens).toBeGreaterThan(0);
     let text = '';
-    const stream = await server.client.chat.completions.create({ model: labels.id, messages, stream: true });
+    const stream = await server.client.chat.completions.create({ model, messages, stream: true });
     for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? '';
     expect(text).toBe(expected!.label);
   });

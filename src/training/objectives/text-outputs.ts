@@ -12,7 +12,7 @@ import {
 } from '../../formats/classifier-config.ts';
 import { readTensor } from '../../formats/safetensors.ts';
 import { fillPooling } from '../../models/pooling.ts';
-import type { Model } from '../../models/registry.ts';
+import { readTexts } from '../../models/read-texts.ts';
 import { type SequenceHead, sequenceHead } from '../../models/sequence-head.ts';
 import type { MicroBatchPlan } from '../layout.ts';
 import { packTokens, startsIn, tokenInputs } from '../micro-batch.ts';
@@ -66,16 +66,9 @@ export function packTexts(
 }
 
 /** [texts, outputs] */
-export function outputsOf(
-  { model, weight, layers }: Forward,
-  { tokens, positions, segments, pooling }: Tensors,
-  head: SequenceHead,
-): Tensor {
-  const states = tf.reshape(model.hidden(tokens!, positions!, layers(segments!)), [
-    -1,
-    model.shape.hiddenSize,
-  ]);
-  return head.logits(tf.matMul(pooling as never, states as never), weight);
+export function outputsOf({ model, weight, layers }: Forward, inputs: Tensors, head: SequenceHead): Tensor {
+  const states = tf.reshape(readTexts(model, inputs, layers), [-1, model.shape.hiddenSize]);
+  return head.logits(tf.matMul(inputs.pooling as never, states as never), weight);
 }
 
 export interface TextOutputs {
@@ -105,10 +98,7 @@ export async function openHead(start: Start, meaning: OutputMeaning): Promise<Te
         const entries = Object.entries(head.tensors).map(async ([name, shape], index) => {
           const stored = former[name];
           const fits = stored && String(stored.shape) === String(shape);
-          return [
-            name,
-            fits ? await readTensor(stored) : fresh(model, name, shape, { seed, index }),
-          ] as const;
+          return [name, fits ? await readTensor(stored) : fresh(head, name, shape, { seed, index })] as const;
         });
         return Object.fromEntries(await Promise.all(entries));
       },
@@ -127,13 +117,12 @@ async function formerHead({ model, adapter, adapterDirectory }: Start, meaning: 
 
 /** As `transformers` initialises: normal matrices, biases of zero, norms of one. */
 function fresh(
-  { config }: Model,
+  { spread }: SequenceHead,
   name: string,
   shape: readonly number[],
   { seed, index }: { seed: number; index: number },
 ): Float32Array {
   const size = shape.reduce((product, length) => product * length, 1);
   if (shape.length === 1) return new Float32Array(size).fill(name.endsWith('norm.weight') ? 1 : 0);
-  const spread = typeof config.initializer_range === 'number' ? config.initializer_range : 0.02;
   return normals(size, { seed, purpose: 'head', at: [index, 0, 0] }).map(x => x * spread);
 }
