@@ -1,10 +1,10 @@
 // Generation against transformers' generate: time to the first token, tokens per second with 1, 8 and 32 requests at once, on the base
-// model and on 8 adapters. `node benchmarks/serve.ts [--shape llama-160m] [--requests 1,8,32] [--prompt 64] [--answer 64]`
+// model and on 8 adapters. `node benchmarks/serve.ts [--shape llama-160m] [--requests 1,8,32] [--prompt 64] [--answer 64] [--device cuda] [--json file]`
 // It says first how long it will take. Ours is the generation process as the api talks to it; transformers gets all requests as one
 // batch of equal length, its best case, and adapters by PEFT's `adapter_names`. PYTHON names a Python with torch, transformers and peft.
-import { execFileSync, fork, spawnSync } from 'node:child_process';
+import { fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, readFile } from 'node:fs/promises';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -13,6 +13,7 @@ import { loraShapes, selectLayers } from '../src/models/lora.ts';
 import { openModel } from '../src/models/registry.ts';
 import type { FromChild, GenerationParameters, ServiceOptions, ToChild } from '../src/serving/protocol.ts';
 import { GREEDY } from '../src/serving/sampling.ts';
+import { parseDevice, runContender, torchDevice, watchCards } from './contender.ts';
 import { makeModel, type ShapeName, TARGETS } from './train-model.ts';
 
 const { values } = parseArgs({
@@ -22,10 +23,13 @@ const { values } = parseArgs({
     prompt: { type: 'string', default: '64' },
     answer: { type: 'string', default: '64' },
     rounds: { type: 'string', default: '3' },
+    device: { type: 'string', default: 'cpu' },
+    json: { type: 'string' },
     threads: { type: 'string', default: String(availableParallelism()) },
   },
 });
 const shape = values.shape as ShapeName;
+const device = parseDevice(values.device);
 const [prompt, answer, rounds, threads] = [values.prompt, values.answer, values.rounds, values.threads].map(
   Number,
 ) as [number, number, number, number];
@@ -50,6 +54,8 @@ interface Measured {
 interface Results {
   readonly cases: Measured[];
   readonly bytes: number;
+  /** The most of the card's; null without one. */
+  readonly cardBytes: number | null;
 }
 
 const cases: Case[] = counts.flatMap(requests => [
@@ -110,7 +116,7 @@ function parametersOf(index: number): GenerationParameters {
 
 function openService() {
   const options: ServiceOptions = {
-    ...{ engine: 'onnx', device: 'cpu', threads },
+    ...{ engine: 'onnx', device, threads },
     ...{ modelBytes: 4e9, adapterBytes: 1e9, cacheBytes: 3e9 },
     widenedDirectory: join(folder, 'widened'),
   };
@@ -155,6 +161,7 @@ const memoryOf = async (pid: number): Promise<number> => {
 };
 
 async function measureOurs(): Promise<Results> {
+  const cards = await watchCards();
   const { child, ask } = openService();
   const measured: Measured[] = [];
   for (const { requests, adapters } of cases) {
@@ -172,7 +179,7 @@ async function measureOurs(): Promise<Results> {
   const bytes = await memoryOf(child.pid!);
   child.disconnect();
   await once(child, 'exit');
-  return { cases: measured, bytes };
+  return { cases: measured, bytes, cardBytes: await cards.stop() };
 }
 
 // ---- transformers
@@ -180,16 +187,15 @@ async function measureOurs(): Promise<Results> {
 const hasTransformers = () =>
   spawnSync(python, ['-c', 'import torch, transformers, peft'], { stdio: 'ignore' }).status === 0;
 
-function measureTransformers(): Results {
+function measureTransformers(): Promise<Results> {
   const prompts = Array.from({ length: Math.max(...counts) }, (_, index) => promptOf(index));
   const adapters = Array.from({ length: ADAPTERS }, (_, index) => adapterFolder(index));
-  const order = { folder, adapters, cases, prompts, answer, rounds, threads };
-  const output = execFileSync(python, [join(import.meta.dirname, 'serve_transformers.py')], {
-    input: JSON.stringify(order),
-    encoding: 'utf8',
-    stdio: ['pipe', 'pipe', 'ignore'],
-  });
-  return JSON.parse(output.trim().split('\n').at(-1)!);
+  const order = {
+    ...{ folder, adapters, cases, prompts, answer, rounds, threads },
+    device: torchDevice(device),
+  };
+  const script = join(import.meta.dirname, 'serve_transformers.py');
+  return runContender(python, [script], JSON.stringify(order));
 }
 
 // ---- the table
@@ -201,11 +207,11 @@ const minutes = cases.reduce(
   1,
 );
 console.log(
-  `${shape}, prompts of ${prompt} and answers of ${answer} tokens; about ${Math.ceil(minutes)} minutes on two cores`,
+  `${shape}, prompts of ${prompt} and answers of ${answer} tokens on ${device}; about ${Math.ceil(minutes)} minutes on two cores`,
 );
 await makeServed();
 const ours = await measureOurs();
-const theirs = hasTransformers() ? measureTransformers() : null;
+const theirs = hasTransformers() ? await measureTransformers() : null;
 console.log('requests  adapters   tokens/s  transformers  ratio   first token  transformers');
 cases.forEach(({ requests, adapters }, i) => {
   const [own, other] = [ours.cases[i]!, theirs?.cases[i]];
@@ -221,6 +227,10 @@ cases.forEach(({ requests, adapters }, i) => {
   console.log(cells.join(' '));
 });
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
-console.log(
-  `memory at the end ${megabytes(ours.bytes)}${theirs ? `, transformers ${megabytes(theirs.bytes)}` : ''}`,
-);
+const memory = ({ bytes, cardBytes }: Results) =>
+  cardBytes === null ? megabytes(bytes) : `${megabytes(bytes)} and ${megabytes(cardBytes)} of the card`;
+console.log(`memory at the end ${memory(ours)}${theirs ? `, transformers ${memory(theirs)}` : ''}`);
+if (values.json) {
+  const order = { shape, prompt, answer, cases };
+  await writeFile(values.json, JSON.stringify({ ...order, ours, transformers: theirs }, null, 2));
+}

@@ -9,8 +9,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 order = json.load(sys.stdin)
+device = order["device"]
+synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
 torch.set_num_threads(order["threads"])
-base = AutoModelForCausalLM.from_pretrained(order["folder"], dtype=torch.float32, attn_implementation="sdpa")
+dtype = torch.bfloat16 if device == "cuda" else torch.float32
+base = AutoModelForCausalLM.from_pretrained(order["folder"], dtype=dtype, attn_implementation="sdpa").to(device)
 model = PeftModel.from_pretrained(base, order["adapters"][0], adapter_name="0")
 for index, folder in enumerate(order["adapters"][1:], 1):
     model.load_adapter(folder, adapter_name=str(index))
@@ -19,7 +22,7 @@ model.eval()
 
 @torch.inference_mode()
 def generate(requests, adapters, length):
-    tokens = torch.tensor(order["prompts"][:requests])
+    tokens = torch.tensor(order["prompts"][:requests], device=device)
     names = [str(index % adapters) if adapters else "__base__" for index in range(requests)]
     start = time.perf_counter()
     model.generate(
@@ -31,6 +34,7 @@ def generate(requests, adapters, length):
         do_sample=False,
         pad_token_id=0,
     )
+    synchronize()
     return time.perf_counter() - start
 
 

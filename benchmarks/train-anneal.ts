@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type EngineName, openEngine } from '../src/engine/engine.ts';
+import type { Provider } from '../src/engine/onnx/lowering.ts';
 import { onnxEngine } from '../src/engine/onnx.ts';
 import { PASSES } from '../src/engine/passes.ts';
 import type { Quantization } from '../src/formats/quantization.ts';
@@ -17,6 +18,7 @@ export interface Order {
   readonly row: Row;
   readonly folder: string;
   readonly engine: EngineName;
+  readonly device: Provider;
   readonly quantization: Quantization | null;
   readonly steps: number;
   readonly threads: number;
@@ -25,11 +27,11 @@ export interface Order {
 }
 
 const order: Order = JSON.parse(process.argv[2]!);
-const { row, folder, threads, profile } = order;
+const { row, folder, device, threads, profile } = order;
 const started = performance.now();
 const engine = profile
-  ? onnxEngine({ provider: 'cpu', threads, passes: PASSES, profile })
-  : await openEngine({ engine: order.engine, device: 'cpu', threads });
+  ? onnxEngine({ provider: device, threads, passes: PASSES, profile })
+  : await openEngine({ engine: order.engine, device, threads });
 const stored = await openModel(folder, TASKS[row.shape] === 'classification' ? 'sequence' : 'as-saved');
 const model = order.quantization
   ? await quantizeWeights(stored, order.quantization, join(folder, 'quantized'))

@@ -36,6 +36,22 @@ export const SHAPES = {
     hidden_act: 'silu',
     tie_word_embeddings: false,
   },
+  // To see within seconds that everything runs; its numbers say nothing.
+  'llama-tiny': {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    vocab_size: 512,
+    hidden_size: 64,
+    intermediate_size: 128,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    max_position_embeddings: 2048,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10000,
+    hidden_act: 'silu',
+    tie_word_embeddings: false,
+  },
   // TinyLlama's shape.
   'llama-1b': {
     architectures: ['LlamaForCausalLM'],
@@ -97,6 +113,7 @@ export type ShapeName = keyof typeof SHAPES;
 export const TARGETS: Record<ShapeName, string[]> = {
   'gpt2-124m': ['c_attn', 'attn.c_proj'],
   'llama-160m': ['q_proj', 'k_proj', 'v_proj', 'o_proj'],
+  'llama-tiny': ['q_proj', 'k_proj', 'v_proj', 'o_proj'],
   'llama-1b': ['q_proj', 'k_proj', 'v_proj', 'o_proj'],
   'bert-base': ['query', 'key', 'value'],
   't5-small': ['q', 'k', 'v', 'o'],

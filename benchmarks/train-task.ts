@@ -23,6 +23,7 @@ export type Task = 'generation' | 'classification' | 'answering';
 export const TASKS: Record<ShapeName, Task> = {
   'gpt2-124m': 'generation',
   'llama-160m': 'generation',
+  'llama-tiny': 'generation',
   'llama-1b': 'generation',
   'bert-base': 'classification',
   't5-small': 'answering',
@@ -48,8 +49,9 @@ const row = (shape: ShapeName, length: number, masked = 0): Row => ({
 const causal = (shape: ShapeName): Row[] =>
   [512, 128, 2048].flatMap(length => [row(shape, length), row(shape, length, 0.75)]);
 
-/** BERT has 512 positions; classes and answers are learnt whatever the length. */
+/** BERT has 512 positions; classes and answers are learnt whatever the length. The tiny one is for those who ask for it. */
 export const ROWS: readonly Row[] = [
+  row('llama-tiny', 128),
   ...causal('gpt2-124m'),
   ...causal('llama-160m'),
   row('bert-base', 512),

@@ -1,8 +1,10 @@
 // Tokens per second and peak memory of training adapters on this project's engines and on PyTorch, in turn, in one run.
-// `node benchmarks/train.ts [--quick] [--shape gpt2-124m,bert-base] [--length 512] [--masked 0] [--contender onnx,int8,pytorch] [--rounds 2] [--steps 5]`
+// `node benchmarks/train.ts [--quick] [--shape gpt2-124m,bert-base] [--length 512] [--masked 0] [--contender onnx,int8,pytorch] [--rounds 2] [--steps 5]
+// [--device cuda] [--json file]`
 // It says first how long it will take. Random weights of published shapes, rank 8, AdamW and clipping included, the same tokens for all.
 // A contender that is not installed is left out: PyTorch needs torch, transformers, peft and accelerate in the Python that PYTHON names.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -10,6 +12,7 @@ import { type EngineName, openEngine } from '../src/engine/engine.ts';
 import { tensorflowIsSetUp } from '../src/engine/tensorflow-backend.ts';
 import { tf } from '../src/engine/tf.ts';
 import type { Quantization } from '../src/formats/quantization.ts';
+import { type OnCards, parseDevice, runContender, torchDevice } from './contender.ts';
 import type { Order } from './train-anneal.ts';
 import { makeModel, type ShapeName, TARGETS } from './train-model.ts';
 import { ANSWER_SHARE, ROWS, type Row, TASKS, tokensOf } from './train-task.ts';
@@ -21,16 +24,19 @@ const { values } = parseArgs({
     length: { type: 'string' },
     masked: { type: 'string' },
     contender: { type: 'string' },
+    device: { type: 'string', default: 'cpu' },
+    json: { type: 'string' },
     rounds: { type: 'string' },
     steps: { type: 'string', default: '5' },
     threads: { type: 'string', default: String(availableParallelism()) },
   },
 });
 const python = process.env.PYTHON ?? 'python3';
+const device = parseDevice(values.device);
 const [threads, steps] = [Number(values.threads), Number(values.steps)];
 const rounds = Number(values.rounds ?? (values.quick ? 1 : 2));
 
-interface Measured {
+interface Printed {
   readonly seconds: number[];
   readonly cpuSeconds: number[];
   readonly losses: number[];
@@ -43,18 +49,17 @@ interface Measured {
 /** Steps that a contender warms up on: allocation, thread pools, page cache. */
 const WARM_UP = 2;
 
-type Contender = (row: Row, folder: string) => Measured;
+type Measured = Printed & OnCards;
+type Contender = (row: Row, folder: string) => Promise<Measured>;
 
-function runChild(command: string, args: readonly string[]): Measured {
-  const output = execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-  return JSON.parse(output.trim().split('\n').at(-1)!);
-}
+const runScript = (command: string, script: string, order: object): Promise<Measured> =>
+  runContender<Printed>(command, [join(import.meta.dirname, script), JSON.stringify(order)]);
 
 const onEngine =
   (engine: EngineName, quantization: Quantization | null = null): Contender =>
   (row, folder) => {
-    const order: Order = { row, folder, engine, quantization, steps, threads, profile: null };
-    return runChild(process.execPath, [join(import.meta.dirname, 'train-anneal.ts'), JSON.stringify(order)]);
+    const order: Order = { row, folder, engine, device, quantization, steps, threads, profile: null };
+    return runScript(process.execPath, 'train-anneal.ts', order);
   };
 
 const onPyTorch =
@@ -66,9 +71,9 @@ const onPyTorch =
       task: TASKS[shape],
       answer: row.length * ANSWER_SHARE,
       targets: TARGETS[shape],
-      ...{ folder, steps, threads, dtype, trainer },
+      ...{ folder, device: torchDevice(device), steps, threads, dtype, trainer },
     };
-    return runChild(python, [join(import.meta.dirname, 'train_pytorch.py'), JSON.stringify(order)]);
+    return runScript(python, 'train_pytorch.py', order);
   };
 
 const hasPyTorch = (): boolean =>
@@ -80,20 +85,20 @@ const CONTENDERS: Record<string, Contender> = {
   int8: onEngine('onnx', 'int8'),
   int4: onEngine('onnx', 'int4'),
   nf4: onEngine('onnx', 'nf4'),
-  ...(tensorflowIsSetUp() && { tensorflow: onEngine('tensorflow') }),
+  ...(device === 'cpu' && tensorflowIsSetUp() && { tensorflow: onEngine('tensorflow') }),
   ...(hasPyTorch() && {
     pytorch: onPyTorch('float32', false),
     trainer: onPyTorch('float32', true),
     'pytorch-bf16': onPyTorch('bfloat16', false),
   }),
 };
-const USUAL = 'onnx,int8,pytorch,trainer,pytorch-bf16';
+const USUAL = device === 'cpu' ? 'onnx,int8,pytorch,trainer,pytorch-bf16' : 'onnx,pytorch,pytorch-bf16';
 
 const median = (numbers: readonly number[]): number =>
   numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!;
 
-/** GFLOP/s of [512, 768] x [768, 3072] with a frozen right side on the onnx engine: what a step in float32 could reach at most. */
-async function productRate(): Promise<number> {
+/** GFLOP/s of [512, 768] x [768, 3072] with a frozen right side on the onnx engine: what a step in float32 could reach at most on the processor. */
+async function processorRate(): Promise<number> {
   const [m, k, n] = [512, 768, 3072];
   const engine = await openEngine({ engine: 'onnx', device: 'cpu', threads });
   const weights = tf.util.createShuffledIndices(k * n);
@@ -115,6 +120,15 @@ async function productRate(): Promise<number> {
   return (2 * m * k * n) / Math.min(...seconds) / 1e9;
 }
 
+/** GFLOP/s of a large product in bf16 with PyTorch: what is called a card's peak; null where PyTorch is not. */
+async function cardRate(): Promise<number | null> {
+  if (!hasPyTorch()) return null;
+  const args = [join(import.meta.dirname, 'peak_pytorch.py'), torchDevice(device)];
+  return (await runContender<{ gflops: number }>(python, args)).gflops;
+}
+
+const productRate = (): Promise<number | null> => (device === 'cpu' ? processorRate() : cardRate());
+
 // ---- which rows
 
 const chosenBy = (asked: string | undefined, value: string | number): boolean =>
@@ -126,7 +140,7 @@ const isQuick = ({ length }: Row) => length === 512;
 const rows = ROWS.filter(
   row =>
     (!values.quick || isQuick(row)) &&
-    chosenBy(values.shape, row.shape) &&
+    (values.shape === undefined ? row.shape !== 'llama-tiny' : chosenBy(values.shape, row.shape)) &&
     chosenBy(values.length, row.length) &&
     chosenBy(values.masked, row.masked),
 );
@@ -136,6 +150,7 @@ const contenders = (values.contender ?? USUAL).split(',').filter(name => CONTEND
 const MILLIONS: Record<ShapeName, number> = {
   'gpt2-124m': 124,
   'llama-160m': 138,
+  'llama-tiny': 0.1,
   'llama-1b': 1034,
   'bert-base': 86,
   't5-small': 60,
@@ -150,62 +165,127 @@ function expectedSeconds(row: Row): number {
 
 // ---- the table
 
-const cell = (text: string | number, width: number) => String(text).padStart(width);
+/** What the others are compared with. */
+const PEER = device === 'cpu' ? 'pytorch' : 'pytorch-bf16';
 
-function report(row: Row, results: Map<string, Measured[]>, rate: number): void {
+/** A contender's part of a row. */
+interface Summary {
+  readonly name: string;
+  readonly tokensPerSecond: number;
+  readonly bestTokensPerSecond: number;
+  readonly cpuSeconds: number;
+  readonly peakBytes: number;
+  /** Of the card; null on the processor. */
+  readonly cardBytes: number | null;
+  readonly firstStepSeconds: number | null;
+  readonly loss: number;
+  readonly ofPeer: number | null;
+  readonly ofPeerMemory: number | null;
+  /** Of the rate of a bare product. */
+  readonly ofRate: number | null;
+}
+
+const most = (numbers: readonly (number | null)[]): number | null => {
+  const known = numbers.filter(number => number !== null);
+  return known.length === 0 ? null : Math.max(...known);
+};
+
+function summarize(row: Row, name: string, all: readonly Measured[]) {
   const tokens = row.rows * tokensOf(row);
-  const gflop = [...results.values()].flat().find(measured => measured.gflop)?.gflop;
-  const summaries = [...results].map(([name, all]) => {
-    const seconds = all.flatMap(one => one.seconds.slice(WARM_UP));
-    return {
-      name,
-      seconds: median(seconds),
-      best: Math.min(...seconds),
-      cpu: median(all.flatMap(one => one.cpuSeconds.slice(WARM_UP))),
-      bytes: Math.max(...all.map(({ peakBytes }) => peakBytes)),
-      first: all[0]!.firstStepSeconds,
-      loss: all[0]!.losses.at(-1) ?? Number.NaN,
-    };
-  });
-  const peer = summaries.find(({ name }) => name === 'pytorch');
+  const seconds = all.flatMap(one => one.seconds.slice(WARM_UP));
+  return {
+    name,
+    tokensPerSecond: tokens / median(seconds),
+    bestTokensPerSecond: tokens / Math.min(...seconds),
+    cpuSeconds: median(all.flatMap(one => one.cpuSeconds.slice(WARM_UP))),
+    peakBytes: Math.max(...all.map(({ peakBytes }) => peakBytes)),
+    cardBytes: device === 'cpu' ? null : most(all.map(({ cardBytes }) => cardBytes)),
+    firstStepSeconds: all[0]!.firstStepSeconds ?? null,
+    loss: all[0]!.losses.at(-1) ?? Number.NaN,
+  };
+}
+
+const over = (a: number | null, b: number | null | undefined): number | null =>
+  a === null || !b ? null : a / b;
+
+function compare(row: Row, results: ReadonlyMap<string, Measured[]>, rate: number | null): Summary[] {
+  const gflop = [...results.values()].flat().find(measured => measured.gflop)?.gflop ?? null;
+  const summaries = [...results].map(([name, all]) => summarize(row, name, all));
+  const peer = summaries.find(({ name }) => name === PEER);
+  const gflopPerToken = over(gflop, row.rows * tokensOf(row));
+  return summaries.map(one => ({
+    ...one,
+    ofPeer: over(one.tokensPerSecond, peer?.tokensPerSecond),
+    ofPeerMemory:
+      device === 'cpu' ? over(one.peakBytes, peer?.peakBytes) : over(one.cardBytes, peer?.cardBytes),
+    ofRate: over(gflopPerToken === null ? null : gflopPerToken * one.tokensPerSecond, rate),
+  }));
+}
+
+const whole = (number: number) => number.toFixed(0);
+const megabytes = (bytes: number | null) => (bytes === null ? '' : whole(bytes / 1e6));
+const ratio = (number: number | null) => (number === null ? '' : number.toFixed(2));
+
+const COLUMNS: readonly (readonly [heading: string, width: number, cell: (one: Summary) => string])[] = [
+  ['tokens/s', 9, one => whole(one.tokensPerSecond)],
+  ['best', 8, one => whole(one.bestTokensPerSecond)],
+  [`of ${PEER}`, 17, one => ratio(one.ofPeer)],
+  ['of its memory', 15, one => ratio(one.ofPeerMemory)],
+  ['of products', 13, one => (one.ofRate === null ? '' : `${whole(100 * one.ofRate)} %`)],
+  ['cpu s', 7, one => one.cpuSeconds.toFixed(2)],
+  ['peak MB', 9, one => megabytes(one.peakBytes)],
+  ['card MB', 9, one => megabytes(one.cardBytes)],
+  ['1st step', 10, one => (one.firstStepSeconds === null ? '' : `${one.firstStepSeconds.toFixed(1)} s`)],
+  ['loss', 7, one => one.loss.toFixed(3)],
+];
+
+function print(row: Row, summaries: readonly Summary[]): void {
   console.log(`\n${row.shape}, ${row.rows} x ${row.length}, ${row.masked * 100}% masked`);
+  const line = (name: string, cells: readonly string[]) =>
+    name.padEnd(13) + cells.map((cell, i) => cell.padStart(COLUMNS[i]![1])).join('');
   console.log(
-    'contender     tokens/s   best  of pytorch  of its memory  of products  cpu s  peak MB  1st step   loss',
+    line(
+      'contender',
+      COLUMNS.map(([heading]) => heading),
+    ),
   );
   for (const one of summaries)
     console.log(
-      one.name.padEnd(13) +
-        cell((tokens / one.seconds).toFixed(0), 9) +
-        cell((tokens / one.best).toFixed(0), 7) +
-        cell(peer ? (peer.seconds / one.seconds).toFixed(2) : '', 12) +
-        cell(peer ? (one.bytes / peer.bytes).toFixed(2) : '', 15) +
-        cell(gflop ? `${((100 * gflop) / one.seconds / rate).toFixed(0)} %` : '', 13) +
-        cell(one.cpu.toFixed(2), 7) +
-        cell((one.bytes / 1e6).toFixed(0), 9) +
-        cell(one.first ? `${one.first.toFixed(1)} s` : '', 10) +
-        cell(one.loss.toFixed(3), 7),
+      line(
+        one.name,
+        COLUMNS.map(([, , cell]) => cell(one)),
+      ),
     );
+}
+
+/** Every contender in turn, as often as there are rounds. One that fails is said to, and left out. */
+async function measure(row: Row, folder: string) {
+  const results = new Map(contenders.map(name => [name, [] as Measured[]]));
+  const rates: (number | null)[] = [];
+  for (let round = 0; round < rounds; round++) {
+    rates.push(await productRate());
+    for (const name of contenders) {
+      const measured = await CONTENDERS[name]!(row, folder).catch(error =>
+        console.error(`${name}: ${String(error).slice(0, 400)}`),
+      );
+      if (measured) results.get(name)!.push(measured);
+    }
+  }
+  return { rate: most(rates), results: new Map([...results].filter(([, all]) => all.length > 0)) };
 }
 
 const minutes = rows.reduce((sum, row) => sum + expectedSeconds(row), 0) / 60;
 console.log(
-  `${rows.length} rows of ${contenders.join(', ')}; about ${Math.ceil(minutes)} minutes on two cores`,
+  `${rows.length} rows of ${contenders.join(', ')} on ${device}; about ${Math.ceil(minutes)} minutes on two cores`,
 );
+const report = [];
 for (const row of rows) {
   const folder = join(tmpdir(), 'anneal-benchmark', row.shape);
   await makeModel(folder, row.shape);
-  const results = new Map(contenders.map(name => [name, [] as Measured[]]));
-  const rates: number[] = [];
-  for (let round = 0; round < rounds; round++) {
-    rates.push(await productRate());
-    for (const name of contenders) {
-      try {
-        results.get(name)!.push(CONTENDERS[name]!(row, folder));
-      } catch (error) {
-        console.error(`${name}: ${String(error).split('\n')[0]!.slice(0, 120)}`);
-      }
-    }
-  }
-  const measured = [...results].filter(([, all]) => all.length > 0);
-  report(row, new Map(measured), Math.max(...rates));
+  const { rate, results } = await measure(row, folder);
+  const contenders = compare(row, results, rate);
+  print(row, contenders);
+  report.push({ ...row, gflopsOfProducts: rate, contenders });
 }
+if (values.json) await writeFile(values.json, JSON.stringify(report, null, 2));
+if (report.some(({ contenders }) => contenders.length === 0)) process.exitCode = 1;

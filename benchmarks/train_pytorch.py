@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelF
 
 order = json.loads(sys.argv[1])
 rows, length, steps, task = order["rows"], order["length"], order["steps"], order["task"]
+device = order["device"]
+synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
 torch.set_num_threads(order["threads"])
 torch.manual_seed(1)
 
@@ -27,7 +29,7 @@ kind, peft_task = CLASSES[task]
 options = {"num_labels": 2} if task == "classification" else {}
 if task != "answering":
     options["attn_implementation"] = "sdpa"
-model = kind.from_pretrained(order["folder"], dtype=getattr(torch, order["dtype"]), **options)
+model = kind.from_pretrained(order["folder"], dtype=getattr(torch, order["dtype"]), **options).to(device)
 if task != "classification":
     model.config.use_cache = False
 lora = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules=order["targets"], task_type=peft_task)
@@ -58,7 +60,7 @@ def by_hand():
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=1e-3, weight_decay=0.01)
     examples = [example(index) for index in range(rows)]
-    batch = {name: torch.tensor([one[name] for one in examples]) for name in examples[0]}
+    batch = {name: torch.tensor([one[name] for one in examples], device=device) for name in examples[0]}
     for _ in range(steps):
         start, cpu = time.perf_counter(), time.process_time()
         loss = model(**batch).loss
@@ -66,6 +68,7 @@ def by_hand():
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
+        synchronize()
         seconds.append(time.perf_counter() - start)
         cpu_seconds.append(time.process_time() - cpu)
         losses.append(loss.item())
@@ -79,6 +82,7 @@ def with_trainer():
             self.start, self.cpu = time.perf_counter(), time.process_time()
 
         def on_step_end(self, *_, **__):
+            synchronize()
             seconds.append(time.perf_counter() - self.start)
             cpu_seconds.append(time.process_time() - self.cpu)
 
@@ -97,7 +101,7 @@ def with_trainer():
         logging_steps=1,
         save_strategy="no",
         report_to=[],
-        use_cpu=True,
+        use_cpu=device == "cpu",
         disable_tqdm=True,
         dataloader_pin_memory=False,
         remove_unused_columns=False,

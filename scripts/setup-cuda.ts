@@ -1,44 +1,30 @@
 // Sets up ONNX Runtime's CUDA provider in .cuda/: `npm run setup:cuda`. The provider comes from the wheel `onnxruntime-gpu` of the same
 // version as the npm package, CUDA's libraries from the wheels that it names. The driver is the machine's own.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { CUDA_HOME, cudaEnvironment, STAMP } from '../src/engine/onnx/cuda.ts';
+import { linkProviders, ONNX_RUNTIME, PROVIDER_FILES } from './setup/cuda-provider.ts';
 import { holdLock } from './setup/lock.ts';
 import { say } from './setup/say.ts';
 import { findPython, nvidiaRequirements, unpackWheel, unpackWithRequirements } from './setup/wheels.ts';
 
-const PROVIDERS = ['libonnxruntime_providers_shared.so', 'libonnxruntime_providers_cuda.so'];
-const WHEEL_FOLDER = join('onnxruntime', 'capi');
 const EXTRAS = ['cuda', 'cudnn'];
-
-const ortPackage = createRequire(import.meta.url).resolve('onnxruntime-node/package.json');
-const version: string = JSON.parse(readFileSync(ortPackage, 'utf8')).version;
 
 /** Once: a file beside the unpacked wheels says that all of them are there. */
 function fetchLibraries(): void {
-  const requirement = `onnxruntime-gpu==${version}`;
+  const requirement = `onnxruntime-gpu==${ONNX_RUNTIME.version}`;
   const stamp = join(CUDA_HOME, STAMP);
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === requirement) return;
   const python = findPython();
   for (const folder of ['onnxruntime', 'nvidia'])
     rmSync(join(CUDA_HOME, folder), { recursive: true, force: true });
   say(`fetching the wheel ${requirement} and the CUDA libraries, about 1.5 GB`);
-  const prefixes = [...PROVIDERS.map(name => join(WHEEL_FOLDER, name)), 'nvidia/'];
+  const prefixes = [...PROVIDER_FILES, 'nvidia/'];
   const unpacking = { python, folder: CUDA_HOME, prefixes };
   const metadata = unpackWheel(requirement, unpacking);
   unpackWithRequirements(nvidiaRequirements(metadata, EXTRAS), unpacking);
   writeFileSync(stamp, requirement);
-}
-
-/** ONNX Runtime looks for its providers beside itself. */
-function linkProviders(): void {
-  const folder = join(dirname(ortPackage), 'bin', 'napi-v6', process.platform, process.arch);
-  for (const name of PROVIDERS) {
-    rmSync(join(folder, name), { force: true });
-    symlinkSync(join(CUDA_HOME, WHEEL_FOLDER, name), join(folder, name));
-  }
 }
 
 /** Multiplies matrices on the device, in a process of its own: a library that does not fit may end it. */
@@ -57,7 +43,7 @@ await holdLock(join(CUDA_HOME, 'lock'));
 try {
   fetchLibraries();
   linkProviders();
-  say(`CUDA is set up for ONNX Runtime ${version}: ${measure()}`);
+  say(`CUDA is set up for ONNX Runtime ${ONNX_RUNTIME.version}: ${measure()}`);
   say('use it with ANNEAL_DEVICE=cuda; run this again when the packages were installed anew');
 } catch (error) {
   say((error as Error).message);

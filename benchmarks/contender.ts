@@ -1,0 +1,76 @@
+// A contender is a process that measures itself and prints JSON as its last line. Meanwhile the memory of the machine's NVIDIA cards is
+// watched from outside, the same way for every contender. What it measures is its own matter.
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import type { Provider } from '../src/engine/onnx/lowering.ts';
+
+export const DEVICES: readonly Provider[] = ['cpu', 'cuda', 'webgpu'];
+
+export function parseDevice(name: string): Provider {
+  const device = DEVICES.find(known => known === name);
+  if (device) return device;
+  throw new Error(`--device must be one of ${DEVICES.join(', ')}, got '${name}'`);
+}
+
+/** Where PyTorch computes to be compared: it has no WebGPU. */
+export const torchDevice = (device: Provider): 'cpu' | 'cuda' => (device === 'cpu' ? 'cpu' : 'cuda');
+
+const run = promisify(execFile);
+
+/** Bytes that all processes have of all cards; null without NVIDIA's driver. */
+async function cardBytes(): Promise<number | null> {
+  const query = ['--query-gpu=memory.used', '--format=csv,noheader,nounits'];
+  const answer = await run('nvidia-smi', query).catch(() => null);
+  const lines = answer?.stdout.trim().split('\n').map(Number);
+  return lines ? lines.reduce((sum, mebibytes) => sum + mebibytes, 0) * 2 ** 20 : null;
+}
+
+const MS_BETWEEN_READINGS = 200;
+
+/** From now on; `stop` tells the most that was taken beyond what was taken already. */
+export async function watchCards(): Promise<{ stop(): Promise<number | null> }> {
+  const before = await cardBytes();
+  if (before === null) return { stop: async () => null };
+  let [most, going] = [before, true];
+  const watching = (async () => {
+    while (going) {
+      most = Math.max(most, (await cardBytes()) ?? 0);
+      await sleep(MS_BETWEEN_READINGS);
+    }
+  })();
+  return {
+    async stop() {
+      going = false;
+      await watching;
+      return most - before;
+    },
+  };
+}
+
+export interface OnCards {
+  /** Most memory of the cards at a time; null where there is none. */
+  readonly cardBytes: number | null;
+}
+
+/** What it printed. Throws with the end of its error output. */
+export async function runContender<Printed>(
+  command: string,
+  args: readonly string[],
+  input = '',
+): Promise<Printed & OnCards> {
+  const cards = await watchCards();
+  const child = spawn(command, args, { stdio: 'pipe' });
+  child.stdin.end(input);
+  const [output, errors] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    child.exitCode === null ? once(child, 'close') : null,
+  ]);
+  const taken = await cards.stop();
+  if (child.exitCode !== 0)
+    throw new Error(errors.trim().split('\n').slice(-3).join(' | ') || 'it ended early');
+  return { ...JSON.parse(output.trim().split('\n').at(-1)!), cardBytes: taken };
+}
