@@ -19,6 +19,26 @@ export interface LinearLayer {
 /** What a model's hidden states are of: what comes before a token, the whole text, or the whole of one text and what comes before in another. */
 export type ModelKind = 'causal' | 'encoder' | 'encoder-decoder';
 
+/** Every architecture's, for those who know a model by the name of its architecture alone. */
+export const KINDS = {
+  llama: 'causal',
+  gpt2: 'causal',
+  'gpt-neox': 'causal',
+  falcon: 'causal',
+  mixtral: 'causal',
+  gemma: 'causal',
+  phi3: 'causal',
+  cohere: 'causal',
+  bert: 'encoder',
+  distilbert: 'encoder',
+  modernbert: 'encoder',
+  t5: 'encoder-decoder',
+  bart: 'encoder-decoder',
+  marian: 'encoder-decoder',
+} as const satisfies Record<string, ModelKind>;
+
+export type ArchitectureName = keyof typeof KINDS;
+
 export interface Attention {
   readonly layer: number;
   /** query [rows, heads, length, headDim]; key and value [rows, kvHeads, length, headDim], rotary already applied. */
@@ -72,7 +92,7 @@ export interface ModelShape {
 }
 
 export interface Architecture<Config = unknown> {
-  readonly name: string;
+  readonly name: ArchitectureName;
   readonly kind: ModelKind;
   /** `config.json`'s `architectures` entries that this file serves, e.g. `LlamaForCausalLM`. */
   readonly serves: readonly string[];

@@ -20,8 +20,10 @@ import { inTransaction } from '../store/database.ts';
 import { appendEvents } from '../store/events.ts';
 import { findFile } from '../store/files.ts';
 import * as store from '../store/jobs.ts';
-import { findModel } from '../store/models.ts';
+import { findMethod, findModel } from '../store/models.ts';
 import { insertWandbRuns } from '../store/wandb-runs.ts';
+import { methodsFor } from '../training/methods.ts';
+import type { MethodName } from '../training/protocol.ts';
 import { dryRunner } from './dry-runs.ts';
 import { noSuchFile } from './files.ts';
 import { checkUsableGrader } from './graders.ts';
@@ -166,7 +168,7 @@ async function readNewJob(deps: Deps, projectId: string, body: CreateJobBody): P
     const message = 'wandb is not configured on this server: set WANDB_API_KEY, or leave `integrations` out.';
     throw new ApiError('unsupported_value', message, { param: 'integrations' });
   }
-  await checkModel(deps, projectId, body.model);
+  await checkModel(deps, projectId, body.model, method.type);
   await checkFile(deps, projectId, body.training_file, 'training_file');
   if (body.validation_file) await checkFile(deps, projectId, body.validation_file, 'validation_file');
   if (body.validation_file === body.training_file) {
@@ -233,9 +235,18 @@ async function checkReinforcement(
 const missing = (param: string) =>
   new ApiError('missing_required_parameter', `Missing required parameter: '${param}'.`, { param });
 
-async function checkModel(deps: Deps, projectId: string, id: string): Promise<void> {
-  if (await findModel(deps.pool, projectId, id)) return;
-  throw await unusableModel(deps, projectId, id);
+/** Throws for a model that is not here, and for one that the method does not fit. */
+async function checkModel(deps: Deps, projectId: string, id: string, method: MethodName): Promise<void> {
+  const model = await findModel(deps.pool, projectId, id);
+  if (!model) throw await unusableModel(deps, projectId, id);
+  const { architecture, kind } = model;
+  const trainedBy = await findMethod(deps.pool, id);
+  const fitting = methodsFor({ architecture, isAdapter: kind === 'adapter', trainedBy });
+  if (fitting === null || fitting.includes(method)) return;
+  const names = fitting.map(name => `'${name}'`).join(', ');
+  const made = trainedBy === null ? architecture : `${architecture}, trained by '${trainedBy}'`;
+  const message = `The method '${method}' is not supported with this model: \`${id}\` (${made}) can be trained by ${names}.`;
+  throw new ApiError('unsupported_value', message, { param: 'method.type' });
 }
 
 async function checkFile(deps: Deps, projectId: string, id: string, param: string): Promise<void> {

@@ -1,4 +1,5 @@
 // Models as rows: base models, seen by every project, and fine-tuned ones, seen by their own and those that it is shared with. SQL only.
+import type { MethodName } from '../training/protocol.ts';
 import type { Queryable } from './database.ts';
 
 export interface StoredFile {
@@ -98,6 +99,15 @@ export async function findModelOfAnyProject(db: Queryable, id: string): Promise<
 export async function readModel(db: Queryable, id: string): Promise<ModelRow | null> {
   const { rows } = await db.query<ModelRow>(`select ${columns} from models where id = $1`, [id]);
   return rows[0] ?? null;
+}
+
+/** The method of the job that made a model, whosever it is; null for a base model, and where no job here made it. */
+export async function findMethod(db: Queryable, id: string): Promise<MethodName | null> {
+  const { rows } = await db.query<{ method: MethodName }>(
+    "select jobs.method->>'type' as method from models join jobs on jobs.id = models.job_id where models.id = $1",
+    [id],
+  );
+  return rows[0]?.method ?? null;
 }
 
 /** Base models first, then by time of creation. */

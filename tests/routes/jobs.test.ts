@@ -2,6 +2,7 @@ import { toFile } from 'openai';
 import type { FineTuningJob } from 'openai/resources/fine-tuning';
 import supertest from 'supertest';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { insertModel, upsertBaseModel } from '../../src/store/models.ts';
 import { BASE_MODEL, startServer, useServer } from '../support/server.ts';
 
 const server = useServer();
@@ -455,6 +456,50 @@ describe('create', () => {
       code,
       message: expect.stringMatching(message),
     });
+  });
+
+  test.each([
+    ['bert', 'supervised', "'classification', 'regression', 'embedding'"],
+    ['t5', 'dpo', "'supervised', 'classification', 'regression'"],
+    ['marian', 'regression', "'supervised'"],
+  ])(
+    'refuses a method that does not fit the model, in a dry run too: %s and %s',
+    async (architecture, type, fitting) => {
+      const model = `a-${architecture}`;
+      await upsertBaseModel(server.deps.pool, { id: model, architecture, ownedBy: 'test', files: [] });
+      const body = { model, training_file: trainingFile, method: { type } };
+      const refusal = {
+        status: 400,
+        type: 'invalid_request_error',
+        code: 'unsupported_value',
+        param: 'method.type',
+        message: `400 The method '${type}' is not supported with this model: \`${model}\` (${architecture}) can be trained by ${fitting}.`,
+      };
+      await expect(create(body)).rejects.toMatchObject(refusal);
+      const dryRun = server.client.post('/fine_tuning/jobs', { query: { dry_run: true }, body });
+      await expect(dryRun).rejects.toMatchObject(refusal);
+    },
+  );
+
+  test('refuses to go on from a classifier where tokens are needed', async () => {
+    const { id: jobId } = await create({ method: { type: 'classification' } });
+    const [id, { projectId }] = ['ft:test-base:org::classify', server];
+    const row = {
+      id,
+      projectId,
+      jobId,
+      kind: 'adapter',
+      architecture: 'llama',
+      baseModel: BASE_MODEL,
+    } as const;
+    await insertModel(server.deps.pool, { ...row, step: null, ownedBy: 'test', files: [] });
+    await expect(create({ model: id })).rejects.toMatchObject({
+      param: 'method.type',
+      message: expect.stringContaining(
+        "(llama, trained by 'classification') can be trained by 'classification', 'regression'.",
+      ),
+    });
+    expect(await create({ model: id, method: { type: 'regression' } })).toMatchObject({ model: id });
   });
 
   test('refuses a file that is unknown, of another purpose, or given twice', async () => {

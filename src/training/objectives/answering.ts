@@ -119,7 +119,7 @@ async function sampleLengths(
 function readable(text: string, number: number, form: ExampleForm, tokenizer: Tokenizer): Example[] {
   const line = parseOrNull(text);
   const format = lineFormat(line);
-  if (format === null || checkLine(line, format).length > 0) return [];
+  if ((format !== 'chat' && format !== 'completion') || checkLine(line, format).length > 0) return [];
   try {
     return examplesOf(line, number, { form, tokenizer });
   } catch (error) {
