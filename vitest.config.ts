@@ -18,6 +18,7 @@ export default defineConfig({
   test: {
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    setupFiles: ['tests/support/random-seed.ts'],
     projects: [
       {
         extends: true,

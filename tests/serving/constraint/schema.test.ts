@@ -23,7 +23,7 @@ function grammarOf(schema: unknown, strict = true) {
   return createTokenGrammar(vocabulary, language.automaton(root));
 }
 
-/** Writes under the schema: up to `patience` tokens with random logits, then the nearest way to an end. */
+/** Writes under the schema: up to `patience` tokens with random logits, then a short way to an end. */
 function write(schema: unknown, random: () => number, patience = 60): string {
   const grammar = grammarOf(schema);
   const constraint = createConstraint(grammar, [END]);
@@ -36,33 +36,35 @@ function write(schema: unknown, random: () => number, patience = 60): string {
     written.push(...tokenizer.tokenBytes(token));
     if (constraint.accept(token)) return Buffer.from(written).toString();
   }
-  const { automaton } = grammar;
-  finish(automaton, written, random);
-  const state = readToken(written, automaton, automaton.start);
-  return Buffer.from([...written, ...shortestEnd(automaton, state)]).toString();
+  close(grammar.automaton, written);
+  return Buffer.from(written).toString();
 }
 
-/** Closes what is open, byte by byte; some patterns let it pass through only by luck. */
-function finish(automaton: Automaton, written: number[], random: () => number): void {
-  let state = readToken(written, automaton, automaton.start);
-  const printable = Array.from({ length: 224 }, (_, i) => i + 32);
-  for (let step = 0; step < 1000 && !automaton.isFinal(state); step++) {
-    const open = printable.filter(byte => automaton.step(state, byte) !== DEAD);
-    const byte =
-      [...Buffer.from('"}]')].find(each => open.includes(each)) ?? open[Math.floor(random() * open.length)]!;
-    written.push(byte);
-    state = automaton.step(state, byte);
+/** Closes what is open, one string, array or object after the other. */
+function close(automaton: Automaton, written: number[]): void {
+  for (;;) {
+    const state = readToken(written, automaton, automaton.start);
+    if (automaton.isFinal(state)) return;
+    const text = Buffer.from(written).toString('latin1');
+    const inString = text.replaceAll(/"([^"\\]|\\.)*"/g, '').includes('"');
+    const closers = [...Buffer.from(inString ? '"' : '}]')];
+    written.push(...shortestWay(automaton, state, closers));
   }
 }
 
-function shortestEnd(automaton: Automaton, state: number): number[] {
-  const texts = new Map<number, number[]>([[state, []]]);
-  for (const [at, text] of texts) {
-    if (automaton.isFinal(at)) return text;
-    // not by new lines and indentation, of which there are many
-    for (let byte = 32; byte < 256; byte++) {
-      const next = automaton.step(at, byte);
-      if (next !== DEAD && !texts.has(next)) texts.set(next, [...text, byte]);
+/** Bytes to an end, or to one of `closers`; escapes, arrays and objects are begun only where nothing else leads on. */
+function shortestWay(automaton: Automaton, from: number, closers: number[]): number[] {
+  for (const avoided of ['\\{[', '{[', '']) {
+    const texts = new Map<number, number[]>([[from, []]]);
+    for (const [state, text] of texts) {
+      if (automaton.isFinal(state)) return text;
+      const closer = closers.find(byte => automaton.step(state, byte) !== DEAD);
+      if (closer !== undefined) return [...text, closer];
+      // not by new lines and indentation, of which there are many
+      for (let byte = 32; byte < 256; byte++) {
+        const next = avoided.includes(String.fromCharCode(byte)) ? DEAD : automaton.step(state, byte);
+        if (next !== DEAD && !texts.has(next)) texts.set(next, [...text, byte]);
+      }
     }
   }
   throw new Error('a state without an end');
