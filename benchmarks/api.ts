@@ -3,7 +3,7 @@
 // Everything runs on loopback on a data folder that is removed afterwards; filling it with 10 million events takes minutes and 5 GB.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -33,6 +33,13 @@ const MAIN = join(import.meta.dirname, '../src/main.ts');
 const headers = { authorization: `Bearer ${KEY}` };
 /** Events of the one job that has many; the others share the rest. */
 const EVENTS_OF_ONE = Math.min(1_000_000, Math.floor(events / 2));
+
+const CONNECTIONS = 20;
+const FLOWS = ['even', 'burst'] as const;
+type Flow = (typeof FLOWS)[number];
+
+/** What /proc counts processor time in. */
+const TICK_MS = 10;
 
 interface Api {
   readonly url: string;
@@ -121,30 +128,75 @@ function pathsOf({ newest, busiest, lastJobs, lastEvents }: Seeded): Record<stri
   };
 }
 
-/** The rate is shared by the processes. autocannon is in this process, which takes its part of the cores. */
-async function measure(apis: readonly Api[], path: string): Promise<string> {
-  const results = await Promise.all(
-    apis.map(({ url }) =>
-      autocannon({
-        url: url + path,
-        headers,
-        connections: 20,
-        duration: seconds,
-        overallRate: rate / apis.length,
-      }),
-    ),
+/**
+ * The rate is shared by the processes and by CONNECTIONS connections. autocannon sends what a connection may send in a second
+ * at its beginning; so 'burst', where all begin together, is 20 requests at once until the second's are done, and 'even', where
+ * they begin one after the other, is a steady flow. autocannon is in this process, which takes its part of the cores.
+ */
+async function measure(apis: readonly Api[], serverPid: number, path: string, flow: Flow): Promise<string> {
+  const before = await cpuMilliseconds(apis, serverPid);
+  const loads = await Promise.all(
+    Array.from({ length: CONNECTIONS }, async (_, i) => {
+      if (flow === 'even') await sleep((i * 1000) / CONNECTIONS);
+      return await load(apis[i % apis.length]!.url + path);
+    }),
   );
-  const worst = (pick: (result: autocannon.Result) => number) => Math.max(...results.map(pick));
-  const total = results.reduce((sum, { requests }) => sum + requests.average, 0);
-  const failed = results.reduce((sum, { non2xx, errors }) => sum + non2xx + errors, 0);
+  const latencies = loads.flatMap(each => each.latencies).sort((x, y) => x - y);
+  const after = await cpuMilliseconds(apis, serverPid);
+  const quantile = (share: number) => latencies[Math.floor(share * (latencies.length - 1))] ?? Number.NaN;
   const cells = [
-    total,
-    worst(r => r.latency.p50),
-    worst(r => r.latency.p99),
-    worst(r => r.latency.max),
-    failed,
+    latencies.length / seconds,
+    quantile(0.5),
+    quantile(0.99),
+    quantile(1),
+    loads.reduce((sum, { failed }) => sum + failed, 0),
+    ...after.map((each, i) => (each - before[i]!) / latencies.length),
   ];
-  return cells.map(cell => String(Math.round(cell * 10) / 10).padStart(8)).join('');
+  return cells.map(cell => String(Math.round(cell * 100) / 100).padStart(8)).join('');
+}
+
+/** What one connection sends and sees, in milliseconds. */
+function load(url: string): Promise<{ latencies: number[]; failed: number }> {
+  const latencies: number[] = [];
+  const options = { url, headers, connections: 1, duration: seconds, overallRate: rate / CONNECTIONS };
+  return new Promise((done, fail) => {
+    const instance = autocannon(options, (error, { non2xx, errors }) =>
+      error ? fail(error) : done({ latencies, failed: non2xx + errors }),
+    );
+    instance.on('response', (_client, _status, _bytes, milliseconds) => latencies.push(milliseconds));
+  });
+}
+
+/** Processor time so far of the apis, of Postgres, and of the client, which is this process. */
+async function cpuMilliseconds(apis: readonly Api[], serverPid: number): Promise<number[]> {
+  const pids = (await readdir('/proc')).map(Number).filter(pid => pid > 0);
+  const processes = await Promise.all(pids.map(readTimes));
+  const sum = (isMeant: (each: ProcessTimes) => boolean) =>
+    processes.filter(isMeant).reduce((total, { milliseconds }) => total + milliseconds, 0);
+  const { user, system } = process.cpuUsage();
+  return [
+    sum(({ pid }) => apis.some(api => api.process.pid === pid)),
+    sum(({ pid, parent }) => pid === serverPid || parent === serverPid),
+    (user + system) / 1000,
+  ];
+}
+
+interface ProcessTimes {
+  readonly pid: number;
+  readonly parent: number;
+  /** Its own and those of the children it has seen end. */
+  readonly milliseconds: number;
+}
+
+/** proc_pid_stat(5); a process that is gone has taken nothing. */
+async function readTimes(pid: number): Promise<ProcessTimes> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  const fields = stat
+    .slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .map(Number);
+  const ticks = [11, 12, 13, 14].reduce((sum, i) => sum + (fields[i] ?? 0), 0);
+  return { pid, parent: fields[1] ?? 0, milliseconds: ticks * TICK_MS };
 }
 
 // ---- uploads
@@ -198,13 +250,19 @@ try {
   const seeded = await seed(client);
   await client.end();
   console.log(
-    `${rate} requests/s for ${seconds} s each, on ${availableParallelism()} cores shared with Postgres and the client\n`,
+    `${rate} requests/s for ${seconds} s each, on ${availableParallelism()} cores shared with Postgres and the client; ` +
+      'latencies and processor time per request in ms\n',
   );
-  console.log(`${'processes'.padEnd(10)}${'read'.padEnd(22)}   req/s     p50     p99     max  failed`);
+  console.log(
+    `${'processes'.padEnd(10)}${'flow'.padEnd(6)}${'read'.padEnd(19)}   req/s     p50     p99     max  failed     api      db  client`,
+  );
   for (const count of [1, 2]) {
     while (apis.length < count) apis.push(await startApi(database.url, folder));
-    for (const [name, path] of Object.entries(pathsOf(seeded)))
-      console.log(`${String(count).padEnd(10)}${name.padEnd(22)}${await measure(apis, path)}`);
+    for (const flow of FLOWS)
+      for (const [name, path] of Object.entries(pathsOf(seeded)))
+        console.log(
+          `${String(count).padEnd(10)}${flow.padEnd(6)}${name.padEnd(19)}${await measure(apis, database.pid, path, flow)}`,
+        );
   }
   for (const api of apis.splice(0)) await stopApi(api);
   apis.push(await startApi(database.url, folder)); // a fresh one: its memory is that of uploads alone

@@ -101,15 +101,17 @@ export async function hasApiKeys(db: Queryable): Promise<boolean> {
  * so that a revocation holds at once. Notes the key's use, at most once a minute.
  */
 export async function findCaller(db: Queryable, secret: string): Promise<Caller | null> {
-  const { rows } = await db.query<Caller & { stale: boolean }>(
-    `select api_keys.id as "keyId", project_id as "projectId", organization_id as "organizationId",
+  const { rows } = await db.query<Caller & { stale: boolean }>({
+    // of every request: read and planned once for a session
+    name: 'find-caller',
+    text: `select api_keys.id as "keyId", project_id as "projectId", organization_id as "organizationId",
        service_account_id as "serviceAccountId", scopes,
        exists(select 1 from rate_limits where rate_limits.project_id = api_keys.project_id) as limited,
        coalesce(last_used_at < now() - interval '1 minute', true) as stale
      from api_keys join projects on projects.id = project_id
      where hash = $1 and revoked_at is null and (expires_at is null or expires_at > now()) and archived_at is null`,
-    [hashKey(secret)],
-  );
+    values: [hashKey(secret)],
+  });
   const found = rows[0];
   if (!found) return null;
   const { stale, ...caller } = found;
