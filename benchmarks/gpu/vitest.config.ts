@@ -1,7 +1,17 @@
-// The engine's and the models' tests without the service's: what a machine with a device runs, where there is no database.
+// Of all tests those that compare devices with the numbers of others: they need no database, only npm packages.
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
-  root: `${import.meta.dirname}/../..`,
-  test: { include: ['tests/{engine,models}/**/*.test.ts'], testTimeout: 300_000, hookTimeout: 300_000 },
+  root: join(import.meta.dirname, '../..'),
+  test: {
+    include: [
+      'tests/engine/{kernels,gradients}.test.ts',
+      'tests/models/{golden,encoders}.test.ts',
+      'tests/serving/{generator,seq2seq}.test.ts',
+    ],
+    // A first run on a device compiles its kernels.
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
+  },
 });

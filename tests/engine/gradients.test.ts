@@ -22,7 +22,27 @@ const mask = (length: number): Given => ({
   ),
 });
 
+/** Every row of x [4, 3] goes through two of three matrices [5, 3]. */
+function mixed(x: Tensor, ...weights: Tensor[]): Tensor {
+  const groups = ops.groupRows(
+    tf.oneHot(
+      [
+        [0, 2],
+        [2, 1],
+        [0, 2],
+        [2, 0],
+      ],
+      3,
+      1,
+      0,
+      'float32',
+    ),
+  );
+  return ops.layApart(ops.groupProduct(ops.layTogether(x, groups), groups.sizes, weights), groups);
+}
+
 const CASES: Record<string, Case> = {
+  groups: { given: [f32([4, 3]), f32([5, 3], 2), f32([5, 3], 3), f32([5, 3], 4)], of: 4, run: mixed },
   rmsNorm: { given: [f32([3, 6]), f32([6], 2)], of: 2, run: (x, w) => ops.rmsNorm(x, w, 1e-5) },
   layerNorm: {
     given: [f32([3, 6]), f32([6], 2), f32([6], 3)],
@@ -125,7 +145,7 @@ async function difference(
 }
 
 for (const engine of await enginesUnderTest())
-  describe(engine.name, () => {
+  describe(`${engine.name} on ${engine.device}`, () => {
     test.each(Object.entries(CASES))('%s', async (_name, { given, of, run }) => {
       const value = programOf('value', given, ((...x: Tensor[]) => weightedSum(run(...x))) as never);
       const slope = programOf('slope', given, ((...x: Tensor[]) => {
@@ -196,4 +216,32 @@ test.each([
   const expected = await runOn(reference, plain.program, plain.inputs);
   for (const engine of engines)
     expectAlike(await runOn(engine, blocks.program, blocks.inputs), expected, 1e-5);
+});
+
+test('rows of a group lie together, and go back to where they were', async () => {
+  const { program, inputs } = programOf('groups', [f32([4, 3], 1)], ((x: Tensor) => {
+    const groups = ops.groupRows(
+      tf.oneHot(
+        [
+          [0, 2],
+          [2, 1],
+          [0, 2],
+          [2, 0],
+        ],
+        3,
+        1,
+        0,
+        'float32',
+      ),
+    );
+    const laid = ops.layTogether(x, groups);
+    return [groups.sizes, laid, ops.layApart(laid, groups)];
+  }) as never);
+  for (const engine of await enginesUnderTest()) {
+    const { 0: sizes, 1: laid, 2: apart } = await runOn(engine, program, inputs);
+    const row = (at: number) => [...inputs.x0!.slice(3 * at, 3 * at + 3)];
+    expect([...sizes!]).toEqual([3, 1, 4]);
+    expect([...laid!]).toEqual([0, 2, 3, 1, 0, 1, 2, 3].flatMap(row));
+    expect([...apart!]).toEqual([0, 0, 1, 1, 2, 2, 3, 3].flatMap(row));
+  }
 });

@@ -25,7 +25,7 @@ const MODELS = [
   'modernbert-bias',
 ];
 
-describe.each(engines)('on $name', engine => {
+describe.each(engines)('$name on $device', engine => {
   describe.each(MODELS)('%s', name => {
     test('hidden states', async () => {
       const { model, golden } = await loadGolden(name);

@@ -56,7 +56,7 @@ const WHOLE = [
   'marian',
 ];
 
-describe.each(engines)('on $name', engine => {
+describe.each(engines)('$name on $device', engine => {
   describe.each(MODELS)('%s', name => {
     test('logits', async () => {
       const { model, golden } = await loadGolden(name);

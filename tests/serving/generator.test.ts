@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openCpuEngine } from '../../src/engine/cpu.ts';
 import { openEngine } from '../../src/engine/engine.ts';
 import type { Engine } from '../../src/engine/program.ts';
 import type { Adapter } from '../../src/formats/peft.ts';
@@ -14,6 +15,7 @@ import type { GenerationRequest } from '../../src/serving/answering.ts';
 import { Generator } from '../../src/serving/generator.ts';
 import type { TokenLogprob } from '../../src/serving/logprobs.ts';
 import { GREEDY } from '../../src/serving/sampling.ts';
+import { enginesUnderTest } from '../engine/engines.ts';
 
 const golden = (name: string) => join(import.meta.dirname, '../golden', name);
 
@@ -94,15 +96,11 @@ const isCausal = (name: string): boolean =>
     'causal';
 const everyModel = readdirSync(golden('.')).filter(isCausal);
 /** The plain engine is slow: one model of each kind. */
-const RUNS = { onnx: everyModel, cpu: ['mistral', 'qwen3', 'gpt2'] };
+const RUNS: Record<string, readonly string[]> = { onnx: everyModel, cpu: ['mistral', 'qwen3', 'gpt2'] };
+const engines = [await openCpuEngine(), ...(await enginesUnderTest())].filter(({ name }) => RUNS[name]);
 
-describe.each(['cpu', 'onnx'] as const)('on the %s engine', engineName => {
-  let engine: Engine;
-  beforeAll(async () => {
-    engine = await openEngine({ engine: engineName, device: 'cpu', threads: 1 });
-  });
-
-  describe.each(RUNS[engineName])('%s', name => {
+describe.each(engines)('$name on $device', engine => {
+  describe.each(RUNS[engine.name]!)('%s', name => {
     let model: Model;
     let generator: Generator;
     let adapter: LoadedAdapter;

@@ -54,7 +54,7 @@ const searchFor = (generator: Generator, asked: Generation) =>
     },
   });
 
-describe.each(await enginesUnderTest())('on $name', engine => {
+describe.each(await enginesUnderTest())('$name on $device', engine => {
   test.each(MODELS)('%s answers as transformers, all requests at once', async name => {
     const generator = new Generator(engine, await openModel(goldenDirectory(name)));
     const generations = generationsOf(name);

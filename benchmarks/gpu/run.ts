@@ -1,0 +1,146 @@
+// What a device computes, and how fast: `node benchmarks/gpu/run.ts [--device cuda|webgpu|cpu] [--part check,train,serve]`. First every op and
+// every model on it against the numbers that the tests hold the processor to, then the tables of train.ts and serve.ts beside PyTorch's.
+// Without --device it takes the first that computes here. Parts may be run one by one: the report, a JSON file, keeps the others.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { cudaEnvironment } from '../../src/engine/onnx/cuda.ts';
+import type { Provider } from '../../src/engine/onnx/lowering.ts';
+import { parseDevice } from '../contender.ts';
+import { completeCuda, describeMachine } from './machine.ts';
+
+const root = join(import.meta.dirname, '../..');
+const { values } = parseArgs({
+  options: {
+    device: { type: 'string' },
+    part: { type: 'string', default: 'check,train,serve' },
+    /** Of the check: tests whose names this fits. */
+    tests: { type: 'string', default: '' },
+    shape: { type: 'string', default: 'gpt2-124m,llama-160m,llama-1b' },
+    length: { type: 'string', default: '512,2048' },
+    'serve-shape': { type: 'string', default: 'llama-1b' },
+    rounds: { type: 'string', default: '2' },
+    report: { type: 'string' },
+  },
+});
+
+const scratch = mkdtempSync(join(tmpdir(), 'anneal-gpu-'));
+process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
+
+/** Its output is this process's own. */
+function runNode(args: readonly string[], environment: Readonly<Record<string, string>> = {}): boolean {
+  const env = { ...cudaEnvironment(), ...environment };
+  return spawnSync(process.execPath, args, { cwd: root, env, stdio: 'inherit' }).status === 0;
+}
+
+// ---- the device
+
+/** Products per second on the `onnx` engine, in a process of its own: a library that does not fit may end it. */
+function probe(device: Provider): { rate: string } | { missing: string } {
+  const { status, signal, stdout, stderr } = spawnSync(
+    process.execPath,
+    ['scripts/setup/onnx-rate.ts', device],
+    {
+      ...{ cwd: root, env: cudaEnvironment(), encoding: 'utf8' },
+    },
+  );
+  if (status === 0) return { rate: stdout.trim() };
+  const said = /the device \w+ cannot be used: [a-z].*/.exec(stderr)?.[0];
+  return { missing: said ?? `${device}: it ends with ${signal ?? `exit code ${status}`}` };
+}
+
+function chooseDevice(asked: string | undefined): { device: Provider; rate: string } | null {
+  for (const device of asked ? [parseDevice(asked)] : (['cuda', 'webgpu'] as const)) {
+    const answer = probe(device);
+    if ('rate' in answer) return { device, ...answer };
+    console.log(answer.missing);
+  }
+  return null;
+}
+
+// ---- the parts
+
+interface Test {
+  readonly fullName: string;
+  readonly status: string;
+  readonly failureMessages: readonly string[];
+}
+
+/** One line of a failure is enough to see how far off a number is. */
+const firstLine = ({ fullName, failureMessages }: Test) =>
+  `${fullName}: ${failureMessages[0]?.split('\n')[0] ?? ''}`;
+
+/** The tests of ops, gradients, models and generation. TF32, which rounds what products read to ten bits, is off for them. */
+function check(device: Provider) {
+  const output = join(scratch, 'tests.json');
+  const pattern = [`onnx on ${device}`, values.tests].filter(Boolean).join('.*');
+  runNode(
+    [
+      ...['node_modules/vitest/vitest.mjs', 'run', '--config', 'benchmarks/gpu/vitest.config.ts'],
+      ...['-t', pattern, '--reporter', 'json', '--outputFile', output],
+    ],
+    { TEST_DEVICES: device === 'cpu' ? '' : device, NVIDIA_TF32_OVERRIDE: '0' },
+  );
+  const { testResults } = JSON.parse(readFileSync(output, 'utf8'));
+  const tests: Test[] = testResults.flatMap((file: { assertionResults: Test[] }) => file.assertionResults);
+  const failures = tests.filter(({ status }) => status === 'failed').map(firstLine);
+  const passed = tests.filter(({ status }) => status === 'passed').length;
+  console.log(`${passed} of ${passed + failures.length} results on ${device} are the processor's`);
+  for (const failure of failures) console.log(`  ${failure}`);
+  return { ok: failures.length === 0 && passed > 0, results: { passed, failures } };
+}
+
+/** A benchmark and what it measured. */
+function table(script: string, device: Provider, options: readonly string[]) {
+  const output = join(scratch, `${script}.json`);
+  const args = [`benchmarks/${script}.ts`, '--device', device, '--rounds', values.rounds, '--json', output];
+  const ok = runNode([...args, ...options]);
+  return { ok, results: ok ? JSON.parse(readFileSync(output, 'utf8')) : null };
+}
+
+interface Part {
+  readonly ok: boolean;
+  readonly results: unknown;
+}
+
+const PARTS: Record<string, (device: Provider) => Part> = {
+  check,
+  train: device =>
+    table('train', device, ['--shape', values.shape, '--length', values.length, '--steps', '8']),
+  serve: device => table('serve', device, ['--shape', values['serve-shape']]),
+};
+
+// ---- the report
+
+const readReport = (file: string): Record<string, unknown> => {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch {
+    return {};
+  }
+};
+
+const parts = values.part.split(',');
+const unknown = parts.find(part => !PARTS[part]);
+if (unknown) throw new Error(`--part must be of ${Object.keys(PARTS).join(', ')}, got '${unknown}'`);
+completeCuda();
+const chosen = chooseDevice(values.device);
+if (chosen === null) {
+  console.log('no device was measured');
+  process.exit(1);
+}
+const { device, rate } = chosen;
+const file = values.report ?? join(root, '.gpu', `report-${device}.json`);
+const machine = describeMachine();
+console.log(`${rate}\n${machine.nvidia ?? 'no NVIDIA card'}, ${machine.processor}`);
+mkdirSync(dirname(file), { recursive: true });
+for (const part of parts) {
+  const { ok, results } = PARTS[part]!(device);
+  if (!ok) process.exitCode = 1;
+  const entry = { date: new Date().toISOString(), ok, results };
+  const report = { ...readReport(file), device, rate, machine, [part]: entry };
+  writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
+}
+console.log(`the report is in ${file}`);
