@@ -20,7 +20,8 @@ RUN node scripts/setup-cuda.ts; test -f .cuda/unpacked
 FROM node:24-bookworm-slim AS service
 ENV NODE_ENV=production \
     ANNEAL_DATA_DIR=/data \
-    ANNEAL_MODELS_DIR=/app/models
+    ANNEAL_MODELS_DIR=/app/models \
+    NODE_COMPILE_CACHE=/data/.cache/node
 WORKDIR /app
 RUN mkdir /data && chown node:node /data
 VOLUME /data
