@@ -17,6 +17,8 @@ export type OwnOp = Extract<
   | 'Silu'
   | 'SiluGrad'
   | 'Rotary'
+  | 'GroupProduct'
+  | 'GroupProductGrad'
   | 'CrossEntropy'
   | 'TokenLosses'
   | 'TokenLossesGrad'
@@ -170,6 +172,15 @@ function tokenLossesGrad(
   });
 }
 
+/** The rows of every group. */
+function splitGroups(x: Tensor, sizes: Tensor): Tensor[] {
+  let start = 0;
+  return Array.from(sizes.dataSync(), size => {
+    start += size;
+    return tf.slice(x, [start - size, 0], [size, x.shape[1]!]);
+  });
+}
+
 const outputLayer = ({ weight, bias }: Tensors, { softcap }: Attributes): OutputLayer => ({
   weight: weight!,
   cap: (softcap as number) || null,
@@ -224,6 +235,18 @@ export const COMPOSITIONS: Record<OwnOp, (inputs: Tensors, attributes: Attribute
     const c = cos!.expandDims(1);
     const s = sin!.expandDims(1);
     return [tf.concat([first.mul(c).sub(second.mul(s)), second.mul(c).add(first.mul(s))], 3)];
+  },
+  GroupProduct(inputs, { transposeB }) {
+    const [x, sizes, ...weights] = Object.values(inputs) as [Tensor, Tensor, ...Tensor[]];
+    const parts = splitGroups(x, sizes).map((rows, group) =>
+      tf.matMul(rows as never, weights[group] as never, false, transposeB as boolean),
+    );
+    return [tf.concat(parts.filter(({ shape }) => shape[0]! > 0))];
+  },
+  GroupProductGrad(inputs) {
+    const [dy, x, sizes] = Object.values(inputs) as [Tensor, Tensor, Tensor];
+    const [slopes, rows] = [splitGroups(dy, sizes), splitGroups(x, sizes)];
+    return slopes.map((slope, group) => tf.matMul(slope as never, rows[group] as never, true));
   },
   CrossEntropy: (inputs, attributes) =>
     crossEntropy(inputs.hidden!, inputs.targets!, {

@@ -29,12 +29,20 @@ const logits =
   node =>
     times(node) * 2 * sizeOf(node.inputs[0]!.shape) * node.inputs[1]!.shape[0]!;
 
+/** Every row of x, times a matrix of its own. */
+const groupProduct: Count = ({ inputs: [x], outputs: [y] }) => 2 * sizeOf(y!.shape) * x!.shape[1]!;
+
+/** Every row of dy, times its row of x. */
+const groupProductGrad: Count = ({ inputs: [dy, x] }) => 2 * sizeOf(dy!.shape) * x!.shape[1]!;
+
 const GRADIENTS: Record<string, number> = { none: 0, hidden: 1, weight: 1, both: 2 };
 
 const COUNTS: Partial<Record<OpName, Count>> = {
   BatchMatMul: product,
   Gemm: product,
   Einsum: einsum,
+  GroupProduct: groupProduct,
+  GroupProductGrad: groupProductGrad,
   CrossEntropy: logits(({ attributes }) => 1 + GRADIENTS[attributes.gradients as string]!),
   TokenLosses: logits(() => 1),
   TokenLossesGrad: logits(() => 2),

@@ -305,6 +305,17 @@ export const KERNELS = {
   Silu: unary('float32'),
   SiluGrad: { inputs: ['dy', 'x'], infer: ([dy]) => spec(dy!.shape, 'float32') },
   Rotary: { inputs: ['x', 'cos', 'sin'], infer: ([x]) => spec(x!.shape, 'float32') },
+  // x, sizes, then a matrix for each group; and dy, x, sizes: the gradients of all matrices.
+  GroupProduct: {
+    inputs: 'list',
+    infer: ([x, , weight], { transposeB }) =>
+      spec([x!.shape[0]!, weight!.shape[transposeB ? 0 : 1]!], 'float32'),
+  },
+  GroupProductGrad: {
+    inputs: 'list',
+    infer: ([dy, x], { groups }) =>
+      Array.from({ length: groups as number }, () => spec([dy!.shape[1]!, x!.shape[1]!], 'float32')),
+  },
   // lossSum, correct, count, then the gradients of lossSum that `gradients` names: none, hidden, weight or both. A bias is optional.
   CrossEntropy: {
     inputs: ['hidden', 'weight', 'targets', 'bias'],

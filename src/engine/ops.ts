@@ -65,14 +65,13 @@ export function geluExact(x: Tensor): Tensor {
   })[0]!;
 }
 
-/** x [..., n] -> [..., n]: 1 at the `count` largest of every row, 0 elsewhere. A choice has no gradient. */
-export function markLargest(x: Tensor, count: number): Tensor {
+/** x [..., n] -> [..., count, n]: 1 at the largest of every row, at the next one, and so on, 0 elsewhere. A choice has no gradient. */
+export function pickLargest(x: Tensor, count: number): Tensor {
   return differentiable({
     inputs: { x },
     forward() {
       const { indices } = tf.topk(x, count);
-      const marks = tf.oneHot(indices as never, x.shape.at(-1)!, 1, 0, 'float32');
-      return { outputs: [marks.sum(-2)], save: [] };
+      return { outputs: [tf.oneHot(indices as never, x.shape.at(-1)!, 1, 0, 'float32')], save: [] };
     },
     gradients: {},
   })[0]!;
@@ -199,3 +198,4 @@ export function tokenLosses(
 }
 
 export { type AttentionOptions, softmaxAttention } from './attention.ts';
+export { type Groups, groupProduct, groupRows, layApart, layTogether } from './groups.ts';

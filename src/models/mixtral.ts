@@ -1,15 +1,21 @@
-// Mixtral: Llama's attention, and for every token the best few of several MLPs. Every expert computes every token and the weights of
-// those not chosen are zero: right for small models and short batches, wasteful for large ones. The loss that balances the experts in
-// pre-training is not added. Adapters target attention alone: transformers 5 joins the experts into single parameters that are no linear layers.
+// Mixtral: Llama's attention, and for every token the best few of several MLPs; an expert computes the tokens that chose it, however
+// many they are. The loss that balances the experts in pre-training is not added. Adapters target attention alone: transformers 5 joins the experts into single parameters that are no linear layers.
 import type { Tensor } from '@tensorflow/tfjs';
-import { markLargest, rmsNorm } from '../engine/ops.ts';
+import {
+  type Groups,
+  groupProduct,
+  groupRows,
+  layApart,
+  layTogether,
+  pickLargest,
+  rmsNorm,
+} from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import { type Activation, readActivation } from './activations.ts';
 import type { Architecture, Layers, LinearLayer } from './architecture.ts';
 import { type ConfigJson, readCount, readFlag, readHeadCounts, readPositive } from './config-fields.ts';
 import { mergeHeads, splitHeads } from './heads.ts';
 import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
-import { project } from './lora.ts';
 import { ModelError } from './model-error.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
 import { embedTokens, readPadId } from './token-embedding.ts';
@@ -124,23 +130,34 @@ function attention(c: MixtralConfig, index: number, x: Tensor, angles: Angles, l
   return layers.linear(`${path}.o_proj`, mergeHeads(attended));
 }
 
-/** How much each expert counts for each token: zero but for the most probable ones, which add up to 1. -> [rows, length, experts] */
-function route(c: MixtralConfig, index: number, x: Tensor, layers: Layers): Tensor {
-  const scores = project(x, layers.weight(`${layerPath(index)}.block_sparse_moe.gate.weight`));
-  const probabilities = tf.softmax(scores);
-  const chosen = tf.mul(probabilities, markLargest(probabilities, c.expertsPerToken));
-  return tf.div(chosen, tf.sum(chosen, -1, true));
+/** x [tokens, hidden] -> the experts of every token, the most probable first, and how much each counts [tokens, expertsPerToken]; they add up to 1. */
+function route(
+  c: MixtralConfig,
+  index: number,
+  x: Tensor,
+  layers: Layers,
+): { groups: Groups; shares: Tensor } {
+  const gate = layers.weight(`${layerPath(index)}.block_sparse_moe.gate.weight`);
+  const probabilities: Tensor = tf.softmax(tf.matMul(x as never, gate as never, false, true));
+  const picks = pickLargest(probabilities, c.expertsPerToken);
+  const chosen = tf.sum(tf.mul(tf.expandDims(probabilities, 1), picks), 2);
+  return { groups: groupRows(picks), shares: tf.div(chosen, tf.sum(chosen, 1, true)) };
 }
 
+/** x [rows, length, hidden] -> [rows, length, hidden] */
 function mixture(c: MixtralConfig, index: number, x: Tensor, layers: Layers): Tensor {
-  return tf
-    .split(route(c, index, x, layers), c.experts, 2)
-    .map((share, expert) => {
-      const weight = (name: string): Tensor => layers.weight(`${expertPath(index, expert)}.${name}.weight`);
-      const inner = tf.mul(c.activation(project(x, weight('w1'))), project(x, weight('w3')));
-      return project(tf.mul(inner, share), weight('w2'));
-    })
-    .reduce((sum, part) => tf.add(sum, part));
+  const flat = tf.reshape(x, [-1, c.hiddenSize]);
+  const { groups, shares } = route(c, index, flat, layers);
+  const product = (rows: Tensor, name: string): Tensor => {
+    const matrices = Array.from({ length: c.experts }, (_, expert) =>
+      layers.weight(`${expertPath(index, expert)}.${name}.weight`),
+    );
+    return groupProduct(rows, groups.sizes, matrices);
+  };
+  const laid = layTogether(flat, groups);
+  const inner = tf.mul(c.activation(product(laid, 'w1')), product(laid, 'w3'));
+  const parts = layApart(product(inner, 'w2'), groups); // [tokens, expertsPerToken, hidden]
+  return tf.reshape(tf.sum(tf.mul(parts, tf.expandDims(shares, 2)), 1), x.shape);
 }
 
 function block(c: MixtralConfig, index: number, x: Tensor, angles: Angles, layers: Layers): Tensor {

@@ -47,6 +47,14 @@ const reduce = (
 ];
 
 const normGiven = [f32([2, 3, 8]), f32([8], 2), f32([8], 3)];
+/** Groups of so many rows: inputs are zeros when shapes are found out, and sizes must add up. */
+const inGroups = (
+  sizes: number[],
+  run: (sizes: Tensor, x: Tensor, ...weights: Tensor[]) => Tensor | Tensor[],
+): Case => ({
+  given: [f32([5, 4]), ...[1, 2, 3].map(seed => f32([6, 4], seed))],
+  run: (x, ...weights) => run(tf.tensor1d(sizes, 'int32'), x, ...weights),
+});
 const headGiven = (targets: number[]) => [f32([5, 4], 1, 3), f32([7, 4], 2, 3), i32([5], targets)];
 
 /** Gradients of a sum of the output's elements, each with a weight of its own. */
@@ -291,6 +299,18 @@ const CASES = {
       run: (x, cos, sin) => [ops.rotary(x, cos, sin), gradients(x => ops.rotary(x, cos, sin), [x])[0]!],
     },
   ],
+  GroupProduct: [
+    [2, 0, 3],
+    [0, 0, 5],
+  ].map(sizes => inGroups(sizes, (sizes, x, ...weights) => ops.groupProduct(x, sizes, weights))),
+  GroupProductGrad: [
+    [2, 0, 3],
+    [0, 5, 0],
+  ].map(sizes =>
+    inGroups(sizes, (sizes, ...inputs) =>
+      gradients((x, ...weights) => ops.groupProduct(x, sizes, weights), inputs),
+    ),
+  ),
   CrossEntropy: [
     { given: headGiven([3, -1, 0, 6, -1]), run: (h, w, t) => Object.values(ops.crossEntropySums(h, w, t)) },
     { given: headGiven([3, -1, 0, 6, -1]), run: (h, w, t) => headGradients(h, w, t) },

@@ -2,6 +2,7 @@
 import { sizeOf } from '../arrays.ts';
 import type { Node, Value } from '../graph.ts';
 import { CONTRIB, type Lowering } from './lowering.ts';
+import { multiply } from './products.ts';
 import type { Rule } from './rules.ts';
 import { emitInTiles } from './tiles.ts';
 
@@ -99,6 +100,29 @@ const rotary: Rule = (to, { inputs }, [x, cos, sin], y) => {
   });
 };
 
+/** The rows of every group. */
+function splitGroups(to: Lowering, x: string, sizes: string, groups: number): string[] {
+  const outputs = Array.from({ length: groups }, () => to.fresh('group'));
+  to.emit('Split', [x, to.cast(sizes, 'int64')], { attributes: { axis: { int: 0 } }, outputs });
+  return outputs;
+}
+
+/** Lengths that the model does not state: groups have as many rows as it turns out. */
+const groupProduct: Rule = (to, { attributes }, [x, sizes, ...weights], y) => {
+  const transposeB = attributes.transposeB as boolean;
+  const parts = splitGroups(to, x!, sizes!, weights.length).map((rows, group) =>
+    multiply(to, [rows, weights[group]!], { ranks: [2, 2], transposeB }),
+  );
+  to.emit('Concat', parts, { attributes: { axis: { int: 0 } }, outputs: y });
+};
+
+const groupProductGrad: Rule = (to, _node, [dy, x, sizes], y) => {
+  const rows = splitGroups(to, x!, sizes!, y.length);
+  splitGroups(to, dy!, sizes!, y.length).forEach((slopes, group) => {
+    multiply(to, [slopes, rows[group]!], { ranks: [2, 2], transposeA: true }, [y[group]!]);
+  });
+};
+
 export const COMPOUND_RULES = {
   LayerNorm: layerNorm,
   LayerNormGrad: layerNormGrad,
@@ -110,4 +134,6 @@ export const COMPOUND_RULES = {
     to.emit('QuickGelu', x, { domain: CONTRIB, attributes: { alpha: { float: 1 } }, outputs: y }),
   SiluGrad: siluGrad,
   Rotary: rotary,
+  GroupProduct: groupProduct,
+  GroupProductGrad: groupProductGrad,
 } satisfies Record<string, Rule>;
