@@ -47,6 +47,7 @@ import { parseQuery } from './routes/query.ts';
 import { quotaRoutes } from './routes/quotas.ts';
 import { rateLimitRoutes } from './routes/rate-limits.ts';
 import { responseRoutes } from './routes/responses.ts';
+import { runnerRoutes } from './routes/runners.ts';
 import { serviceAccountRoutes } from './routes/service-accounts.ts';
 import { storedCompletionRoutes } from './routes/stored-completions.ts';
 import { unknownRoute } from './routes/unserved.ts';
@@ -111,6 +112,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     rateLimitRoutes(administration, deps);
     quotaRoutes(administration, deps);
     permissionRoutes(administration, deps);
+    runnerRoutes(administration, deps);
   });
   return app;
 }

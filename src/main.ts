@@ -23,6 +23,7 @@ import { openTelemetry } from './monitoring/open-telemetry.ts';
 import { type MetricsServer, openMetricsServer } from './monitoring/server.ts';
 import { openTrainingSpans } from './monitoring/training-spans.ts';
 import { addTrainingMetrics, combineMetrics } from './monitoring/worker-metrics.ts';
+import { measureDevice } from './queue/measure-device.ts';
 import { startWorker, type WorkerDeps } from './queue/worker.ts';
 import { embeddedDirectory, startAll } from './start.ts';
 import { openPool } from './store/database.ts';
@@ -158,7 +159,10 @@ async function startMonitoredWorker(deps: Deps & WorkerDeps): Promise<Running> {
     server = await openMetricsServer({ monitoring, token, host, port, log });
     watching.push(addTrainingMetrics(monitoring));
   }
-  const worker = await startWorker(deps, { metrics: combineMetrics(watching) });
+  const worker = await startWorker(deps, {
+    metrics: combineMetrics(watching),
+    measureDevice: signal => measureDevice(config, signal),
+  });
   return {
     async close() {
       await worker.close();

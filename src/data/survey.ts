@@ -10,7 +10,7 @@ import {
   type Taking,
   takeExample,
 } from './dataset.ts';
-import { type Example, tokensOf } from './example-form.ts';
+import { type Example, rowLengths, tokensOf } from './example-form.ts';
 import { readLines } from './jsonl.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import {
@@ -63,6 +63,8 @@ export interface Survey {
   refusals: { line: number; message: string }[];
   refused: number;
   longest: number;
+  /** How much of a row each example takes. */
+  lengths: Uint32Array;
   control: ControlTokens;
   duplicates: Duplicates;
   /** How often each answer is given, most frequent first; null for more than `mostAnswers`. */
@@ -123,11 +125,13 @@ function openTally(options: SurveyOptions): Tally {
   const refusals: Survey['refusals'] = [];
   let refused = 0;
   let longest = 0;
+  const lengths: number[] = [];
 
   const take = (number: number, whole: Example) => {
     const example = takeExample(whole, options, counts);
     if (example === null) return;
     longest = Math.max(longest, tokensOf(example));
+    lengths.push(...rowLengths(form, [example]));
     countControlTokens(control, example, form.generates);
     if (samples.length < SAMPLES) samples.push(sampleOf(number, example, tokenizer));
   };
@@ -150,6 +154,7 @@ function openTally(options: SurveyOptions): Tally {
       refused,
       counts,
       longest,
+      lengths: Uint32Array.from(lengths),
       control,
       duplicates: repeated.duplicates(),
       digests: repeated.digests,

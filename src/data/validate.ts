@@ -104,11 +104,15 @@ export interface JobError {
   message: string;
 }
 
-/** The job's `error` for a file that cannot be used; null when it can. `fileId` and `param` are as the job names them. */
+/**
+ * The job's `error` for a file that cannot be used; null when it can. `fileId` and `param` are as the job names them, `rest` is where
+ * all that is wrong stands.
+ */
 export function toJobError(
   report: ValidationReport,
   fileId: string,
   param: 'training_file' | 'validation_file',
+  rest = "the job's events",
 ): JobError | null {
   const { kind, method, format, errors } = report;
   const invalid = (reason: string): JobError => ({
@@ -124,7 +128,7 @@ export function toJobError(
   }
   const first = errors[0];
   if (first !== undefined) {
-    const more = report.errorCount > 1 ? ` (${report.errorCount - 1} more: see the job's events)` : '';
+    const more = report.errorCount > 1 ? ` (${report.errorCount - 1} more: see ${rest})` : '';
     if (!first.message.includes(' contains an extra ')) return invalid(first.message + more);
     const message = `The job failed due to a file format error in the ${kind} file. Invalid file format. ${first.message}${more}`;
     return { code: 'invalid_file_format', param, message };

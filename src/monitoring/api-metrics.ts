@@ -3,6 +3,7 @@ import { Counter, Gauge, Histogram } from '@prometheus-io/client';
 import type { FastifyInstance } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { countJobs } from '../store/job-counts.ts';
+import { listRunners } from '../store/runners.ts';
 import type { Monitoring } from './monitoring.ts';
 
 /** Seconds. Reads take milliseconds, answers of models seconds, streams of events as long as they are watched. */
@@ -67,6 +68,7 @@ function addJobs({ pool, log }: Deps, { registry, beforeWriting }: Monitoring): 
   const jobs = gauge('anneal_jobs', 'Fine-tuning jobs; the same from every api.', ['status']);
   const waiting = gauge('anneal_jobs_waiting', 'Jobs that wait for a worker; the same from every api.');
   const oldest = gauge('anneal_jobs_waiting_oldest_seconds', 'Age of the oldest of them.');
+  const workers = gauge('anneal_workers', 'Workers that are alive; the same from every api.');
   const up = gauge(
     'anneal_database_up',
     'Whether the database answers; if not, the numbers of jobs are old.',
@@ -78,6 +80,7 @@ function addJobs({ pool, log }: Deps, { registry, beforeWriting }: Monitoring): 
       for (const { status, jobs: count } of counts.byStatus) jobs.set({ status }, count);
       waiting.set(counts.waiting);
       oldest.set(counts.oldestWaitingSeconds);
+      workers.set((await listRunners(pool)).length);
       up.set(1);
     } catch (error) {
       log.warn({ error }, 'jobs could not be counted');

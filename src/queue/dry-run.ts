@@ -10,6 +10,7 @@ import type { Logger } from '../log.ts';
 import type { ModelCache } from '../serving/model-cache.ts';
 import type { NewJob } from '../store/jobs.ts';
 import type { DryRunAnswer, DryRunSpec } from '../training/dry-run.ts';
+import type { Machine } from '../training/estimate.ts';
 import { askChild } from './ask-child.ts';
 import { prepareSpec } from './inputs.ts';
 
@@ -24,18 +25,36 @@ export interface DryRunDeps {
 }
 
 /** Throws InputMissing when what the job names is gone, and the signal's reason when that is aborted. */
-export async function runDryRun(deps: DryRunDeps, job: NewJob, signal: AbortSignal): Promise<DryRunAnswer> {
+export async function runDryRun(
+  deps: DryRunDeps,
+  job: NewJob,
+  { machines, signal }: { machines: Machine[]; signal: AbortSignal },
+): Promise<DryRunAnswer> {
   const directory = await mkdtemp(join(tmpdir(), 'anneal-dry-run-'));
   try {
     const store = { blobs: deps.blobs, log: deps.log, signal };
     const unnamed = { ...job, id: 'dry-run', organizationId: '', hyperparameters: null, layout: null };
     const inputs = await prepareSpec({ ...deps, store }, unnamed, directory);
     const { trainingFile: trainingFileId, validationFile: validationFileId } = job;
-    const spec: DryRunSpec = { ...inputs, trainingFileId, validationFileId };
-    const path = join(directory, 'spec.json');
-    await writeFile(path, JSON.stringify(spec));
-    return await askChild<DryRunAnswer>({ module: CHILD, specPath: path, what: 'the dry run', signal });
+    const ask = async (machines: Machine[]) => {
+      const spec: DryRunSpec = { ...inputs, trainingFileId, validationFileId, machines };
+      const specPath = join(directory, 'spec.json');
+      await writeFile(specPath, JSON.stringify(spec));
+      return askChild<DryRunAnswer>({ module: CHILD, specPath, what: 'the dry run', signal });
+    };
+    return await ask(machines).catch(error => {
+      if (signal.aborted || machines.length === 0) throw error;
+      deps.log.warn({ error }, 'a dry run broke off; it is made again without measuring');
+      return ask([]).then(withoutEstimates);
+    });
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/** A process that measures may run out of memory, and be gone. */
+function withoutEstimates(answer: DryRunAnswer): DryRunAnswer {
+  if (answer.type !== 'done') return answer;
+  const unmeasured = 'The memory that a step takes could not be measured on the machine of this api.';
+  return { ...answer, report: { ...answer.report, unmeasured } };
 }

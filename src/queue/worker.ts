@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Deps } from '../deps.ts';
 import type { Logger } from '../log.ts';
-import type { TrainingMetrics } from '../monitoring/worker-metrics.ts';
+import { combineMetrics, type TrainingMetrics } from '../monitoring/worker-metrics.ts';
 import { openModelCache } from '../serving/model-cache.ts';
 import { removeExpiredKeys } from '../store/idempotency.ts';
 import { CONTROL_CHANNEL } from '../store/jobs.ts';
@@ -16,6 +16,8 @@ import { expireFiles } from './expire-files.ts';
 import { cleanUploads } from './expire-uploads.ts';
 import { exportModel } from './export-model.ts';
 import { followOnWandb } from './follow-wandb.ts';
+import type { MeasuredDevice } from './measure-device.ts';
+import { register } from './registration.ts';
 import { removeModels } from './remove-models.ts';
 import { runBatches } from './run-batches.ts';
 import { sweep } from './sweep.ts';
@@ -37,6 +39,8 @@ export interface WorkerOptions {
   evaluations?: number;
   /** Told of the trainings. */
   metrics?: TrainingMetrics | undefined;
+  /** How fast the device is; absent: nobody knows. */
+  measureDevice?: (signal: AbortSignal) => Promise<MeasuredDevice>;
   /** Another module than the real trainer, for tests. */
   trainerModule?: string;
 }
@@ -61,7 +65,9 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
   const closing = new AbortController();
   const runner = { id: work.runnerId, leaseSeconds: config.leaseSeconds };
   const models = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
-  const { trainerModule, metrics } = options;
+  const { trainerModule } = options;
+  const registration = register(deps, { id: runner.id, measure: options.measureDevice });
+  const metrics = combineMetrics([registration.speeds, ...(options.metrics ? [options.metrics] : [])]);
   const runDeps = { ...deps, control, work, models, closing: closing.signal, trainerModule, metrics };
   const stops = [
     takeWork(
@@ -90,6 +96,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
   ];
   const stopSweeping = keepSweeping(config.leaseSeconds, log, async () => {
     await work.touch();
+    await registration.beat();
     await sweep(deps);
   });
   const expiring = await queue.boss.work('expire-files', { pollingIntervalSeconds: 10 }, async () => {
@@ -112,6 +119,7 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
       await stopSweeping();
       await queue.boss.offWork('expire-files', { id: expiring, wait: true });
       await queue.boss.offWork('sweep-objects', { id: sweeping, wait: true });
+      await registration.close();
       await Promise.all([control.close(), arrivals.close()]);
       await work.close();
     },

@@ -5,8 +5,10 @@ import { ApiError } from '../errors.ts';
 import { pricesOf, trainingItem } from '../metering/prices.ts';
 import { runDryRun } from '../queue/dry-run.ts';
 import { InputMissing } from '../queue/inputs.ts';
-import { dryRunToWire } from '../schemas/dry-runs.ts';
-import { findMeasuredSpeed, type NewJob } from '../store/jobs.ts';
+import { dryRunToWire, type RunnerEstimate } from '../schemas/dry-runs.ts';
+import type { NewJob } from '../store/jobs.ts';
+import { findRunSpeed, listRunners, type Runner } from '../store/runners.ts';
+import { findRootModel } from '../store/runs.ts';
 import type { DryRun } from '../training/dry-run.ts';
 
 /** Each is a process that reads whole files. */
@@ -26,9 +28,10 @@ export function dryRunner(deps: Deps, closing: AbortSignal) {
     request.raw.socket.once('close', onClose);
     running += 1;
     try {
-      const report = await run(deps, job, AbortSignal.any([gone.signal, closing]));
-      const estimatedSeconds = await estimateSeconds(deps, job, report);
-      return dryRunToWire({ job, report, estimatedSeconds, estimatedCost: estimateCost(deps, job, report) });
+      const runners = await listRunners(deps.pool);
+      const report = await run(deps, job, runners, AbortSignal.any([gone.signal, closing]));
+      const estimates = await Promise.all(runners.map(runner => estimateOn(deps, job, runner, report)));
+      return dryRunToWire({ job, report, estimates, estimatedCost: estimateCost(deps, job, report) });
     } finally {
       running -= 1;
       request.raw.socket.off('close', onClose);
@@ -36,9 +39,12 @@ export function dryRunner(deps: Deps, closing: AbortSignal) {
   };
 }
 
-async function run(deps: Deps, job: NewJob, signal: AbortSignal): Promise<DryRun> {
+async function run(deps: Deps, job: NewJob, runners: Runner[], signal: AbortSignal): Promise<DryRun> {
+  const machines = runners.map(({ id, device, freeBytes, memoryBudgetBytes: budgetBytes }) => {
+    return { id, device, freeBytes, budgetBytes };
+  });
   try {
-    const answer = await runDryRun(deps, job, signal);
+    const answer = await runDryRun(deps, job, { machines, signal });
     if (answer.type === 'done') return answer.report;
     throw new ApiError('unsupported_value', answer.message, { param: 'model' });
   } catch (cause) {
@@ -53,9 +59,21 @@ function estimateCost({ config }: Deps, { model }: NewJob, { trainedTokens }: Dr
   return { value, currency: config.currency };
 }
 
-async function estimateSeconds(deps: Deps, job: NewJob, report: DryRun): Promise<number | null> {
-  if (report.hyperparameters === null || report.trainedTokens === null) return null;
-  const { adapter } = report.hyperparameters;
-  const speed = await findMeasuredSpeed(deps.pool, { ...job, adapter });
-  return speed === null ? null : Math.round(speed * report.trainedTokens);
+/** Seconds by the speed of earlier runs of this kind, else by that of matrix products: then a run takes longer, never less. */
+async function estimateOn(
+  { pool }: Deps,
+  job: NewJob,
+  runner: Runner,
+  { hyperparameters, estimates }: DryRun,
+): Promise<RunnerEstimate> {
+  const estimate = estimates.find(({ machine }) => machine === runner.id) ?? null;
+  const none = { runner, estimate, seconds: null, secondsFrom: null };
+  if (!estimate || 'failure' in estimate || estimate.flops === null) return none;
+  const { adapter, quantization } = hyperparameters!;
+  const model = await findRootModel(pool, job.model);
+  const known = await findRunSpeed(pool, { ...runner, model, adapter, quantization });
+  const speed = known ?? runner.flopsPerSecond;
+  if (speed === null) return none;
+  const secondsFrom = known === null ? 'matrix_products' : 'earlier_runs';
+  return { runner, estimate, seconds: estimate.flops / speed, secondsFrom };
 }

@@ -1,8 +1,11 @@
 // Dry runs on the wire: what a job would do, before it is made.
-import { Type } from 'typebox';
+import { type Static, Type } from 'typebox';
 import type { Duplicates } from '../data/survey.ts';
 import type { NewJob } from '../store/jobs.ts';
+import type { Runner } from '../store/runners.ts';
 import type { DryRun, FileSurvey } from '../training/dry-run.ts';
+import type { Impossible, RunEstimate } from '../training/estimate.ts';
+import { memoryToUse } from '../training/memory.ts';
 
 const SHOWN_ERRORS = 10_000;
 
@@ -79,6 +82,29 @@ export const DryRunFile = Type.Object(
   { $id: 'DryRunFile', description: 'What a file holds, as a run would take it.' },
 );
 
+const nullableNumber = (description: string) => Type.Union([Type.Number(), Type.Null()], { description });
+
+export const DryRunRunner = Type.Object(
+  {
+    id: Type.String(),
+    host: Type.String(),
+    device: Type.String({ description: '`cpu`, `cuda` or `webgpu`.' }),
+    available_memory_bytes: count('What a run may use there.'),
+    estimated_memory_bytes: nullableInteger('What its trainer would hold while it takes steps.'),
+    estimated_seconds: nullableNumber('Of all steps.'),
+    seconds_from: Type.Union([Type.Literal('earlier_runs'), Type.Literal('matrix_products'), Type.Null()], {
+      description:
+        '`earlier_runs`: the arithmetic of the run at the speed of earlier ones on such a machine, of the same base model and kind of adapter. `matrix_products`: at the speed at which the worker multiplies matrices, which no run reaches.',
+    }),
+    micro_batch_rows: Type.Array(Type.Integer(), {
+      description: 'Rows of each shape of micro-batch that the run would be laid out in there.',
+    }),
+    row_lengths: Type.Array(Type.Integer(), { description: 'Tokens in a row of each of them.' }),
+    error: Type.Union([Type.String(), Type.Null()], { description: 'Why the run cannot be there.' }),
+  },
+  { $id: 'DryRunRunner', description: 'What a run would take on a worker that is alive.' },
+);
+
 export const FineTuningDryRun = Type.Object(
   {
     object: Type.Literal('fine_tuning.job.dry_run'),
@@ -109,11 +135,17 @@ export const FineTuningDryRun = Type.Object(
     trained_parameters: nullableInteger('Numbers that are trained.'),
     state_bytes: nullableInteger('Memory of the trained numbers, their gradients and the optimizer.'),
     estimated_memory_bytes: nullableInteger(
-      'Null: what activations take is measured on the worker when a run starts.',
+      'Of the worker that would be done first: what its trainer holds while it takes steps, without the pages of the model’s files. Null where `no_estimate` says why.',
     ),
     estimated_seconds: Type.Union([Type.Number(), Type.Null()], {
       description:
-        "At the speed of the project's last run with this model, file and kind of adapter; null when there was none.",
+        'Of all steps, on the worker that would be done first; waiting, the start and the evaluation at the end are not in it. Null where `no_estimate` says why.',
+    }),
+    no_estimate: Type.Union([Type.String(), Type.Null()], {
+      description: 'Why seconds or memory are null; null when both are there.',
+    }),
+    runners: Type.Array(Type.Ref('DryRunRunner'), {
+      description: 'The workers that are alive, each with what the run would take there.',
     }),
     estimated_cost: Type.Union(
       [Type.Object({ value: Type.Number(), currency: Type.String() }), Type.Null()],
@@ -126,15 +158,25 @@ export const FineTuningDryRun = Type.Object(
   { $id: 'FineTuningDryRun', description: 'What a job would do. Nothing was made.' },
 );
 
+/** A worker, and what the run would take there; null where nothing is known. */
+export interface RunnerEstimate {
+  runner: Runner;
+  estimate: RunEstimate | Impossible | null;
+  seconds: number | null;
+  secondsFrom: 'earlier_runs' | 'matrix_products' | null;
+}
+
 export interface DryRunOnWire {
   job: NewJob;
   report: DryRun;
-  estimatedSeconds: number | null;
+  estimates: RunnerEstimate[];
   estimatedCost: { value: number; currency: string } | null;
 }
 
-export function dryRunToWire({ job, report, estimatedSeconds, estimatedCost }: DryRunOnWire) {
+export function dryRunToWire({ job, report, estimates, estimatedCost }: DryRunOnWire) {
   const { validation, duplicatesBetween } = report;
+  const runners = estimates.map(runnerToWire);
+  const best = soonest(runners);
   return {
     object: 'fine_tuning.job.dry_run' as const,
     model: job.model,
@@ -148,10 +190,49 @@ export function dryRunToWire({ job, report, estimatedSeconds, estimatedCost }: D
     trained_tokens: report.trainedTokens,
     trained_parameters: report.trainedParameters,
     state_bytes: report.stateBytes,
-    estimated_memory_bytes: null,
-    estimated_seconds: estimatedSeconds,
+    estimated_memory_bytes: best?.estimated_memory_bytes ?? null,
+    estimated_seconds: best?.estimated_seconds ?? null,
+    no_estimate: best?.estimated_seconds != null ? null : whyNone(report, runners),
+    runners,
     estimated_cost: estimatedCost,
   };
+}
+
+type RunnerOnWire = Static<typeof DryRunRunner>;
+
+function runnerToWire({ runner, estimate, seconds, secondsFrom }: RunnerEstimate): RunnerOnWire {
+  const { id, host, device, freeBytes, memoryBudgetBytes } = runner;
+  const possible = estimate && 'shapes' in estimate ? estimate : null;
+  return {
+    id,
+    host,
+    device,
+    available_memory_bytes: Math.floor(memoryToUse(memoryBudgetBytes, freeBytes)),
+    estimated_memory_bytes: possible?.memoryBytes ?? null,
+    estimated_seconds: seconds === null ? null : Number(seconds.toPrecision(3)),
+    seconds_from: secondsFrom,
+    micro_batch_rows: possible?.shapes.map(({ rows }) => rows) ?? [],
+    row_lengths: possible?.shapes.map(({ length }) => length) ?? [],
+    error: estimate && 'failure' in estimate ? estimate.failure : null,
+  };
+}
+
+/** Of those on which the run can be. */
+const soonest = (runners: RunnerOnWire[]): RunnerOnWire | undefined => {
+  const secondsOf = ({ estimated_seconds: seconds }: RunnerOnWire) => seconds ?? Number.POSITIVE_INFINITY;
+  return runners
+    .filter(runner => runner.estimated_memory_bytes !== null)
+    .toSorted((a, b) => secondsOf(a) - secondsOf(b))[0];
+};
+
+function whyNone({ error, unmeasured, trainedTokens }: DryRun, runners: RunnerOnWire[]): string {
+  if (error) return 'The job would not get as far as training.';
+  if (runners.length === 0) return 'No worker is alive.';
+  if (unmeasured) return unmeasured;
+  if (runners.every(runner => runner.error !== null))
+    return 'No worker that is alive can run it: see `runners`.';
+  if (trainedTokens === null) return 'How long the answers of the model will be is not known before.';
+  return 'The workers have not measured their speed yet; it takes some seconds after their start.';
 }
 
 function fileToWire(id: string, survey: FileSurvey) {

@@ -25,7 +25,7 @@ import {
 } from './classifications.ts';
 import { Completion, CreateCompletionRequest } from './completions.ts';
 import { CostsResult } from './costs.ts';
-import { DryRunFile, DuplicateLines, FineTuningDryRun } from './dry-runs.ts';
+import { DryRunFile, DryRunRunner, DuplicateLines, FineTuningDryRun } from './dry-runs.ts';
 import { CreateEmbeddingRequest, CreateEmbeddingResponse, Embedding } from './embeddings.ts';
 import { ErrorResponse } from './errors.ts';
 import {
@@ -106,6 +106,7 @@ import {
   ResponseStreamEvent,
   ResponseUsage,
 } from './responses.ts';
+import { OrganizationRunner, OrganizationRunnerList } from './runners.ts';
 import {
   CreateProjectServiceAccountRequest,
   CreateServiceAccountApiKeyRequest,
@@ -182,6 +183,8 @@ export const sharedSchemas: readonly TSchema[] = [
   ProjectRateLimitUpdateRequest,
   ProjectQuotas,
   UpdateProjectQuotasRequest,
+  OrganizationRunner,
+  OrganizationRunnerList,
   ErrorResponse,
   OpenAIFile,
   CreateFileRequest,
@@ -203,6 +206,7 @@ export const sharedSchemas: readonly TSchema[] = [
   ListFineTuningJobsResponse,
   DuplicateLines,
   DryRunFile,
+  DryRunRunner,
   FineTuningDryRun,
   FineTuningJobEvent,
   ListFineTuningJobEventsResponse,

@@ -172,22 +172,3 @@ export async function changeJobStatus(
   if (rows[0] && to === 'cancelled') await announce(db, { projectId, type: 'fine_tuning.job.cancelled', id });
   return rows[0] ?? null;
 }
-
-/**
- * Seconds of training for each token with a loss, of the project's last finished run with this model, file and kind of
- * adapter; null when there was none. Another file has another share of tokens without a loss, and so another number.
- */
-export async function findMeasuredSpeed(
-  db: Queryable,
-  run: Pick<NewJob, 'projectId' | 'model' | 'trainingFile'> & { adapter: string },
-): Promise<number | null> {
-  const { rows } = await db.query<{ speed: number | null }>(
-    `select (select sum((metrics->>'seconds')::float8) from job_metrics where job_id = jobs.id) / trained_tokens as speed
-     from jobs
-     where project_id = $1 and model = $2 and training_file = $3 and hyperparameters->>'adapter' = $4
-       and status = 'succeeded' and trained_tokens > 0
-     order by created_at desc, id desc limit 1`,
-    [run.projectId, run.model, run.trainingFile, run.adapter],
-  );
-  return rows[0]?.speed ?? null;
-}

@@ -1,6 +1,6 @@
 // The process of a dry run: started by fork with the path of a DryRunSpec, it answers once and ends. It ends when its
 // parent does; exit code 1 without an answer is a bug.
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
 import { ModelError } from '../models/model-error.ts';
 import { type DryRunAnswer, type DryRunSpec, dryRun } from './dry-run.ts';
@@ -14,12 +14,18 @@ async function answer(spec: DryRunSpec): Promise<DryRunAnswer> {
   }
 }
 
-process.on('disconnect', () => process.exit(1));
-try {
-  setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
-} catch {
-  // Not allowed here; it only makes the others slower.
+/** The api comes first, in time and in memory. */
+async function stepBack(): Promise<void> {
+  try {
+    setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+    await writeFile('/proc/self/oom_score_adj', '1000'); // of Linux: this process is ended before all others
+  } catch {
+    // Not allowed here, or another system.
+  }
 }
+
+process.on('disconnect', () => process.exit(1));
+await stepBack();
 const spec = JSON.parse(await readFile(process.argv[2]!, 'utf8')) as DryRunSpec;
 const message = await answer(spec);
 process.send!(message, undefined, undefined, error => process.exit(error ? 1 : 0));

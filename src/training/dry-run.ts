@@ -1,10 +1,12 @@
 // What a run would do, without a step of it: its files read, its hyperparameters resolved, its steps counted, with the
-// code of the run itself. It opens no engine, so what depends on measuring one (time, memory of activations) is not here.
+// code of the run itself. What the run takes on workers is found out where some are named (estimate.ts).
 import type { DatasetCounts, Taking } from '../data/dataset.ts';
 import { type Duplicates, duplicatesBetween, type Survey, surveyFile } from '../data/survey.ts';
 import { type FileKind, toJobError } from '../data/validate.ts';
+import { openEngine } from '../engine/engine.ts';
 import { findLabels, MAX_LABELS } from '../evaluation/classification.ts';
 import type { Model } from '../models/registry.ts';
+import { estimateRun, type Impossible, type Machine, type RunEstimate } from './estimate.ts';
 import { jobParam, TrainingFailure } from './failure.ts';
 import { resolveHyperparameters, resolveMaxLength } from './hyperparameters.ts';
 import { STATE_BYTES } from './layout-choice.ts';
@@ -12,7 +14,7 @@ import type { Objective } from './objectives/objective.ts';
 import { totalSteps } from './order.ts';
 import { dataFailure, emptyFailure, shapeOf } from './prepare.ts';
 import type { Method, ResolvedHyperparameters, TrainSpec } from './protocol.ts';
-import { openStart } from './start.ts';
+import { openStart, type Start } from './start.ts';
 import { stateLayoutOf, tuningOf } from './trainable.ts';
 
 export interface DryRunSpec
@@ -25,10 +27,16 @@ export interface DryRunSpec
     | 'method'
     | 'hyperparameters'
     | 'seed'
+    | 'engine'
+    | 'threads'
+    | 'workDirectory'
+    | 'cacheDirectory'
   > {
   /** As the job would name them in its error. */
   trainingFileId: string;
   validationFileId: string | null;
+  /** Workers that the run may come to. */
+  machines: Machine[];
 }
 
 export interface Failure {
@@ -52,22 +60,26 @@ export interface DryRun {
   trainedParameters: number | null;
   /** Of the trained numbers, their gradients and their optimizer. */
   stateBytes: number | null;
+  /** For each machine of the spec; none when the run would not get as far as that. */
+  estimates: (RunEstimate | Impossible)[];
+  /** Why there are none although there are machines; null else. */
+  unmeasured: string | null;
 }
 
-export type FileSurvey = Omit<Survey, 'digests'>;
+export type FileSurvey = Omit<Survey, 'digests' | 'lengths'>;
 
 /** What the child process answers. */
 export type DryRunAnswer = { type: 'done'; report: DryRun } | { type: 'invalid_model'; message: string };
 
 /** Throws ModelError for a folder that is not a model. */
 export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
-  const { model, adapter, tokenizer, objective } = await openStart(spec);
+  const start = await openStart(spec);
+  const { model, adapter, tokenizer, objective } = start;
   const { attempt, plain } = failuresOf(spec.method);
   const length = attempt(() => resolveMaxLength(spec.hyperparameters, model));
   const maxLength = length.value ?? resolveMaxLength({}, model);
   const { form } = objective;
   const { training, validation } = await surveyFiles(spec, { form, tokenizer, maxLength });
-  const start = adapter && shapeOf(adapter, model);
   const resolved =
     training.counts.count === 0
       ? { value: null, failure: null }
@@ -75,7 +87,7 @@ export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
           ...resolveHyperparameters(spec.hyperparameters, {
             model,
             examples: training.counts.count,
-            start,
+            start: adapter && shapeOf(adapter, model),
             rate: objective.rate,
             batchSize: objective.batchSize,
           }),
@@ -98,6 +110,7 @@ export async function dryRun(spec: DryRunSpec): Promise<DryRun> {
     validation: validation && toReport(validation),
     duplicatesBetween: validation && duplicatesBetween(training, validation),
     hyperparameters: resolved.value,
+    ...(await estimates(spec, start, error === null ? resolved.value : null, { training, validation })),
     ...consequences({ model, objective, chosen: resolved.value, counts: training.counts, seed: spec.seed }),
   };
 }
@@ -136,7 +149,7 @@ function failuresOf(method: Method) {
 
 /** What the validation of the job would find. */
 const invalidFile = ({ validation }: Survey, id: string, param: 'training_file' | 'validation_file') =>
-  toJobError(validation, id, param);
+  toJobError(validation, id, param, `\`${param}.errors\``);
 
 function uselessness(
   { counts, refusals }: Survey,
@@ -147,7 +160,25 @@ function uselessness(
   return counts.count > 0 ? null : emptyFailure(counts, maxLength, kind);
 }
 
-function toReport({ digests: _, answers, ...rest }: Survey): FileSurvey {
+async function estimates(
+  spec: DryRunSpec,
+  start: Start,
+  hyperparameters: ResolvedHyperparameters | null,
+  files: { training: Survey; validation: Survey | null },
+): Promise<Pick<DryRun, 'estimates' | 'unmeasured'>> {
+  const { machines, engine: name, threads } = spec;
+  if (machines.length === 0 || hyperparameters === null) return { estimates: [], unmeasured: null };
+  const engine = await openEngine({ engine: name, device: 'cpu', threads });
+  try {
+    const found = await estimateRun({ ...start, ...files, spec, engine, hyperparameters, machines });
+    return { estimates: found, unmeasured: null };
+  } catch (error) {
+    if (error instanceof TrainingFailure) return { estimates: [], unmeasured: error.message };
+    throw error;
+  }
+}
+
+function toReport({ digests: _digests, lengths: _lengths, answers, ...rest }: Survey): FileSurvey {
   return { ...rest, answers: answers && isClassification(answers) ? answers : null };
 }
 

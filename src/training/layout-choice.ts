@@ -1,7 +1,6 @@
 // Finds the layout of a run: the cheapest shapes for its lengths among those whose measured memory there is.
 import { TrainingFailure } from './failure.ts';
 import { type CostModel, chooseShapes, rowLengthFor } from './layout.ts';
-import { memoryToUse } from './memory.ts';
 import { batchesOf, type Plan, totalSteps } from './order.ts';
 import type { MicroBatchShape } from './programs.ts';
 import type { Trainer } from './trainer.ts';
@@ -14,8 +13,6 @@ const SAMPLE_EXAMPLES = 512;
 const SAMPLE_BATCHES = 48;
 
 export interface LayoutCircumstances {
-  readonly trainer: Pick<Trainer, 'measureMemory'>;
-  readonly device: string;
   /** For micro-batches. */
   readonly availableBytes: number;
   readonly plan: Plan;
@@ -27,6 +24,10 @@ export interface LayoutCircumstances {
   readonly costs: CostModel;
 }
 
+interface Measuring {
+  readonly trainer: Pick<Trainer, 'measureMemory'>;
+}
+
 function longestOf({ trainingLengths, validationLengths }: LayoutCircumstances): number {
   let longest = 1;
   for (const lengths of [trainingLengths, validationLengths])
@@ -35,7 +36,11 @@ function longestOf({ trainingLengths, validationLengths }: LayoutCircumstances):
 }
 
 /** Batches of the first epoch, evenly spread, as the lengths of their examples. */
-export function sampleBatches({ plan, trainingLengths, copies }: LayoutCircumstances): number[][] {
+export function sampleBatches({
+  plan,
+  trainingLengths,
+  copies,
+}: Pick<LayoutCircumstances, 'plan' | 'trainingLengths' | 'copies'>): number[][] {
   const examplesOf = batchesOf({ ...plan, epochs: 1 });
   const steps = totalSteps({ ...plan, epochs: 1 });
   const count = Math.min(SAMPLE_BATCHES, steps, Math.ceil(SAMPLE_EXAMPLES / (plan.batchSize * copies)));
@@ -50,8 +55,7 @@ export function sampleBatches({ plan, trainingLengths, copies }: LayoutCircumsta
 export const STATE_BYTES = 20;
 
 /** Throws TrainingFailure when the trained numbers and their optimizer do not fit; nothing is allocated yet. */
-export function refuseTooLargeState(trained: number, memoryBudgetBytes: number | null): void {
-  const available = memoryToUse(memoryBudgetBytes);
+export function refuseTooLargeState(trained: number, available: number): void {
   if (trained * STATE_BYTES <= available) return;
   throw new TrainingFailure(
     'insufficient_memory',
@@ -80,7 +84,7 @@ export interface RowMemory {
 }
 
 /** A second row is measured where more are wanted. Throws TrainingFailure when not even one can be afforded. */
-export async function measureRows(circumstances: LayoutCircumstances): Promise<RowMemory> {
+export async function measureRows(circumstances: LayoutCircumstances & Measuring): Promise<RowMemory> {
   const { trainer, availableBytes } = circumstances;
   const length = rowLengthFor(longestOf(circumstances), circumstances.maxPositions);
   const first = await trainer.measureMemory({ rows: 1, length });
@@ -116,5 +120,7 @@ export function shapesFor(circumstances: LayoutCircumstances, memory: RowMemory 
 }
 
 /** Throws TrainingFailure when not even one row of the longest example fits. */
-export const findShapes = async (circumstances: LayoutCircumstances): Promise<MicroBatchShape[]> =>
+export const findShapes = async (
+  circumstances: LayoutCircumstances & Measuring & { device: string },
+): Promise<MicroBatchShape[]> =>
   shapesFor(circumstances, circumstances.device === 'cpu' ? await measureRows(circumstances) : null);

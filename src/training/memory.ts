@@ -47,5 +47,11 @@ export async function measurePeakBytes(work: () => Promise<void>): Promise<numbe
 const SHARE = 0.7;
 
 /** Bytes that a run may still take: what the machine (or its control group) has free, or less where a budget says so. */
-export const memoryToUse = (budgetBytes: number | null): number =>
-  Math.min(budgetBytes ?? Number.POSITIVE_INFINITY, SHARE * process.availableMemory());
+export const memoryToUse = (budgetBytes: number | null, freeBytes = process.availableMemory()): number =>
+  Math.min(budgetBytes ?? Number.POSITIVE_INFINITY, SHARE * freeBytes);
+
+/** Bytes of this process that the system cannot take back, as it can pages of mapped files. */
+export function ownBytes(): number {
+  const { resident, mapped } = readUsage();
+  return resident - mapped;
+}

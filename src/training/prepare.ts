@@ -25,6 +25,7 @@ import type { GradeAnswers, ResolvedHyperparameters, TrainSpec } from './protoco
 import { withReference } from './reference.ts';
 import { openRollouts } from './rollouts.ts';
 import { openStart, type Start } from './start.ts';
+import { zeros } from './state.ts';
 import { firstValues, stateLayoutOf, tuningOf } from './trainable.ts';
 import { type Between, openTrainer, type Trainer } from './trainer.ts';
 import { validationByLoss } from './validation.ts';
@@ -147,7 +148,7 @@ async function setUp(inputs: Inputs, around: Surroundings): Promise<Run> {
   const costs: CostModel = { hiddenSize: model.shape.hiddenSize };
   let shapes: readonly MicroBatchShape[] = inputs.earlier?.shapes ?? [];
   const trained = await trainedModel(inputs, progress.hyperparameters, emit);
-  refuseTooLargeState(trained.state.size, spec.memoryBudgetBytes);
+  refuseTooLargeState(trained.state.size, memoryToUse(spec.memoryBudgetBytes));
   const state = await startState(inputs, trained, progress);
   const trainer = await openTrainer({ engine, trained, state, costs, shapes: () => shapes, between });
   if (shapes.length === 0) shapes = await measureShapes(inputs, trainer, plan, costs);
@@ -274,8 +275,8 @@ const planOf = ({ hyperparameters, seed }: Progress, training: Dataset): Plan =>
   seed,
 });
 
-async function trainedModel(
-  inputs: Inputs,
+export async function trainedModel(
+  inputs: Pick<Inputs, 'model' | 'objective'> & { spec: CopiedTo },
   hyperparameters: ResolvedHyperparameters,
   emit: Emit,
 ): Promise<TrainedModel> {
@@ -285,9 +286,12 @@ async function trainedModel(
   return { model, tuning, objective, state: stateLayoutOf(model, tuning, objective) };
 }
 
+/** Where copies of the model lie. */
+type CopiedTo = Pick<TrainSpec, 'cacheDirectory' | 'workDirectory'>;
+
 /** Runs of before there was a choice say nothing about it. */
 async function quantizedModel(
-  { model, spec }: Inputs,
+  { model, spec }: { model: Model; spec: CopiedTo },
   { quantization = 'none' }: ResolvedHyperparameters,
   emit: Emit,
 ): Promise<Model> {
@@ -305,16 +309,21 @@ async function startState(
   if (spec.resumeDirectory && resumed)
     return readState(spec.resumeDirectory, state, spec.workDirectory, progress);
   const parameters = await firstParameters({ spec, adapter }, trained);
-  return { parameters, m: new Float32Array(state.size), v: new Float32Array(state.size) };
+  return { parameters, m: zeros(state.size), v: zeros(state.size) };
 }
 
-const firstParameters = (
-  { spec, adapter }: Pick<Inputs, 'spec' | 'adapter'>,
+export const firstParameters = (
+  { spec, adapter }: { spec: Pick<TrainSpec, 'seed'>; adapter: Adapter | null },
   trained: TrainedModel,
 ): Promise<Float32Array> => firstValues({ ...trained, adapter, seed: spec.seed }, trained.state);
 
+export interface Lengths extends Pick<Start, 'objective'> {
+  readonly training: Pick<Dataset, 'lengths'>;
+  readonly validation: Pick<Dataset, 'lengths'> | null;
+}
+
 /** Of the examples that the programs take: a prompt with its answers is as many as it has answers, each of which may be long. */
-function examplesOfSteps({ training, validation, objective: { rollouts } }: Inputs) {
+export function examplesOfSteps({ training, validation, objective: { rollouts } }: Lengths) {
   const grown = rollouts?.answerLength ?? 0;
   return {
     copies: rollouts?.group ?? 1,

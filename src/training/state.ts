@@ -51,6 +51,9 @@ export function layOutState(parameters: readonly Parameter[]): StateLayout {
   return { slots, size: roundUp(offset, chunk), chunk, decayEnd };
 }
 
+/** Written once: what is only reserved takes no memory until it is, and would be missed where memory is measured. */
+export const zeros = (size: number): Float32Array => new Float32Array(size).fill(0);
+
 /** The parameters' parts of a flat array, by name with an optional prefix; they share its memory. */
 export function viewsOf(flat: Float32Array, layout: StateLayout, prefix = ''): Record<string, Float32Array> {
   return Object.fromEntries(

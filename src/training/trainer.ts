@@ -19,7 +19,7 @@ import {
   SLOPES,
   type TrainedModel,
 } from './programs.ts';
-import { viewsOf } from './state.ts';
+import { viewsOf, zeros } from './state.ts';
 import { addSums, type LossSums, NO_LOSS, sumsOf } from './sums.ts';
 
 export interface StepOptions {
@@ -94,7 +94,8 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
   const optimizer: Optimizer = await openAdamW(engine, trained.state);
   const parameters = viewsOf(state.parameters, trained.state, PARAMETER);
   // Gradient sums go back and forth between two arrays: a program's outputs must not overlap its inputs.
-  const sums = [new Float32Array(trained.state.size), new Float32Array(trained.state.size)] as const;
+  // Filled, so that they lie in memory before that of micro-batches is measured.
+  const sums = [zeros(trained.state.size), zeros(trained.state.size)] as const;
   const before = sums.map(flat => viewsOf(flat, trained.state, BEFORE));
   const after = sums.map(flat => viewsOf(flat, trained.state, AFTER));
 

@@ -133,13 +133,14 @@ async function prepare(): Promise<void> {
       n_epochs: script.steps / script.stepsPerEpoch,
       batch_size: 1,
       max_length: 64,
+      adapter: 'lora',
     } as never,
     totalSteps: script.steps,
     examples: 10,
     validationExamples: 0,
     truncatedExamples: 2,
     trainedTokens: script.steps * 10,
-    layout: { threads: 1 },
+    layout: { engine: 'onnx', device: 'cpu', threads: 1 },
   });
 }
 

@@ -1,8 +1,9 @@
 import { readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { toFile } from 'openai';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { upsertBaseModel } from '../../src/store/models.ts';
+import { addRunSpeed, type Runner, writeRunner } from '../../src/store/runners.ts';
 import { golden, storeFolder } from '../serving/serving.ts';
 import { BASE_MODEL, useServer } from '../support/server.ts';
 
@@ -35,6 +36,16 @@ interface Answer {
   n_steps: number;
   trained_tokens: number;
   estimated_seconds: number | null;
+  estimated_memory_bytes: number | null;
+  no_estimate: string | null;
+  runners: {
+    id: string;
+    estimated_seconds: number | null;
+    estimated_memory_bytes: number | null;
+    micro_batch_rows: number[];
+    row_lengths: number[];
+    error: string | null;
+  }[];
   estimated_cost: { value: number; currency: string } | null;
   training_file: Record<string, unknown>;
   hyperparameters: { adapter: string; n_epochs: number };
@@ -62,6 +73,8 @@ test('says what the job would do, and makes none', async () => {
     n_steps: 6,
     estimated_memory_bytes: null,
     estimated_seconds: null,
+    no_estimate: 'No worker is alive.',
+    runners: [],
     duplicates_between_files: { count: 1, groups: [[1, 1]] },
     hyperparameters: { n_epochs: 2, batch_size: 5, adapter: 'lora', rank: 16 },
     training_file: {
@@ -99,27 +112,77 @@ test('names bad lines as the job would', async () => {
   expect((report.training_file.errors as { line: number }[]).every(({ line }) => line === 13)).toBe(true);
 });
 
-test('tells seconds from the last run with the same file', async () => {
-  const file = await upload(good);
-  const body = { model: BASE_MODEL, training_file: file, hyperparameters: { n_epochs: 4 } };
-  const { trained_tokens: tokens } = await dryRun(body);
-  const { pool } = server.database;
-  const job = await server.client.fineTuning.jobs.create({ model: BASE_MODEL, training_file: file });
-  await pool.query(
-    `update jobs set status = 'succeeded', trained_tokens = $2, hyperparameters = '{"adapter": "lora"}' where id = $1`,
-    [job.id, tokens / 2],
-  );
-  await pool.query(
-    `insert into job_metrics select $1, step, '{"seconds": 1.5}' from generate_series(1, 20) as step`,
-    [job.id],
-  );
-  expect((await dryRun(body)).estimated_seconds).toBe(60);
-  const full = {
-    ...body,
-    hyperparameters: undefined,
-    method: { type: 'supervised', supervised: { hyperparameters: { adapter: 'full' } } },
+describe('on the workers that are alive', () => {
+  const HARDWARE = { hardware: 'A processor (2)', engine: 'onnx', device: 'cpu', threads: 1 };
+  const worker = (id: string, changes: Partial<Runner> = {}) => ({
+    id,
+    host: 'here',
+    ...HARDWARE,
+    memoryBytes: 8e9,
+    freeBytes: 4e9,
+    memoryBudgetBytes: null,
+    flopsPerSecond: 1e9,
+    startedAt: new Date(),
+    ...changes,
+  });
+  const alive = (runner: ReturnType<typeof worker>, seconds = 60) =>
+    writeRunner(server.database.pool, runner, seconds);
+  const ran = (adapter: string, seconds: number) => {
+    const kind = { ...HARDWARE, model: BASE_MODEL, adapter, quantization: 'none' };
+    return addRunSpeed(server.database.pool, kind, { flops: 1e9, seconds });
   };
-  expect((await dryRun(full)).estimated_seconds).toBeNull();
+  afterEach(() => server.database.pool.query('delete from runners; delete from run_speeds'));
+  const body = async () => ({
+    model: BASE_MODEL,
+    training_file: await upload(good),
+    hyperparameters: { n_epochs: 4 },
+  });
+
+  test('says for each what the run would take there, and of the fastest first', async () => {
+    await alive(worker('slow'));
+    await alive(worker('fast', { flopsPerSecond: 1e10 }));
+    await alive(worker('small', { memoryBudgetBytes: 1000 }));
+    await alive(worker('silent', { flopsPerSecond: 1e12 }), 0);
+    const { runners, ...report } = await dryRun(await body());
+    expect(runners.map(({ id }) => id)).toEqual(['slow', 'fast', 'small']);
+    const [slow, fast, small] = runners;
+    expect(fast!.estimated_seconds).toBeGreaterThan(0);
+    expect(slow!.estimated_seconds! / fast!.estimated_seconds!).toBeCloseTo(10, 1);
+    expect(slow).toMatchObject({
+      device: 'cpu',
+      available_memory_bytes: 2.8e9,
+      seconds_from: 'matrix_products',
+      error: null,
+    });
+    expect(slow!.row_lengths).toHaveLength(slow!.micro_batch_rows.length);
+    expect(small).toMatchObject({ estimated_seconds: null, estimated_memory_bytes: null });
+    expect(small!.error).toMatch(/of memory, 1 MB can be used/);
+    expect(report).toMatchObject({
+      estimated_seconds: fast!.estimated_seconds,
+      estimated_memory_bytes: fast!.estimated_memory_bytes,
+      no_estimate: null,
+    });
+  });
+
+  test('goes by the speed of earlier runs of the model on such a machine', async () => {
+    await alive(worker('one'));
+    const job = await body();
+    const { estimated_seconds: before } = await dryRun(job);
+    await ran('full', 100);
+    expect((await dryRun(job)).estimated_seconds).toBe(before);
+    await ran('lora', 1);
+    await ran('lora', 7);
+    const after = await dryRun(job);
+    expect(after.estimated_seconds! / before!).toBeCloseTo(4, 1);
+    expect(after.runners[0]).toMatchObject({ seconds_from: 'earlier_runs' });
+  });
+
+  test('says why it cannot', async () => {
+    await alive(worker('small', { memoryBudgetBytes: 1000 }));
+    const report = await dryRun(await body());
+    expect(report).toMatchObject({ valid: true, estimated_seconds: null, estimated_memory_bytes: null });
+    expect(report.no_estimate).toMatch(/No worker that is alive can run it/);
+  });
 });
 
 describe('refuses', () => {

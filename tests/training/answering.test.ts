@@ -71,7 +71,7 @@ describe('a run on T5', { timeout: 240_000 }, () => {
 
   it('is foretold by its dry run, broken lines too', async () => {
     const spec = t5();
-    const named = { ...spec, trainingFileId: 'file-t', validationFileId: 'file-v' };
+    const named = { ...spec, trainingFileId: 'file-t', validationFileId: 'file-v', machines: [] };
     const report = await dryRun(named);
     const events = await collect(spec, event => (event.type === 'prepared' ? { type: 'cancel' } : null));
     const { totalSteps, trainedTokens, examples } = eventsOf(events, 'prepared')[0]!;

@@ -10,6 +10,7 @@ const named = (spec: TrainSpec): DryRunSpec => ({
   ...spec,
   trainingFileId: 'file-t',
   validationFileId: spec.validationFile && 'file-v',
+  machines: [],
 });
 
 const chat = (user: string, assistant: string) =>

@@ -107,7 +107,12 @@ describe.each(Object.keys(TASKS) as (keyof typeof TASKS)[])('%s', { timeout: 120
   it('are announced by a dry run as the run then says', async () => {
     const spec = specOf(task);
     const { method } = spec;
-    const report = await dryRun({ ...spec, trainingFileId: 'file-t', validationFileId: 'file-v' });
+    const report = await dryRun({
+      ...spec,
+      trainingFileId: 'file-t',
+      validationFileId: 'file-v',
+      machines: [],
+    });
     const events = await collect(spec, event => (event.type === 'prepared' ? { type: 'cancel' } : null));
     const prepared = eventsOf(events, 'prepared')[0]!;
     expect(report).toMatchObject({

@@ -1,0 +1,123 @@
+// A worker's entry among those that are alive: what it is, how fast it is, and that it still is there. Dry runs read it.
+import { hostname, totalmem } from 'node:os';
+import type pg from 'pg';
+import type { Config } from '../config.ts';
+import type { Logger } from '../log.ts';
+import type { TrainingMetrics } from '../monitoring/worker-metrics.ts';
+import { addRunSpeed, removeRunners, writeRunner } from '../store/runners.ts';
+import { findRootModel, readRun } from '../store/runs.ts';
+import type { TrainerEvent } from '../training/protocol.ts';
+import type { MeasuredDevice } from './measure-device.ts';
+
+export interface RegistrationDeps {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly pool: pg.Pool;
+}
+
+export interface Registration {
+  /** Says that the worker is alive. */
+  beat(): Promise<void>;
+  /** Notes how fast the runs are that it follows. */
+  readonly speeds: TrainingMetrics;
+  close(): Promise<void>;
+}
+
+export interface RegistrationOptions {
+  readonly id: string;
+  /** Absent: the device stays unmeasured. */
+  measure?: ((signal: AbortSignal) => Promise<MeasuredDevice>) | undefined;
+}
+
+/** Measuring takes a second or two; until then the worker is there without a speed. */
+export function register(deps: RegistrationDeps, { id, measure }: RegistrationOptions): Registration {
+  const { config, pool, log } = deps;
+  const { engine, threads, memoryBudgetBytes } = config;
+  const stopping = new AbortController();
+  let device: MeasuredDevice | null = null;
+  const startedAt = new Date();
+  const beat = () =>
+    writeRunner(
+      pool,
+      {
+        id,
+        host: hostname(),
+        hardware: device?.hardware ?? 'unknown',
+        engine,
+        device: device?.device ?? config.device,
+        threads,
+        memoryBytes: Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY),
+        freeBytes: process.availableMemory(),
+        memoryBudgetBytes,
+        flopsPerSecond: device?.flopsPerSecond ?? null,
+        startedAt,
+      },
+      config.leaseSeconds,
+    );
+  const measuring = (async () => {
+    if (!measure) return;
+    try {
+      device = await measure(stopping.signal);
+      log.info({ ...device }, 'the device was measured');
+      await beat();
+    } catch (error) {
+      if (!stopping.signal.aborted) log.warn({ error }, 'the device was not measured');
+    }
+  })();
+  return {
+    beat,
+    speeds: recordSpeeds(deps, () => device?.hardware ?? null),
+    async close() {
+      stopping.abort();
+      await measuring;
+      await removeRunners(pool, id).catch(() => undefined); // it falls silent all the same
+    },
+  };
+}
+
+type Prepared = Extract<TrainerEvent, { type: 'prepared' }>;
+
+/** The first step that a run takes here also compiles its programs: it is not counted. */
+function recordSpeeds({ pool, log }: RegistrationDeps, hardware: () => string | null): TrainingMetrics {
+  async function write(jobId: string, prepared: Prepared, steps: { flops: number; seconds: number }) {
+    const { layout, hyperparameters } = prepared;
+    const name = hardware();
+    if (name === null || steps.flops === 0) return;
+    const model = await findRootModel(pool, (await readRun(pool, jobId)).model);
+    const { adapter, quantization = 'none' } = hyperparameters; // runs of before there was a choice say none
+    const machine = {
+      hardware: name,
+      engine: String(layout.engine),
+      device: String(layout.device),
+      threads: Number(layout.threads),
+    };
+    await addRunSpeed(pool, { ...machine, model, adapter, quantization }, steps);
+  }
+  return {
+    async *follow(events, { jobId }) {
+      let prepared: Prepared | null = null;
+      let isFirst = true;
+      const steps = { flops: 0, seconds: 0 };
+      try {
+        for await (const batch of events) {
+          for (const event of batch) {
+            if (event.type === 'prepared') prepared = event;
+            if (event.type !== 'step') continue;
+            if (!isFirst) {
+              steps.flops += event.flops;
+              steps.seconds += event.seconds;
+            }
+            isFirst = false;
+          }
+          yield batch;
+        }
+      } finally {
+        if (prepared)
+          await write(jobId, prepared, steps).catch(error =>
+            log.warn({ error, job: jobId }, 'the speed of a run was not noted'),
+          );
+      }
+    },
+    ended: () => undefined,
+  };
+}

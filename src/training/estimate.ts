@@ -1,0 +1,142 @@
+// What a run takes on workers, before it is made: its layout, its memory, its arithmetic. Memory is measured here, on a processor, as
+// the run measures it; how fast a worker is, is not this file's matter.
+import { programFlops } from '../engine/flops.ts';
+import type { Engine } from '../engine/program.ts';
+import { TrainingFailure } from './failure.ts';
+import { type CostModel, planBatch } from './layout.ts';
+import {
+  type LayoutCircumstances,
+  measureRows,
+  microBatchBytes,
+  type RowMemory,
+  refuseTooLargeState,
+  STATE_BYTES,
+  sampleBatches,
+  shapesFor,
+} from './layout-choice.ts';
+import { memoryToUse, ownBytes } from './memory.ts';
+import { type Plan, totalSteps } from './order.ts';
+import { examplesOfSteps, firstParameters, type Lengths, trainedModel } from './prepare.ts';
+import { gradientProgram, type MicroBatchShape, type TrainedModel } from './programs.ts';
+import type { ResolvedHyperparameters, TrainSpec } from './protocol.ts';
+import type { Start } from './start.ts';
+import { zeros } from './state.ts';
+import { openTrainer } from './trainer.ts';
+
+/** A worker, as far as the arithmetic goes. */
+export interface Machine {
+  readonly id: string;
+  readonly device: string;
+  /** Of the machine, when no run is under way. */
+  readonly freeBytes: number;
+  /** What runs may use of it; null where nothing is said. */
+  readonly budgetBytes: number | null;
+}
+
+export interface RunEstimate {
+  readonly machine: string;
+  readonly shapes: readonly MicroBatchShape[];
+  /** The trainer's memory at its highest, without the pages of the model's files. */
+  readonly memoryBytes: number;
+  /** Of the matrix products of all steps; null where the examples are the model's own answers. */
+  readonly flops: number | null;
+}
+
+/** Why the run cannot be on that machine, in the words of its error. */
+export interface Impossible {
+  readonly machine: string;
+  readonly failure: string;
+}
+
+export interface EstimateInputs extends Start, Lengths {
+  readonly spec: Pick<TrainSpec, 'seed' | 'cacheDirectory' | 'workDirectory'>;
+  readonly engine: Engine;
+  readonly hyperparameters: ResolvedHyperparameters;
+  readonly machines: readonly Machine[];
+}
+
+/** Throws TrainingFailure where this machine has not the memory to measure a row of the longest example. */
+export async function estimateRun(inputs: EstimateInputs): Promise<(RunEstimate | Impossible)[]> {
+  const { hyperparameters, model, training } = inputs;
+  const costs: CostModel = { hiddenSize: model.shape.hiddenSize };
+  const trained = await trainedModel(inputs, hyperparameters, () => undefined);
+  refuseTooLargeState(trained.state.size, memoryToUse(null));
+  const plan: Plan = {
+    examples: training.lengths.length,
+    batchSize: hyperparameters.batch_size,
+    epochs: hyperparameters.n_epochs,
+    seed: inputs.spec.seed,
+  };
+  const on = { plan, ...examplesOfSteps(inputs), maxPositions: model.shape.maxPositions, costs };
+  const { restingBytes, rows } = await measure(inputs, trained, on);
+  const count = countFlops(trained, on);
+  return inputs.machines.map(machine =>
+    attempt(machine, () => {
+      const shapes = shapesOn(machine, trained, on, rows);
+      const micro = shapes.reduce((sum, shape) => sum + microBatchBytes(rows, shape), 0);
+      const flops = inputs.objective.rollouts ? null : count(shapes);
+      return { machine: machine.id, shapes, memoryBytes: Math.round(restingBytes + micro), flops };
+    }),
+  );
+}
+
+function attempt({ id }: Machine, work: () => RunEstimate): RunEstimate | Impossible {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof TrainingFailure) return { machine: id, failure: error.message };
+    throw error;
+  }
+}
+
+type Circumstances = Omit<LayoutCircumstances, 'availableBytes'>;
+
+/** What the trainer holds before the first micro-batch, and what rows take beyond that. */
+async function measure(
+  { engine, spec, adapter }: EstimateInputs,
+  trained: TrainedModel,
+  on: Circumstances,
+): Promise<{ restingBytes: number; rows: RowMemory }> {
+  const { size } = trained.state;
+  const parameters = await firstParameters({ spec, adapter }, trained);
+  const trainer = await openTrainer({
+    engine,
+    trained,
+    state: { parameters, m: zeros(size), v: zeros(size) },
+    costs: on.costs,
+    shapes: () => [],
+    between: async () => undefined,
+  });
+  const restingBytes = ownBytes();
+  const rows = await measureRows({ ...on, trainer, availableBytes: memoryToUse(null) });
+  await trainer.close();
+  return { restingBytes, rows };
+}
+
+/** As the run on it will choose. The trained numbers are there before what is left is looked at. */
+function shapesOn(
+  { device, freeBytes, budgetBytes }: Machine,
+  { state }: TrainedModel,
+  on: Circumstances,
+  rows: RowMemory,
+): MicroBatchShape[] {
+  refuseTooLargeState(state.size, memoryToUse(budgetBytes, freeBytes));
+  const availableBytes = memoryToUse(budgetBytes, Math.max(0, freeBytes - state.size * STATE_BYTES));
+  return shapesFor({ ...on, availableBytes }, device === 'cpu' ? rows : null);
+}
+
+/** Of all steps, from batches of the first epoch. */
+function countFlops(trained: TrainedModel, on: Circumstances) {
+  const ofRow = new Map<number, number>();
+  const flopsOf = ({ rows, length }: MicroBatchShape): number => {
+    const known = ofRow.get(length) ?? programFlops(gradientProgram(trained, { rows: 1, length }));
+    ofRow.set(length, known);
+    return rows * known;
+  };
+  const batches = sampleBatches(on);
+  return (shapes: readonly MicroBatchShape[]): number => {
+    const parts = batches.flatMap(lengths => planBatch(lengths, shapes, on.costs));
+    const sampled = parts.reduce((sum, { shape }) => sum + flopsOf(shape), 0);
+    return (sampled / batches.length) * totalSteps(on.plan);
+  };
+}
