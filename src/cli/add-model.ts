@@ -6,17 +6,11 @@ import { basename, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import type { Deps } from '../deps.ts';
+import { isModelFile } from '../formats/model-folder.ts';
 import { ModelError } from '../models/model-error.ts';
-import { POOLING_FILES } from '../models/pooling.ts';
 import { openModel } from '../models/registry.ts';
 import { readModel, type StoredFile, upsertBaseModel } from '../store/models.ts';
 import { hashFile } from './file-hash.ts';
-
-/** What is kept of a folder, beside what says how its vectors are made; weights in other formats and pictures are not. */
-const KEPT =
-  /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|target_vocab|chat_template|model\.safetensors\.index)\.json$|^(source|target)\.spm$|^chat_template\.jinja$|^[\w.-]+\.safetensors$|^(LICENSE|README\.md)/;
-
-export const isModelFile = (path: string): boolean => KEPT.test(path) || POOLING_FILES.test(path);
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 

@@ -5,8 +5,9 @@ import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { downloadFile, type ListFileEntry, listFiles } from '@huggingface/hub';
+import { isModelFile } from '../formats/model-folder.ts';
 import { ModelError } from '../models/model-error.ts';
-import { isModelFile, type Transfer } from './add-model.ts';
+import type { Transfer } from './add-model.ts';
 import { hashFile } from './file-hash.ts';
 
 export interface HubModel {

@@ -1,7 +1,7 @@
-// A folder of plain files as one tar file. Equal folders give equal bytes.
+// A folder as one tar file. Equal folders give equal bytes.
 import { createReadStream, createWriteStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import tar from 'tar-stream';
 
@@ -9,7 +9,10 @@ import tar from 'tar-stream';
 export async function writeArchive(directory: string, name: string, file: string): Promise<void> {
   const pack = tar.pack();
   const written = pipeline(pack, createWriteStream(file));
-  for (const path of (await readdir(directory)).sort()) {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  const files = entries.filter(entry => entry.isFile());
+  const paths = files.map(({ parentPath, name: own }) => relative(directory, join(parentPath, own)));
+  for (const path of paths.sort()) {
     const { size } = await stat(join(directory, path));
     const entry = pack.entry({ name: `${name}/${path}`, size, mode: 0o644, mtime: new Date(0) });
     await pipeline(createReadStream(join(directory, path)), entry);

@@ -1,40 +1,95 @@
-// Whether two models say the same: log-probabilities of tokens that were drawn once and for all, each given those before it.
+// Whether two models say the same of tokens that were drawn once and for all: log-probabilities where they write text, outputs where they
+// tell classes or numbers, vectors elsewhere.
 import type { Engine } from '../engine/program.ts';
-import type { Model } from '../models/registry.ts';
+import { readMeaning } from '../formats/classifier-config.ts';
+import { answerRules } from '../models/answer-rules.ts';
+import { readPooling } from '../models/pooling.ts';
+import { type Model, openModel } from '../models/registry.ts';
 import { loadAdapter } from '../serving/adapters.ts';
+import { meaningOfModel, openFineTuned } from '../serving/classifier.ts';
+import { Embedder } from '../serving/embedder.ts';
 import { Generator } from '../serving/generator.ts';
+import type { Compared } from './formats.ts';
 
-const TOKENS = 64;
-const SEED = 0x5eed;
-
-/** Tokens from all over the vocabulary; a linear congruential generator is random enough for that. */
-function drawTokens({ shape }: Model): Int32Array {
-  let state = SEED;
-  return Int32Array.from({ length: Math.min(TOKENS, shape.maxPositions) }, () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * shape.vocabSize);
-  });
-}
-
-export interface Speaker {
-  readonly model: Model;
+/** A fine-tuned model as it lies on disk. */
+export interface ModelFolders {
+  /** Of the base, or of a model that was trained whole. */
+  readonly modelDirectory: string;
   /** PEFT folder, or null. */
   readonly adapterDirectory: string | null;
 }
 
-async function logprobs(engine: Engine, { model, adapterDirectory }: Speaker): Promise<number[]> {
-  const generator = new Generator(engine, model);
-  try {
-    const adapter = adapterDirectory ? await loadAdapter(model, 'exported', adapterDirectory) : null;
-    const scores = await generator.score({ tokens: drawTokens(model), adapter, topLogprobs: 0 });
-    return scores.map(({ logprob }) => logprob);
-  } finally {
-    await generator.close();
-  }
+/** What a model is asked for. */
+export async function comparedOf(model: Model, adapterDirectory: string | null): Promise<Compared> {
+  const meaning = adapterDirectory ? await readMeaning(adapterDirectory) : meaningOfModel(model);
+  if (meaning) return 'outputs';
+  return model.outputWeight === null ? 'vectors' : 'logprobs';
 }
 
-/** The largest difference of a token's log-probability. */
-export async function largestDifference(engine: Engine, one: Speaker, other: Speaker): Promise<number> {
-  const [ours, theirs] = [await logprobs(engine, one), await logprobs(engine, other)];
-  return ours.reduce((most, logprob, i) => Math.max(most, Math.abs(logprob - theirs[i]!)), 0);
+const LENGTHS = [64, 17, 5];
+const SEED = 0x5eed;
+
+/** Texts of tokens from all over the vocabulary; a linear congruential generator is random enough for that. */
+function drawTexts({ shape }: Model): number[][] {
+  let state = SEED;
+  const draw = (): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * shape.vocabSize);
+  };
+  return LENGTHS.map(length => Array.from({ length: Math.min(length, shape.maxPositions) }, draw));
+}
+
+const ASKED: Record<Compared, (engine: Engine, folders: ModelFolders) => Promise<number[]>> = {
+  async logprobs(engine, { modelDirectory, adapterDirectory }) {
+    const model = await openModel(modelDirectory);
+    const generator = new Generator(engine, model);
+    try {
+      const adapter = adapterDirectory ? await loadAdapter(model, 'exported', adapterDirectory) : null;
+      const [tokens, source] = drawTexts(model) as [number[], number[]];
+      const asked =
+        generator.model.kind === 'encoder-decoder'
+          ? { source, tokens: [answerRules(generator.model).start, ...tokens.slice(1)] }
+          : { tokens };
+      const scores = await generator.score({ ...asked, adapter, topLogprobs: 0 });
+      return scores.map(({ logprob }) => logprob);
+    } finally {
+      await generator.close();
+    }
+  },
+  async outputs(engine, folders) {
+    const { classifier, head } = await openFineTuned(engine, folders);
+    try {
+      const texts = drawTexts(classifier.model);
+      const outputs = await Promise.all(texts.map(tokens => classifier.outputs({ tokens, head })));
+      return outputs.flatMap(each => [...each]);
+    } finally {
+      await classifier.close();
+    }
+  },
+  async vectors(engine, { modelDirectory, adapterDirectory }) {
+    const model = await openModel(modelDirectory);
+    const pooling = await readPooling(model);
+    const embedder = new Embedder(engine, model, { ...pooling, normalize: true });
+    try {
+      const adapter = adapterDirectory ? await loadAdapter(model, 'exported', adapterDirectory) : null;
+      const texts = drawTexts(model).map(tokens => tokens.slice(0, pooling.maxTokens));
+      const vectors = await Promise.all(texts.map(tokens => embedder.embed({ tokens, adapter })));
+      return vectors.flatMap(vector => [...vector]);
+    } finally {
+      await embedder.close();
+    }
+  },
+};
+
+/** Of two models, between one's numbers and the other's. */
+export async function largestDifference(
+  engine: Engine,
+  compared: Compared,
+  one: ModelFolders,
+  other: ModelFolders,
+): Promise<number> {
+  const [ours, theirs] = [await ASKED[compared](engine, one), await ASKED[compared](engine, other)];
+  if (ours.length !== theirs.length)
+    throw new Error(`${ours.length} ${compared} against ${theirs.length}: the models are not alike`);
+  return ours.reduce((most, value, i) => Math.max(most, Math.abs(value - theirs[i]!)), 0);
 }

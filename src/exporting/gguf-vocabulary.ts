@@ -1,6 +1,7 @@
-// A tokenizer.json in the words of GGUF: tokens, their kinds, merges, and by which rule texts are split before merging. Only what
-// llama.cpp would take apart in the same way; the rest is refused.
+// A tokenizer in the words of GGUF: tokens, their kinds, merges, by which rule texts are split before merging, and the ids that
+// generation begins and ends with. Only what llama.cpp would take apart in the same way; the rest is refused.
 import type { GgufValue } from '../formats/gguf.ts';
+import type { ConfigJson } from '../models/config-fields.ts';
 import { ModelError } from '../models/model-error.ts';
 
 interface AddedToken {
@@ -9,78 +10,181 @@ interface AddedToken {
   readonly special: boolean;
 }
 
+/** Of normalizers, splitters and what is put around a text: the fields that are read. */
 interface Step {
   readonly type: string;
   readonly pattern?: { readonly Regex?: string };
+  readonly normalizers?: readonly Step[];
   readonly pretokenizers?: readonly Step[];
-  readonly decoders?: readonly Step[];
+  readonly processors?: readonly Step[];
   readonly use_regex?: boolean;
+  readonly add_prefix_space?: boolean;
+  readonly prepend_scheme?: string;
+  readonly individual_digits?: boolean;
+  readonly behavior?: string;
+  readonly single?: readonly { readonly SpecialToken?: { readonly id: string } }[];
 }
 
-export interface TokenizerJson {
+interface TokenizerJson {
   readonly model: {
     readonly type: string;
     readonly vocab: Readonly<Record<string, number>>;
     readonly merges: readonly (string | readonly [string, string])[];
     readonly byte_fallback?: boolean;
   };
+  readonly normalizer: Step | null;
   readonly pre_tokenizer: Step | null;
+  readonly post_processor: Step | null;
   readonly added_tokens: readonly AddedToken[];
 }
 
-/** llama.cpp's names for the regular expressions that split texts. */
-const SPLITS: Readonly<Record<string, string>> = {
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+":
-    'llama-bpe',
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+":
-    'qwen2',
-};
-const KINDS = { normal: 1, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
-const BYTE_TOKEN = /^<0x[0-9A-F]{2}>$/;
+export interface TokenizerFiles {
+  readonly tokenizer: TokenizerJson;
+  /** `tokenizer_config.json`; empty without one. */
+  readonly config: ConfigJson;
+  /** Of chats; null without one. */
+  readonly template: string | null;
+}
 
-const stepsOf = (step: Step | null): readonly Step[] =>
-  step === null ? [] : (step.pretokenizers?.flatMap(stepsOf) ?? [step]);
+/** `read` gives a file of the model's folder as text, null where there is none. Throws ModelError without a tokenizer.json. */
+export async function readTokenizerFiles(
+  read: (name: string) => Promise<string | null>,
+): Promise<TokenizerFiles> {
+  const tokenizer = await read('tokenizer.json');
+  if (tokenizer === null) throw new ModelError('gguf needs a tokenizer.json');
+  const config = JSON.parse((await read('tokenizer_config.json')) ?? '{}') as ConfigJson;
+  const own = typeof config.chat_template === 'string' ? config.chat_template : null;
+  return { tokenizer: JSON.parse(tokenizer), config, template: (await read('chat_template.jinja')) ?? own };
+}
+
+const stepsOf = (step: Step | null): readonly Step[] => {
+  if (step === null) return [];
+  const inner = step.normalizers ?? step.pretokenizers ?? step.processors;
+  return inner?.flatMap(stepsOf) ?? [step];
+};
+
+const WORDS = 'words';
+const BYTES = 'bytes';
+
+/** What a splitter does, as one word or its expression. */
+const SPLITTERS: Readonly<Record<string, (step: Step) => string>> = {
+  ByteLevel: ({ use_regex: words, add_prefix_space: space }) =>
+    `${words === false ? BYTES : WORDS}${space ? ' after a space' : ''}`,
+  Digits: ({ individual_digits: single }) => (single ? 'digits' : 'numbers'),
+  Punctuation: ({ behavior }) => `punctuation ${behavior}`,
+  Split: ({ pattern }) => String(pattern?.Regex),
+};
+
+const LLAMA_3 =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+/** llama.cpp's names for the ways of splitting texts, by what the steps do. */
+const SPLITS: Readonly<Record<string, string>> = {
+  [WORDS]: 'gpt-2',
+  [['digits', WORDS].join()]: 'command-r',
+  [['punctuation Contiguous', WORDS, 'numbers', '[0-9][0-9][0-9]'].join()]: 'falcon',
+  [[LLAMA_3, BYTES].join()]: 'llama-bpe',
+  [[LLAMA_3.replace('\\p{N}{1,3}', '\\p{N}'), BYTES].join()]: 'qwen2',
+};
 
 /** Throws ModelError for one that llama.cpp has no name for. */
-function splitName({ pre_tokenizer: given }: TokenizerJson): string {
-  const steps = stepsOf(given);
-  const regexes = steps.flatMap(({ pattern }) => pattern?.Regex ?? []);
-  const byteLevel = steps.find(({ type }) => type === 'ByteLevel');
-  const name = regexes.length === 0 && byteLevel?.use_regex !== false ? 'gpt-2' : SPLITS[regexes.join()];
-  if (byteLevel && name) return name;
-  throw new ModelError('the tokenizer splits texts in a way that the gguf export does not know');
+function splitName({ pre_tokenizer: given, normalizer }: TokenizerJson): string {
+  const steps = stepsOf(given).map(step => SPLITTERS[step.type]?.(step) ?? step.type);
+  const name = SPLITS[steps.join()];
+  // Texts that are not composed are rare: llama.cpp takes them as they are.
+  const changes = stepsOf(normalizer).find(({ type }) => type !== 'NFC');
+  if (name && !changes) return name;
+  throw new ModelError(
+    `the tokenizer ${changes ? `changes texts (${changes.type})` : 'splits texts'} in a way that the gguf export does not know`,
+  );
 }
+
+const KINDS = { normal: 1, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
+const BYTE_TOKEN = /^<0x[0-9A-F]{2}>$/;
 
 /** A token for every row of the embedding; rows beyond the vocabulary are there for the sake of round numbers. */
 function tokensOf({ model, added_tokens: added }: TokenizerJson, size: number) {
   const tokens = Array.from({ length: size }, (_, id) => `[PAD${id}]`);
   const kinds = new Array<number>(size).fill(KINDS.unused);
-  for (const [token, id] of Object.entries(model.vocab)) {
+  const set = (id: number, token: string, kind: number): void => {
+    if (id >= size) return;
     tokens[id] = token;
-    kinds[id] = model.byte_fallback && BYTE_TOKEN.test(token) ? KINDS.byte : KINDS.normal;
-  }
-  for (const { id, content, special } of added) {
-    tokens[id] = content;
-    kinds[id] = special ? KINDS.control : KINDS.userDefined;
-  }
+    kinds[id] = kind;
+  };
+  for (const [token, id] of Object.entries(model.vocab))
+    set(id, token, model.byte_fallback && BYTE_TOKEN.test(token) ? KINDS.byte : KINDS.normal);
+  for (const { id, content, special } of added) set(id, content, special ? KINDS.control : KINDS.userDefined);
   return { tokens, kinds };
 }
 
-/** Throws ModelError for what is neither byte-level BPE nor BPE with byte fallback. */
-export function vocabularyMetadata(tokenizer: TokenizerJson, size: number): Record<string, GgufValue> {
+/** Pieces of SentencePiece are merged by score: the sooner the merge that makes a token, the higher. */
+function scoresOf(tokens: readonly string[], merges: TokenizerJson['model']['merges']): number[] {
+  const ranks = new Map<string, number>();
+  for (const [rank, merge] of merges.entries()) {
+    const made = typeof merge === 'string' ? merge.replace(' ', '') : merge.join('');
+    if (!ranks.has(made)) ranks.set(made, rank);
+  }
+  return tokens.map(token => -(ranks.get(token) ?? merges.length));
+}
+
+/** SentencePiece's words in a tokenizer.json: spaces become ▁, and before a text there may be one. */
+function spaceBefore({ normalizer, pre_tokenizer: splitter }: TokenizerJson): boolean {
+  const known = ['Prepend', 'Replace'];
+  const [changes, splits] = [stepsOf(normalizer), stepsOf(splitter)];
+  const metaspace = splits.find(({ type }) => type === 'Metaspace');
+  const other = changes.find(({ type }) => !known.includes(type));
+  if (other || (!metaspace && !changes.some(({ type }) => type === 'Replace')))
+    throw new ModelError('the tokenizer changes texts in a way that the gguf export does not know');
+  const scheme = metaspace && (metaspace.prepend_scheme ?? (metaspace.add_prefix_space ? 'always' : 'never'));
+  return changes.some(({ type }) => type === 'Prepend') || (scheme !== undefined && scheme !== 'never');
+}
+
+/** GGUF's names for the special tokens that tokenizer_config.json names. */
+const SPECIAL = { bos: 'bos', eos: 'eos', padding: 'pad', unknown: 'unk' } as const;
+
+function specialTokens({ tokenizer, config, template }: TokenizerFiles): Record<string, GgufValue> {
+  const ids = new Map(tokenizer.added_tokens.map(({ content, id }) => [content, id]));
+  const textOf = (name: string): string | undefined => {
+    const given = config[`${name}_token`] as string | { content: string } | null | undefined;
+    return typeof given === 'object' ? given?.content : given;
+  };
+  const named = Object.entries(SPECIAL).flatMap(([key, name]) => {
+    const text = textOf(name);
+    const id = text === undefined ? undefined : (ids.get(text) ?? tokenizer.model.vocab[text]);
+    return id === undefined ? [] : [[`tokenizer.ggml.${key}_token_id`, { u32: id }] as const];
+  });
+  const around = stepsOf(tokenizer.post_processor).find(({ type }) => type === 'TemplateProcessing')?.single;
+  const adds = (name: 'bos' | 'eos', place: number): GgufValue => {
+    const said = config[`add_${name}_token`];
+    const put = around?.at(place)?.SpecialToken?.id;
+    return { bool: typeof said === 'boolean' ? said : put !== undefined && put === textOf(name) };
+  };
+  return {
+    ...Object.fromEntries(named),
+    'tokenizer.ggml.add_bos_token': adds('bos', 0),
+    'tokenizer.ggml.add_eos_token': adds('eos', -1),
+    ...(template !== null && { 'tokenizer.chat_template': { string: template } }),
+  };
+}
+
+/** Throws ModelError for what is neither byte-level BPE nor BPE with byte fallback. `size`: rows of the embedding. */
+export function vocabularyMetadata(files: TokenizerFiles, size: number): Record<string, GgufValue> {
+  const { tokenizer } = files;
   const { model } = tokenizer;
   if (model.type !== 'BPE') throw new ModelError(`the gguf export takes BPE tokenizers, not ${model.type}`);
   const { tokens, kinds } = tokensOf(tokenizer, size);
   const common = {
     'tokenizer.ggml.tokens': { strings: tokens },
     'tokenizer.ggml.token_type': { i32s: kinds },
+    ...specialTokens(files),
   };
-  // Pieces of SentencePiece are merged by score; those of a BPE were numbered in the order of their merges.
   if (model.byte_fallback)
     return {
       'tokenizer.ggml.model': { string: 'llama' },
+      'tokenizer.ggml.pre': { string: 'default' },
+      'tokenizer.ggml.add_space_prefix': { bool: spaceBefore(tokenizer) },
       ...common,
-      'tokenizer.ggml.scores': { f32s: tokens.map((_, id) => -id) },
+      'tokenizer.ggml.scores': { f32s: scoresOf(tokens, model.merges) },
     };
   const merges = model.merges.map(merge => (typeof merge === 'string' ? merge : merge.join(' ')));
   return {

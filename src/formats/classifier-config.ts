@@ -48,13 +48,14 @@ export function meaningOfConfig(config: Readonly<Record<string, unknown>>): Outp
   };
 }
 
-const FILE = 'classifier_config.json';
+/** Beside an adapter. */
+export const MEANING_FILE = 'classifier_config.json';
 
 export const writeMeaning = (directory: string, meaning: OutputMeaning): Promise<void> =>
-  writeFile(join(directory, FILE), `${JSON.stringify(meaningToConfig(meaning), null, 2)}\n`);
+  writeFile(join(directory, MEANING_FILE), `${JSON.stringify(meaningToConfig(meaning), null, 2)}\n`);
 
 /** Of an adapter's folder; null where its outputs are tokens. */
 export async function readMeaning(directory: string): Promise<OutputMeaning | null> {
-  const config = await readJsonFile(join(directory, FILE));
+  const config = await readJsonFile(join(directory, MEANING_FILE));
   return config && meaningOfConfig(config);
 }

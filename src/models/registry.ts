@@ -72,6 +72,17 @@ export interface Model {
   encode(tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
 }
 
+/** What config.json alone says of a model. */
+export type DescribedModel = Pick<Model, 'served' | 'config' | 'shape' | 'outputWeight'>;
+
+/** Throws ModelError for what is not served. */
+export function describeModel(config: ConfigJson): DescribedModel {
+  const { architecture, served, base } = forTask(architectureOf(config), 'as-saved');
+  const settings = architecture.readConfig(config, base);
+  const outputWeight = architecture.outputWeight(settings);
+  return { served, config, shape: architecture.shape(settings), outputWeight };
+}
+
 export type CausalModel = Model & { readonly kind: 'causal'; readonly outputWeight: string };
 
 export type EncoderDecoderModel = Model & {

@@ -79,7 +79,7 @@ async function run(deps: ExportDeps, lease: ExportLease, signal: AbortSignal, fo
   }
   const fileId = newFileId();
   const stored = await uploadFile({ ...deps, signal }, made.file, fileBlobKey(fileId), made.filename);
-  const { largestDifference } = made;
+  const { compared, largestDifference } = made;
   const name = () =>
     fenced(pool, lease, async tx => {
       await insertFile(tx, {
@@ -91,10 +91,10 @@ async function run(deps: ExportDeps, lease: ExportLease, signal: AbortSignal, fo
         sha256: stored.sha256,
         blobKey: stored.key,
       });
-      await endExport(tx, lease.id, { result: { fileId, largestDifference } });
+      await endExport(tx, lease.id, { result: { fileId, compared, largestDifference } });
     });
   await untilItWorks(name, { what: 'writing the end', log, signal });
-  log.info({ model: asked.model, format: asked.format, largestDifference }, 'a model was exported');
+  log.info({ model: asked.model, format: asked.format, compared, largestDifference }, 'a model was exported');
 }
 
 async function make(

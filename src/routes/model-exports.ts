@@ -1,13 +1,19 @@
 // GET /v1/models/{model}/export: a model as one file. Asking makes it, asking again says how far it is; the work is the worker's.
+import { text } from 'node:stream/consumers';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
+import type { Blobs } from '../blobs/blobs.ts';
 import type { Deps } from '../deps.ts';
+import { ApiError } from '../errors.ts';
+import { EXPORT_FORMATS, type ReadText, refusalOf } from '../exporting/formats.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
 import { ExportQuery, exampleExport, exportToWire } from '../schemas/model-exports.ts';
 import { ModelId } from '../schemas/models.ts';
+import type { TargetModel } from '../serving/client.ts';
+import { readTarget } from '../serving/target.ts';
 import { inTransaction } from '../store/database.ts';
-import { askForExport } from '../store/model-exports.ts';
-import { findModel } from '../store/models.ts';
+import { askForExport, type ExportKey, findExport, type ModelExport } from '../store/model-exports.ts';
+import type { StoredFile } from '../store/models.ts';
 import { unusableModel } from './models.ts';
 
 export function modelExportRoutes(app: FastifyInstance, deps: Deps): void {
@@ -19,7 +25,7 @@ export function modelExportRoutes(app: FastifyInstance, deps: Deps): void {
         tags: ['Models'],
         summary: 'Export a model',
         description:
-          "The first request begins the export, later ones say how far it is. Once it has `succeeded`, `file` is the id of a file that holds it. A worker makes it, reads it back, and holds the log-probabilities of what it read against the served model's.",
+          'The first request begins the export, later ones say how far it is. Once it has `succeeded`, `file` is the id of a file that holds it. A worker makes it, reads it back, and holds what that says against the served model. A format that the model has no form in is a 400 that names those it has.',
         params: ModelId,
         querystring: ExportQuery,
         response: {
@@ -32,13 +38,40 @@ export function modelExportRoutes(app: FastifyInstance, deps: Deps): void {
       const { projectId } = request.caller;
       const { model } = request.params;
       const { format, again } = request.query;
-      if (!(await findModel(deps.pool, projectId, model))) throw await unusableModel(deps, projectId, model);
-      const asked = await inTransaction(deps.pool, async tx => {
-        const asked = await askForExport(tx, { projectId, model, format }, again);
-        if (asked.begun) await deps.queue.enqueueExport(asked.export.id, { client: tx });
-        return asked;
-      });
-      return exportToWire(asked.export);
+      const target = await readTarget(deps.pool, projectId, model);
+      if (!target) throw await unusableModel(deps, projectId, model);
+      const key = { projectId, model, format };
+      if (again || !(await findExport(deps.pool, key))) await requireFormat(deps.blobs, target.model, format);
+      return exportToWire(await begin(deps, key, again));
     },
   );
 }
+
+const begin = ({ pool, queue }: Deps, key: ExportKey, again: boolean): Promise<ModelExport> =>
+  inTransaction(pool, async tx => {
+    const asked = await askForExport(tx, key, again);
+    if (asked.begun) await queue.enqueueExport(asked.export.id, { client: tx });
+    return asked.export;
+  });
+
+async function requireFormat(
+  blobs: Blobs,
+  { id, files, adapterFiles }: TargetModel,
+  format: ModelExport['format'],
+): Promise<void> {
+  const read = { model: readIn(blobs, files), adapter: adapterFiles && readIn(blobs, adapterFiles) };
+  const reason = await refusalOf(format, read);
+  if (reason === null) return;
+  const others = EXPORT_FORMATS.filter(other => other !== format);
+  const refusals = await Promise.all(others.map(other => refusalOf(other, read)));
+  const possible = others.filter((_, i) => refusals[i] === null);
+  const message = `Invalid value for 'format': ${id} cannot be exported as ${format}: ${reason}. Its formats are: ${possible.join(', ')}.`;
+  throw new ApiError('unsupported_value', message, { param: 'format' });
+}
+
+const readIn =
+  (blobs: Blobs, files: readonly StoredFile[]): ReadText =>
+  async name => {
+    const file = files.find(({ path }) => path === name);
+    return file ? text(await blobs.get(file.key)) : null;
+  };

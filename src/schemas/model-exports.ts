@@ -1,11 +1,12 @@
 // Exports of models on the wire: ours, in the style of OpenAI's objects.
 import { type Static, Type } from 'typebox';
+import { COMPARED, EXPORT_FORMATS } from '../exporting/formats.ts';
 import type { ModelExport as ExportRow } from '../store/model-exports.ts';
 import { Choice } from './choice.ts';
 import { unixSeconds, type WithDefaults } from './lists.ts';
 
 export const ExportQuery = Type.Object({
-  format: Choice(['adapter', 'merged', 'gguf'], {
+  format: Choice(EXPORT_FORMATS, {
     description:
       '`adapter`: the PEFT folder in a tar. `merged`: a Hugging Face folder with the adapter in its weights, in a tar. `gguf`: one file for llama.cpp.',
   }),
@@ -23,16 +24,20 @@ export const ModelExport = Type.Object(
     id: Type.String(),
     object: Type.Literal('model.export'),
     model: Type.String(),
-    format: Choice(['adapter', 'merged', 'gguf']),
+    format: Choice(EXPORT_FORMATS),
     status: Choice(['queued', 'in_progress', 'succeeded', 'failed']),
     created_at: Type.Integer(),
     finished_at: nullable(Type.Integer()),
     file: Type.Union([Type.String(), Type.Null()], {
       description: 'Id of the file, once there is one: its content is the export.',
     }),
-    largest_logprob_difference: Type.Union([Type.Number(), Type.Null()], {
+    compared: Type.Union([Choice(COMPARED), Type.Null()], {
       description:
-        "What the check found: the largest difference of a token's log-probability between the served model and the export, read back.",
+        'What the check compared, over the same tokens: `logprobs` of a model that writes text, the `outputs` of a head for classes or numbers (before softmax), `vectors` (of length 1) of an encoder.',
+    }),
+    largest_difference: Type.Union([Type.Number(), Type.Null()], {
+      description:
+        'What it found: the largest difference between a number of the served model and of the export, read back.',
     }),
     error: Type.Union([Type.Object({ code: Type.String(), message: Type.String() }), Type.Null()]),
   },
@@ -49,7 +54,8 @@ export function exportToWire(row: ExportRow) {
     created_at: unixSeconds(row.createdAt),
     finished_at: row.finishedAt && unixSeconds(row.finishedAt),
     file: row.fileId,
-    largest_logprob_difference: row.largestDifference,
+    compared: row.compared,
+    largest_difference: row.largestDifference,
     error: row.error,
   };
 }
@@ -63,6 +69,7 @@ export const exampleExport = {
   created_at: 1_780_000_000,
   finished_at: 1_780_000_004,
   file: 'file-Abc123Abc123Abc123Abc123',
-  largest_logprob_difference: 0.004,
+  compared: 'logprobs',
+  largest_difference: 0.004,
   error: null,
 };

@@ -6,6 +6,8 @@ import { toJsonb } from './jsonb.ts';
 export type ExportStatus = 'queued' | 'in_progress' | 'succeeded' | 'failed';
 export const ENDED_EXPORT_STATUSES: readonly ExportStatus[] = ['succeeded', 'failed'];
 
+export type Compared = 'logprobs' | 'outputs' | 'vectors';
+
 export interface ExportError {
   code: string;
   message: string;
@@ -19,6 +21,8 @@ export interface ModelExport {
   status: ExportStatus;
   /** Null until it is there, and when it was deleted. */
   fileId: string | null;
+  /** What the check compared; null until it did. */
+  compared: Compared | null;
   largestDifference: number | null;
   error: ExportError | null;
   createdAt: Date;
@@ -29,7 +33,16 @@ export type ExportKey = Pick<ModelExport, 'projectId' | 'model' | 'format'>;
 
 const columns = `id, project_id as "projectId", model, format, status,
   (select files.id from files where files.id = file_id and deleted_at is null) as "fileId",
-  largest_difference as "largestDifference", error, created_at as "createdAt", finished_at as "finishedAt"`;
+  compared, largest_difference as "largestDifference", error, created_at as "createdAt", finished_at as "finishedAt"`;
+
+/** As it was asked for last; null when it never was. */
+export async function findExport(db: Queryable, key: ExportKey): Promise<ModelExport | null> {
+  const { rows } = await db.query<ModelExport>(
+    `select ${columns} from model_exports where project_id = $1 and model = $2 and format = $3`,
+    [key.projectId, key.model, key.format],
+  );
+  return rows[0] ?? null;
+}
 
 /**
  * The export of a model in a format; made where there is none. One that has ended is begun anew when `again` says so, and when its file
@@ -44,7 +57,7 @@ export async function askForExport(
   const { rows: begun } = await db.query<ModelExport>(
     `insert into model_exports (id, project_id, model, format) values ($4, $1, $2, $3)
      on conflict (project_id, model, format) do update
-       set status = 'queued', file_id = null, largest_difference = null, error = null, crashes = 0,
+       set status = 'queued', file_id = null, compared = null, largest_difference = null, error = null, crashes = 0,
          created_at = now(), started_at = null, finished_at = null
        where model_exports.status in ('succeeded', 'failed') and ($5 or (model_exports.status = 'succeeded'
          and not exists (select 1 from files where files.id = model_exports.file_id and deleted_at is null)))
@@ -52,11 +65,7 @@ export async function askForExport(
     [...key, newId('modelExport'), again],
   );
   if (begun[0]) return { export: begun[0], begun: true };
-  const { rows } = await db.query<ModelExport>(
-    `select ${columns} from model_exports where project_id = $1 and model = $2 and format = $3`,
-    key,
-  );
-  return { export: rows[0]!, begun: false };
+  return { export: (await findExport(db, { projectId, model, format }))!, begun: false };
 }
 
 export async function readExport(db: Queryable, id: string): Promise<ModelExport | null> {
@@ -66,6 +75,7 @@ export async function readExport(db: Queryable, id: string): Promise<ModelExport
 
 export interface ExportResult {
   fileId: string;
+  compared: Compared;
   largestDifference: number;
 }
 
@@ -78,9 +88,16 @@ export async function endExport(
   const result = 'result' in end ? end.result : null;
   const error = 'error' in end ? toJsonb(end.error) : null;
   await db.query(
-    `update model_exports set status = $2, file_id = $3, largest_difference = $4, error = $5, finished_at = now(),
+    `update model_exports set status = $2, file_id = $3, compared = $4, largest_difference = $5, error = $6, finished_at = now(),
        runner_id = null, lease_until = null
      where id = $1`,
-    [id, result ? 'succeeded' : 'failed', result?.fileId ?? null, result?.largestDifference ?? null, error],
+    [
+      id,
+      result ? 'succeeded' : 'failed',
+      result?.fileId ?? null,
+      result?.compared ?? null,
+      result?.largestDifference ?? null,
+      error,
+    ],
   );
 }

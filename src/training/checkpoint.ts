@@ -13,10 +13,10 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
-import { meaningToConfig, writeMeaning } from '../formats/classifier-config.ts';
+import { writeMeaning } from '../formats/classifier-config.ts';
+import { writeModelFolder } from '../formats/model-folder.ts';
 import { writeAdapter } from '../formats/peft.ts';
 import { readHeader, readTensor, type TensorToWrite, writeSafetensors } from '../formats/safetensors.ts';
-import { POOLING_FILES } from '../models/pooling.ts';
 import type { Head } from './objectives/objective.ts';
 import type { OptimizerState } from './optimizer.ts';
 import type { TrainedModel } from './programs.ts';
@@ -156,39 +156,11 @@ export async function readState(
   return { parameters: await read('parameters'), m: await read('m'), v: await read('v') };
 }
 
-/** Files of a model folder that are not weights and belong to the fine-tuned model just the same. */
-const COPIED = [
-  'config.json',
-  'generation_config.json',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'tokenizer.model',
-  'spiece.model',
-  'source.spm',
-  'target.spm',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'chat_template.jinja',
-  'chat_template.json',
-  'vocab.json',
-  'merges.txt',
-  'LICENSE',
-];
-
-async function writeFullModel(
+function writeFullModel(
   directory: string,
   { model, objective: { head, unused } }: TrainedModel,
   views: Record<string, Float32Array>,
-) {
-  const names = await readdir(model.directory, { recursive: true });
-  for (const name of names.filter(name => COPIED.includes(name) || POOLING_FILES.test(name))) {
-    await mkdir(dirname(join(directory, name)), { recursive: true });
-    await copyFile(join(model.directory, name), join(directory, name));
-  }
-  if (head) {
-    const config = { ...model.config, architectures: [head.served], ...meaningToConfig(head.meaning) };
-    await writeFile(join(directory, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
-  }
+): Promise<void> {
   const tensors = Object.entries(model.weights)
     .filter(([name]) => !unused.includes(name))
     .map(([name, stored]): [string, TensorToWrite] => [
@@ -198,7 +170,11 @@ async function writeFullModel(
   const own = Object.entries(headTensors(head, views)).map(
     ([name, { shape, data }]): [string, TensorToWrite] => [name, { dtype: 'F32', shape, data }],
   );
-  await writeSafetensors(join(directory, 'model.safetensors'), Object.fromEntries([...tensors, ...own]));
+  return writeModelFolder(directory, {
+    base: model,
+    tensors: Object.fromEntries(tensors),
+    head: head && { ...head, tensors: Object.fromEntries(own) },
+  });
 }
 
 const headTensors = (head: Head | null, views: Record<string, Float32Array>) =>

@@ -3,7 +3,8 @@ import { Readable } from 'node:stream';
 import tar from 'tar-stream';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { startWorker, type Worker } from '../../src/queue/worker.ts';
-import { ADAPTER, BASE, useServing } from '../serving/serving.ts';
+import { upsertBaseModel } from '../../src/store/models.ts';
+import { ADAPTER, BASE, FULL, golden, storeFolder, TRANSLATOR, useServing } from '../serving/serving.ts';
 import { startWorkerProcess, type WorkerProcess } from './processes.ts';
 import { waitFor } from './setting.ts';
 
@@ -26,7 +27,8 @@ interface Export {
   id: string;
   status: string;
   file: string | null;
-  largest_logprob_difference: number | null;
+  compared: string | null;
+  largest_difference: number | null;
   error: { code: string; message: string } | null;
 }
 
@@ -67,7 +69,8 @@ describe('an export', () => {
     await start();
     const made = await untilEnded(ADAPTER, format);
     expect(made).toMatchObject({ id: first.id, status: 'succeeded', error: null });
-    expect(made.largest_logprob_difference).toBeLessThan(1e-3);
+    expect(made.compared).toBe('logprobs');
+    expect(made.largest_difference).toBeLessThan(1e-3);
     const file = await server.client.files.retrieve(made.file!);
     expect(file).toMatchObject({ purpose: 'fine-tune-results', filename: expect.stringMatching(/\.tar$/) });
     expect(await namesIn(made.file!)).toEqual(expect.arrayContaining(names));
@@ -85,15 +88,37 @@ describe('an export', () => {
     expect((await untilEnded(ADAPTER, 'gguf')).file).not.toBe(file);
   });
 
-  test('that cannot be made says why, and is tried again only when asked to', async () => {
+  test('of an encoder has its vectors compared', async () => {
+    const { deps } = server;
+    const files = await storeFolder(deps, 'bert-tiny', golden('bert-tiny'));
+    await upsertBaseModel(deps.pool, { id: 'bert-tiny', architecture: 'bert', ownedBy: 'test', files });
     await start();
-    await ask(BASE, 'adapter');
-    const failed = await untilEnded(BASE, 'adapter');
-    expect(failed).toMatchObject({ status: 'failed', file: null, error: { code: 'unsupported_export' } });
-    expect(failed.error!.message).toMatch(/it has no adapter; ask for merged/);
-    expect((await ask(BASE, 'adapter')).status).toBe('failed');
-    expect((await ask(BASE, 'adapter', '&again=true')).status).toBe('queued');
-    await untilEnded(BASE, 'adapter');
+    await ask('bert-tiny', 'merged');
+    const made = await untilEnded('bert-tiny', 'merged');
+    expect(made).toMatchObject({ status: 'succeeded', compared: 'vectors', largest_difference: 0 });
+    expect(await namesIn(made.file!)).toContain('modules.json');
+  });
+
+  test.each([
+    [BASE, 'adapter', /it has no adapter: its weights are its own\. Its formats are: merged, gguf\.$/],
+    [FULL, 'adapter', /it has no adapter/],
+    [TRANSLATOR, 'gguf', /cannot be exported as gguf: gguf is written for .* Its formats are: merged\.$/],
+  ])('of %s as %s is refused at once, with the formats that it has', async (model, format, message) => {
+    await expect(ask(model, format)).rejects.toMatchObject({
+      status: 400,
+      code: 'unsupported_value',
+      param: 'format',
+      message: expect.stringMatching(message),
+    });
+  });
+
+  test('that has ended is made again when asked to', async () => {
+    await start();
+    const { id } = await ask(FULL, 'merged');
+    await untilEnded(FULL, 'merged');
+    expect(await ask(FULL, 'merged')).toMatchObject({ id, status: 'succeeded' });
+    expect(await ask(FULL, 'merged', '&again=true')).toMatchObject({ id, status: 'queued', compared: null });
+    await untilEnded(FULL, 'merged');
   });
 
   test('goes on when its worker was killed', async () => {
