@@ -9,7 +9,7 @@ import type { Graph, Pass } from './graph.ts';
 import { cudaIsSetUp } from './onnx/cuda.ts';
 import { type IntegerRange, measureIntegerRange } from './onnx/integers.ts';
 import { lower } from './onnx/lower.ts';
-import type { Provider } from './onnx/lowering.ts';
+import type { Precision, Provider } from './onnx/lowering.ts';
 import { locateFromRoot, openSession, type SessionOptions } from './onnx/session.ts';
 import { PASSES } from './passes.ts';
 import type { Engine, Executable, HostArrays, Program, StoredTensor, TensorSpec } from './program.ts';
@@ -20,6 +20,8 @@ export interface OnnxOptions {
   readonly provider: Provider;
   readonly threads: number;
   readonly passes: readonly Pass[];
+  /** Of matrix products; float32 where absent. */
+  readonly precision?: Precision;
   readonly profile: string | null;
   /** Of products in whole numbers, null for none; measured where absent. */
   readonly integers?: IntegerRange | null;
@@ -104,6 +106,7 @@ async function compile(program: Program, options: OnnxOptions): Promise<Executab
   const copies = weightOptions(graph, program.sharesWeights ?? false, options.provider);
   const lowered = lower(graph, {
     provider: options.provider,
+    precision: options.precision,
     locate: file => locateFromRoot(files.get(file)!),
     widenOnce: copies.widenOnce,
     integers: await rangeFor(program.weights, options),

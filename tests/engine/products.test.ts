@@ -1,19 +1,24 @@
-// The nodes that a device's products become, run on the processor: the same numbers, and no node that the device lacks.
+// The nodes that products become on a device and in a precision, run on the processor: their numbers, and no node that the device lacks.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
 import { expect, test } from 'vitest';
 import { openCpuEngine } from '../../src/engine/cpu.ts';
 import { lower } from '../../src/engine/onnx/lower.ts';
-import type { Provider } from '../../src/engine/onnx/lowering.ts';
+import type { Precision, Provider } from '../../src/engine/onnx/lowering.ts';
 import { openSession } from '../../src/engine/onnx/session.ts';
+import { onnxEngine } from '../../src/engine/onnx.ts';
 import { PASSES } from '../../src/engine/passes.ts';
-import type { HostArrays, Program } from '../../src/engine/program.ts';
+import type { Engine, HostArrays, Program } from '../../src/engine/program.ts';
 import { tf } from '../../src/engine/tf.ts';
 import { trace } from '../../src/engine/trace.ts';
+import { ONNX_TYPES, type OnnxGraph, type OnnxNode } from '../../src/formats/onnx.ts';
+import { goldenDirectory, loadGolden, runGradients } from '../models/golden.ts';
 import { expectAlike, f32, type Given, programOf, runOn } from './programs.ts';
 
-const loweredFor = (provider: Provider, program: Program) => {
+const loweredFor = (provider: Provider, program: Program, precision: Precision = 'float32') => {
   const graph = PASSES.reduce((graph, pass) => pass(graph), trace(program));
-  return lower(graph, { provider, locate: file => file, widenOnce: false, integers: null });
+  return lower(graph, { provider, precision, locate: file => file, widenOnce: false, integers: null });
 };
 
 const SESSION = { provider: 'cpu', threads: 1, prepack: false, widenOnce: false, profile: null } as const;
@@ -61,5 +66,118 @@ test.each(CASES)(
     const { ops, results } = await runLowered('webgpu', program, inputs, into);
     expectAlike(results, expected);
     expect(ops).not.toContain('FusedMatMul');
+  },
+);
+
+// ---- bfloat16
+
+const bits = new Uint32Array(1);
+const number = new Float32Array(bits.buffer);
+
+/** The nearest number of eight significant bits, of two equally near the even one. */
+function toBfloat16(value: number): number {
+  number[0] = value;
+  const low = bits[0]! & 0xffff;
+  const up = low > 0x8000 || (low === 0x8000 && (bits[0]! & 0x10000) !== 0);
+  bits[0] = (bits[0]! & 0xffff0000) + (up ? 0x10000 : 0);
+  return number[0]!;
+}
+
+const inBfloat16 = (given: Given): Given => ({
+  ...given,
+  data: Float32Array.from(given.data as Float32Array, toBfloat16),
+});
+
+const onProcessor = onnxEngine({
+  ...{ provider: 'cpu', threads: 1, passes: PASSES, profile: null, integers: null },
+  precision: 'bfloat16',
+});
+
+test.each(CASES)(
+  'in bfloat16: $axes axes, transposed $transposeA and $transposeB, times $factor',
+  async ({ given, transposeA, transposeB, factor }) => {
+    const { program, inputs } = programOf('product', given, product(transposeA, transposeB, factor) as never);
+    const rounded = given.map(inBfloat16);
+    const exact = programOf('product', rounded, product(transposeA, transposeB, factor) as never);
+    const { 0: sums } = await runOn(await openCpuEngine(), exact.program, exact.inputs);
+    const expected = { 0: Float32Array.from(sums as Float32Array, toBfloat16) };
+    expectAlike(await runOn(onProcessor, program, inputs), expected, 1e-6);
+  },
+);
+
+test('a term is added in float32, and so are gradients over micro-batches', async () => {
+  const given = [f32([3, 4]), f32([4, 5], 2), f32([3, 5], 3, 1e-3)];
+  const body = (a: Tensor, b: Tensor, before: Tensor) => tf.matMul(a as never, b as never).add(before);
+  const { program, inputs } = programOf('sum', given, body as never);
+  const [a, b, before] = given;
+  const alone = programOf('product', [a!, b!], product(false, false, 1) as never);
+  const { 0: products } = await runOn(onProcessor, alone.program, alone.inputs);
+  const expected = { 0: (products as Float32Array).map((value, i) => value + before!.data[i]!) };
+  expectAlike(await runOn(onProcessor, program, inputs), expected, 1e-7);
+});
+
+/** Also those of the bodies of loops. */
+const allNodes = ({ nodes }: OnnxGraph): OnnxNode[] =>
+  nodes.flatMap(node => [
+    node,
+    ...Object.values(node.attributes).flatMap(attribute =>
+      'graph' in attribute ? allNodes(attribute.graph) : [],
+    ),
+  ]);
+
+const typeNames = Object.fromEntries(Object.entries(ONNX_TYPES).map(([name, code]) => [code, name]));
+
+/** The first program that `use` compiles. */
+async function firstProgram(use: (engine: Engine) => Promise<unknown>): Promise<Program> {
+  const programs: Program[] = [];
+  const compile = (program: Program) => {
+    programs.push(program);
+    return onProcessor.compile(program);
+  };
+  await use({ ...onProcessor, compile });
+  return programs[0]!;
+}
+
+test('for cuda every product of a training step reads bfloat16, and stored weights as they are', async () => {
+  const { model, adapter, golden } = await loadGolden('llama-bf16-sharded');
+  const program = await firstProgram(engine => runGradients(engine, model, golden.batch, adapter));
+  const { graph } = loweredFor('cuda', program, 'bfloat16').model;
+  const nodes = allNodes(graph);
+  const stored = new Map<string, string>(graph.initializers.map(({ name, type }) => [name, type]));
+  const casts = nodes.filter(({ op }) => op === 'Cast');
+  const typeOf = (name: string) => {
+    const cast = casts.find(({ outputs }) => outputs[0] === name);
+    return cast ? typeNames[(cast.attributes.to as { int: number }).int] : (stored.get(name) ?? 'float32');
+  };
+  const factors = nodes
+    .filter(({ op }) => ['MatMul', 'FusedMatMul', 'Gemm'].includes(op))
+    .flatMap(({ inputs }) => inputs.slice(0, 2));
+  expect(factors.length).toBeGreaterThan(20);
+  expect(new Set(factors.map(typeOf))).toEqual(new Set(['bfloat16']));
+  expect(factors.some(name => stored.has(name))).toBe(true);
+  const widened = casts.filter(({ inputs }) => stored.has(inputs[0]!)).map(({ outputs }) => outputs[0]!);
+  const readers = (name: string) => nodes.filter(({ inputs }) => inputs.includes(name));
+  for (const name of widened) expect(readers(name).map(({ op }) => op)).not.toEqual([]);
+  for (const name of widened) expect(readers(name).map(({ op }) => op)).not.toContain('Cast');
+});
+
+/** How far PyTorch's autocast is from its float32, as tests/golden/autocast.py measured it. */
+const AUTOCAST: Record<string, { loss: number; gradients: number }> = JSON.parse(
+  readFileSync(join(goldenDirectory('.'), 'autocast.json'), 'utf8'),
+);
+
+test.each(Object.entries(AUTOCAST))(
+  '%s in bfloat16: gradients are as near to float32 as those of PyTorch in bfloat16',
+  async (name, theirs) => {
+    const { model, adapter, golden } = await loadGolden(name);
+    const { loss, gradients } = await runGradients(onProcessor, model, golden.batch, adapter);
+    expect(Math.abs(loss / golden.loraLoss - 1)).toBeLessThan(2e-3);
+    const names = Object.keys(gradients);
+    const expected = names.flatMap(name => [...golden.tensors[`lora_gradient.${name}`]!]);
+    const apart = names.flatMap(name => [...gradients[name]!]).map((value, i) => value - expected[i]!);
+    const ours = Math.hypot(...apart) / Math.hypot(...expected);
+    expect(ours).toBeLessThan(1.2 * theirs.gradients);
+    // Else nothing was rounded.
+    expect(ours).toBeGreaterThan(0.5 * theirs.gradients);
   },
 );

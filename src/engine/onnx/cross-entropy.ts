@@ -3,7 +3,7 @@
 import type { OnnxValue } from '../../formats/onnx.ts';
 import { crossEntropyChunk } from '../compositions.ts';
 import type { Lowering } from './lowering.ts';
-import { multiply } from './products.ts';
+import { multiply, multiplyAdd, prepareFactor } from './products.ts';
 import type { Rule } from './rules.ts';
 
 interface Chunk {
@@ -149,7 +149,7 @@ export function hiddenGradient(
   spread: string,
   capped: boolean,
 ): string {
-  const mean = to.emit('MatMul', [spread, weight]);
+  const mean = multiply(to, [spread, weight], { ranks: [2, 2] });
   const own = () => to.emit('Gather', [weight, to.emit('Reshape', [chunk.target, to.int64([-1])])]);
   return to.emit('Mul', [capped ? mean : to.emit('Sub', [mean, own()]), slopes(to, chunk)]);
 }
@@ -160,8 +160,7 @@ const slopes = (to: Lowering, { dy, real }: Chunk): string => dy ?? to.cast(real
 /** d loss / d weight, added up over the chunks; without a cap the targets' part is subtracted after the loop. */
 export function weightGradient(to: Lowering, chunk: Chunk, spread: string, before: string): string {
   const rows = to.emit('Mul', [chunk.hidden, slopes(to, chunk)]);
-  const attributes = { transA: { int: 1 }, alpha: { float: 1 }, beta: { float: 1 } };
-  return to.emit('Gemm', [spread, rows, before], { attributes });
+  return multiplyAdd(to, [spread, rows], before, { ranks: [2, 2], transposeA: true });
 }
 
 const scalar = (name: string, type: OnnxValue['type']): OnnxValue => ({ name, type, shape: [] });
@@ -176,6 +175,7 @@ export const crossEntropy: Rule = (to, { inputs, attributes }, [hidden, weight, 
   const rows = chooseRows(to, { hidden: hidden!, targets: targets! }, crossEntropyChunk(rowCount, vocab));
   to.cast(to.emit('Reshape', [rows.count, to.literal('int64', [0], [])]), 'int32', [count]);
 
+  prepareFactor(to, weight!);
   const body = to.child();
   const iteration = scalar(body.fresh('i'), 'int64');
   const going = scalar(body.fresh('going'), 'bool');

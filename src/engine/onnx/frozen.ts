@@ -67,10 +67,13 @@ export class Frozen {
   #asFloat32(stored: StoredTensor): string {
     const name = this.initializer(stored);
     if (stored.dtype === 'F32') return name;
-    if (!this.options.widenOnce) return this.to.early(() => this.to.cast(name, 'float32'));
     const key = `float32 ${name}`;
-    const widened = this.#initializers.get(key) ?? this.to.cast(name, 'float32');
-    this.#initializers.set(key, widened);
+    const known = this.#initializers.get(key);
+    if (known !== undefined) return known;
+    const widen = () => this.to.cast(name, 'float32');
+    const widened = this.options.widenOnce ? widen() : this.to.early(widen);
+    if (this.options.widenOnce) this.#initializers.set(key, widened);
+    if (stored.dtype === 'BF16') this.to.knowHalf(widened, name);
     return widened;
   }
 

@@ -35,9 +35,33 @@ const ARRAYS = {
 /** Where ONNX Runtime computes. */
 export type Provider = 'cpu' | 'cuda' | 'webgpu';
 
+/** What the factors and results of matrix products are rounded to; sums are float32 in both, and everything else is. */
+export type Precision = 'float32' | 'bfloat16';
+
+/** What a node reads, the graphs in its attributes included. */
+const readBy = ({ inputs, attributes }: OnnxNode): string[] => [
+  ...inputs,
+  ...Object.values(attributes).flatMap(attribute =>
+    'graph' in attribute ? attribute.graph.nodes.flatMap(readBy) : [],
+  ),
+];
+
+/** Without those that nothing reads: a rule may have asked for a weight in a form that it then did not need. */
+function neededNodes(nodes: readonly OnnxNode[], results: readonly string[]): OnnxNode[] {
+  const read = new Set(results);
+  const needed = nodes.toReversed().filter(node => {
+    if (!node.outputs.some(output => read.has(output))) return false;
+    for (const name of readBy(node)) read.add(name);
+    return true;
+  });
+  return needed.reverse();
+}
+
 export class Lowering {
   /** Some nodes are not for every device. */
   readonly provider: Provider;
+  readonly precision: Precision;
+  readonly #parent: Lowering | null;
   readonly #nodes: OnnxNode[] = [];
   readonly #early: OnnxNode[] = [];
   #into = this.#nodes;
@@ -45,22 +69,26 @@ export class Lowering {
   readonly #names = new Map<Value, string>();
   readonly #makers = new Map<Value, () => string>();
   readonly #literals = new Map<string, string>();
-  readonly #count: { last: number };
+  /** Values in bfloat16 by their names in float32. */
+  readonly #halves = new Map<string, string>();
+  #last = 0;
 
-  /** Names are unique within `count`'s graph and all graphs inside of it. */
-  constructor(provider: Provider, count = { last: 0 }) {
+  constructor(provider: Provider, precision: Precision = 'float32', parent: Lowering | null = null) {
     this.provider = provider;
-    this.#count = count;
+    this.precision = precision;
+    this.#parent = parent;
   }
 
   /** A graph inside of this one (the body of a loop): it may use this one's names. */
   child(): Lowering {
-    return new Lowering(this.provider, this.#count);
+    return new Lowering(this.provider, this.precision, this);
   }
 
+  /** Unique within the outermost graph and all graphs inside of it. */
   fresh(hint: string): string {
-    this.#count.last++;
-    return `${hint}_${this.#count.last}`;
+    if (this.#parent) return this.#parent.fresh(hint);
+    this.#last++;
+    return `${hint}_${this.#last}`;
   }
 
   name(value: Value, hint = 'v'): string {
@@ -132,13 +160,34 @@ export class Lowering {
     return this.emit('Cast', [input], { attributes: { to: { int: ONNX_TYPES[to] } }, outputs });
   }
 
+  /** `half` is what the value `name` is in bfloat16. */
+  knowHalf(name: string, half: string): void {
+    this.#halves.set(name, half);
+  }
+
+  #knownHalf(name: string): string | undefined {
+    return this.#halves.get(name) ?? (this.#parent ? this.#parent.#knownHalf(name) : undefined);
+  }
+
+  /** A value in bfloat16, converted once for all who ask in this graph and those inside of it. */
+  half(name: string): string {
+    const known = this.#knownHalf(name);
+    if (known !== undefined) return known;
+    const half = this.cast(name, 'bfloat16');
+    this.knowHalf(name, half);
+    return half;
+  }
+
   graph(name: string, inputs: readonly OnnxValue[], outputs: readonly OnnxValue[]): OnnxGraph {
     return {
       name,
       inputs,
       outputs,
       initializers: this.initializers,
-      nodes: [...this.#early, ...this.#nodes],
+      nodes: neededNodes(
+        [...this.#early, ...this.#nodes],
+        outputs.map(({ name }) => name),
+      ),
     };
   }
 }

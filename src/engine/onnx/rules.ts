@@ -6,7 +6,7 @@ import type { DType } from '../program.ts';
 import { COMPOUND_RULES } from './compound-rules.ts';
 import { crossEntropy } from './cross-entropy.ts';
 import type { EmitOptions, Lowering } from './lowering.ts';
-import { multiply, type Product } from './products.ts';
+import { multiply, multiplyAdd, type Product } from './products.ts';
 import { tokenLosses, tokenLossesGrad } from './token-losses.ts';
 
 /** `x` names the node's inputs, `y` its outputs. */
@@ -62,23 +62,14 @@ const softmax: Rule = (to, node, x, y) => {
   to.emit('Softmax', x, { attributes: { axis: int(lastAxisOf(node, node.attributes.dim)) }, outputs: y });
 };
 
-const batchMatMul: Rule = (to, { inputs, attributes }, [a, b], y) => {
-  const ranks = [inputs[0]!.shape.length, inputs[1]!.shape.length] as const;
-  multiply(to, [a!, b!], { ...(attributes as Omit<Product, 'ranks'>), ranks }, y);
-};
+const productOf = ({ inputs: [a, b], attributes }: Node): Product => ({
+  ...(attributes as Omit<Product, 'ranks'>),
+  ranks: [a!.shape.length, b!.shape.length],
+});
 
-const gemm: Rule = (to, { attributes }, x, y) => {
-  const { transposeA = false, transposeB = false, alpha = 1 } = attributes;
-  to.emit('Gemm', x, {
-    attributes: {
-      transA: int(transposeA as boolean),
-      transB: int(transposeB as boolean),
-      alpha: float(alpha as number),
-      beta: float(1),
-    },
-    outputs: y,
-  });
-};
+const batchMatMul: Rule = (to, node, [a, b], y) => multiply(to, [a!, b!], productOf(node), y);
+
+const gemm: Rule = (to, node, [a, b, term], y) => multiplyAdd(to, [a!, b!], term!, productOf(node), y);
 
 /** Floor division and remainder of whole numbers: ONNX divides towards zero. */
 const floorDiv: Rule = (to, node, [a, b], y) => {

@@ -15,6 +15,7 @@ import {
   weightGradient,
 } from './cross-entropy.ts';
 import type { Lowering } from './lowering.ts';
+import { prepareFactor } from './products.ts';
 import type { Rule } from './rules.ts';
 
 /** A loop over the chunks. `body` says what it carries (a first value, and the next one) or, without a first value, gives for every chunk. */
@@ -44,6 +45,7 @@ const capOf = ({ attributes }: Node): number | null => (attributes.softcap as nu
 export const tokenLosses: Rule = (to, node, [hidden, weight, targets, bias], [losses]) => {
   const [rowCount] = node.inputs[0]!.shape as [number];
   const layer: OutputLayer = { weight: weight!, bias, cap: capOf(node) };
+  prepareFactor(to, layer.weight);
   const rows = chooseRows(
     to,
     { hidden: hidden!, targets: targets! },
@@ -64,6 +66,7 @@ export const tokenLossesGrad: Rule = (to, node, [hidden, weight, targets, dy, bi
   const [rowCount, width] = node.inputs[0]!.shape as [number, number];
   const [vocab] = node.inputs[1]!.shape as [number];
   const layer: OutputLayer = { weight: weight!, bias, cap: capOf(node) };
+  prepareFactor(to, layer.weight);
   const rows = chooseRows(
     to,
     { hidden: hidden!, targets: targets!, dy: dy! },
