@@ -78,11 +78,17 @@ export async function writeAdapter(directory: string, adapter: AdapterToWrite): 
   await writeFile(join(directory, CONFIG_FILE), `${JSON.stringify(toConfig(adapter, adapted), null, 2)}\n`);
 }
 
-/** Module names where they say exactly which layers are adapted (and none of the head), full paths otherwise. */
-function targetModules({ linearLayers, head }: AdapterToWrite, adapted: readonly LinearLayer[]): string[] {
+/**
+ * Module names where they say exactly which layers are adapted, full paths otherwise: heads may have layers of the same names
+ * (`dense`), also those that an encoder is loaded with and that are not computed here.
+ */
+function targetModules(
+  { kind, linearLayers, head }: AdapterToWrite,
+  adapted: readonly LinearLayer[],
+): string[] {
   const names = moduleNames(adapted);
   const inHead = Object.keys(head?.tensors ?? {}).some(name => names.includes(name.split('.').at(-2)!));
-  const exact = !inHead && selectLayers(linearLayers, names).length === adapted.length;
+  const exact = kind !== 'encoder' && !inHead && selectLayers(linearLayers, names).length === adapted.length;
   return exact ? names : adapted.map(({ name }) => name);
 }
 

@@ -11,7 +11,7 @@ import { readHeader } from '../../src/formats/safetensors.ts';
 import { loraShapes, selectLayers } from '../../src/models/lora.ts';
 import { type Model, openModel } from '../../src/models/registry.ts';
 import { changeJson, changeTensors, copyGolden, temporaryFolder } from '../models/folders.ts';
-import { type Batch, goldenDirectory, runLogits } from '../models/golden.ts';
+import { type Batch, goldenDirectory, runHidden, runLogits } from '../models/golden.ts';
 
 const python = process.env.ANNEAL_TEST_PYTHON;
 
@@ -126,19 +126,24 @@ describe('an adapter we wrote', () => {
     ['t5-v1.1', ['q', 'wi_0']],
     ['bart', 'all-linear'],
     ['marian', ['k_proj', 'fc2']],
+    ['bert', 'all-linear'],
+    ['roberta', ['query', 'dense']],
+    ['distilbert', 'all-linear'],
+    ['modernbert', 'all-linear'],
   ] as const)(
-    'of %s on %s gives PEFT the same logits',
+    'of %s on %s gives PEFT the same logits, or hidden states',
     async (name, targets) => {
       const directory = await temporaryFolder();
       const { model } = await writeInvented(directory, name, targets);
       const tokens = Array.from({ length: 12 }, (_, i) => (7 * i + 3) % 96);
       const batch = model.kind === 'encoder-decoder' ? answeredBatch(tokens) : plainBatch(tokens);
       const engine = await openCpuEngine();
-      const ours = await runLogits(engine, model, batch, await readAdapter(directory, model.linearLayers));
+      const run = model.kind === 'encoder' ? runHidden : runLogits;
+      const ours = await run(engine, model, batch, await readAdapter(directory, model.linearLayers));
       const theirs = await peftLogits(goldenDirectory(name), directory, batch);
       expect(theirs).toHaveLength(ours.length);
       expect(Math.max(...ours.map((value, i) => Math.abs(value - theirs[i]!)))).toBeLessThan(1e-4);
-      const plain = await runLogits(engine, model, batch);
+      const plain = await run(engine, model, batch);
       expect(Math.max(...plain.map((value, i) => Math.abs(value - theirs[i]!)))).toBeGreaterThan(0.1);
     },
     120_000,

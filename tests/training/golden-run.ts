@@ -4,10 +4,14 @@ import { join } from 'node:path';
 import type { Example } from '../../src/data/example-form.ts';
 import { type EngineName, openEngine } from '../../src/engine/engine.ts';
 import { readAdapter } from '../../src/formats/peft.ts';
+import type { ModelKind } from '../../src/models/architecture.ts';
 import { type Model, openModel, requireEncoderDecoder } from '../../src/models/registry.ts';
 import { answering } from '../../src/training/objectives/answering.ts';
+import { classification } from '../../src/training/objectives/classification.ts';
 import { generation } from '../../src/training/objectives/generation.ts';
 import type { Objective } from '../../src/training/objectives/objective.ts';
+import { openHead } from '../../src/training/objectives/text-outputs.ts';
+import type { OptimizerState } from '../../src/training/optimizer.ts';
 import type { MicroBatchShape } from '../../src/training/programs.ts';
 import { firstValues, stateLayoutOf, type Tuning } from '../../src/training/trainable.ts';
 import { openTrainer } from '../../src/training/trainer.ts';
@@ -57,11 +61,21 @@ function unpackRow(batch: PackedBatch, row: number): Example[] {
   });
 }
 
-/** Answers' rows are shorter than the sources'. */
-const supervised = (model: Model): Objective =>
-  model.kind === 'encoder-decoder'
-    ? answering(requireEncoderDecoder(model), { source: 1, answer: 0.875 })
-    : generation(model);
+const CLASSES = { multiple: false, labels: ['a', 'b', 'c'], lines: 0, counts: new Map<string, number>() };
+
+/** Three classes, which are the examples' values. */
+async function classes(model: Model): Promise<Objective> {
+  const start = { model, adapter: null, adapterDirectory: null };
+  const meaning = { problem: 'single', labels: CLASSES.labels, reads: 'input' } as const;
+  return classification(await openHead(start, meaning), CLASSES, null);
+}
+
+/** What models of a kind are usually trained for. Answers' rows are shorter than the sources'. */
+const USUAL: Record<ModelKind, (model: Model) => Objective | Promise<Objective>> = {
+  causal: generation,
+  encoder: classes,
+  'encoder-decoder': model => answering(requireEncoderDecoder(model), { source: 1, answer: 0.875 }),
+};
 
 export interface GoldenRun {
   readonly model: string;
@@ -69,8 +83,10 @@ export interface GoldenRun {
   readonly engine: EngineName;
   readonly shapes: readonly MicroBatchShape[];
   readonly dropout?: number;
-  /** That of supervised jobs where absent. */
+  /** What models of its kind are usually trained for where absent. */
   readonly objective?: (model: Model) => Objective;
+  /** To go on from; the fixture's adapter and no moments where absent. */
+  readonly state?: OptimizerState;
 }
 
 export async function openGolden({
@@ -79,7 +95,8 @@ export async function openGolden({
   engine: engineName,
   shapes,
   dropout = 0,
-  objective: objectiveOf = supervised,
+  objective: objectiveOf,
+  state: given,
 }: GoldenRun) {
   const model = await openModel(golden(name));
   const adapter = await readAdapter(join(golden(name), 'adapter'), model.linearLayers);
@@ -93,10 +110,10 @@ export async function openGolden({
           alpha: adapter.scale * adapter.rank,
           dropout,
         };
-  const objective = objectiveOf(model);
+  const objective = await (objectiveOf ?? USUAL[model.kind])(model);
   const layout = stateLayoutOf(model, tuning, objective);
   const parameters = await firstValues({ model, tuning, objective, adapter, seed: 0 }, layout);
-  const state = { parameters, m: new Float32Array(layout.size), v: new Float32Array(layout.size) };
+  const state = given ?? { parameters, m: new Float32Array(layout.size), v: new Float32Array(layout.size) };
   const engine = await openEngine({ engine: engineName, device: 'cpu', threads: 1 });
   return openTrainer({
     engine,
