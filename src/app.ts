@@ -39,7 +39,7 @@ import { modelExportRoutes } from './routes/model-exports.ts';
 import { modelRoutes } from './routes/models.ts';
 import { moderationRoutes } from './routes/moderations.ts';
 import { monitoringRoutes } from './routes/monitoring.ts';
-import { openapi, refResolver } from './routes/openapi.ts';
+import { openapi, refResolver, styleMaps } from './routes/openapi.ts';
 import { permissionRoutes } from './routes/permissions.ts';
 import { projectKeyRoutes } from './routes/project-keys.ts';
 import { projectRoutes } from './routes/projects.ts';
@@ -74,7 +74,11 @@ const JSON_LIMIT_BYTES = 32 * 2 ** 20;
 export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   const app = appWithoutRoutes(deps);
 
-  await app.register(swagger, { openapi: openapi(packageJson.version), refResolver });
+  await app.register(swagger, {
+    openapi: openapi(packageJson.version),
+    refResolver,
+    transformObject: styleMaps,
+  });
   await app.register(multipart, { limits: { fileSize: Number.POSITIVE_INFINITY, files: 1, fields: 20 } });
   await app.register(swaggerUi, { routePrefix: '/docs', logLevel: 'silent' });
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
@@ -130,7 +134,7 @@ function answeringRoutes(app: FastifyInstance, deps: Deps): void {
 /** Says which request from within it is. */
 const FROM_WITHIN = 'anneal-request';
 
-/** The routes that answer, for the lines of batches: called within the process, without keys and limits. It listens nowhere. */
+/** The routes that answer, for the lines of batches: called within the process, without keys but under the limits of the project. It listens nowhere. */
 export function buildAnswerer(deps: Deps): { answer: Answerer; close(): Promise<void> } {
   const app = appWithoutRoutes(deps);
   const requests = new Map<string, AnswererRequest>();
@@ -152,7 +156,12 @@ export function buildAnswerer(deps: Deps): { answer: Answerer; close(): Promise<
         const payload = JSON.stringify(request.body);
         const response = await app.inject({ method: 'POST', url: request.url, headers, payload });
         const { statusCode } = response;
-        return { statusCode, requestId: String(response.headers['x-request-id']), body: response.json() };
+        return {
+          statusCode,
+          requestId: String(response.headers['x-request-id']),
+          body: response.json(),
+          retryAfterSeconds: Number(response.headers['retry-after']) || null,
+        };
       } finally {
         requests.delete(id);
       }
@@ -169,7 +178,7 @@ function callerFromWithin(projectId: string, keyId: string): Caller {
     organizationId,
     serviceAccountId: null,
     scopes: [],
-    limited: false,
+    limited: true, // whether there are limits is seen when they are asked
     inBatch: true,
   };
 }

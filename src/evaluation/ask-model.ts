@@ -6,11 +6,13 @@ import type pg from 'pg';
 import type { Config } from '../config.ts';
 import type { Message, ToolCall } from '../data/conversation.ts';
 import { ApiError } from '../errors.ts';
+import { estimateTokens, waitForRoom } from '../metering/admission.ts';
+import { limitedModel } from '../metering/limited-model.ts';
 import type { UsageRecorder } from '../metering/usage-recorder.ts';
 import type { GenerationClient } from '../serving/client.ts';
 import type { GenerationParameters } from '../serving/protocol.ts';
 import { readTarget, type Target } from '../serving/target.ts';
-import type { UsageCounts } from '../store/usage.ts';
+import type { UsageCounts, UsageKind } from '../store/usage.ts';
 import type { ChatAnswer, ChatQuestion, GraderTools } from './graders/grader.ts';
 
 export interface ModelDeps {
@@ -39,10 +41,16 @@ export async function checkModel(
   throw noSuchModel(model, param);
 }
 
+/**
+ * What is asked of models served here counts as the project's, under its limits: where one is reached it waits for up to
+ * `patienceSeconds`, then throws LimitReached.
+ */
 export function modelTools(
   deps: ModelDeps,
-  { projectId, apiKeyId }: Asker,
+  asker: Asker,
+  patienceSeconds = 0,
 ): Pick<GraderTools, 'ask' | 'embed'> {
+  const { projectId } = asker;
   const { graderUrl, graderApiKey, graderEmbeddingModel } = deps.config;
   const remote =
     graderUrl &&
@@ -51,12 +59,13 @@ export function modelTools(
     async ask(question, signal) {
       const target = await readTarget(deps.pool, projectId, question.model);
       if (target) {
-        const answer = await askAgain(() => askHere(deps.generation, target, question, signal), signal);
-        deps.usage.record(
-          { kind: 'completions', projectId, apiKeyId, model: question.model, batch: false },
-          countsOf(answer),
-        );
-        return answer;
+        const { model, messages, maxTokens } = question;
+        const request = { kind: 'completions', model, tokens: estimateTokens(messages, maxTokens) } as const;
+        const ask = () => askHere(deps.generation, target, question, signal);
+        return metered(deps, asker, request, { patienceSeconds, signal }, async () => {
+          const answer = await askAgain(ask, signal);
+          return { answer, counts: countsOf(answer) };
+        });
       }
       if (!remote) throw noSuchModel(question.model, 'model');
       return askRemote(remote, question, signal).catch(error => rethrow(error, signal));
@@ -64,7 +73,10 @@ export function modelTools(
     embed: graderEmbeddingModel
       ? async (texts, signal) => {
           const target = await readTarget(deps.pool, projectId, graderEmbeddingModel);
-          if (target) return embedHere(deps.generation, target, texts, signal);
+          const model = graderEmbeddingModel;
+          const request = { kind: 'embeddings', model, tokens: estimateTokens(texts, 0) } as const;
+          const embed = () => embedHere(deps.generation, target!, texts, signal);
+          if (target) return metered(deps, asker, request, { patienceSeconds, signal }, embed);
           if (!remote) throw noSuchModel(graderEmbeddingModel, 'model');
           return embedRemote(remote, graderEmbeddingModel, texts, signal).catch(error =>
             rethrow(error, signal),
@@ -80,6 +92,34 @@ export const canEmbed = ({ graderEmbeddingModel }: Config): boolean => graderEmb
 function noSuchModel(model: string, param: string): ApiError {
   const message = `The model \`${model}\` does not exist or you do not have access to it.`;
   return new ApiError('model_not_found', message, { param });
+}
+
+interface AskedOfModel {
+  kind: UsageKind;
+  model: string;
+  /** At most, as far as one knows before. */
+  tokens: number;
+}
+
+/** Lets it in under the project's limits, and notes what it took. */
+async function metered<Answer>(
+  { pool, usage }: ModelDeps,
+  { projectId, apiKeyId }: Asker,
+  { kind, model: name, tokens }: AskedOfModel,
+  waiting: { patienceSeconds: number; signal: AbortSignal },
+  work: () => Promise<{ answer: Answer; counts: UsageCounts }>,
+): Promise<Answer> {
+  const model = limitedModel(name);
+  const limited = await waitForRoom(pool, { projectId, model, tokens }, waiting);
+  let spent = 0;
+  try {
+    const { answer, counts } = await work();
+    spent = counts.inputTokens + counts.outputTokens;
+    usage.record({ kind, projectId, apiKeyId, model: name, batch: false }, counts);
+    return answer;
+  } finally {
+    if (limited && spent !== tokens) usage.settle(projectId, model, spent - tokens);
+  }
 }
 
 // ---- here
@@ -184,9 +224,10 @@ async function embedHere(
   { model }: Target,
   inputs: string[],
   signal: AbortSignal,
-): Promise<number[][]> {
-  const { vectors } = await generation.embed(model, { inputs, dimensions: null }, signal);
-  return vectors.map(vector => [...vector]);
+): Promise<{ answer: number[][]; counts: UsageCounts }> {
+  const { vectors, promptTokens } = await generation.embed(model, { inputs, dimensions: null }, signal);
+  const counts = { requests: 1, inputTokens: promptTokens, cachedTokens: 0, outputTokens: 0 };
+  return { answer: vectors.map(vector => [...vector]), counts };
 }
 
 // ---- elsewhere

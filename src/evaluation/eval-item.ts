@@ -1,6 +1,7 @@
 // One item of an evaluation: its answer found in the data or asked of a model, then graded by every criterion.
 // It stores nothing and knows no queue.
 import { ApiError } from '../errors.ts';
+import { LimitReached } from '../metering/admission.ts';
 import type { ItemStatus, NewOutputItem, RunDataSource } from '../store/eval-runs.ts';
 import { grade } from './graders/grade.ts';
 import {
@@ -41,7 +42,7 @@ interface Answered {
   answer: ChatAnswer | null;
 }
 
-/** Throws the signal's reason, and what is a fault of ours; what goes wrong with the item is in what it returns. */
+/** Throws the signal's reason, LimitReached, and what is a fault of ours; what goes wrong with the item is in what it returns. */
 export async function evaluateItem(
   plan: ItemPlan,
   source: SourceItem,
@@ -56,6 +57,7 @@ export async function evaluateItem(
     return toOutputItem(plan, source, answered, grades);
   } catch (error) {
     signal.throwIfAborted();
+    if (error instanceof LimitReached) throw error;
     if (error instanceof ApiError || error instanceof GradingFailure)
       return toFailedItem(plan, source, error);
     throw error;

@@ -16,6 +16,8 @@ export interface Answered {
   statusCode: number;
   requestId: string;
   body: unknown;
+  /** When trying again makes sense; null where nothing is said. */
+  retryAfterSeconds: number | null;
 }
 
 export type Answerer = (request: AnswererRequest) => Promise<Answered>;

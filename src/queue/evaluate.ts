@@ -9,6 +9,7 @@ import { evaluateItem, type ItemPlan, type SourceItem } from '../evaluation/eval
 import { readSampling } from '../evaluation/run-sampling.ts';
 import type { PythonSandbox } from '../evaluation/sandbox/sandbox.ts';
 import type { Logger } from '../log.ts';
+import { LimitReached } from '../metering/admission.ts';
 import type { UsageRecorder } from '../metering/usage-recorder.ts';
 import type { GenerationClient } from '../serving/client.ts';
 import {
@@ -45,6 +46,8 @@ type RunLease = Lease<'eval_runs'>;
 
 /** Items of a run at once: they share steps of the model that answers. */
 const ITEMS_AT_ONCE = 8;
+/** For a limit of its project: in a minute those of a minute have room again. A run that waits longer makes room for others. */
+const PATIENCE_SECONDS = 60;
 /** Without an item between them. */
 const MAX_CRASHES = 3;
 
@@ -71,6 +74,8 @@ type End =
   | { type: 'completed' }
   | { type: 'failed'; error: RunError }
   | { type: 'stopped' }
+  /** Under its project's limits. */
+  | { type: 'waits'; seconds: number }
   | { type: 'crashed'; reason: string };
 
 /** A bug counts like a crash: the run is tried again, and not for ever. */
@@ -78,6 +83,7 @@ function toEnd(error: unknown, { closing }: EvaluateDeps, log: Logger, signal: A
   if (error instanceof LeaseLost || error instanceof JobEnded) throw error;
   if (signal.aborted && !closing.aborted) throw signal.reason;
   if (closing.aborted) return { type: 'stopped' };
+  if (error instanceof LimitReached) return { type: 'waits', seconds: error.seconds };
   if (error instanceof SourceFailure)
     return { type: 'failed', error: { code: error.code, message: error.message } };
   if (error instanceof ApiError)
@@ -109,7 +115,7 @@ function planOf(deps: EvaluateDeps, run: LeasedRun): ItemPlan {
     criteria: run.testingCriteria,
     dataSource: run.dataSource,
     sampling: readSampling(run.dataSource),
-    tools: { ...modelTools(deps, run), python: deps.python, owner: run.id },
+    tools: { ...modelTools(deps, run, PATIENCE_SECONDS), python: deps.python, owner: run.id },
   };
 }
 
@@ -157,7 +163,8 @@ async function settle(
           code: 'server_error',
           message: `The run broke off ${crashes} times: ${end.reason}`,
         });
-      await queue.enqueueEvaluation(run.id, { client: tx, first: true });
+      const afterSeconds = end.type === 'waits' ? Math.ceil(end.seconds) : 0;
+      await queue.enqueueEvaluation(run.id, { client: tx, first: true, afterSeconds });
     });
   await untilItWorks(write, { what: 'writing the end', log, signal });
   log.info({ end: end.type }, 'the run is over');

@@ -4,6 +4,7 @@ import { ApiError } from '../errors.ts';
 import { modelTools } from '../evaluation/ask-model.ts';
 import { grade } from '../evaluation/graders/grade.ts';
 import { type Grader, type GraderTools, sampleOf } from '../evaluation/graders/grader.ts';
+import { LimitReached } from '../metering/admission.ts';
 import type { JobMethod } from '../store/jobs.ts';
 import type { GradeAnswers, GradedAnswer, SampledAnswer } from '../training/protocol.ts';
 import type { EvaluateDeps } from './evaluate.ts';
@@ -19,6 +20,8 @@ interface GradedJob {
 const ANSWERS_AT_ONCE = 8;
 /** One answer may take so long; a model that judges is slow. */
 const MAX_GRADING_MS = 300_000;
+/** For a limit of the project. The training waits longer, too, but what a grader has asked already is then asked again. */
+const PATIENCE_SECONDS = 60;
 /** Before a sandbox that is overloaded is asked again. */
 const BETWEEN_MS = 2000;
 
@@ -28,7 +31,11 @@ export function answerGrader(deps: GradeDeps, job: GradedJob, signal: AbortSigna
   const { grader } = job.method.reinforcement;
   // What judges is asked for by no key of its own: the job outlives the request that made it.
   const asker = { projectId: job.projectId, apiKeyId: '' };
-  const tools: GraderTools = { ...modelTools(deps, asker), python: deps.python, owner: job.id };
+  const tools: GraderTools = {
+    ...modelTools(deps, asker, PATIENCE_SECONDS),
+    python: deps.python,
+    owner: job.id,
+  };
   return async answers => {
     const grades = new Array<GradedAnswer>(answers.length);
     const left = answers.entries();
@@ -53,7 +60,7 @@ async function gradeOne(
   signal: AbortSignal,
 ): Promise<GradedAnswer> {
   const subject = { item, sample: sampleOf(text, toolCalls) };
-  const tooLong = AbortSignal.timeout(MAX_GRADING_MS);
+  let tooLong = AbortSignal.timeout(MAX_GRADING_MS);
   for (;;) {
     try {
       const { score, errors } = await grade(grader, subject, tools, AbortSignal.any([signal, tooLong]));
@@ -61,6 +68,11 @@ async function gradeOne(
       return failed(`the score is ${score}`);
     } catch (error) {
       signal.throwIfAborted();
+      if (error instanceof LimitReached) {
+        await sleep(error.seconds * 1000, undefined, { signal });
+        tooLong = AbortSignal.timeout(MAX_GRADING_MS);
+        continue;
+      }
       if (tooLong.aborted) return failed(`it took more than ${MAX_GRADING_MS / 1000} seconds`);
       if (!(error instanceof ApiError)) throw error;
       if (error.kind !== 'server_is_overloaded') return failed(error.message);

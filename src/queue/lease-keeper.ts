@@ -1,23 +1,23 @@
-// Keeps a job's lease alive while it is worked on, and hears what its user wants: cancel, pause, resume.
+// Keeps the lease of a job, or of what else is leased, alive while it is worked on, and hears what its user wants: cancel, pause, resume.
 // Notifications are hints; the row's status is what counts.
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
-import type { JobStatus } from '../store/jobs.ts';
 import {
   extendLease,
   hasEnded,
   JobEnded,
   type Lease,
-  type LeasedStatus,
+  type LeasedTable,
   LeaseLost,
+  type StatusOf,
 } from '../store/leases.ts';
 import type { Notifications } from '../store/notifications.ts';
 
-export interface LeaseKeeper {
+export interface LeaseKeeper<Status = StatusOf['jobs']> {
   /** Aborted with LeaseLost or JobEnded when nothing more is to be done for the job. */
   readonly signal: AbortSignal;
   /** Whoever asked for it last hears of every status that the job is found in. */
-  onStatus(listener: (status: JobStatus) => void): void;
+  onStatus(listener: (status: Status) => void): void;
   close(): void;
 }
 
@@ -29,9 +29,12 @@ export interface KeeperDeps {
 }
 
 /** Three heartbeats fit into a lease. A database that is away for longer is waited for: the fence keeps order. */
-export function keepLease({ pool, log, control }: KeeperDeps, lease: Lease): LeaseKeeper {
+export function keepLease<Table extends LeasedTable>(
+  { pool, log, control }: KeeperDeps,
+  lease: Lease<Table>,
+): LeaseKeeper<StatusOf[Table]> {
   const abort = new AbortController();
-  let listener: (status: JobStatus) => void = () => undefined;
+  let listener: (status: StatusOf[Table]) => void = () => undefined;
   let looking = false;
   let lookAgain = false;
 
@@ -50,11 +53,11 @@ export function keepLease({ pool, log, control }: KeeperDeps, lease: Lease): Lea
     looking = false;
   }
 
-  function judge(status: LeasedStatus | null): void {
+  function judge(status: StatusOf[Table] | null): void {
     if (abort.signal.aborted) return;
     if (status === null) abort.abort(new LeaseLost(lease));
     else if (hasEnded(lease, status)) abort.abort(new JobEnded(lease, status));
-    else listener(status as JobStatus);
+    else listener(status);
   }
 
   const timer = setInterval(() => void look(), (lease.leaseSeconds * 1000) / 3);

@@ -19,6 +19,8 @@ export interface SendOptions {
   client?: Queryable;
   /** Before those that have not begun: for a job that was interrupted. */
   first?: boolean;
+  /** Nobody takes it before. */
+  afterSeconds?: number;
 }
 
 export const FIRST_PRIORITY = 1;
@@ -142,10 +144,11 @@ async function send(
   boss: PgBoss,
   name: QueueName,
   jobId: string,
-  { client, first }: SendOptions,
+  { client, first, afterSeconds = 0 }: SendOptions,
 ): Promise<void> {
   const db = client ? dbOf(client) : boss.getDb();
-  await boss.send(name, { jobId }, { singletonKey: jobId, priority: first ? FIRST_PRIORITY : 0, db });
+  const priority = first ? FIRST_PRIORITY : 0;
+  await boss.send(name, { jobId }, { singletonKey: jobId, priority, startAfter: afterSeconds, db });
   await db.executeSql('select pg_notify($1, $2)', [QUEUE_CHANNEL, name]);
 }
 

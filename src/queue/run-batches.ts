@@ -8,10 +8,8 @@ import type { Logger } from '../log.ts';
 import {
   type BatchEnd,
   type BatchLease,
-  BatchLost,
   beginBatch,
   endBatch,
-  extendBatchLease,
   failBatch,
   finalizeBatch,
   readAnsweredLines,
@@ -23,14 +21,15 @@ import {
   writeLineAnswer,
 } from '../store/batch-runs.ts';
 import { BATCHES_PAYLOAD, type Batch, type BatchError, hasWaitingBatch } from '../store/batches.ts';
-import { inTransaction } from '../store/database.ts';
 import { fileBlobKey, insertFile, newFileId } from '../store/files.ts';
+import { fenced, JobEnded, LeaseLost, type Runner } from '../store/leases.ts';
 import { findModel } from '../store/models.ts';
 import type { Notifications } from '../store/notifications.ts';
 import { findInputFile } from '../store/runs.ts';
 import type { Answered, Answerer } from './answerer.ts';
 import { checkInput, type InputRequest, readInput } from './batch-input.ts';
 import { openBell } from './bell.ts';
+import { keepLease } from './lease-keeper.ts';
 
 export interface BatchDeps {
   readonly log: Logger;
@@ -38,8 +37,10 @@ export interface BatchDeps {
   readonly blobs: Blobs;
   /** Of the channel that tells of new work. */
   readonly arrivals: Notifications;
+  /** Of the channel that tells of batches that are to be cancelled. */
+  readonly control: Notifications;
   readonly answer: Answerer;
-  readonly runner: { id: string; leaseSeconds: number };
+  readonly runner: Runner;
 }
 
 /** Requests of a batch at once: they join in one generation's steps. */
@@ -51,6 +52,8 @@ const TURN_MS = 30_000;
 /** A server that is overloaded or has a fault is asked again. */
 const TRIES = 6;
 const FIRST_PAUSE_MS = 500;
+/** Under a limit there is room for several requests then, and the file is not read anew for each. */
+const LEAST_WAIT_SECONDS = 20;
 
 /** Returns how to stop: what is being answered is broken off, and the batch left to the next worker. */
 export function runBatches(deps: BatchDeps): () => Promise<void> {
@@ -76,62 +79,42 @@ export function runBatches(deps: BatchDeps): () => Promise<void> {
 async function runNext(deps: BatchDeps, closing: AbortSignal): Promise<boolean> {
   const { pool, log, runner } = deps;
   let lease: BatchLease | null = null;
+  let waitSeconds = 0;
   try {
     lease = await takeBatch(pool, runner);
-    if (lease) await runBatch(deps, lease, closing);
+    if (lease) waitSeconds = await runBatch(deps, lease, closing);
     return lease !== null;
   } catch (error) {
-    if (error instanceof BatchLost) log.info(error.message);
-    else log.warn({ error, batch: lease?.batchId }, 'a batch broke off; it is gone on with');
+    if (error instanceof LeaseLost || error instanceof JobEnded) log.info(error.message);
+    else log.warn({ error, batch: lease?.id }, 'a batch broke off; it is gone on with');
     return false;
   } finally {
-    if (lease) await releaseBatch(pool, lease).catch(() => undefined); // it runs out by itself
+    if (lease) await releaseBatch(pool, lease, waitSeconds).catch(() => undefined); // it runs out by itself
   }
 }
 
-/** As far as it goes now. */
-async function runBatch(deps: BatchDeps, lease: BatchLease, closing: AbortSignal): Promise<void> {
-  const keeper = keepBatch(deps, lease, closing);
+/** As far as it goes now. Returns how many seconds it waits for a limit of its project. */
+async function runBatch(deps: BatchDeps, lease: BatchLease, closing: AbortSignal): Promise<number> {
+  const keeper = keepLease(deps, lease);
+  const over = new AbortController(); // nothing more is to be answered
+  keeper.onStatus(status => {
+    if (status !== 'in_progress' && status !== 'validating') over.abort();
+  });
+  const signal = AbortSignal.any([keeper.signal, over.signal, closing]);
+  let waitSeconds = 0;
   try {
     const read = () => readLeasedBatch(deps.pool, lease);
     let batch = await read();
     if (batch.status === 'validating') batch = await check(deps, lease, batch).then(read);
-    if (batch.status === 'in_progress') batch = await answerAll(deps, lease, batch, keeper.signal).then(read);
+    if (batch.status === 'in_progress') {
+      waitSeconds = await answerAll(deps, lease, batch, signal);
+      batch = await read();
+    }
     if (batch.status === 'finalizing' || batch.status === 'cancelling') await finish(deps, lease, batch);
+    return waitSeconds;
   } finally {
     keeper.close();
   }
-}
-
-interface BatchKeeper {
-  /** Aborted when nothing more is to be answered: cancelled, lost, or the worker is to end. */
-  readonly signal: AbortSignal;
-  close(): void;
-}
-
-function keepBatch(
-  { pool, log, arrivals, runner }: BatchDeps,
-  lease: BatchLease,
-  closing: AbortSignal,
-): BatchKeeper {
-  const over = new AbortController();
-  const look = () => {
-    extendBatchLease(pool, lease, runner.leaseSeconds).then(
-      status => {
-        if (status !== 'in_progress' && status !== 'validating') over.abort();
-      },
-      error => log.warn({ error: (error as Error).message }, 'a heartbeat of a batch failed'),
-    );
-  };
-  const timer = setInterval(look, (runner.leaseSeconds * 1000) / 3);
-  const unsubscribe = arrivals.subscribe(BATCHES_PAYLOAD, look);
-  return {
-    signal: AbortSignal.any([over.signal, closing]),
-    close() {
-      clearInterval(timer);
-      unsubscribe();
-    },
-  };
 }
 
 // ---- validating
@@ -166,18 +149,20 @@ function missingInput({ inputFileId }: Batch): BatchError {
 
 // ---- answering
 
-/** Ends early when `signal` is aborted, and after a turn when other batches wait. */
+/** Ends early when `signal` is aborted, after a turn when other batches wait, and at a limit: then it returns how many seconds to wait. */
 async function answerAll(
   deps: BatchDeps,
   lease: BatchLease,
   batch: Batch,
   signal: AbortSignal,
-): Promise<void> {
-  const { pool } = deps;
+): Promise<number> {
   const isExpired = () => Date.now() >= batch.expiresAt.getTime();
   const source = isExpired() ? null : await openInput(deps, batch);
-  const whole = source === null || (await answerLines(deps, lease, batch, source, { signal, isExpired }));
-  if (whole && !signal.aborted) await finalizeBatch(pool, lease);
+  const { whole, waitSeconds } = source
+    ? await answerLines(deps, lease, batch, source, { signal, isExpired })
+    : WHOLE;
+  if (whole && !signal.aborted) await finalizeBatch(deps.pool, lease);
+  return waitSeconds;
 }
 
 interface Until {
@@ -185,28 +170,39 @@ interface Until {
   isExpired(): boolean;
 }
 
-/** Whether there is nothing left to answer. */
+interface Turn {
+  /** Whether there is nothing left to answer. */
+  whole: boolean;
+  /** 0 where no limit was reached. */
+  waitSeconds: number;
+}
+const WHOLE: Turn = { whole: true, waitSeconds: 0 };
+
 async function answerLines(
   deps: BatchDeps,
   lease: BatchLease,
   batch: Batch,
   source: Readable,
   { signal, isExpired }: Until,
-): Promise<boolean> {
+): Promise<Turn> {
   const answered = await readAnsweredLines(deps.pool, batch.id);
   const turnEnds = Date.now() + TURN_MS;
   const stop = new AbortController(); // by one line for all
   const inHand = new Set<Promise<void>>();
   const isOver = async () => Date.now() > turnEnds && (await hasWaitingBatch(deps.pool));
   let whole = true;
+  let waitSeconds = 0;
   try {
     for await (const request of readInput(source, batch.endpoint)) {
       if (answered.has(request.line)) continue;
-      if (signal.aborted || stop.signal.aborted || isExpired() || (await isOver())) {
+      if (waitSeconds > 0 || signal.aborted || stop.signal.aborted || isExpired() || (await isOver())) {
         whole = isExpired();
         break;
       }
       const answering = answerLine(deps, lease, batch, request, AbortSignal.any([signal, stop.signal]))
+        .then(seconds => {
+          waitSeconds = Math.max(waitSeconds, seconds);
+        })
         .catch(reason => stop.abort(reason))
         .finally(() => inHand.delete(answering));
       inHand.add(answering);
@@ -217,29 +213,38 @@ async function answerLines(
     await Promise.all(inHand);
   }
   if (stop.signal.aborted && !signal.aborted) throw stop.signal.reason;
-  return whole;
+  return { whole: whole && waitSeconds === 0, waitSeconds };
 }
 
-/** Rejects when it was broken off, or the batch is no longer ours. */
+/**
+ * Returns how many seconds the line waits for a limit; 0 where it was answered. Rejects when it was broken off, or the batch is no
+ * longer ours.
+ */
 async function answerLine(
   deps: BatchDeps,
   lease: BatchLease,
   { projectId, apiKeyId, endpoint: url }: Batch,
   { line, body }: InputRequest,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<number> {
   const answered = await untilAnswered(deps, { projectId, apiKeyId, url, body, signal });
+  if (isLimited(answered)) return Math.max(LEAST_WAIT_SECONDS, answered.retryAfterSeconds);
   const { statusCode: status_code, requestId: request_id } = answered;
   const response = { status_code, request_id, body: answered.body };
   const written = await writeLineAnswer(deps.pool, lease, { line, response, ...usageOf(answered) });
-  if (!written) throw new BatchLost(lease);
+  if (!written) throw new LeaseLost(lease);
+  return 0;
 }
+
+/** A limit of the project, under which there will be room. What can never fit says no time, and is the line's answer. */
+const isLimited = (answered: Answered): answered is Answered & { retryAfterSeconds: number } =>
+  answered.statusCode === 429 && answered.retryAfterSeconds !== null;
 
 async function untilAnswered({ answer }: BatchDeps, request: Parameters<Answerer>[0]): Promise<Answered> {
   for (let attempt = 1; ; attempt++) {
     const answered = await answer(request);
     request.signal.throwIfAborted();
-    const isPassing = answered.statusCode === 429 || answered.statusCode >= 500;
+    const isPassing = answered.statusCode >= 500;
     if (!isPassing || attempt === TRIES) return answered;
     await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1), undefined, { signal: request.signal });
   }
@@ -278,7 +283,7 @@ async function finish(deps: BatchDeps, lease: BatchLease, batch: Batch): Promise
     batch.total > batch.completed
       ? await storeResults(deps, batch, request => !isSuccess(request), error)
       : null;
-  await inTransaction(pool, async tx => {
+  await fenced(pool, lease, async tx => {
     for (const [kind, file] of [['output', output] as const, ['error', failures] as const])
       if (file) await insertFile(tx, { ...file, filename: `${batch.id}_${kind}.jsonl` });
     const files = { outputFileId: output?.id ?? null, errorFileId: failures?.id ?? null };

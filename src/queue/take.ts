@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
 import { inTransaction } from '../store/database.ts';
-import { type Lease, type LeasedTable, lockRow, type Runner, takeLease } from '../store/leases.ts';
+import { type Lease, lockRow, type QueuedTable, type Runner, takeLease } from '../store/leases.ts';
 import type { Notifications } from '../store/notifications.ts';
 import { openBell } from './bell.ts';
 import { dbOf, type Queue } from './queue.ts';
@@ -24,7 +24,7 @@ const rowsOf = {
   train: { table: 'jobs', from: 'queued' },
   evaluate: { table: 'eval_runs', from: 'queued' },
   export: { table: 'model_exports', from: 'queued' },
-} as const satisfies Record<string, { table: LeasedTable; from: string }>;
+} as const satisfies Record<string, { table: QueuedTable; from: string }>;
 type WorkQueue = keyof typeof rowsOf;
 
 export interface Work<Queue extends WorkQueue = WorkQueue> {

@@ -92,7 +92,9 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
     ),
     deliverWebhooks({ ...deps, arrivals }),
     followIfConfigured(deps),
-    deps.answer ? runBatches({ ...deps, answer: deps.answer, arrivals, runner }) : async () => undefined,
+    deps.answer
+      ? runBatches({ ...deps, answer: deps.answer, arrivals, control, runner })
+      : async () => undefined,
   ];
   const stopSweeping = keepSweeping(config.leaseSeconds, log, async () => {
     await work.touch();

@@ -1,9 +1,11 @@
 // POST /v1/chat/completions: a conversation answered, at once or as a stream.
+
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { newId } from '../ids.ts';
+import { estimateTokens } from '../metering/admission.ts';
 import {
   type ChatCompletionBody,
   chatLogprobsToWire,
@@ -17,7 +19,7 @@ import { unixSeconds } from '../schemas/lists.ts';
 import type { FinishReason, GenerationEvent, GenerationParameters, TokenPiece } from '../serving/protocol.ts';
 import { type Answer, type AnsweredChoice, answerOf, emptyAnswer, gather } from './answer.ts';
 import { endOf, findTarget, readBeams, readSampling, readStop, sendStream } from './generation.ts';
-import { admit, estimateTokens } from './metering.ts';
+import { admit } from './metering.ts';
 import { keepCompletion } from './stored-completions.ts';
 
 export function chatCompletionRoutes(app: FastifyInstance, deps: Deps): void {

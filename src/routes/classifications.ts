@@ -1,7 +1,9 @@
 // POST /v1/classifications: the labels, or the number, of each text, by a model with a trained head.
+
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
+import { estimateTokens } from '../metering/admission.ts';
 import {
   type ClassificationBody,
   classificationToWire,
@@ -10,7 +12,7 @@ import {
 } from '../schemas/classifications.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
 import { asEnded, endOf, findTarget } from './generation.ts';
-import { admit, estimateTokens } from './metering.ts';
+import { admit } from './metering.ts';
 
 export function classificationRoutes(app: FastifyInstance, deps: Deps): void {
   app.post<{ Body: ClassificationBody }>(

@@ -1,9 +1,11 @@
 // POST /v1/completions: texts continued, at once or as a stream; and the log-probabilities of given texts.
+
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { newId } from '../ids.ts';
+import { estimateTokens } from '../metering/admission.ts';
 import {
   type CompletionBody,
   completionLogprobsToWire,
@@ -23,7 +25,7 @@ import {
   readStop,
   sendStream,
 } from './generation.ts';
-import { admit, estimateTokens } from './metering.ts';
+import { admit } from './metering.ts';
 
 const DEFAULT_MAX_TOKENS = 16;
 

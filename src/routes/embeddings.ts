@@ -1,11 +1,13 @@
 // POST /v1/embeddings: a vector for each text.
+
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
+import { estimateTokens } from '../metering/admission.ts';
 import { type EmbeddingBody, embeddingToWire, exampleEmbeddings, readInputs } from '../schemas/embeddings.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
 import { asEnded, endOf, findTarget } from './generation.ts';
-import { admit, estimateTokens } from './metering.ts';
+import { admit } from './metering.ts';
 
 export function embeddingRoutes(app: FastifyInstance, deps: Deps): void {
   app.post<{ Body: EmbeddingBody }>(

@@ -2,18 +2,9 @@
 // themselves are set elsewhere (rate-limits.ts), and costs are made of what is noted later (costs.ts).
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Deps } from '../deps.ts';
-import { ApiError } from '../errors.ts';
-import {
-  type Bucket,
-  bucketsOf,
-  headersOf,
-  secondsUntilFits,
-  tightest,
-  writeDuration,
-} from '../metering/buckets.ts';
+import { admitRequest } from '../metering/admission.ts';
 import { limitedModel } from '../metering/limited-model.ts';
 import type { GenerationEvent } from '../serving/protocol.ts';
-import { takeFromLimits } from '../store/rate-limits.ts';
 import type { UsageKind } from '../store/usage.ts';
 
 export interface MeteredRequest {
@@ -44,22 +35,27 @@ export async function admit(
   metered: MeteredRequest,
 ): Promise<Meter> {
   const { caller } = request;
-  const limited = limitedModel(metered.model);
+  const model = limitedModel(metered.model);
   const taken = caller.limited ? metered.estimateTokens() : 0;
-  if (caller.limited)
-    await takeOrRefuse(deps, reply, { projectId: caller.projectId, model: limited, tokens: taken });
+  let limited = false;
+  if (caller.limited) {
+    const admitted = await admitRequest(deps.pool, { projectId: caller.projectId, model, tokens: taken });
+    reply.headers(admitted.headers);
+    if (admitted.refusal) throw admitted.refusal;
+    limited = admitted.limited;
+  }
   const tally = newTally();
   const settle = () => {
     const counts = tally.counts();
-    const { kind, model } = metered;
+    const { kind } = metered;
     const { projectId, keyId: apiKeyId } = caller;
     if (counts)
       deps.usage.record(
-        { kind, model, projectId, apiKeyId, batch: caller.inBatch === true },
+        { kind, model: metered.model, projectId, apiKeyId, batch: caller.inBatch === true },
         { requests: 1, ...counts },
       );
     const tokens = counts ? counts.inputTokens + counts.outputTokens : 0;
-    if (caller.limited && tokens !== taken) deps.usage.settle(projectId, limited, tokens - taken);
+    if (limited && tokens !== taken) deps.usage.settle(projectId, model, tokens - taken);
   };
   if (metered.until) void metered.until.finally(settle);
   else if (reply.raw.closed)
@@ -109,45 +105,4 @@ function newTally(): Tally {
       return { inputTokens, cachedTokens: 0, outputTokens: output };
     },
   };
-}
-
-/** A token has about four characters of English, as OpenAI estimates too. The numbers are corrected when they are known. */
-export function estimateTokens(prompt: unknown, maxTokens: number | null | undefined, n = 1): number {
-  return Math.ceil((JSON.stringify(prompt) ?? '').length / 4) + n * (maxTokens ?? 0);
-}
-
-// ---- limits
-
-async function takeOrRefuse(
-  { pool }: Pick<Deps, 'pool'>,
-  reply: FastifyReply,
-  take: { projectId: string; model: string; tokens: number },
-): Promise<void> {
-  const { admitted, limits } = await takeFromLimits(pool, take);
-  const before = limits.flatMap(bucketsOf);
-  const needs = (bucket: Bucket) => (bucket.counts === 'tokens' ? take.tokens : 1);
-  const after = before.map(bucket => ({ ...bucket, used: bucket.used + (admitted ? needs(bucket) : 0) }));
-  for (const counts of ['requests', 'tokens'] as const) {
-    const shown = tightest(after.filter(bucket => bucket.counts === counts));
-    if (shown) reply.headers(headersOf(shown));
-  }
-  if (!admitted) throw refusal(before, needs, take);
-}
-
-function refusal(
-  buckets: Bucket[],
-  needs: (bucket: Bucket) => number,
-  { projectId, model }: { projectId: string; model: string },
-): ApiError {
-  const waits = buckets.map(bucket => ({ bucket, seconds: secondsUntilFits(bucket, needs(bucket)) }));
-  const { bucket, seconds } = waits.reduce((worst, wait) => (wait.seconds > worst.seconds ? wait : worst));
-  const where = `for ${bucket.model === model ? model : 'all models'} in project ${projectId} on ${bucket.name}`;
-  const numbers = `Limit ${bucket.limit}, Used ${Math.ceil(bucket.used)}, Requested ${needs(bucket)}`;
-  if (seconds === Number.POSITIVE_INFINITY)
-    return new ApiError('rate_limit_exceeded', `Request too large ${where}: ${numbers}. It can never fit.`);
-  return new ApiError(
-    'rate_limit_exceeded',
-    `Rate limit reached ${where}: ${numbers}. Please try again in ${writeDuration(seconds)}.`,
-    { retryAfterSeconds: Math.max(1, Math.ceil(seconds)) },
-  );
 }

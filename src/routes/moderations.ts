@@ -1,9 +1,11 @@
 // POST /v1/moderations: what a classifier of the server's own, which the settings name, says of texts. Without one it is not served.
+
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { newId } from '../ids.ts';
+import { estimateTokens } from '../metering/admission.ts';
 import { classificationToWire } from '../schemas/classifications.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
 import {
@@ -13,7 +15,7 @@ import {
   readModerationInputs,
 } from '../schemas/moderations.ts';
 import { asEnded, endOf, findTarget } from './generation.ts';
-import { admit, estimateTokens } from './metering.ts';
+import { admit } from './metering.ts';
 
 const NOT_CONFIGURED =
   'Moderation: not served by this server. Train a classifier whose labels are the categories of moderation, and name it in ANNEAL_MODERATION_MODEL.';

@@ -1,9 +1,11 @@
 // /v1/responses: answers in the form of the Responses API: create, whole, streamed or in the background; retrieve, cancel, delete, input items.
+
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { newId } from '../ids.ts';
+import { estimateTokens } from '../metering/admission.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
 import { exampleList, toWireList, unixSeconds } from '../schemas/lists.ts';
 import { type KeptItem, readItems, toMessages } from '../schemas/response-items.ts';
@@ -24,7 +26,7 @@ import type { GenerationEvent, GenerationParameters } from '../serving/protocol.
 import { pageOf } from '../store/pages.ts';
 import * as store from '../store/responses.ts';
 import { asEnded, endOf, findTarget, NAMED_EVENTS, readSampling, sendStream } from './generation.ts';
-import { admit, estimateTokens } from './metering.ts';
+import { admit } from './metering.ts';
 import { markFailed, type ResponseEvent, toResponseEvents } from './response-events.ts';
 
 const tags = ['Responses'];

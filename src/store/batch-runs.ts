@@ -1,71 +1,48 @@
-// What the runner of a batch writes. SQL only. Whoever runs it holds a lease on its row, and every write names the attempt: a
-// runner that lost its lease can change nothing.
-
+// What the runner of a batch writes while it holds the lease (leases.ts). SQL only.
 import type pg from 'pg';
-import { type Batch, type BatchError, type BatchStatus, batchColumns } from './batches.ts';
-import { inTransaction, type Queryable } from './database.ts';
+import { type Batch, type BatchError, batchColumns, takeable } from './batches.ts';
+import type { Queryable } from './database.ts';
+import { fenced, type Lease, LeaseLost, type Runner } from './leases.ts';
 import { announce } from './webhook-deliveries.ts';
 
-export interface BatchLease {
-  readonly batchId: string;
-  /** Fencing token: grows each time that somebody takes the batch. */
-  readonly attempt: number;
-}
-
-/** Somebody else has the batch. */
-export class BatchLost extends Error {
-  constructor({ batchId, attempt }: BatchLease) {
-    super(`attempt ${attempt} at ${batchId} no longer holds its lease`);
-  }
-}
-
-const ACTIVE = `('validating', 'in_progress', 'finalizing', 'cancelling')`;
+export type BatchLease = Lease<'batches'>;
 
 /** The batch that waits longest for its turn; null when none waits. */
-export async function takeBatch(
-  db: Queryable,
-  runner: { id: string; leaseSeconds: number },
-): Promise<BatchLease | null> {
-  const { rows } = await db.query<BatchLease>(
+export async function takeBatch(db: Queryable, runner: Runner): Promise<BatchLease | null> {
+  const { rows } = await db.query<{ id: string; attempt: number }>(
     `update batches set attempt = attempt + 1, runner_id = $1, lease_until = now() + make_interval(secs => $2),
-       taken_at = now()
+       taken_at = now(), waits_until = null
      where id = (
-       select id from batches
-       where status in ${ACTIVE} and (lease_until is null or lease_until < now())
+       select id from batches where ${takeable}
        order by taken_at nulls first, created_at limit 1 for update skip locked)
-     returning id as "batchId", attempt`,
+     returning id, attempt`,
     [runner.id, runner.leaseSeconds],
   );
-  return rows[0] ?? null;
+  const row = rows[0];
+  return row ? { table: 'batches', ...row, runnerId: runner.id, leaseSeconds: runner.leaseSeconds } : null;
 }
 
-/** Returns the batch's status, which may have changed; null when the lease was lost. */
-export async function extendBatchLease(
+/** Its turn is over; it waits for so many seconds before the next one. */
+export async function releaseBatch(
   db: Queryable,
-  { batchId, attempt }: BatchLease,
-  leaseSeconds: number,
-): Promise<BatchStatus | null> {
-  const { rows } = await db.query<{ status: BatchStatus }>(
-    `update batches set lease_until = now() + make_interval(secs => $3) where id = $1 and attempt = $2 returning status`,
-    [batchId, attempt, leaseSeconds],
+  { id, attempt }: BatchLease,
+  waitSeconds: number,
+): Promise<void> {
+  await db.query(
+    `update batches set runner_id = null, lease_until = null,
+       waits_until = case when $3 > 0 then now() + make_interval(secs => $3) end
+     where id = $1 and attempt = $2`,
+    [id, attempt, waitSeconds],
   );
-  return rows[0]?.status ?? null;
 }
 
-export async function releaseBatch(db: Queryable, { batchId, attempt }: BatchLease): Promise<void> {
-  await db.query('update batches set runner_id = null, lease_until = null where id = $1 and attempt = $2', [
-    batchId,
-    attempt,
-  ]);
-}
-
-/** Throws BatchLost. */
+/** Throws LeaseLost. */
 export async function readLeasedBatch(db: Queryable, lease: BatchLease): Promise<Batch> {
   const { rows } = await db.query<Batch>(
     `select ${batchColumns} from batches where id = $1 and attempt = $2`,
-    [lease.batchId, lease.attempt],
+    [lease.id, lease.attempt],
   );
-  if (!rows[0]) throw new BatchLost(lease);
+  if (!rows[0]) throw new LeaseLost(lease);
   return rows[0];
 }
 
@@ -83,18 +60,17 @@ export async function beginBatch(
   lease: BatchLease,
   { model, requests }: { model: string | null; requests: BatchRequest[] },
 ): Promise<void> {
-  await inTransaction(pool, async tx => {
-    const { rowCount } = await tx.query(
-      `update batches set status = 'in_progress', in_progress_at = now(), model = $3, total = $4
-       where id = $1 and attempt = $2 and status = 'validating'`,
-      [lease.batchId, lease.attempt, model, requests.length],
+  await fenced(pool, lease, async (tx, status) => {
+    if (status !== 'validating') return;
+    await tx.query(
+      `update batches set status = 'in_progress', in_progress_at = now(), model = $2, total = $3 where id = $1`,
+      [lease.id, model, requests.length],
     );
-    if (rowCount === 0) return;
     await tx.query(
       `insert into batch_requests (batch_id, line, id, custom_id)
        select $1, line, id, custom_id from unnest($2::int[], $3::text[], $4::text[]) as request (line, id, custom_id)`,
       [
-        lease.batchId,
+        lease.id,
         requests.map(({ line }) => line),
         requests.map(({ id }) => id),
         requests.map(({ customId }) => customId),
@@ -105,14 +81,14 @@ export async function beginBatch(
 
 /** Nothing when the batch is being cancelled. */
 export async function failBatch(pool: pg.Pool, lease: BatchLease, errors: BatchError[]): Promise<void> {
-  await inTransaction(pool, async tx => {
+  await fenced(pool, lease, async (tx, status) => {
+    if (status !== 'validating') return;
     const { rows } = await tx.query<{ projectId: string }>(
-      `update batches set status = 'failed', failed_at = now(), errors = $3, lease_until = null, runner_id = null
-       where id = $1 and attempt = $2 and status = 'validating' returning project_id as "projectId"`,
-      [lease.batchId, lease.attempt, JSON.stringify(errors)],
+      `update batches set status = 'failed', failed_at = now(), errors = $2, lease_until = null, runner_id = null
+       where id = $1 returning project_id as "projectId"`,
+      [lease.id, JSON.stringify(errors)],
     );
-    const projectId = rows[0]?.projectId;
-    if (projectId) await announce(tx, { projectId, type: 'batch.failed', id: lease.batchId });
+    await announce(tx, { projectId: rows[0]!.projectId, type: 'batch.failed', id: lease.id });
   });
 }
 
@@ -133,7 +109,7 @@ export interface LineAnswer {
   outputTokens: number;
 }
 
-/** False when the lease was lost or the batch is no longer to be answered: then nothing is written. */
+/** The fence is in the statement: a batch has many lines. False when the lease was lost or the batch is no longer to be answered. */
 export async function writeLineAnswer(
   db: Queryable,
   lease: BatchLease,
@@ -150,7 +126,7 @@ export async function writeLineAnswer(
        output_tokens = output_tokens + $7
      where id = (select id from held) and exists (select 1 from written)`,
     [
-      lease.batchId,
+      lease.id,
       lease.attempt,
       answer.line,
       JSON.stringify(answer.response),
@@ -165,12 +141,14 @@ export async function writeLineAnswer(
 // ---- the end
 
 /** From here on nothing is answered. */
-export async function finalizeBatch(db: Queryable, { batchId, attempt }: BatchLease): Promise<void> {
-  await db.query(
-    `update batches set status = 'finalizing', finalizing_at = coalesce(finalizing_at, now())
-     where id = $1 and attempt = $2 and status = 'in_progress'`,
-    [batchId, attempt],
-  );
+export async function finalizeBatch(pool: pg.Pool, lease: BatchLease): Promise<void> {
+  await fenced(pool, lease, async (tx, status) => {
+    if (status !== 'in_progress') return;
+    await tx.query(
+      `update batches set status = 'finalizing', finalizing_at = coalesce(finalizing_at, now()) where id = $1`,
+      [lease.id],
+    );
+  });
 }
 
 export interface StoredRequest extends BatchRequest {
@@ -195,20 +173,18 @@ export async function* readRequests(db: Queryable, batchId: string): AsyncGenera
 
 export type BatchEnd = 'completed' | 'expired' | 'cancelled';
 
-/** In a transaction with the files that it names. Throws BatchLost. `unanswered` count as failed. */
+/** Inside `fenced`, with the files that it names. `unanswered` count as failed. */
 export async function endBatch(
   tx: Queryable,
-  lease: BatchLease,
+  { id }: BatchLease,
   end: { status: BatchEnd; outputFileId: string | null; errorFileId: string | null; unanswered: number },
 ): Promise<void> {
   const { rows } = await tx.query<{ projectId: string }>(
-    `update batches set status = $3, ${end.status}_at = now(), output_file_id = $4, error_file_id = $5,
-       failed = failed + $6, lease_until = null, runner_id = null
-     where id = $1 and attempt = $2 and status in ('finalizing', 'cancelling')
-     returning project_id as "projectId"`,
-    [lease.batchId, lease.attempt, end.status, end.outputFileId, end.errorFileId, end.unanswered],
+    `update batches set status = $2, ${end.status}_at = now(), output_file_id = $3, error_file_id = $4,
+       failed = failed + $5, lease_until = null, runner_id = null
+     where id = $1 returning project_id as "projectId"`,
+    [id, end.status, end.outputFileId, end.errorFileId, end.unanswered],
   );
-  if (!rows[0]) throw new BatchLost(lease);
-  await tx.query('delete from batch_requests where batch_id = $1', [lease.batchId]);
-  await announce(tx, { projectId: rows[0].projectId, type: `batch.${end.status}`, id: lease.batchId });
+  await tx.query('delete from batch_requests where batch_id = $1', [id]);
+  await announce(tx, { projectId: rows[0]!.projectId, type: `batch.${end.status}`, id });
 }

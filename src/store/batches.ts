@@ -1,6 +1,7 @@
 // Batches as rows, seen from the API: made, read, listed, cancelled. SQL only. What a runner writes is batch-runs.ts'.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
+import { CONTROL_CHANNEL } from './jobs.ts';
 import { QUEUE_CHANNEL } from './notifications.ts';
 import { type Page, type PageRequest, toPage } from './pages.ts';
 
@@ -16,6 +17,8 @@ export type BatchStatus =
   | 'expired'
   | 'cancelling'
   | 'cancelled';
+
+export const ENDED_BATCH_STATUSES: readonly BatchStatus[] = ['failed', 'completed', 'expired', 'cancelled'];
 
 export interface BatchError {
   code: string;
@@ -122,24 +125,26 @@ export async function listBatches(db: Queryable, projectId: string, page: PageRe
   return toPage(rows, page.limit);
 }
 
+/** Waits for a runner; not for room under a limit, unless nothing is to be asked any more. */
+export const takeable = `status in ('validating', 'in_progress', 'finalizing', 'cancelling')
+  and (lease_until is null or lease_until < now())
+  and (waits_until is null or waits_until < now() or expires_at < now() or status = 'cancelling')`;
+
 /** Whether a batch waits for a runner. */
 export async function hasWaitingBatch(db: Queryable): Promise<boolean> {
-  const { rowCount } = await db.query(
-    `select 1 from batches where status in ('validating', 'in_progress', 'finalizing', 'cancelling')
-       and (lease_until is null or lease_until < now()) limit 1`,
-  );
+  const { rowCount } = await db.query(`select 1 from batches where ${takeable} limit 1`);
   return rowCount === 1;
 }
 
 export const CANCELLABLE: readonly BatchStatus[] = ['validating', 'in_progress', 'finalizing'];
 
-/** Null when the project has no such batch, or it is not one that can still be cancelled. Tells the workers. */
+/** Null when the project has no such batch, or it is not one that can still be cancelled. Tells its runner, and those that wait. */
 export async function cancelBatch(db: Queryable, projectId: string, id: string): Promise<Batch | null> {
   const { rows } = await db.query<Batch>(
     `update batches set status = 'cancelling', cancelling_at = now()
      where id = $1 and project_id = $2 and status = any($3)
-     returning ${batchColumns}, pg_notify($4, $5)`,
-    [id, projectId, CANCELLABLE, QUEUE_CHANNEL, BATCHES_PAYLOAD],
+     returning ${batchColumns}, pg_notify($4, $5), pg_notify($6, id)`,
+    [id, projectId, CANCELLABLE, QUEUE_CHANNEL, BATCHES_PAYLOAD, CONTROL_CHANNEL],
   );
   return rows[0] ?? null;
 }

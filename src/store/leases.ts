@@ -1,16 +1,18 @@
-// Who works on a job, a run of an evaluation, an export. The lease lies on its row: a runner that lost it can change nothing, because
+// Who works on a job, a run of an evaluation, an export, a batch. The lease lies on its row: a runner that lost it can change nothing, because
 // every write of a run goes through `fenced`. What is written is elsewhere (runs.ts, eval-runs.ts).
 import type pg from 'pg';
+import { type BatchStatus, ENDED_BATCH_STATUSES } from './batches.ts';
 import { inTransaction, type Queryable } from './database.ts';
 import { ENDED_RUN_STATUSES, type EvalRunStatus } from './eval-runs.ts';
 import { type JobStatus, TERMINAL_STATUSES } from './jobs.ts';
 import { ENDED_EXPORT_STATUSES, type ExportStatus } from './model-exports.ts';
 
 /** Tables whose rows are leased: they have `status`, `started_at` and the columns of a lease. */
-interface StatusOf {
+export interface StatusOf {
   jobs: JobStatus;
   eval_runs: EvalRunStatus;
   model_exports: ExportStatus;
+  batches: BatchStatus;
 }
 export type LeasedTable = keyof StatusOf;
 export type LeasedStatus = StatusOf[LeasedTable];
@@ -19,12 +21,16 @@ const endedStatuses: Record<LeasedTable, readonly string[]> = {
   jobs: TERMINAL_STATUSES,
   eval_runs: ENDED_RUN_STATUSES,
   model_exports: ENDED_EXPORT_STATUSES,
+  batches: ENDED_BATCH_STATUSES,
 };
+
+/** Those that a message of the queue names. Batches take turns instead (batch-runs.ts). */
+export type QueuedTable = Exclude<LeasedTable, 'batches'>;
 
 /** What a runner may find a row in when it takes it, and what it makes of it. */
 const taken = { validating_files: 'validating_files', queued: 'running' } as const;
 const takenRun = { queued: 'in_progress' } as const;
-const takenStatuses: Record<LeasedTable, Partial<Record<string, string>>> = {
+const takenStatuses: Record<QueuedTable, Partial<Record<string, string>>> = {
   jobs: taken,
   eval_runs: takenRun,
   model_exports: takenRun,
@@ -65,7 +71,7 @@ export interface Runner {
  * Locks a job's row, and returns false when somebody else has it locked. Whoever holds its message must not wait for the
  * row: who holds the row may be waiting for the message.
  */
-export async function lockRow(db: Queryable, table: LeasedTable, id: string): Promise<boolean> {
+export async function lockRow(db: Queryable, table: QueuedTable, id: string): Promise<boolean> {
   const { rowCount: locked } = await db.query(
     `select 1 from ${table} where id = $1 for no key update skip locked`,
     [id],
@@ -76,7 +82,7 @@ export async function lockRow(db: Queryable, table: LeasedTable, id: string): Pr
 }
 
 /** Null when there is nothing to do: another status, or somebody else holds it. */
-export async function takeLease<Table extends LeasedTable>(
+export async function takeLease<Table extends QueuedTable>(
   db: Queryable,
   { table, id, from }: { table: Table; id: string; from: StatusOf[Table] },
   runner: Runner,
@@ -205,7 +211,7 @@ export async function findWaitingJobs(db: Queryable): Promise<WaitingJob[]> {
 
 // ---- what is not a job: it waits, is worked on, and has ended
 
-export type SimpleTable = Exclude<LeasedTable, 'jobs'>;
+export type SimpleTable = Exclude<QueuedTable, 'jobs'>;
 
 /** Inside `fenced`: somebody else may take it. Returns how often it broke off without getting on. */
 export async function giveBack(

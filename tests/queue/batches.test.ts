@@ -5,9 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Answerer, AnswererRequest } from '../../src/queue/answerer.ts';
 import { checkInput } from '../../src/queue/batch-input.ts';
-import { BatchLost, takeBatch, writeLineAnswer } from '../../src/store/batch-runs.ts';
+import { failBatch, takeBatch, writeLineAnswer } from '../../src/store/batch-runs.ts';
 import { cancelBatch, findBatch, insertBatch } from '../../src/store/batches.ts';
 import { findFile } from '../../src/store/files.ts';
+import { LeaseLost } from '../../src/store/leases.ts';
 import { findFilesInUse } from '../../src/store/runs.ts';
 import { insertWebhookEndpoint } from '../../src/store/webhooks.ts';
 import { useDatabase } from '../support/postgres.ts';
@@ -93,7 +94,11 @@ interface Answering {
   asked: AnswererRequest[];
 }
 
-function answering(how: (request: AnswererRequest) => Promise<object | number> | object | number): Answering {
+/** `retryAfterSeconds` is said with every error. */
+function answering(
+  how: (request: AnswererRequest) => Promise<object | number> | object | number,
+  retryAfterSeconds: number | null = null,
+): Answering {
   const asked: AnswererRequest[] = [];
   const answer: Answerer = async request => {
     asked.push(request);
@@ -103,6 +108,7 @@ function answering(how: (request: AnswererRequest) => Promise<object | number> |
       statusCode,
       requestId: `req_${asked.length}`,
       body: typeof body === 'number' ? { error: {} } : body,
+      retryAfterSeconds: typeof body === 'number' ? retryAfterSeconds : null,
     };
   };
   return { asked, answer };
@@ -233,6 +239,54 @@ test('a request that meets an overloaded server is asked again, one that is wron
   expect(asked.map(lineOf).toSorted()).toEqual([1, 1, 1, 2]);
 });
 
+describe('at a limit of its project', () => {
+  const waitsUntil = async (id: string) =>
+    (await database.pool.query('select waits_until, lease_until from batches where id = $1', [id])).rows[0];
+  const goOn = (id: string) =>
+    database.pool.query('update batches set waits_until = now() where id = $1', [id]);
+
+  test('it waits, others have their turn, and it goes on with what is left', async () => {
+    let room = 5;
+    const { answer } = answering(({ body }) => {
+      if ((body as { line: number; free?: boolean }).free) return {};
+      return room-- > 0 ? {} : 429;
+    }, 40);
+    const id = await create(requests(9));
+    const batch = await withWorker(answer, async () => {
+      const { waits_until, lease_until } = await waitFor('it to wait', async () => {
+        const found = await waitsUntil(id);
+        return found.waits_until && !found.lease_until ? found : null;
+      });
+      expect(lease_until).toBeNull();
+      expect((waits_until.getTime() - Date.now()) / 1000).toBeCloseTo(40, -1);
+      expect(await read(id)).toMatchObject({ status: 'in_progress', completed: 5, failed: 0 });
+      await ended(await create([request(1, { free: true })]), 'completed');
+      room = 9;
+      await goOn(id);
+      return ended(id, 'completed');
+    });
+    expect(batch).toMatchObject({ completed: 9, failed: 0, errorFileId: null });
+  });
+
+  test('it is cancelled at once', async () => {
+    const { answer } = answering(() => 429, 3600);
+    const id = await create(requests(2));
+    await withWorker(answer, async () => {
+      await waitFor('it to wait', async () => (await waitsUntil(id)).waits_until);
+      await cancelBatch(database.pool, setting.projectId, id);
+      await ended(id, 'cancelled', 5000);
+    });
+  });
+
+  test('what can never fit is the answer of its line', async () => {
+    const { answer, asked } = answering(request => (lineOf(request) === 2 ? 429 : {}));
+    const id = await create(requests(3));
+    const batch = await withWorker(answer, () => ended(id, 'completed'));
+    expect(batch).toMatchObject({ completed: 2, failed: 1 });
+    expect(asked).toHaveLength(3);
+  });
+});
+
 describe('cancelled', () => {
   test('while it is answered: what was answered is its output', async () => {
     const { answer, asked } = answering(async request => {
@@ -349,7 +403,7 @@ test('who lost the lease can write nothing', async () => {
   const response = { status_code: 200, request_id: 'req_1', body: {} };
   const late = { line: 1, response, inputTokens: 0, outputTokens: 0 };
   expect(await writeLineAnswer(database.pool, lease, late)).toBe(false);
-  expect(new BatchLost(lease).message).toContain(id);
+  await expect(failBatch(database.pool, lease, [])).rejects.toThrow(LeaseLost);
 });
 
 test('its input stays as long as it is read, also when the file is deleted', async () => {

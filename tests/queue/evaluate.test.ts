@@ -5,6 +5,7 @@ import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { startWorker, type Worker } from '../../src/queue/worker.ts';
 import { upsertBaseModel } from '../../src/store/models.ts';
+import { writeRateLimit } from '../../src/store/rate-limits.ts';
 import { ADAPTER, BASE, golden, storeFolder, useServing } from '../serving/serving.ts';
 import { startWorkerProcess, type WorkerProcess } from './processes.ts';
 import { waitFor } from './setting.ts';
@@ -101,6 +102,8 @@ const remote = (numbers: number[]) => ({
 const startRun = (evalId: string, data_source: object, more: object = {}) =>
   server.client.evals.runs.create(evalId, { data_source, ...more } as never);
 
+const requestsNoted = () =>
+  server.deps.usage.totals().find(({ kind }) => kind === 'completions')?.requests ?? 0;
 const ENDED = ['completed', 'failed', 'canceled'];
 function untilEnded(evalId: string, runId: string) {
   return waitFor(`run ${runId} to end`, async () => {
@@ -263,6 +266,38 @@ describe('a run', () => {
     const judged = await runToEnd((await createEval([labels])).id, dataSource);
     expect(judged).toMatchObject({ status: 'completed', result_counts: { total: 2, errored: 0 } });
     expect(judged.per_model_usage.map(use => use.model_name).sort()).toEqual([ADAPTER, BASE].sort());
+  });
+
+  test('waits at a limit of its project, and repeats nothing', async () => {
+    const { pool } = server.deps;
+    const limit = { requestsPerMinute: null, tokensPerMinute: null, requestsPerDay: 3 };
+    await writeRateLimit(pool, { projectId: 'proj_default', model: 'all', ...limit });
+    await start();
+    const before = requestsNoted();
+    const made = await createEval([{ ...equal, operation: 'ne' }]);
+    const run = await startRun(made.id, {
+      type: 'completions',
+      model: BASE,
+      source: { type: 'file_content', content: [1, 2, 3, 4, 5].map(n => ({ item: { n, answer: 'x' } })) },
+      input_messages: template,
+      sampling_params: { max_completion_tokens: 4 },
+    });
+    const later = await waitFor('the run to wait', async () => {
+      const { rows } = await pool.query(
+        `select start_after from pgboss.job where name = 'evaluate' and start_after > now() + interval '1 minute'`,
+      );
+      return rows[0];
+    });
+    expect((later.start_after.getTime() - Date.now()) / 3_600_000).toBeCloseTo(8, 0); // a third of a day
+    expect(await server.client.evals.runs.retrieve(run.id, { eval_id: made.id })).toMatchObject({
+      status: 'queued',
+      result_counts: { total: 3, passed: 3, errored: 0 },
+    });
+    await pool.query('delete from rate_limits');
+    await pool.query(`update pgboss.job set start_after = now() where name = 'evaluate'`);
+    const ended = await untilEnded(made.id, run.id);
+    expect(ended).toMatchObject({ status: 'completed', result_counts: { total: 5, passed: 5, errored: 0 } });
+    expect(requestsNoted() - before).toBe(5);
   });
 
   test("compares texts by a model's embeddings", async () => {

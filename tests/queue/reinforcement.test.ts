@@ -197,3 +197,23 @@ test('lines that are no prompts fail the job before it runs', async () => {
     message: expect.stringContaining('Example 13, message 2 is the last and of the assistant'),
   });
 });
+
+test('a model judges, as usage of the project and of no key', async () => {
+  await start();
+  const judge: Grader = {
+    type: 'score_model',
+    name: 'judge',
+    model: 'llama-tiny',
+    range: [0, 4],
+    input: [{ role: 'user', content: 'Rate {{sample.output_text}}' }],
+    sampling_params: { max_completions_tokens: 40 },
+  };
+  const id = await setting.createJob(await jobWith(judge, { n_epochs: 1, eval_samples: 1 }));
+  await waitForStatus(setting.pool, id, 'succeeded');
+  const usage = await waitFor('usage', async () => {
+    const { rows } = await setting.pool.query('select api_key_id, model, requests, output_tokens from usage');
+    return rows[0];
+  });
+  expect(usage).toMatchObject({ api_key_id: '', model: 'llama-tiny' });
+  expect(usage.output_tokens).toBeGreaterThan(usage.requests);
+});

@@ -14,7 +14,7 @@ import { openAnswering } from './answering.ts';
 const answer: Answerer = async ({ body, signal }) => {
   await appendFile(process.env.TEST_ANSWERS!, `${(body as { line: number }).line}\n`);
   await sleep(20, undefined, { signal });
-  return { statusCode: 200, requestId: 'req_1', body };
+  return { statusCode: 200, requestId: 'req_1', body, retryAfterSeconds: null };
 };
 
 const config = loadConfig();

@@ -208,3 +208,28 @@ describe('what is refused', () => {
     });
   });
 });
+
+test("a batch's requests count under the limits of its project, and are told when there is room", async () => {
+  const ask = () =>
+    answerer.answer({
+      projectId: 'proj_default',
+      apiKeyId: 'key_1',
+      url: '/v1/chat/completions',
+      body: { model: BASE_MODEL, messages: [{ role: 'user', content: 'Hi' }] },
+      signal: new AbortController().signal,
+    });
+  const project_id = 'proj_default';
+  const limits = server.admin.projects.rateLimits;
+  await limits.updateRateLimit('rl-all', { project_id, max_requests_per_1_minute: 2 });
+  expect(await ask()).toMatchObject({ statusCode: 200, retryAfterSeconds: null });
+  await server.client.chat.completions.create({
+    model: BASE_MODEL,
+    messages: [{ role: 'user', content: 'Hi' }],
+  });
+  const refused = await ask();
+  expect(refused).toMatchObject({ statusCode: 429, body: { error: { code: 'rate_limit_exceeded' } } });
+  expect(refused.retryAfterSeconds).toBeGreaterThan(20);
+  await limits.updateRateLimit('rl-all', { project_id, max_requests_per_1_minute: 0 });
+  expect(await ask()).toMatchObject({ statusCode: 429, retryAfterSeconds: null });
+  await server.database.pool.query('delete from rate_limits');
+});

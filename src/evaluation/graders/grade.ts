@@ -30,7 +30,7 @@ const rules: { [Type in SingleGrader['type']]: Rule<Type> } = {
   python: gradePython,
 };
 
-/** What the sample is worth. Throws the signal's reason, and what is no fault of the grader's: a sandbox that is overloaded. */
+/** What the sample is worth. Throws the signal's reason, and what is no fault of the grader's: a sandbox that is overloaded, LimitReached. */
 export async function grade(
   grader: Grader,
   subject: Subject,

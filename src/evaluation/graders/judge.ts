@@ -1,5 +1,6 @@
 // What graders that ask a model have in common: the messages, the instruction at their end, a failure in its words.
 import { ApiError } from '../../errors.ts';
+import { LimitReached } from '../../metering/admission.ts';
 import {
   type ChatAnswer,
   type ChatQuestion,
@@ -51,7 +52,8 @@ export async function judge(
     maxTokens: max_completions_tokens ?? null,
   };
   const answer = await tools.ask(question, signal).catch(error => {
-    if (error instanceof ApiError) throw new GradingFailure('model_grader_server_error', error.message);
+    if (error instanceof ApiError && !(error instanceof LimitReached))
+      throw new GradingFailure('model_grader_server_error', error.message);
     throw error;
   });
   const usage = [{ model: grader.model, tokens: answer.usage }];

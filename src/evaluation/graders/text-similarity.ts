@@ -1,5 +1,6 @@
 // text_similarity: how near one text is to another, 0 to 1, by the metric that is named.
 import { ApiError } from '../../errors.ts';
+import { LimitReached } from '../../metering/admission.ts';
 import { sentenceBleu } from '../bleu.ts';
 import { fuzzyMatch } from '../fuzzy-match.ts';
 import { gleu } from '../gleu.ts';
@@ -58,7 +59,8 @@ async function cosine(
 ): Promise<number> {
   if (!embed) throw new GradingFailure('other_error', 'no model for embeddings is configured');
   const [a, b] = (await embed([input, reference], signal).catch(error => {
-    throw error instanceof ApiError ? new GradingFailure('other_error', error.message) : error;
+    const isFailure = error instanceof ApiError && !(error instanceof LimitReached);
+    throw isFailure ? new GradingFailure('other_error', error.message) : error;
   })) as [number[], number[]];
   const dot = (x: number[], y: number[]): number => x.reduce((sum, value, i) => sum + value * y[i]!, 0);
   const length = Math.sqrt(dot(a, a) * dot(b, b));
