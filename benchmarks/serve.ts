@@ -116,7 +116,7 @@ function parametersOf(index: number): GenerationParameters {
 
 function openService() {
   const options: ServiceOptions = {
-    ...{ engine: 'onnx', device, threads },
+    ...{ engine: 'onnx', device, precision: device === 'cuda' ? 'bfloat16' : 'float32', threads },
     ...{ modelBytes: 4e9, adapterBytes: 1e9, cacheBytes: 3e9 },
     widenedDirectory: join(folder, 'widened'),
   };

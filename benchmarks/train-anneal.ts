@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type EngineName, openEngine } from '../src/engine/engine.ts';
-import type { Provider } from '../src/engine/onnx/lowering.ts';
+import type { Precision, Provider } from '../src/engine/onnx/lowering.ts';
 import { onnxEngine } from '../src/engine/onnx.ts';
 import { PASSES } from '../src/engine/passes.ts';
 import type { Quantization } from '../src/formats/quantization.ts';
@@ -19,6 +19,7 @@ export interface Order {
   readonly folder: string;
   readonly engine: EngineName;
   readonly device: Provider;
+  readonly precision: Precision;
   readonly quantization: Quantization | null;
   readonly steps: number;
   readonly threads: number;
@@ -27,11 +28,11 @@ export interface Order {
 }
 
 const order: Order = JSON.parse(process.argv[2]!);
-const { row, folder, device, threads, profile } = order;
+const { row, folder, device, precision, threads, profile } = order;
 const started = performance.now();
 const engine = profile
-  ? onnxEngine({ provider: device, threads, passes: PASSES, profile })
-  : await openEngine({ engine: order.engine, device, threads });
+  ? onnxEngine({ provider: device, precision, threads, passes: PASSES, profile })
+  : await openEngine({ engine: order.engine, device, precision, threads });
 const stored = await openModel(folder, TASKS[row.shape] === 'classification' ? 'sequence' : 'as-saved');
 const model = order.quantization
   ? await quantizeWeights(stored, order.quantization, join(folder, 'quantized'))

@@ -11,7 +11,6 @@ import { parseArgs } from 'node:util';
 import { type EngineName, openEngine } from '../src/engine/engine.ts';
 import { tensorflowIsSetUp } from '../src/engine/tensorflow-backend.ts';
 import { tf } from '../src/engine/tf.ts';
-import type { Quantization } from '../src/formats/quantization.ts';
 import { type OnCards, parseDevice, runContender, torchDevice } from './contender.ts';
 import type { Order } from './train-anneal.ts';
 import { makeModel, type ShapeName, TARGETS } from './train-model.ts';
@@ -56,9 +55,12 @@ const runScript = (command: string, script: string, order: object): Promise<Meas
   runContender<Printed>(command, [join(import.meta.dirname, script), JSON.stringify(order)]);
 
 const onEngine =
-  (engine: EngineName, quantization: Quantization | null = null): Contender =>
+  (engine: EngineName, options: Partial<Pick<Order, 'quantization' | 'precision'>> = {}): Contender =>
   (row, folder) => {
-    const order: Order = { row, folder, engine, device, quantization, steps, threads, profile: null };
+    const order: Order = {
+      ...{ row, folder, engine, device, steps, threads, profile: null },
+      ...{ quantization: null, precision: 'float32', ...options },
+    };
     return runScript(process.execPath, 'train-anneal.ts', order);
   };
 
@@ -82,9 +84,10 @@ const hasPyTorch = (): boolean =>
 /** `pytorch` is written by hand, `trainer` is transformers' Trainer; both in float32, as `onnx`. */
 const CONTENDERS: Record<string, Contender> = {
   onnx: onEngine('onnx'),
-  int8: onEngine('onnx', 'int8'),
-  int4: onEngine('onnx', 'int4'),
-  nf4: onEngine('onnx', 'nf4'),
+  int8: onEngine('onnx', { quantization: 'int8' }),
+  int4: onEngine('onnx', { quantization: 'int4' }),
+  nf4: onEngine('onnx', { quantization: 'nf4' }),
+  ...(device === 'cuda' && { bf16: onEngine('onnx', { precision: 'bfloat16' }) }),
   ...(device === 'cpu' && tensorflowIsSetUp() && { tensorflow: onEngine('tensorflow') }),
   ...(hasPyTorch() && {
     pytorch: onPyTorch('float32', false),
@@ -92,7 +95,7 @@ const CONTENDERS: Record<string, Contender> = {
     'pytorch-bf16': onPyTorch('bfloat16', false),
   }),
 };
-const USUAL = device === 'cpu' ? 'onnx,int8,pytorch,trainer,pytorch-bf16' : 'onnx,pytorch,pytorch-bf16';
+const USUAL = device === 'cpu' ? 'onnx,int8,pytorch,trainer,pytorch-bf16' : 'onnx,bf16,pytorch,pytorch-bf16';
 
 const median = (numbers: readonly number[]): number =>
   numbers.toSorted((a, b) => a - b)[numbers.length >> 1]!;

@@ -114,6 +114,12 @@ export const variables = {
     'Where they run: auto | cpu | cuda | webgpu.',
     oneOf('auto', 'cpu', 'cuda', 'webgpu'),
   ),
+  precision: variable(
+    'ANNEAL_PRECISION',
+    'float32',
+    'Of matrix products: float32 | bfloat16, which on a GPU is faster (cuda only; sums stay float32).',
+    oneOf('float32', 'bfloat16'),
+  ),
   threads: variable(
     'ANNEAL_THREADS',
     '',

@@ -84,6 +84,7 @@ const SERVING_SHARES = { models: 0.6, caches: 0.3, adapters: 0.1 };
 function servingOptions({
   engine,
   device,
+  precision,
   threads,
   servingMemoryBytes,
   dataDirectory,
@@ -91,6 +92,7 @@ function servingOptions({
   return {
     engine,
     device,
+    precision,
     threads,
     modelBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.models),
     cacheBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.caches),

@@ -36,6 +36,7 @@ test('without anything set: local folders, loopback, onnx', () => {
     modelsDirectory: resolve('models'),
     engine: 'onnx',
     device: 'auto',
+    precision: 'float32',
     fileLimitBytes: 512 * 2 ** 20,
   });
 });

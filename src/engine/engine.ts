@@ -1,5 +1,6 @@
 // Opens an engine by name. What an engine does is in its own file.
 import { openCpuEngine } from './cpu.ts';
+import type { Precision } from './onnx/lowering.ts';
 import { openOnnxEngine } from './onnx.ts';
 import type { Engine } from './program.ts';
 import { openTensorflowEngine } from './tensorflow.ts';
@@ -12,6 +13,8 @@ export interface EngineOptions {
   readonly device: Device;
   /** Threads of one run; 0: as many as the machine has cores. */
   readonly threads: number;
+  /** Of matrix products; float32 where absent. bfloat16 is for `onnx` on CUDA. */
+  readonly precision?: Precision;
 }
 
 const ENGINES: Record<EngineName, (options: EngineOptions) => Promise<Engine>> = {
@@ -20,5 +23,11 @@ const ENGINES: Record<EngineName, (options: EngineOptions) => Promise<Engine>> =
   cpu: openCpuEngine,
 };
 
-/** Throws when the engine is not installed or cannot use the device. */
-export const openEngine = (options: EngineOptions): Promise<Engine> => ENGINES[options.engine](options);
+/** Throws when the engine is not installed, cannot use the device or does not know the precision. */
+export async function openEngine(options: EngineOptions): Promise<Engine> {
+  if (options.precision === 'bfloat16' && options.engine !== 'onnx')
+    throw new Error(
+      `the engine ${options.engine} has no products in bfloat16: the engine onnx has, on the device cuda`,
+    );
+  return ENGINES[options.engine](options);
+}

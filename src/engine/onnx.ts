@@ -165,20 +165,24 @@ async function probe(engine: Engine, provider: Provider): Promise<void> {
   }
 }
 
-async function openOn(provider: Provider, threads: number): Promise<Engine> {
+async function openOn(provider: Provider, { threads, precision }: EngineOptions): Promise<Engine> {
   const engine = onnxEngine({
     provider,
     threads: threads || availableParallelism(),
     passes: PASSES,
+    precision,
     profile: null,
   });
   if (provider !== 'cpu') await probe(engine, provider);
   return engine;
 }
 
-/** `auto`: CUDA where it was set up and works, else the processor. */
-export async function openOnnxEngine({ device, threads }: EngineOptions): Promise<Engine> {
-  if (device !== 'auto') return openOn(device, threads);
-  if (!cudaIsSetUp()) return openOn('cpu', threads);
-  return openOn('cuda', threads).catch(() => openOn('cpu', threads));
+/** `auto`: CUDA where it was set up and works, else the processor, in float32. */
+export async function openOnnxEngine(options: EngineOptions): Promise<Engine> {
+  const { device, precision } = options;
+  const onProcessor = () => openOn('cpu', { ...options, precision: 'float32' });
+  if (device === 'auto') return cudaIsSetUp() ? openOn('cuda', options).catch(onProcessor) : onProcessor();
+  if (precision === 'bfloat16' && device !== 'cuda')
+    throw new Error(`the device ${device} has no products in bfloat16: the device cuda has`);
+  return openOn(device, options);
 }

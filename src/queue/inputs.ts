@@ -56,6 +56,7 @@ export async function prepareSpec(deps: InputDeps, job: Run, directory: string):
     seed: job.seed,
     engine: config.engine,
     device: config.device,
+    precision: config.precision,
     threads: config.threads,
     checkpointSeconds: config.checkpointSeconds,
     memoryBudgetBytes: config.memoryBudgetBytes,

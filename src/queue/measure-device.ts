@@ -2,7 +2,6 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Config } from '../config.ts';
 import type { EngineOptions } from '../engine/engine.ts';
 import type { DeviceRate } from '../engine/rate-child.ts';
 import { readDevices } from '../monitoring/devices.ts';
@@ -17,13 +16,13 @@ export interface MeasuredDevice extends DeviceRate {
 
 /** Throws where the device does not compute, and the signal's reason when that is aborted. */
 export async function measureDevice(
-  { engine, device, threads }: Pick<Config, 'engine' | 'device' | 'threads'>,
+  { engine, device, precision, threads }: EngineOptions,
   signal: AbortSignal,
 ): Promise<MeasuredDevice> {
   const directory = await mkdtemp(join(tmpdir(), 'anneal-device-'));
   try {
     const specPath = join(directory, 'options.json');
-    await writeFile(specPath, JSON.stringify({ engine, device, threads } satisfies EngineOptions));
+    await writeFile(specPath, JSON.stringify({ engine, device, precision, threads } satisfies EngineOptions));
     const rate = await askChild<DeviceRate>({
       module: CHILD,
       specPath,

@@ -123,6 +123,8 @@ export type FromChild = {
 export interface ServiceOptions {
   engine: 'onnx' | 'tensorflow' | 'cpu';
   device: 'auto' | 'cpu' | 'cuda' | 'webgpu';
+  /** Of matrix products; float32 where absent. */
+  precision?: 'float32' | 'bfloat16';
   threads: number;
   /** For the weights of all models together; at least one model is kept. */
   modelBytes: number;

@@ -88,7 +88,8 @@ async function readInputs(spec: TrainSpec, { emit, stop }: Surroundings): Promis
   const earlier = layout ? layoutFromRecord(layout) : null;
   // The same number of threads gives the same bits.
   const threads = earlier?.threads ?? (spec.threads || availableParallelism());
-  const engine = await openEngine({ engine: spec.engine, device: spec.device, threads });
+  const { engine: name, device, precision } = spec;
+  const engine = await openEngine({ engine: name, device, precision, threads });
   const start = await openStart(spec);
   await emit({ type: 'progress', message: 'Tokenizing' });
   const data = await readData(spec, start, stop);

@@ -78,6 +78,8 @@ export interface TrainSpec {
   seed: number;
   engine: 'onnx' | 'tensorflow' | 'cpu';
   device: 'auto' | 'cpu' | 'cuda' | 'webgpu';
+  /** Of matrix products; float32 where absent. */
+  precision?: 'float32' | 'bfloat16';
   threads: number;
   /** Seconds between checkpoints made only for resuming. */
   checkpointSeconds: number;

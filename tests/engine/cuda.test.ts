@@ -31,3 +31,11 @@ test.skipIf(cudaIsSetUp())(
     expect((await open('auto')).device).toBe('cpu');
   },
 );
+
+test('products in bfloat16 are refused where there are none', async () => {
+  const open = (engine: 'onnx' | 'cpu', device: 'cpu' | 'webgpu') =>
+    openEngine({ engine, device, threads: 1, precision: 'bfloat16' });
+  await expect(open('onnx', 'cpu')).rejects.toThrow('the device cpu has no products in bfloat16');
+  await expect(open('onnx', 'webgpu')).rejects.toThrow('the device webgpu has no products in bfloat16');
+  await expect(open('cpu', 'cpu')).rejects.toThrow('the engine cpu has no products in bfloat16');
+});
