@@ -12,6 +12,7 @@ import fastify, {
   LogController,
 } from 'fastify';
 import packageJson from '../package.json' with { type: 'json' };
+import type { Config } from './config.ts';
 import type { Deps } from './deps.ts';
 import { ApiError, type ErrorKind, toWire } from './errors.ts';
 import { newId } from './ids.ts';
@@ -188,6 +189,7 @@ function appWithoutRoutes(deps: Deps): FastifyInstance {
   const app: FastifyInstance = fastify({
     loggerInstance: deps.log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request' }),
+    trustProxy: trustedProxies(deps.config),
     genReqId: () => newId('request'),
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH, querystringParser: parseQuery },
     bodyLimit: JSON_LIMIT_BYTES,
@@ -210,6 +212,9 @@ function appWithoutRoutes(deps: Deps): FastifyInstance {
   addResponseHeaders(app);
   return app;
 }
+
+const trustedProxies = ({ trustedProxies: networks }: Config): string[] | false =>
+  networks.length > 0 && networks.map(({ address, prefix }) => `${address}/${prefix}`);
 
 /** Streams are told to end; a connection that becomes idle by that is closed too, not kept alive for the next request. */
 function announceClosing(app: FastifyInstance): void {

@@ -49,6 +49,12 @@ export const variables = {
 
   host: variable('HOST', '127.0.0.1', 'Address that the api listens on; 0.0.0.0 for all.', text),
   port: variable('PORT', '8787', 'Port that the api listens on; 0 for any free one.', integer(0, 65535)),
+  trustedProxies: variable(
+    'ANNEAL_TRUST_PROXY',
+    '',
+    'Reverse proxies whose X-Forwarded-For, -Proto and -Host are believed: 10.0.0.0/8,127.0.0.1. Empty: none, the audit log then names the proxy.',
+    networks,
+  ),
   apiKey: variable(
     'ANNEAL_API_KEY',
     '',

@@ -14,6 +14,7 @@ export type GradeDeps = Pick<EvaluateDeps, 'config' | 'log' | 'pool' | 'generati
 interface GradedJob {
   readonly id: string;
   readonly projectId: string;
+  readonly apiKeyId: string | null;
   readonly method: JobMethod;
 }
 
@@ -29,8 +30,7 @@ const BETWEEN_MS = 2000;
 export function answerGrader(deps: GradeDeps, job: GradedJob, signal: AbortSignal): GradeAnswers | null {
   if (job.method.type !== 'reinforcement') return null;
   const { grader } = job.method.reinforcement;
-  // What judges is asked for by no key of its own: the job outlives the request that made it.
-  const asker = { projectId: job.projectId, apiKeyId: '' };
+  const asker = { projectId: job.projectId, apiKeyId: job.apiKeyId ?? '' };
   const tools: GraderTools = {
     ...modelTools(deps, asker, PATIENCE_SECONDS),
     python: deps.python,

@@ -45,14 +45,14 @@ async function readCosts({ pool, config }: Deps, buckets: Buckets, query: CostsQ
   const { prices } = config;
   const filter = { ...buckets.range, projectIds: query.project_ids, apiKeyIds: query.api_key_ids };
   const requests = await sumUsage(pool, null, filter, ['projectId', 'apiKeyId', 'model']);
-  const trainings = query.api_key_ids ? [] : await sumTraining(pool, filter, ['projectId', 'model']);
+  const trainings = await sumTraining(pool, filter, ['projectId', 'apiKeyId', 'model']);
   // grouped by model, so that it is there
   return [
     ...requests.flatMap(sum =>
       usageItems(prices, { ...sum, model: sum.model! }).map(item => costOf(sum, item)),
     ),
     ...trainings.map(sum =>
-      costOf({ ...sum, apiKeyId: null }, trainingItem(prices, { ...sum, model: sum.model! })),
+      costOf(sum, trainingItem(prices, { ...sum, model: sum.model! })),
     ),
   ];
 }

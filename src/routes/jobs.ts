@@ -16,6 +16,7 @@ import {
   type WandbIntegrationBody,
 } from '../schemas/jobs.ts';
 import { exampleList, toWireList } from '../schemas/lists.ts';
+import type { Caller } from '../store/api-keys.ts';
 import { inTransaction } from '../store/database.ts';
 import { appendEvents } from '../store/events.ts';
 import { findFile } from '../store/files.ts';
@@ -59,7 +60,7 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
       },
     },
     async (request, reply) => {
-      const read = () => readNewJob(deps, request.caller.projectId, request.body);
+      const read = () => readNewJob(deps, request.caller, request.body);
       if (request.query.dry_run) return dryRun(request, await read());
       return answerOnce(deps, request, reply, request.body, async commit => {
         const job = await read();
@@ -161,7 +162,11 @@ async function createJob(deps: Deps, tx: PoolClient, newJob: store.NewJob): Prom
 }
 
 /** The request as a job. Throws what is wrong with it beyond its shape. */
-async function readNewJob(deps: Deps, projectId: string, body: CreateJobBody): Promise<store.NewJob> {
+async function readNewJob(
+  deps: Deps,
+  { projectId, keyId: apiKeyId }: Caller,
+  body: CreateJobBody,
+): Promise<store.NewJob> {
   const method = readMethod(body);
   if (method.type === 'reinforcement') await checkReinforcement(deps, projectId, method, body);
   if (body.integrations?.length && !deps.config.wandbApiKey) {
@@ -178,6 +183,7 @@ async function readNewJob(deps: Deps, projectId: string, body: CreateJobBody): P
   }
   return {
     projectId,
+    apiKeyId,
     model: body.model,
     trainingFile: body.training_file,
     validationFile: body.validation_file ?? null,

@@ -125,7 +125,7 @@ export function fineTuningResult(sum: TrainingSum) {
     object: 'organization.usage.fine_tuning.result' as const,
     num_jobs: sum.jobs,
     trained_tokens: sum.trainedTokens,
-    ...groupsToWire({ ...sum, apiKeyId: null }),
+    ...groupsToWire(sum),
   };
 }
 

@@ -80,6 +80,8 @@ export const jobColumns = `jobs.id, jobs.project_id as "projectId",
 
 export interface NewJob {
   projectId: string;
+  /** Whose request it was; null where nobody knows. */
+  apiKeyId: string | null;
   model: string;
   trainingFile: string;
   validationFile: string | null;
@@ -93,8 +95,8 @@ export interface NewJob {
 export async function insertJob(db: Queryable, job: NewJob): Promise<Job> {
   const { rows } = await db.query<Job>(
     `insert into jobs (id, project_id, status, model, training_file, validation_file, suffix, seed, metadata, method,
-       integrations)
-     values ($1, $2, 'validating_files', $3, $4, $5, $6, $7, $8, $9, $10)
+       integrations, api_key_id)
+     values ($1, $2, 'validating_files', $3, $4, $5, $6, $7, $8, $9, $10, $11)
      returning ${jobColumns}`,
     [
       newId('job'),
@@ -107,6 +109,7 @@ export async function insertJob(db: Queryable, job: NewJob): Promise<Job> {
       job.metadata,
       job.method,
       job.integrations ? JSON.stringify(job.integrations) : null,
+      job.apiKeyId,
     ],
   );
   return rows[0]!;

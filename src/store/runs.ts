@@ -14,6 +14,7 @@ export type Step = Extract<TrainerEvent, { type: 'step' }>;
 export interface Run {
   id: string;
   projectId: string;
+  apiKeyId: string | null;
   organizationId: string;
   model: string;
   trainingFile: string;
@@ -28,8 +29,8 @@ export interface Run {
 
 export async function readRun(db: Queryable, jobId: string): Promise<Run> {
   const { rows } = await db.query<Run>(
-    `select jobs.id, jobs.project_id as "projectId", projects.organization_id as "organizationId", jobs.model,
-       jobs.training_file as "trainingFile", jobs.validation_file as "validationFile", jobs.suffix, jobs.seed,
+    `select jobs.id, jobs.project_id as "projectId", jobs.api_key_id as "apiKeyId",
+       projects.organization_id as "organizationId", jobs.model, jobs.training_file as "trainingFile", jobs.validation_file as "validationFile", jobs.suffix, jobs.seed,
        jobs.method, jobs.hyperparameters, jobs.layout
      from jobs join projects on projects.id = jobs.project_id where jobs.id = $1`,
     [jobId],

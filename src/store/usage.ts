@@ -133,29 +133,32 @@ function filterValues({ projectIds, apiKeyIds, models }: UsageFilter): (string[]
 export interface TrainingSum {
   start: number;
   projectId: string | null;
+  /** That made the jobs; null also of jobs of which it is not known. */
+  apiKeyId: string | null;
   /** That was trained from. */
   model: string | null;
   jobs: number;
   trainedTokens: number;
 }
 
-/** Of jobs that succeeded, at the time of their end. It is not known whose key made a job. */
+/** Of jobs that succeeded, at the time of their end. */
 export async function sumTraining(
   db: Queryable,
-  filter: Omit<UsageFilter, 'apiKeyIds' | 'batch'>,
+  filter: Omit<UsageFilter, 'batch'>,
   groupBy: readonly UsageGroup[],
 ): Promise<TrainingSum[]> {
-  const group = (name: 'projectId' | 'model') =>
+  const group = (name: 'projectId' | 'apiKeyId' | 'model') =>
     groupBy.includes(name) ? groupColumns[name] : `null as ${groupColumns[name]}`;
   const { rows } = await db.query<TrainingSum>(
-    `select start, project_id as "projectId", model, count(*)::bigint as jobs,
+    `select start, project_id as "projectId", api_key_id as "apiKeyId", model, count(*)::bigint as jobs,
        sum(trained_tokens)::bigint as "trainedTokens"
      from (
-       select ${binned('finished_at')}, ${group('projectId')}, ${group('model')}, trained_tokens from jobs
-       where trained_tokens is not null and finished_at >= $1 and finished_at < $2
-         and ($4::text[] is null or jobs.project_id = any($4)) and ($5::text[] is null or jobs.model = any($5))) as jobs
-     group by 1, 2, 3 order by 1, 2, 3`,
-    [filter.from, filter.until, filter.widthSeconds, filter.projectIds ?? null, filter.models ?? null],
+       select ${binned('finished_at')}, ${group('projectId')}, ${group('apiKeyId')}, ${group('model')}, trained_tokens
+       from jobs where trained_tokens is not null and finished_at >= $1 and finished_at < $2
+         and ($4::text[] is null or jobs.project_id = any($4)) and ($5::text[] is null or jobs.api_key_id = any($5))
+         and ($6::text[] is null or jobs.model = any($6))) as jobs
+     group by 1, 2, 3, 4 order by 1, 2, 3, 4`,
+    [filter.from, filter.until, filter.widthSeconds, ...filterValues(filter)],
   );
   return rows;
 }

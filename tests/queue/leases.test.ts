@@ -31,6 +31,7 @@ beforeEach(async () => {
   await database.pool.query('delete from jobs');
   const job = await insertJob(database.pool, {
     projectId: 'proj_default',
+    apiKeyId: null,
     model: 'base',
     trainingFile: 'file-1',
     validationFile: null,

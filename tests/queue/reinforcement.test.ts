@@ -198,7 +198,7 @@ test('lines that are no prompts fail the job before it runs', async () => {
   });
 });
 
-test('a model judges, as usage of the project and of no key', async () => {
+test('a model judges, as usage of the project and the key of the job', async () => {
   await start();
   const judge: Grader = {
     type: 'score_model',
@@ -214,6 +214,6 @@ test('a model judges, as usage of the project and of no key', async () => {
     const { rows } = await setting.pool.query('select api_key_id, model, requests, output_tokens from usage');
     return rows[0];
   });
-  expect(usage).toMatchObject({ api_key_id: '', model: 'llama-tiny' });
+  expect(usage).toMatchObject({ api_key_id: 'key_of_the_job', model: 'llama-tiny' });
   expect(usage.output_tokens).toBeGreaterThan(usage.requests);
 });

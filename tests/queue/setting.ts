@@ -149,6 +149,7 @@ async function createJob(
     await client.query('begin');
     const job = await insertJob(client, {
       projectId,
+      apiKeyId: 'key_of_the_job',
       model: options.model ?? 'llama-tiny',
       trainingFile: options.trainingFile,
       validationFile: options.validationFile ?? null,

@@ -1,6 +1,6 @@
 import type { AuditLogListParams } from 'openai/resources/admin/organization/audit-logs';
 import supertest from 'supertest';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { insertModel } from '../../src/store/models.ts';
 import { BASE_MODEL, useServer } from '../support/server.ts';
 
@@ -94,6 +94,24 @@ test('pages, forwards and back', async () => {
   expect(paged).toEqual(all);
   const before = await logs({ before: all[5]!, limit: 2 });
   expect(before.map(entry => entry.id)).toEqual(all.slice(3, 5));
+});
+
+describe('the address of a request that a proxy hands on', () => {
+  const proxied = useServer({ environment: { ANNEAL_TRUST_PROXY: '10.0.0.0/8, 127.0.0.1' } });
+  const addressSeenBy = async ({ url, admin }: typeof server) => {
+    await supertest(url)
+      .get('/v1/organization/projects')
+      .auth('sk-admin-0123456789abcdef', { type: 'bearer' })
+      .set('x-forwarded-for', '198.51.100.1, 203.0.113.7, 10.1.2.3')
+      .expect(401);
+    const { data } = await admin.auditLogs.list({ event_types: ['login.failed'], limit: 1 });
+    return (data[0] as { actor: { session: { ip_address: string } } }).actor.session.ip_address;
+  };
+
+  test("is the one that the nearest proxy which is not trusted told, and the connection's own where none is", async () => {
+    expect(await addressSeenBy(proxied)).toBe('203.0.113.7');
+    expect(await addressSeenBy(server)).toBe('127.0.0.1');
+  });
 });
 
 test('failed logins are noted, without the key, and not without end', async () => {

@@ -76,10 +76,13 @@ test('filters and groups', async () => {
   expect(await amounts({ project_ids: [server.projectId] })).toEqual(close(answers + TRAINED));
   expect(await amounts({ line_items: [`${model}, output_tokens`] })).toEqual(close(2 * WRITTEN));
   expect((await amounts({ group_by: ['project_id'] })).toSorted()).toEqual(close(answers, answers + TRAINED));
+  const { rows } = await server.database.pool.query('select api_key_id from jobs');
+  const trainer = rows[0].api_key_id;
   const keys = (await costs({ group_by: ['api_key_id'] })).flat();
   expect(keys.map(result => ('api_key_id' in result ? result.api_key_id : 0))).toEqual(
-    expect.arrayContaining(['key_a', 'key_b', null]),
+    expect.arrayContaining(['key_a', 'key_b', trainer]),
   );
+  expect(await amounts({ api_key_ids: [trainer] })).toEqual(close(TRAINED));
 });
 
 test('by day, in pages', async () => {

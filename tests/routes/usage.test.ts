@@ -31,6 +31,7 @@ beforeAll(async () => {
   keyId = (await pool.query('select id from api_keys where project_id = $1', [server.projectId])).rows[0].id;
   const job = await insertJob(pool, {
     projectId: server.projectId,
+    apiKeyId: keyId,
     model: BASE_MODEL,
     trainingFile: 'file-x',
     validationFile: null,
@@ -152,6 +153,15 @@ test('other kinds', async () => {
       model: BASE_MODEL,
     },
   ]);
+  const byKey = (key: string) =>
+    fetch(
+      `${server.url}/v1/organization/usage/fine_tuning?start_time=${today}&group_by=api_key_id&api_key_ids=${key}`,
+      { headers: { authorization: `Bearer ${server.adminKey}` } },
+    ).then(answer => answer.json() as Promise<{ data: { results: object[] }[] }>);
+  expect((await byKey(keyId)).data[0]!.results).toMatchObject([
+    { num_jobs: 1, api_key_id: keyId, model: null },
+  ]);
+  expect((await byKey('key_other')).data[0]!.results).toEqual([]);
   await expect(usage().images({ start_time: today })).rejects.toMatchObject({ status: 404 });
 });
 

@@ -17,6 +17,7 @@ beforeAll(async () => {
 async function newJob(): Promise<string> {
   const job = await insertJob(database.pool, {
     projectId,
+    apiKeyId: null,
     model: 'base',
     trainingFile: 'file-a',
     validationFile: null,

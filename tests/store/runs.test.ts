@@ -24,6 +24,7 @@ beforeEach(async () => {
   await upsertBaseModel(database.pool, { id: 'base', architecture: 'llama', ownedBy: 'system', files: [] });
   const job = await insertJob(database.pool, {
     projectId: 'proj_default',
+    apiKeyId: null,
     model: 'base',
     trainingFile: 'file-1',
     validationFile: null,
