@@ -36,21 +36,13 @@ export const ANSWER_SHARE = 0.25;
 export const tokensOf = ({ shape, length }: Row): number =>
   TASKS[shape] === 'answering' ? length * (1 + ANSWER_SHARE) : length;
 
-/** Short examples go four to a micro-batch, so that every row is one of about 512 tokens or more. */
-const rowsFor = (length: number) => Math.max(1, Math.floor(512 / length));
+const row = (shape: ShapeName, length: number, masked = 0): Omit<Row, 'rows'> => ({ shape, length, masked });
 
-const row = (shape: ShapeName, length: number, masked = 0): Row => ({
-  shape,
-  rows: rowsFor(length),
-  length,
-  masked,
-});
-
-const causal = (shape: ShapeName): Row[] =>
+const causal = (shape: ShapeName) =>
   [512, 128, 2048].flatMap(length => [row(shape, length), row(shape, length, 0.75)]);
 
 /** BERT has 512 positions; classes and answers are learnt whatever the length. The tiny one is for those who ask for it. */
-export const ROWS: readonly Row[] = [
+const ROWS = [
   row('llama-tiny', 128),
   ...causal('gpt2-124m'),
   ...causal('llama-160m'),
@@ -60,6 +52,10 @@ export const ROWS: readonly Row[] = [
   row('t5-small', 128),
   ...causal('llama-1b'),
 ];
+
+/** Each with as many examples in a micro-batch as have about so many tokens together, one at the least. */
+export const rowsOf = (tokens: number): Row[] =>
+  ROWS.map(row => ({ ...row, rows: Math.max(1, Math.floor(tokens / row.length)) }));
 
 /** Token i of every batch is the same odd walk over the vocabulary. */
 const walk = (count: number, first: number, vocab: number): Int32Array =>

@@ -1,5 +1,5 @@
 // Tokens per second and peak memory of training adapters on this project's engines and on PyTorch, in turn, in one run.
-// `node benchmarks/train.ts [--quick] [--shape gpt2-124m,bert-base] [--length 512] [--masked 0] [--contender onnx,int8,pytorch] [--rounds 2] [--steps 5]
+// `node benchmarks/train.ts [--quick] [--shape gpt2-124m,bert-base] [--length 512] [--masked 0] [--tokens 512] [--contender onnx,int8,pytorch] [--rounds 2] [--steps 5]
 // [--device cuda] [--json file]`
 // It says first how long it will take. Random weights of published shapes, rank 8, AdamW and clipping included, the same tokens for all.
 // A contender that is not installed is left out: PyTorch needs torch, transformers, peft and accelerate in the Python that PYTHON names.
@@ -14,7 +14,7 @@ import { tf } from '../src/engine/tf.ts';
 import { type OnCards, parseDevice, runContender, torchDevice } from './contender.ts';
 import type { Order } from './train-anneal.ts';
 import { makeModel, type ShapeName, TARGETS } from './train-model.ts';
-import { ANSWER_SHARE, ROWS, type Row, TASKS, tokensOf } from './train-task.ts';
+import { ANSWER_SHARE, type Row, rowsOf, TASKS, tokensOf } from './train-task.ts';
 
 const { values } = parseArgs({
   options: {
@@ -22,6 +22,7 @@ const { values } = parseArgs({
     shape: { type: 'string' },
     length: { type: 'string' },
     masked: { type: 'string' },
+    tokens: { type: 'string', default: '512' },
     contender: { type: 'string' },
     device: { type: 'string', default: 'cpu' },
     json: { type: 'string' },
@@ -140,7 +141,7 @@ const chosenBy = (asked: string | undefined, value: string | number): boolean =>
 /** One length of each shape, and prompts of both kinds where there are prompts. */
 const isQuick = ({ length }: Row) => length === 512;
 
-const rows = ROWS.filter(
+const rows = rowsOf(Number(values.tokens)).filter(
   row =>
     (!values.quick || isQuick(row)) &&
     (values.shape === undefined ? row.shape !== 'llama-tiny' : chosenBy(values.shape, row.shape)) &&

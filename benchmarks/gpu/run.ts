@@ -1,4 +1,4 @@
-// What a device computes, and how fast: `node benchmarks/gpu/run.ts [--device cuda|webgpu|cpu] [--part check,train,serve]`. First every op and
+// What a device computes, and how fast: `node benchmarks/gpu/run.ts [--device cuda|webgpu|cpu] [--part check,rate,train,serve]`. First every op and
 // every model on it against the numbers that the tests hold the processor to, then the tables of train.ts and serve.ts beside PyTorch's.
 // Without --device it takes the first that computes here. Parts may be run one by one: the report, a JSON file, keeps the others.
 import { spawnSync } from 'node:child_process';
@@ -15,13 +15,15 @@ const root = join(import.meta.dirname, '../..');
 const { values } = parseArgs({
   options: {
     device: { type: 'string' },
-    part: { type: 'string', default: 'check,train,serve' },
+    part: { type: 'string', default: 'check,rate,train,serve' },
     /** Of the check: tests whose names this fits. */
     tests: { type: 'string', default: '' },
     shape: { type: 'string', default: 'gpt2-124m,llama-160m,llama-1b' },
     length: { type: 'string', default: '512,2048' },
+    /** Of a micro-batch: a card is idle most of the time with as few as a processor takes. */
+    tokens: { type: 'string', default: '8192' },
     'serve-shape': { type: 'string', default: 'llama-1b' },
-    rounds: { type: 'string', default: '2' },
+    rounds: { type: 'string', default: '1' },
     report: { type: 'string' },
   },
 });
@@ -37,25 +39,22 @@ function runNode(args: readonly string[], environment: Readonly<Record<string, s
 
 // ---- the device
 
-/** Products per second on the `onnx` engine, in a process of its own: a library that does not fit may end it. */
-function probe(device: Provider): { rate: string } | { missing: string } {
-  const { status, signal, stdout, stderr } = spawnSync(
-    process.execPath,
-    ['scripts/setup/onnx-rate.ts', device],
-    {
-      ...{ cwd: root, env: cudaEnvironment(), encoding: 'utf8' },
-    },
-  );
-  if (status === 0) return { rate: stdout.trim() };
+const script = (name: string, device: Provider) =>
+  spawnSync(process.execPath, [name, device], { cwd: root, env: cudaEnvironment(), encoding: 'utf8' });
+
+/** What it needs; null where it computes. */
+function missingFor(device: Provider): string | null {
+  const { status, signal, stderr } = script('benchmarks/gpu/probe.ts', device);
+  if (status === 0) return null;
   const said = /the device \w+ cannot be used: [a-z].*/.exec(stderr)?.[0];
-  return { missing: said ?? `${device}: it ends with ${signal ?? `exit code ${status}`}` };
+  return said ?? `${device}: it ends with ${signal ?? `exit code ${status}`}`;
 }
 
-function chooseDevice(asked: string | undefined): { device: Provider; rate: string } | null {
+function chooseDevice(asked: string | undefined): Provider | null {
   for (const device of asked ? [parseDevice(asked)] : (['cuda', 'webgpu'] as const)) {
-    const answer = probe(device);
-    if ('rate' in answer) return { device, ...answer };
-    console.log(answer.missing);
+    const missing = missingFor(device);
+    if (missing === null) return device;
+    console.log(missing);
   }
   return null;
 }
@@ -105,10 +104,21 @@ interface Part {
   readonly results: unknown;
 }
 
+/** Of bare products in float32. */
+function rate(device: Provider): Part {
+  const { status, stdout, stderr } = script('scripts/setup/onnx-rate.ts', device);
+  console.log(status === 0 ? stdout.trim() : stderr.trim());
+  return { ok: status === 0, results: stdout.trim() };
+}
+
 const PARTS: Record<string, (device: Provider) => Part> = {
   check,
-  train: device =>
-    table('train', device, ['--shape', values.shape, '--length', values.length, '--steps', '8']),
+  rate,
+  train(device) {
+    const { shape, length, tokens } = values;
+    const rows = ['--shape', shape, '--length', length, '--masked', '0', '--tokens', tokens];
+    return table('train', device, [...rows, '--steps', '8']);
+  },
   serve: device => table('serve', device, ['--shape', values['serve-shape']]),
 };
 
@@ -126,21 +136,20 @@ const parts = values.part.split(',');
 const unknown = parts.find(part => !PARTS[part]);
 if (unknown) throw new Error(`--part must be of ${Object.keys(PARTS).join(', ')}, got '${unknown}'`);
 completeCuda();
-const chosen = chooseDevice(values.device);
-if (chosen === null) {
+const device = chooseDevice(values.device);
+if (device === null) {
   console.log('no device was measured');
   process.exit(1);
 }
-const { device, rate } = chosen;
 const file = values.report ?? join(root, '.gpu', `report-${device}.json`);
 const machine = describeMachine();
-console.log(`${rate}\n${machine.nvidia ?? 'no NVIDIA card'}, ${machine.processor}`);
+console.log(`${device}: ${machine.nvidia ?? 'no NVIDIA card'}, ${machine.processor}`);
 mkdirSync(dirname(file), { recursive: true });
 for (const part of parts) {
   const { ok, results } = PARTS[part]!(device);
   if (!ok) process.exitCode = 1;
   const entry = { date: new Date().toISOString(), ok, results };
-  const report = { ...readReport(file), device, rate, machine, [part]: entry };
+  const report = { ...readReport(file), device, machine, [part]: entry };
   writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
 }
 console.log(`the report is in ${file}`);

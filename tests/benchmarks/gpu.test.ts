@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -37,8 +38,8 @@ beforeAll(() => {
 });
 
 /** As on a machine without packages and with no other Node. */
-function runThere(command: string, args: readonly string[]) {
-  const env = { PATH: '/usr/bin:/bin', HOME: scratch, PYTHON: join(scratch, 'no-python') };
+function runThere(command: string, args: readonly string[], python = 'no-python') {
+  const env = { PATH: '/usr/bin:/bin', HOME: scratch, PYTHON: join(scratch, python) };
   const { status, stdout, stderr } = spawnSync(command, args, { cwd: there, env, encoding: 'utf8' });
   return { status, said: stdout + stderr };
 }
@@ -68,7 +69,7 @@ test('a bundle runs where nothing else is', { timeout: 240_000 }, () => {
   expect(unpack()).toEqual({ status: 0, said: 'unpacked already\n' });
 
   const report = join(scratch, 'report.json');
-  const options = ['--tests', 'Softmax', '--shape', 'llama-tiny', '--length', '128', '--rounds', '1'];
+  const options = ['--tests', 'Softmax', '--shape', 'llama-tiny', '--length', '128', '--tokens', '512'];
   const run = ['benchmarks/gpu/run.ts', '--device', 'cpu', '--part', 'check,train', '--report', report];
   const { status, said } = runThere(join(there, '.gpu/bin/node'), [...run, ...options]);
   expect(status, said).toBe(0);
@@ -81,8 +82,21 @@ test('a bundle runs where nothing else is', { timeout: 240_000 }, () => {
   ]);
   expect(train.results[0].contenders[0].tokensPerSecond).toBeGreaterThan(0);
 
-  const onCuda = runThere(join(there, '.gpu/bin/node'), ['benchmarks/gpu/run.ts', '--device', 'cuda']);
+  // A provider that came in a bundle finds CUDA's libraries in Python's packages, as far as they are any.
+  const providers = ['shared', 'cuda'].map(part => `libonnxruntime_providers_${part}.so`);
+  const capi = join(there, '.cuda/onnxruntime/capi');
+  mkdirSync(capi, { recursive: true });
+  for (const name of providers) writeFileSync(join(capi, name), 'no library');
+  writeFileSync(join(scratch, 'python'), `#!/bin/sh\necho ${scratch}/nvidia\n`, { mode: 0o755 });
+  const onCuda = runThere(
+    join(there, '.gpu/bin/node'),
+    ['benchmarks/gpu/run.ts', '--device', 'cuda'],
+    'python',
+  );
   expect(onCuda).toMatchObject({ status: 1, said: expect.stringContaining('it needs an NVIDIA driver') });
+  expect(readlinkSync(join(there, '.cuda/nvidia'))).toBe(join(scratch, 'nvidia'));
+  const beside = join(there, 'node_modules/onnxruntime-node/bin/napi-v6', process.platform, process.arch);
+  expect(readdirSync(beside)).toEqual(expect.arrayContaining(providers));
 });
 
 test('a piece that was carried wrong is not unpacked', async () => {
