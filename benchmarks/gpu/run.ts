@@ -67,6 +67,14 @@ interface Test {
   readonly failureMessages: readonly string[];
 }
 
+interface TestFile {
+  readonly name: string;
+  readonly status: string;
+  readonly message: string;
+  /** None where the file itself does not load. */
+  readonly assertionResults: readonly Test[];
+}
+
 /** One line of a failure is enough to see how far off a number is. */
 const firstLine = ({ fullName, failureMessages }: Test) =>
   `${fullName}: ${failureMessages[0]?.split('\n')[0] ?? ''}`;
@@ -82,9 +90,15 @@ function check(device: Provider) {
     ],
     { TEST_DEVICES: device === 'cpu' ? '' : device, NVIDIA_TF32_OVERRIDE: '0' },
   );
-  const { testResults } = JSON.parse(readFileSync(output, 'utf8'));
-  const tests: Test[] = testResults.flatMap((file: { assertionResults: Test[] }) => file.assertionResults);
-  const failures = tests.filter(({ status }) => status === 'failed').map(firstLine);
+  const files: TestFile[] = JSON.parse(readFileSync(output, 'utf8')).testResults;
+  const tests = files.flatMap(({ assertionResults }) => assertionResults);
+  const unread = files.filter(
+    ({ status, assertionResults }) => status === 'failed' && assertionResults.length === 0,
+  );
+  const failures = [
+    ...unread.map(({ name, message }) => `${name}: ${message}`),
+    ...tests.filter(({ status }) => status === 'failed').map(firstLine),
+  ];
   const passed = tests.filter(({ status }) => status === 'passed').length;
   console.log(`${passed} of ${passed + failures.length} results on ${device} are the processor's`);
   for (const failure of failures) console.log(`  ${failure}`);

@@ -6,7 +6,7 @@ export default defineConfig({
   root: join(import.meta.dirname, '../..'),
   test: {
     include: [
-      'tests/engine/{kernels,gradients}.test.ts',
+      'tests/engine/{kernels,gradients,products}.test.ts',
       'tests/models/{golden,encoders}.test.ts',
       'tests/serving/{generator,seq2seq}.test.ts',
     ],

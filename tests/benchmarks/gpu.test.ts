@@ -24,16 +24,11 @@ const there = join(scratch, 'there');
 const carried = join(there, '.gpu/pieces');
 afterAll(() => rmSync(scratch, { recursive: true }));
 
-/** What git would bring. */
+/** Of what git would bring. */
+const CHECKED_OUT = ['package.json', 'benchmarks', 'scripts', 'src'];
+const TESTS = ['engine', 'golden', 'models', 'serving'].map(folder => `tests/${folder}`);
 beforeAll(() => {
-  for (const path of [
-    'package.json',
-    'benchmarks',
-    'scripts',
-    'src',
-    'tests/engine',
-    'tests/golden/llama-tiny',
-  ])
+  for (const path of [...CHECKED_OUT, ...TESTS])
     cpSync(join(root, path), join(there, path), { recursive: true });
 });
 

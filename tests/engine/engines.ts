@@ -10,7 +10,7 @@ import { tensorflowIsSetUp } from '../../src/engine/tensorflow-backend.ts';
 const OPTIONS: OnnxOptions = { provider: 'cpu', threads: 2, passes: PASSES, profile: null };
 
 /** `TEST_DEVICES=webgpu,cuda`: what this machine has besides its processor. */
-const devicesUnderTest = (): Provider[] =>
+export const devicesUnderTest = (): Provider[] =>
   (process.env.TEST_DEVICES ?? '').split(',').filter(device => device !== '') as Provider[];
 
 export async function enginesUnderTest({ passes = true } = {}): Promise<Engine[]> {

@@ -14,6 +14,7 @@ import { tf } from '../../src/engine/tf.ts';
 import { trace } from '../../src/engine/trace.ts';
 import { ONNX_TYPES, type OnnxGraph, type OnnxNode } from '../../src/formats/onnx.ts';
 import { goldenDirectory, loadGolden, runGradients } from '../models/golden.ts';
+import { devicesUnderTest } from './engines.ts';
 import { expectAlike, f32, type Given, programOf, runOn } from './programs.ts';
 
 const loweredFor = (provider: Provider, program: Program, precision: Precision = 'float32') => {
@@ -88,20 +89,37 @@ const inBfloat16 = (given: Given): Given => ({
   data: Float32Array.from(given.data as Float32Array, toBfloat16),
 });
 
-const onProcessor = onnxEngine({
-  ...{ provider: 'cpu', threads: 1, passes: PASSES, profile: null, integers: null },
-  precision: 'bfloat16',
-});
+const roundingOn = (provider: Provider) =>
+  onnxEngine({
+    ...{ provider, threads: 1, passes: PASSES, profile: null, integers: null },
+    precision: 'bfloat16',
+  });
 
-test.each(CASES)(
-  'in bfloat16: $axes axes, transposed $transposeA and $transposeB, times $factor',
-  async ({ given, transposeA, transposeB, factor }) => {
+/** The processor, which rounds around products in float32, and CUDA, which multiplies bfloat16, where it is to be tested. */
+const onProcessor = roundingOn('cpu');
+const engines = [
+  onProcessor,
+  ...devicesUnderTest()
+    .filter(device => device === 'cuda')
+    .map(roundingOn),
+];
+const each = engines.flatMap(engine =>
+  CASES.map(one => ({ engine, on: `onnx on ${engine.device}`, ...one })),
+);
+
+/** Added up in another order a sum may be rounded to the next number of eight bits. */
+const ONE_BIT = 2 ** -7;
+
+test.each(each)(
+  '$on in bfloat16: $axes axes, transposed $transposeA and $transposeB, times $factor',
+  async ({ engine, given, transposeA, transposeB, factor }) => {
     const { program, inputs } = programOf('product', given, product(transposeA, transposeB, factor) as never);
     const rounded = given.map(inBfloat16);
     const exact = programOf('product', rounded, product(transposeA, transposeB, factor) as never);
     const { 0: sums } = await runOn(await openCpuEngine(), exact.program, exact.inputs);
     const expected = { 0: Float32Array.from(sums as Float32Array, toBfloat16) };
-    expectAlike(await runOn(onProcessor, program, inputs), expected, 1e-6);
+    const tolerance = engine === onProcessor ? 1e-6 : ONE_BIT;
+    expectAlike(await runOn(engine, program, inputs), expected, tolerance);
   },
 );
 
@@ -166,11 +184,20 @@ const AUTOCAST: Record<string, { loss: number; gradients: number }> = JSON.parse
   readFileSync(join(goldenDirectory('.'), 'autocast.json'), 'utf8'),
 );
 
-test.each(Object.entries(AUTOCAST))(
-  '%s in bfloat16: gradients are as near to float32 as those of PyTorch in bfloat16',
-  async (name, theirs) => {
+const models = engines.flatMap(engine =>
+  Object.entries(AUTOCAST).map(([name, theirs]) => ({
+    engine,
+    on: `onnx on ${engine.device}`,
+    name,
+    theirs,
+  })),
+);
+
+test.each(models)(
+  '$on in bfloat16: gradients of $name are as near to float32 as those of PyTorch in bfloat16',
+  async ({ engine, name, theirs }) => {
     const { model, adapter, golden } = await loadGolden(name);
-    const { loss, gradients } = await runGradients(onProcessor, model, golden.batch, adapter);
+    const { loss, gradients } = await runGradients(engine, model, golden.batch, adapter);
     expect(Math.abs(loss / golden.loraLoss - 1)).toBeLessThan(2e-3);
     const names = Object.keys(gradients);
     const expected = names.flatMap(name => [...golden.tensors[`lora_gradient.${name}`]!]);
