@@ -1,6 +1,7 @@
 // A line that a model is to answer, for methods that grade what it says: its messages become a prompt, everything else in it is the
 // grader's. It knows no answers.
 import { createReadStream } from 'node:fs';
+import { TemplateError } from './chat-template.ts';
 import type { Message, Tool } from './conversation.ts';
 import type { ExampleForm } from './example-form.ts';
 import { TRAINING_DATE } from './examples.ts';
@@ -13,14 +14,17 @@ export interface PromptLine {
   [key: string]: unknown;
 }
 
-/** A prompt that leaves no room for an answer loses its beginning: the question is at its end. */
-export const promptForm = (answerLength: number): ExampleForm => ({
+const NO_CALLS = 'it has no place for tools, or writes calls in a form that is not known';
+
+/** A prompt that leaves no room for an answer loses its beginning: the question is at its end. `calls`: the model can call tools. */
+export const promptForm = (answerLength: number, calls: boolean): ExampleForm => ({
   identity: `prompt-${answerLength}`,
   sequences: 1,
   values: 0,
   generates: false,
   examples(given, tokenizer) {
     const { messages, tools = null } = given as PromptLine;
+    if (tools?.length && !calls) throw new TemplateError(NO_CALLS);
     const ids = tokenizer.encodeChat(messages, tools, { addGenerationPrompt: true, now: TRAINING_DATE });
     return [
       { sequences: [{ tokens: Int32Array.from(ids), trained: new Uint8Array(ids.length) }], values: [] },

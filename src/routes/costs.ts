@@ -51,9 +51,7 @@ async function readCosts({ pool, config }: Deps, buckets: Buckets, query: CostsQ
     ...requests.flatMap(sum =>
       usageItems(prices, { ...sum, model: sum.model! }).map(item => costOf(sum, item)),
     ),
-    ...trainings.map(sum =>
-      costOf(sum, trainingItem(prices, { ...sum, model: sum.model! })),
-    ),
+    ...trainings.map(sum => costOf(sum, trainingItem(prices, { ...sum, model: sum.model! }))),
   ];
 }
 

@@ -5,6 +5,7 @@ import type { PoolClient } from 'pg';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
+import { readJsonFormat } from '../schemas/answer-forms.ts';
 import { errorResponses, json } from '../schemas/errors.ts';
 import {
   type CreateJobBody,
@@ -16,6 +17,7 @@ import {
   type WandbIntegrationBody,
 } from '../schemas/jobs.ts';
 import { exampleList, toWireList } from '../schemas/lists.ts';
+import { checkSchema } from '../serving/answer-grammar.ts';
 import type { Caller } from '../store/api-keys.ts';
 import { inTransaction } from '../store/database.ts';
 import { appendEvents } from '../store/events.ts';
@@ -233,8 +235,13 @@ async function checkReinforcement(
       `The reasoning effort '${effort}' is not served: only 'default'.`,
       `${at}.hyperparameters.reasoning_effort`,
     );
-  if (format?.type === 'json_schema' && !format.json_schema?.schema)
-    throw missing(`${at}.response_format.json_schema.schema`);
+  const formatAt = `${at}.response_format.json_schema.schema`;
+  if (format?.type === 'json_schema' && !format.json_schema?.schema) throw missing(formatAt);
+  const held = readJsonFormat(
+    format ? ({ type: format.type, ...format.json_schema } as never) : null,
+    formatAt,
+  );
+  if (held) checkSchema(held);
   if (!validationFile) throw missing('validation_file');
 }
 

@@ -3,7 +3,13 @@ import type { Tokenizer } from '../data/tokenizer.ts';
 import { ApiError } from '../errors.ts';
 import { createTokenGrammar, type TokenGrammar } from './constraint/constraint.ts';
 import { type JsonLanguage, jsonLanguage } from './constraint/json.ts';
-import { createLanguage, DEAD, type Expression, LanguageTooLarge } from './constraint/language.ts';
+import {
+  type Automaton,
+  createLanguage,
+  DEAD,
+  type Expression,
+  LanguageTooLarge,
+} from './constraint/language.ts';
 import { SchemaError, schemaLanguage } from './constraint/schema.ts';
 import { createVocabulary, type Vocabulary } from './constraint/vocabulary.ts';
 import { CONTROL_TEXTS, findToolForm, type ToolForm } from './tool-forms.ts';
@@ -55,11 +61,7 @@ export function openAnswerGrammars(tokenizer: Tokenizer): AnswerGrammars {
   const known = new Map<string, TokenGrammar>();
   const build = (form: AnswerForm): TokenGrammar => {
     vocabulary ??= createVocabulary(tokenizer, byToken);
-    const language = createLanguage();
-    const writer = { json: jsonLanguage(language), marks, toolForm };
-    const automaton = language.automaton(answerLanguage(writer, form));
-    if (automaton.start === DEAD) throw unsatisfiable(form);
-    return createTokenGrammar(vocabulary, automaton);
+    return createTokenGrammar(vocabulary, automatonOf(form, marks, toolForm));
   };
   return {
     toolForm,
@@ -75,6 +77,20 @@ export function openAnswerGrammars(tokenizer: Tokenizer): AnswerGrammars {
       return grammar;
     },
   };
+}
+
+/** Throws ApiError for a schema that answers cannot be held to, whatever the model. */
+export function checkSchema(json: HeldSchema): void {
+  const form: AnswerForm = { json, calls: null };
+  explained(form, () => automatonOf(form, new Map(), null));
+}
+
+function automatonOf(form: AnswerForm, marks: MarkTable, toolForm: ToolForm | null): Automaton {
+  const language = createLanguage();
+  const writer = { json: jsonLanguage(language), marks, toolForm };
+  const automaton = language.automaton(answerLanguage(writer, form));
+  if (automaton.start === DEAD) throw unsatisfiable(form);
+  return automaton;
 }
 
 const isFree = ({ json, calls }: AnswerForm): boolean =>

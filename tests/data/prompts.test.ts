@@ -11,7 +11,7 @@ const tokenizer = await loadTokenizer(join(import.meta.dirname, '../golden/llama
 const line = { messages: [{ role: 'user', content: 'What is it?' }], answer: 'red' };
 
 describe('a prompt', () => {
-  const form = promptForm(8);
+  const form = promptForm(8, false);
   const [example] = form.examples(line, tokenizer);
   const [sequence] = example!.sequences;
 
@@ -27,6 +27,14 @@ describe('a prompt', () => {
     const cut = form.truncate!(sequence!, length + 5, tokenizer);
     expect(Array.from(cut.tokens)).toEqual(Array.from(sequence!.tokens.subarray(3)));
   });
+});
+
+test('a prompt with tools is refused of a model that cannot call them, and is asked with them of one that can', () => {
+  const tools = [{ type: 'function', function: { name: 'look_up', parameters: {} } }];
+  const withTools = { ...line, tools };
+  expect(() => promptForm(8, false).examples(withTools, tokenizer)).toThrow(/it has no place for tools/);
+  expect(promptForm(8, false).examples({ ...line, tools: [] }, tokenizer)).toHaveLength(1);
+  expect(promptForm(8, true).examples(withTools, tokenizer)).toHaveLength(1);
 });
 
 describe('a file of prompts', () => {

@@ -215,6 +215,17 @@ describe('validate', () => {
       { type: 'score_model', name: 's', model: 'm', input: [{ role: 'tool', content: 'x' }] },
     ],
     [
+      'grader.tools',
+      'unknown_parameter',
+      {
+        type: 'score_model',
+        name: 's',
+        model: 'm',
+        input: [{ role: 'user', content: 'x' }],
+        tools: [{ type: 'web_search' }],
+      },
+    ],
+    [
       'grader.graders[0].operation',
       'invalid_value',
       { type: 'multi', name: 'm', graders: [{ ...equal, operation: 'x' }], calculate_output: 'same' },

@@ -406,6 +406,49 @@ describe('create', () => {
       /schema/,
     ],
     [
+      'a schema that answers cannot be held to',
+      {
+        validation_file: 'file-other',
+        method: {
+          type: 'reinforcement',
+          reinforcement: {
+            grader: GRADER,
+            response_format: {
+              type: 'json_schema',
+              json_schema: {
+                name: 'x',
+                strict: true,
+                schema: {
+                  type: 'object',
+                  properties: { n: { type: 'number', multipleOf: 0.3 } },
+                  required: ['n'],
+                  additionalProperties: false,
+                },
+              },
+            },
+          },
+        },
+      },
+      'method.reinforcement.response_format.json_schema.schema.properties.n.multipleOf',
+      'invalid_value',
+      /Invalid schema/,
+    ],
+    [
+      'a schema that allows no value',
+      {
+        method: {
+          type: 'reinforcement',
+          reinforcement: {
+            grader: GRADER,
+            response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { enum: [] } } },
+          },
+        },
+      },
+      'method.reinforcement.response_format.json_schema.schema.enum',
+      'invalid_value',
+      /Invalid schema/,
+    ],
+    [
       'a beta that is too large',
       { method: { type: 'dpo', dpo: { hyperparameters: { beta: 3 } } } },
       'method.dpo.hyperparameters.beta',

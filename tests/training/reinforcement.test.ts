@@ -1,5 +1,6 @@
 // Group relative policy optimization: one step against PyTorch's numbers, advantages by hand, and runs whose answers are graded.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Example, tokensOf } from '../../src/data/example-form.ts';
@@ -34,6 +35,11 @@ const {
   readFileSync(join(golden('llama3'), 'grpo.json'), 'utf8'),
 );
 
+/** Calls as Hermes models write them. */
+const HERMES =
+  "{%- for tool in tools or [] -%}{{ tool.function.name }}{%- endfor -%}{%- for message in messages -%}{{ message.role + ': ' }}" +
+  "{%- if message.tool_calls -%}{{ '<tool_call>\\n' + (message.tool_calls[0].function | tojson) + '\\n</tool_call>' }}" +
+  "{%- else -%}{{ message.content }}{%- endif -%}{%- endfor -%}{%- if add_generation_prompt -%}{{ 'assistant: ' }}{%- endif -%}";
 const engines: EngineName[] = ['cpu', 'onnx', ...(tensorflowIsSetUp() ? ['tensorflow' as const] : [])];
 /** Answers share rows of the first; the longest one fits. */
 const SHAPES = [
@@ -71,7 +77,7 @@ describe.each(engines)('on %s', { timeout: 120_000 }, engine => {
       kind: 'lora',
       engine,
       shapes: SHAPES,
-      objective: model => reinforcement(model, NUMBERS, null),
+      objective: model => reinforcement(model, NUMBERS, { form: null, calls: false }),
     });
 
   it('has the loss and the divergence of a policy from its start', async () => {
@@ -292,6 +298,31 @@ describe('a run', { timeout: 240_000 }, () => {
     const values = new Set(seen);
     expect([values.delete(1), values.delete(2)]).toEqual([true, true]);
     expect([...values]).toEqual(values.has(null) ? [null] : []);
+  });
+
+  it('gives graders the calls of a model that can call tools, and refuses prompts with tools of one that cannot', async () => {
+    const made = spec({ hyperparameters: { n_epochs: 1, max_completion_length: 24 } });
+    const tool = { type: 'function', function: { name: 'find', parameters: { type: 'object' } } };
+    const line = { messages: [{ role: 'user', content: 'find it' }], tools: [tool] };
+    writeFileSync(made.trainingFile, `${JSON.stringify(line)}\n`.repeat(12));
+    expect((await collect(made)).at(-1)).toMatchObject({
+      type: 'failed',
+      code: 'invalid_training_file',
+      message: expect.stringContaining(
+        "Line 1: the model's chat template refuses it: it has no place for tools",
+      ),
+    });
+    const modelDirectory = join(mkdtempSync(join(tmpdir(), 'anneal-tools-')), 'hermes');
+    cpSync(made.modelDirectory, modelDirectory, { recursive: true });
+    writeFileSync(join(modelDirectory, 'chat_template.jinja'), HERMES);
+    const seen: unknown[] = [];
+    const grade: GradeAnswers = async answers => {
+      seen.push(...answers.map(({ item, toolCalls }) => [item, Array.isArray(toolCalls)]));
+      return answers.map(({ toolCalls }) => ({ score: toolCalls.length, errors: [] }));
+    };
+    const events = await collect({ ...made, modelDirectory, validationFile: made.trainingFile }, grade);
+    expect(eventsOf(events, 'failed')).toEqual([]);
+    expect(seen[0]).toEqual([line, true]);
   });
 
   it('refuses a maximum for answers that leaves no room for a prompt', async () => {

@@ -8,6 +8,7 @@ import type { HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
 import { tf } from '../../engine/tf.ts';
 import { type CausalModel, type Model, requireCausal } from '../../models/registry.ts';
 import type { AnswerForm } from '../../serving/answer-grammar.ts';
+import { findToolForm } from '../../serving/tool-forms.ts';
 import { type RolloutNumbers, resolveRollouts } from '../hyperparameters.ts';
 import type { MicroBatchPlan } from '../layout.ts';
 import { MEASURES } from '../measures.ts';
@@ -59,10 +60,15 @@ function answerLosses(model: CausalModel, { weight, layers }: Forward, inputs: T
  * them is 1 and its gradient that of log p. KL to the start by the estimator of http://joschu.net/blog/kl-approx.html (k3), which is
  * also the score.
  */
-export function reinforcement(given: Model, numbers: RolloutNumbers, form: AnswerForm | null): Objective {
+/** `calls`: the model can call tools. */
+export function reinforcement(
+  given: Model,
+  numbers: RolloutNumbers,
+  { form, calls }: { form: AnswerForm | null; calls: boolean },
+): Objective {
   const model = requireCausal(given);
   return {
-    form: promptForm(numbers.max_completion_length),
+    form: promptForm(numbers.max_completion_length, calls),
     measure: MEASURES.reinforcement,
     hyperparameters: numbers,
     rate: RATE,
@@ -103,5 +109,8 @@ function answerFormOf({ response_format: format }: MethodSettings['reinforcement
 
 export const openReinforcement: OpenObjective<
   { type: 'reinforcement' } & MethodSettings['reinforcement']
-> = async ({ method, hyperparameters, model }) =>
-  reinforcement(model, resolveRollouts(hyperparameters, model), answerFormOf(method));
+> = async ({ method, hyperparameters, model, tokenizer }) =>
+  reinforcement(model, resolveRollouts(hyperparameters, model), {
+    form: answerFormOf(method),
+    calls: findToolForm(tokenizer.chatTemplates) !== null,
+  });
