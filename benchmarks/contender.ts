@@ -64,11 +64,7 @@ export async function runContender<Printed>(
   const cards = await watchCards();
   const child = spawn(command, args, { stdio: 'pipe' });
   child.stdin.end(input);
-  const [output, errors] = await Promise.all([
-    text(child.stdout),
-    text(child.stderr),
-    child.exitCode === null ? once(child, 'close') : null,
-  ]);
+  const [output, errors] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
   const taken = await cards.stop();
   if (child.exitCode !== 0)
     throw new Error(errors.trim().split('\n').slice(-3).join(' | ') || 'it ended early');

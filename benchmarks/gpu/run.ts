@@ -2,7 +2,7 @@
 // every model on it against the numbers that the tests hold the processor to, then the tables of train.ts and serve.ts beside PyTorch's.
 // Without --device it takes the first that computes here. Parts may be run one by one: the report, a JSON file, keeps the others.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -36,6 +36,10 @@ function runNode(args: readonly string[], environment: Readonly<Record<string, s
   const env = { ...cudaEnvironment(), ...environment };
   return spawnSync(process.execPath, args, { cwd: root, env, stdio: 'inherit' }).status === 0;
 }
+
+/** null where a run ended before it wrote any. */
+const readJson = <Content>(file: string): Content | null =>
+  existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : null;
 
 // ---- the device
 
@@ -90,7 +94,7 @@ function check(device: Provider) {
     ],
     { TEST_DEVICES: device === 'cpu' ? '' : device, NVIDIA_TF32_OVERRIDE: '0' },
   );
-  const files: TestFile[] = JSON.parse(readFileSync(output, 'utf8')).testResults;
+  const files = readJson<{ testResults: TestFile[] }>(output)?.testResults ?? [];
   const tests = files.flatMap(({ assertionResults }) => assertionResults);
   const unread = files.filter(
     ({ status, assertionResults }) => status === 'failed' && assertionResults.length === 0,
@@ -110,7 +114,7 @@ function table(script: string, device: Provider, options: readonly string[]) {
   const output = join(scratch, `${script}.json`);
   const args = [`benchmarks/${script}.ts`, '--device', device, '--rounds', values.rounds, '--json', output];
   const ok = runNode([...args, ...options]);
-  return { ok, results: ok ? JSON.parse(readFileSync(output, 'utf8')) : null };
+  return { ok, results: readJson(output) };
 }
 
 interface Part {
@@ -138,14 +142,6 @@ const PARTS: Record<string, (device: Provider) => Part> = {
 
 // ---- the report
 
-const readReport = (file: string): Record<string, unknown> => {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8'));
-  } catch {
-    return {};
-  }
-};
-
 const parts = values.part.split(',');
 const unknown = parts.find(part => !PARTS[part]);
 if (unknown) throw new Error(`--part must be of ${Object.keys(PARTS).join(', ')}, got '${unknown}'`);
@@ -163,7 +159,7 @@ for (const part of parts) {
   const { ok, results } = PARTS[part]!(device);
   if (!ok) process.exitCode = 1;
   const entry = { date: new Date().toISOString(), ok, results };
-  const report = { ...readReport(file), device, machine, [part]: entry };
+  const report = { ...readJson<object>(file), device, machine, [part]: entry };
   writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
 }
 console.log(`the report is in ${file}`);
