@@ -91,8 +91,10 @@ function checkRegression(line: Json, add: Add): void {
   checkKeys(line, [...READ_KEYS, 'value'], '', '', add);
   checkRead(line, add);
   if (!('value' in line)) add('value', " is missing key 'value'");
-  else if (typeof line.value !== 'number' || !Number.isFinite(Math.fround(line.value)))
+  else if (typeof line.value !== 'number')
     add('value', `: 'value' must be a number, not ${quote(line.value)}`);
+  else if (!Number.isFinite(Math.fround(line.value)))
+    add('value', `: 'value' must be from -3.4e38 to 3.4e38, not ${quote(line.value)}`);
 }
 
 function checkRead(line: Json, add: Add): void {

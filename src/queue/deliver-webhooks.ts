@@ -12,6 +12,7 @@ import {
 } from '../store/webhook-deliveries.ts';
 import { sendWebhook } from '../webhooks/send.ts';
 import { openBell } from './bell.ts';
+import { type Outage, openOutage } from './outage.ts';
 
 export interface DeliverDeps {
   readonly config: Config;
@@ -43,11 +44,12 @@ export function deliverWebhooks(deps: DeliverDeps): () => Promise<void> {
   const stopping = new AbortController();
   const inHand = new Set<Promise<void>>();
   const bell = openBell();
+  const outage = openOutage(deps.log, 'reading what webhooks are due');
   const unsubscribe = deps.arrivals.subscribe(WEBHOOKS_PAYLOAD, bell.ring);
 
   async function loop(): Promise<void> {
     while (!stopping.signal.aborted) {
-      const taken = await take(deps, HANDS - inHand.size);
+      const taken = await take(deps, HANDS - inHand.size, outage);
       for (const delivery of taken) {
         const sending = deliver(deps, delivery, stopping.signal).finally(() => {
           inHand.delete(sending);
@@ -68,12 +70,14 @@ export function deliverWebhooks(deps: DeliverDeps): () => Promise<void> {
   };
 }
 
-async function take({ pool, log }: DeliverDeps, limit: number): Promise<DueDelivery[]> {
+async function take({ pool }: DeliverDeps, limit: number, outage: Outage): Promise<DueDelivery[]> {
   if (limit === 0) return [];
   try {
-    return await takeDueDeliveries(pool, { limit, leaseSeconds: LEASE_SECONDS });
+    const due = await takeDueDeliveries(pool, { limit, leaseSeconds: LEASE_SECONDS });
+    outage.over();
+    return due;
   } catch (error) {
-    log.warn({ error: (error as Error).message }, 'webhooks could not be read');
+    outage.failed(error);
     return [];
   }
 }

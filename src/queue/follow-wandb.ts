@@ -8,6 +8,7 @@ import { appendEvents } from '../store/events.ts';
 import { TERMINAL_STATUSES } from '../store/jobs.ts';
 import { listSteps } from '../store/metrics.ts';
 import { type DueWandbRun, takeDueWandbRun, writeWandbState } from '../store/wandb-runs.ts';
+import { type Outage, openOutage } from './outage.ts';
 
 export interface WandbDeps {
   readonly log: Logger;
@@ -27,9 +28,10 @@ const GIVE_UP_MS = 72 * 3600_000;
 /** Returns how to stop; what is being said is said to its end. */
 export function followOnWandb(deps: WandbDeps, server: WandbServer): () => Promise<void> {
   const stopping = new AbortController();
+  const outage = openOutage(deps.log, 'reading which runs are followed on wandb');
   async function loop(): Promise<void> {
     while (!stopping.signal.aborted) {
-      if (!(await followNext(deps, server))) await pause(stopping.signal);
+      if (!(await followNext(deps, server, outage))) await pause(stopping.signal);
     }
   }
   const ended = loop();
@@ -42,14 +44,15 @@ export function followOnWandb(deps: WandbDeps, server: WandbServer): () => Promi
 const pause = (signal: AbortSignal) => sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
 
 /** Whether there was one to follow. */
-async function followNext(deps: WandbDeps, server: WandbServer): Promise<boolean> {
+async function followNext(deps: WandbDeps, server: WandbServer, outage: Outage): Promise<boolean> {
   try {
     const run = await takeDueWandbRun(deps.pool, LEASE_SECONDS);
+    outage.over();
     if (!run) return false;
     await follow(deps, server, run).catch(error => noteFailure(deps, run, error as Error));
     return true;
   } catch (error) {
-    deps.log.warn({ error: (error as Error).message }, 'runs on wandb could not be read');
+    outage.failed(error);
     return false;
   }
 }

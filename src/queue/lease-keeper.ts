@@ -12,6 +12,7 @@ import {
   type StatusOf,
 } from '../store/leases.ts';
 import type { Notifications } from '../store/notifications.ts';
+import { openOutage } from './outage.ts';
 
 export interface LeaseKeeper<Status = StatusOf['jobs']> {
   /** Aborted with LeaseLost or JobEnded when nothing more is to be done for the job. */
@@ -37,6 +38,7 @@ export function keepLease<Table extends LeasedTable>(
   let listener: (status: StatusOf[Table]) => void = () => undefined;
   let looking = false;
   let lookAgain = false;
+  const outage = openOutage(log, 'a heartbeat', { leased: lease.id });
 
   async function look(): Promise<void> {
     if (looking) {
@@ -46,14 +48,13 @@ export function keepLease<Table extends LeasedTable>(
     looking = true;
     do {
       lookAgain = false;
-      await extendLease(pool, lease).then(judge, error =>
-        log.warn({ job: lease.id, error: (error as Error).message }, 'a heartbeat failed'),
-      );
+      await extendLease(pool, lease).then(judge, outage.failed);
     } while (lookAgain);
     looking = false;
   }
 
   function judge(status: StatusOf[Table] | null): void {
+    outage.over();
     if (abort.signal.aborted) return;
     if (status === null) abort.abort(new LeaseLost(lease));
     else if (hasEnded(lease, status)) abort.abort(new JobEnded(lease, status));

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BlobNotFound, BlobTooLarge } from '../blobs/blobs.ts';
 import type { Logger } from '../log.ts';
+import { openOutage } from './outage.ts';
 
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5_000;
@@ -20,14 +21,17 @@ export interface RetryOptions {
 /** Calls `work` until it succeeds. It must do no harm when it is done twice: a commit's answer may be lost. */
 export async function untilItWorks<T>(work: () => Promise<T>, options: RetryOptions): Promise<T> {
   const deadline = Date.now() + (options.giveUpMs ?? GIVE_UP_MS);
+  const outage = openOutage(options.log, options.what);
   for (let delay = FIRST_DELAY_MS; ; delay = Math.min(2 * delay, LONGEST_DELAY_MS)) {
     options.signal?.throwIfAborted();
     try {
-      return await work();
+      const result = await work();
+      outage.over();
+      return result;
     } catch (error) {
       if (!isTransient(error)) throw error;
       if (Date.now() > deadline) throw new Error(`${options.what}: gave up waiting`, { cause: error });
-      options.log.warn({ error: (error as Error).message, delay }, `${options.what} failed; trying again`);
+      outage.failed(error);
     }
     await sleep(delay, undefined, { signal: options.signal }).catch(() => undefined);
   }

@@ -30,6 +30,7 @@ import type { Answered, Answerer } from './answerer.ts';
 import { checkInput, type InputRequest, readInput } from './batch-input.ts';
 import { openBell } from './bell.ts';
 import { keepLease } from './lease-keeper.ts';
+import { type Outage, openOutage } from './outage.ts';
 
 export interface BatchDeps {
   readonly log: Logger;
@@ -59,11 +60,12 @@ const LEAST_WAIT_SECONDS = 20;
 export function runBatches(deps: BatchDeps): () => Promise<void> {
   const stopping = new AbortController();
   const bell = openBell();
+  const outage = openOutage(deps.log, 'reading which batches wait');
   const unsubscribe = deps.arrivals.subscribe(BATCHES_PAYLOAD, bell.ring);
 
   async function loop(): Promise<void> {
     while (!stopping.signal.aborted) {
-      if (!(await runNext(deps, stopping.signal))) await bell.wait(LOOK_MS, stopping.signal);
+      if (!(await runNext(deps, stopping.signal, outage))) await bell.wait(LOOK_MS, stopping.signal);
     }
   }
 
@@ -76,17 +78,19 @@ export function runBatches(deps: BatchDeps): () => Promise<void> {
 }
 
 /** False when there was nothing to run, or it went wrong: then it is better to wait. */
-async function runNext(deps: BatchDeps, closing: AbortSignal): Promise<boolean> {
+async function runNext(deps: BatchDeps, closing: AbortSignal, outage: Outage): Promise<boolean> {
   const { pool, log, runner } = deps;
   let lease: BatchLease | null = null;
   let waitSeconds = 0;
   try {
     lease = await takeBatch(pool, runner);
+    outage.over();
     if (lease) waitSeconds = await runBatch(deps, lease, closing);
     return lease !== null;
   } catch (error) {
     if (error instanceof LeaseLost || error instanceof JobEnded) log.info(error.message);
-    else log.warn({ error, batch: lease?.id }, 'a batch broke off; it is gone on with');
+    else if (lease) log.warn({ error, batch: lease.id }, 'a batch broke off; it is gone on with');
+    else outage.failed(error);
     return false;
   } finally {
     if (lease) await releaseBatch(pool, lease, waitSeconds).catch(() => undefined); // it runs out by itself

@@ -7,6 +7,7 @@ import { inTransaction } from '../store/database.ts';
 import { type Lease, lockRow, type QueuedTable, type Runner, takeLease } from '../store/leases.ts';
 import type { Notifications } from '../store/notifications.ts';
 import { openBell } from './bell.ts';
+import { type Outage, openOutage } from './outage.ts';
 import { dbOf, type Queue } from './queue.ts';
 
 export interface TakeDeps {
@@ -49,10 +50,11 @@ export function takeWork<Queue extends WorkQueue>(deps: TakeDeps, work: Work<Que
   const bell = openBell();
   const unsubscribe = deps.arrivals.subscribe(null, bell.ring);
   const inHand = new Set<Promise<void>>();
+  const outage = openOutage(deps.log, 'reading the queue', { queue: work.queue });
 
   async function loop(): Promise<void> {
     while (!stopping.signal.aborted) {
-      const taken = inHand.size < work.hands ? await takeOrLog(deps, work.queue) : null;
+      const taken = inHand.size < work.hands ? await takeOrLog(deps, work.queue, outage) : null;
       if (taken?.lease) hold(work.handle(taken.lease as Parameters<typeof work.handle>[0]));
       if (!taken) await bell.wait(LOOK_MS, stopping.signal);
     }
@@ -77,15 +79,21 @@ export function takeWork<Queue extends WorkQueue>(deps: TakeDeps, work: Work<Que
 }
 
 /** Null when there is nothing to take, or the database is away. */
-async function takeOrLog(deps: TakeDeps, queue: WorkQueue): Promise<{ lease: Lease | null } | null> {
+async function takeOrLog(
+  deps: TakeDeps,
+  queue: WorkQueue,
+  outage: Outage,
+): Promise<{ lease: Lease | null } | null> {
   try {
-    return await takeNext(deps, queue);
+    const taken = await takeNext(deps, queue);
+    outage.over();
+    return taken;
   } catch (error) {
     if (error instanceof JobBusy) {
       await sleep(BUSY_MS);
       return { lease: null };
     }
-    deps.log.warn({ error: (error as Error).message, queue }, 'the queue could not be read');
+    outage.failed(error);
     return null;
   }
 }

@@ -93,7 +93,7 @@ describe('a line', () => {
     [
       'a value that float32 does not hold',
       { input: 'x', value: 1e39 },
-      ": 'value' must be a number, not 1e+39",
+      ": 'value' must be from -3.4e38 to 3.4e38, not 1e+39",
     ],
   ])('of a regression with %s', async (_, wrong, text) => {
     const good = Array.from({ length: 10 }, (_, i) => ({ input: 'x', value: i / 2 - 1 }));
