@@ -10,7 +10,7 @@ import { askChild } from './ask-child.ts';
 const CHILD = join(import.meta.dirname, '../engine/rate-child.ts');
 
 export interface MeasuredDevice extends DeviceRate {
-  /** The processor with its cores, or the accelerator. */
+  /** The processor with its cores, or the accelerator; and the precision, where products are coarser than float32. */
   hardware: string;
 }
 
@@ -29,7 +29,8 @@ export async function measureDevice(
       what: 'measuring the device',
       signal,
     });
-    return { ...rate, hardware: await hardwareOf(rate.device) };
+    const hardware = await hardwareOf(rate.device);
+    return { ...rate, hardware: precision === 'bfloat16' ? `${hardware}, ${precision}` : hardware };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

@@ -20,7 +20,7 @@ export const OrganizationRunner = Type.Object(
       description: 'What training may use, by `ANNEAL_MEMORY_GB`; null: most of what is free.',
     }),
     flops_per_second: Type.Union([Type.Number(), Type.Null()], {
-      description: 'Of matrix products in float32, measured at its start; null until then.',
+      description: 'Of matrix products, measured at its start; null until then.',
     }),
     started_at: Type.Integer({ description: 'Unix seconds.' }),
     last_seen_at: Type.Integer({ description: 'Unix seconds.' }),
