@@ -2,6 +2,8 @@ import { readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { toFile } from 'openai';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { runDryRun } from '../../src/queue/dry-run.ts';
+import type { NewJob } from '../../src/store/jobs.ts';
 import { upsertBaseModel } from '../../src/store/models.ts';
 import { addRunSpeed, type Runner, writeRunner } from '../../src/store/runners.ts';
 import { golden, storeFolder } from '../serving/serving.ts';
@@ -175,6 +177,28 @@ describe('on the workers that are alive', () => {
     const after = await dryRun(job);
     expect(after.estimated_seconds! / before!).toBeCloseTo(4, 1);
     expect(after.runners[0]).toMatchObject({ seconds_from: 'earlier_runs' });
+  });
+
+  test('is made again without them when measuring takes its process down', async () => {
+    const config = { ...server.deps.config, engine: 'none' as never };
+    const job: NewJob = {
+      projectId: server.projectId,
+      apiKeyId: null,
+      model: BASE_MODEL,
+      trainingFile: await upload(good),
+      validationFile: null,
+      suffix: null,
+      seed: 1,
+      metadata: null,
+      method: { type: 'supervised', supervised: { hyperparameters: {} } },
+    };
+    const machines = [{ id: 'one', device: 'cpu', freeBytes: 4e9, budgetBytes: null }];
+    const { signal } = new AbortController();
+    const answer = await runDryRun({ ...server.deps, config }, job, { machines, signal });
+    expect(answer).toMatchObject({
+      type: 'done',
+      report: { error: null, estimates: [], unmeasured: expect.stringMatching(/could not be measured/) },
+    });
   });
 
   test('says why it cannot', async () => {
