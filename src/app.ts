@@ -40,7 +40,7 @@ import { modelExportRoutes } from './routes/model-exports.ts';
 import { modelRoutes } from './routes/models.ts';
 import { moderationRoutes } from './routes/moderations.ts';
 import { monitoringRoutes } from './routes/monitoring.ts';
-import { openapi, refResolver } from './routes/openapi.ts';
+import { openapi, refResolver, styleMaps } from './routes/openapi.ts';
 import { permissionRoutes } from './routes/permissions.ts';
 import { projectKeyRoutes } from './routes/project-keys.ts';
 import { projectRoutes } from './routes/projects.ts';
@@ -78,6 +78,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   await app.register(swagger, {
     openapi: openapi(packageJson.version),
     refResolver,
+    transformObject: styleMaps,
   });
   await app.register(multipart, { limits: { fileSize: Number.POSITIVE_INFINITY, files: 1, fields: 20 } });
   await app.register(swaggerUi, { routePrefix: '/docs', logLevel: 'silent' });

@@ -1,5 +1,5 @@
 // What the OpenAPI document says besides the routes: title, security, tags. The routes' schemas say the rest.
-import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger';
+import type { FastifyDynamicSwaggerOptions, SwaggerTransformObject } from '@fastify/swagger';
 
 const description = `Fine-tuning on your own machines, with the wire protocol of the OpenAI fine-tuning platform.
 
@@ -61,3 +61,21 @@ export const refResolver: FastifyDynamicSwaggerOptions['refResolver'] = {
   buildLocalReference: (json, _baseUri, _fragment, index) =>
     typeof json.$id === 'string' ? json.$id : `schema-${index}`,
 };
+
+interface Parameter {
+  readonly in?: string;
+  readonly schema?: { readonly type?: string; readonly anyOf?: readonly { readonly type?: string }[] };
+}
+
+/** A map in a query is written `metadata[key]=value`; the plugin knows one style for all parameters of a route. */
+export const styleMaps: SwaggerTransformObject = document => {
+  if (!('openapiObject' in document)) return document.swaggerObject;
+  for (const path of Object.values(document.openapiObject.paths ?? {}))
+    for (const operation of Object.values(path ?? {}) as { parameters?: Parameter[] }[])
+      for (const parameter of operation.parameters ?? [])
+        if (isMap(parameter)) Object.assign(parameter, { style: 'deepObject', explode: true });
+  return document.openapiObject;
+};
+
+const isMap = ({ in: place, schema = {} }: Parameter): boolean =>
+  place === 'query' && [schema, ...(schema.anyOf ?? [])].some(({ type }) => type === 'object');

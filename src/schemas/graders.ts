@@ -1,5 +1,5 @@
 // Graders on the wire: their kinds, and what running one answers.
-import { type Static, type TSchema, Type } from 'typebox';
+import { type Static, Type } from 'typebox';
 import {
   type Grader as AnyGrader,
   addUsage,
@@ -118,24 +118,59 @@ const python = {
 
 const closed = { additionalProperties: false };
 
-const kinds = [stringCheck, textSimilarity, scoreModel, labelModel, python] as const;
+/** Named, since some generators of clients leave out what has a union of unnamed objects in it. Told apart by `type`. */
+export const GraderStringCheck = Type.Object(stringCheck, {
+  $id: 'GraderStringCheck',
+  ...closed,
+  description: 'Compares two texts: 1 or 0.',
+});
+export const GraderTextSimilarity = Type.Object(textSimilarity, {
+  $id: 'GraderTextSimilarity',
+  ...closed,
+  description: 'How near a text is to another.',
+});
+export const GraderScoreModel = Type.Object(scoreModel, {
+  $id: 'GraderScoreModel',
+  ...closed,
+  description: 'The number that a model gives.',
+});
+export const GraderLabelModel = Type.Object(labelModel, {
+  $id: 'GraderLabelModel',
+  ...closed,
+  description: 'Whether the label that a model gives is one that passes.',
+});
+export const GraderPython = Type.Object(python, {
+  $id: 'GraderPython',
+  ...closed,
+  description: 'What a function in Python says.',
+});
 
-/** Told apart by `type`; inline, so that mistakes are told of the kind that was meant. */
-const parts = kinds.map(fields => Type.Object(fields as Record<string, TSchema>, closed));
-const namedByKey = kinds.map(fields => Type.Object({ ...fields, name: Type.Optional(name) }, closed));
+const parts = [
+  Type.Ref('GraderStringCheck'),
+  Type.Ref('GraderTextSimilarity'),
+  Type.Ref('GraderScoreModel'),
+  Type.Ref('GraderLabelModel'),
+  Type.Ref('GraderPython'),
+];
+
+const namedByKey = [stringCheck, textSimilarity, scoreModel, labelModel, python].map(fields =>
+  Type.Object({ ...fields, name: Type.Optional(name) }, closed),
+);
 
 export const GradersByName = Type.Record(Type.String({ pattern: '^.+$' }), Type.Union(namedByKey), {
   $id: 'GradersByName',
   description: 'Graders by the names that the formula knows them by.',
 });
 
-const multi = Type.Object(
+export const GraderMulti = Type.Object(
   {
     type: Type.Literal('multi'),
     name: Type.Optional(name),
     graders: Type.Union(
       [Type.Array(Type.Union(parts), { minItems: 1 }), ...parts, Type.Ref('GradersByName')],
-      { description: 'Graders by the names that the formula knows them by, a list of them, or one.' },
+      {
+        description: 'Graders by the names that the formula knows them by, a list of them, or one.',
+      },
     ),
     calculate_output: Type.String({
       minLength: 1,
@@ -143,14 +178,13 @@ const multi = Type.Object(
         'A formula over the scores: numbers, names, + - * / ^ ( ), min max abs floor ceil exp sqrt log.',
     }),
   },
-  closed,
+  { $id: 'GraderMulti', ...closed, description: 'A formula over the scores of other graders.' },
 );
 
-const singles = kinds.map(fields =>
-  Type.Object({ ...fields, ...('source' in fields ? { name: Type.Optional(name) } : {}) }, closed),
-);
+/** Alone it needs no name. */
+const singlePython = Type.Object({ ...python, name: Type.Optional(name) }, closed);
 
-export const Grader = Type.Union([...singles, multi], {
+export const Grader = Type.Union([...parts.slice(0, -1), singlePython, Type.Ref('GraderMulti')], {
   $id: 'Grader',
   description: 'What gives a sample its score.',
 });

@@ -23,6 +23,7 @@ test.for<keyof typeof generators>(['typescript', 'python', 'go', 'java'])(
     expect(said.trim().split('\n')).toEqual([
       'upload',
       'job',
+      'found 1',
       'events',
       'checkpoints 2',
       'models',

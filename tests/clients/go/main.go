@@ -19,6 +19,7 @@ const question = "What does the cow say?"
 const line = `{"messages":[{"role":"user","content":"` + question + `"},{"role":"assistant","content":"moo"}]}` + "\n"
 
 var ctx = context.Background()
+var team = map[string]string{"team": "go"}
 
 func main() {
 	url, key, model := os.Args[1], os.Args[2], os.Args[3]
@@ -33,6 +34,10 @@ func main() {
 	fmt.Println("upload")
 	job := train(client, model, file.Id)
 	fmt.Println("job")
+	jobs, err := client.ListPaginatedFineTuningJobsWithResponse(ctx, &anneal.ListPaginatedFineTuningJobsParams{Metadata: &team})
+	check(err)
+	require(jobs.JSON200 != nil, string(jobs.Body))
+	fmt.Println("found", len(jobs.JSON200.Data))
 
 	events, err := client.ListFineTuningEventsWithResponse(ctx, job.Id, nil)
 	check(err)
@@ -84,6 +89,7 @@ func train(client *anneal.ClientWithResponses, model, file string) *anneal.FineT
 		Model:           model,
 		TrainingFile:    file,
 		Hyperparameters: &anneal.Hyperparameters{NEpochs: &epochs},
+		Metadata:        &team,
 	})
 	check(err)
 	require(made.JSON200 != nil, string(made.Body))

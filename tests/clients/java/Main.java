@@ -5,6 +5,7 @@ import anneal.api.*;
 import anneal.model.*;
 import java.nio.file.*;
 import java.util.List;
+import java.util.Map;
 
 public class Main {
     static final String QUESTION = "What does the cow say?";
@@ -26,6 +27,9 @@ public class Main {
 
         FineTuningJob job = train(fineTuning, args[2], file.getId());
         System.out.println("job");
+        // This generator writes the keys of a map as they are.
+        Map<String, String> wanted = Map.of("metadata[team]", "java");
+        System.out.println("found " + fineTuning.listPaginatedFineTuningJobs(null, null, wanted).getData().size());
         require(!fineTuning.listFineTuningEvents(job.getId(), null, null, null).getData().isEmpty(), "events");
         System.out.println("events");
         System.out.println("checkpoints " + countCheckpoints(fineTuning, job.getId()));
@@ -56,6 +60,7 @@ public class Main {
         CreateFineTuningJobRequest request = new CreateFineTuningJobRequest()
                 .model(model)
                 .trainingFile(file)
+                .metadata(Map.of("team", "java"))
                 .hyperparameters(new Hyperparameters().nEpochs(new HyperparametersNEpochs(2)));
         FineTuningJob job = api.createFineTuningJob(request, null, null).getFineTuningJob();
         while (job.getStatus() != FineTuningJob.StatusEnum.SUCCEEDED) {

@@ -20,6 +20,7 @@ from anneal.models import (
     CreateFileRequest,
     CreateFileRequestPurpose,
     CreateFineTuningJobRequest,
+    CreateFineTuningJobRequestMetadataType0,
     ErrorResponse,
     Hyperparameters,
 )
@@ -38,7 +39,8 @@ file = create_file.sync(
 print("upload")
 
 request = CreateFineTuningJobRequest(
-    model=model, training_file=file.id, hyperparameters=Hyperparameters(n_epochs=2)
+    model=model, training_file=file.id, hyperparameters=Hyperparameters(n_epochs=2),
+    metadata=CreateFineTuningJobRequestMetadataType0.from_dict({"team": "python"}),
 )
 job = create_fine_tuning_job.sync(client=client, body=request)
 while job.status != "succeeded":
@@ -46,6 +48,10 @@ while job.status != "succeeded":
     time.sleep(0.1)
     job = retrieve_fine_tuning_job.sync(job.id, client=client)
 print("job")
+
+# This generator has no maps in queries.
+found = client.get_httpx_client().get("/v1/fine_tuning/jobs", params={"metadata[team]": "python"})
+print("found", len(found.json()["data"]))
 
 events = list_fine_tuning_events.sync(job.id, client=client)
 assert any(event.type_ == "metrics" for event in events.data)

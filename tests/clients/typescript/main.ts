@@ -31,7 +31,12 @@ console.log('upload');
 
 const made = value(
   await client.POST('/v1/fine_tuning/jobs', {
-    body: { model, training_file: file.id, hyperparameters: { n_epochs: 2 } },
+    body: {
+      model,
+      training_file: file.id,
+      hyperparameters: { n_epochs: 2 },
+      metadata: { team: 'typescript' },
+    },
   }),
 );
 if (made.object !== 'fine_tuning.job') throw new Error(`a ${made.object}`);
@@ -43,6 +48,10 @@ while (job.status !== 'succeeded') {
   job = value(await client.GET('/v1/fine_tuning/jobs/{fine_tuning_job_id}', { params: { path } }));
 }
 console.log('job');
+
+const query = { metadata: { team: 'typescript' } };
+const found = value(await client.GET('/v1/fine_tuning/jobs', { params: { query } }));
+console.log(`found ${found.data.length}`);
 
 const events = value(
   await client.GET('/v1/fine_tuning/jobs/{fine_tuning_job_id}/events', { params: { path } }),
