@@ -60,6 +60,16 @@ export const DryRunFile = Type.Object(
       { description: 'The tokens that end an answer.' },
     ),
     duplicates: Type.Ref('DuplicateLines'),
+    equal_answers: Type.Union(
+      [
+        Type.Object({
+          count: count('Lines whose two answers are the same, after the cut.'),
+          lines: Type.Array(Type.Integer(), { description: 'The first of them.' }),
+        }),
+        Type.Null(),
+      ],
+      { description: 'Pairs that teach nothing; null for methods other than `dpo`.' },
+    ),
     answers: Type.Union(
       [Type.Array(Type.Object({ answer: Type.String(), count: Type.Integer() })), Type.Null()],
       { description: 'How often each answer is given, where there are few; null for free text.' },
@@ -264,6 +274,7 @@ function fileToWire(id: string, survey: FileSurvey) {
       examples_without: control.examplesWithoutTrainedEos,
     },
     duplicates: duplicatesToWire(survey.duplicates),
+    equal_answers: survey.equalAnswers,
     answers: survey.answers,
     samples: survey.samples,
   };

@@ -137,6 +137,28 @@ test('finds lines that are the same within and between files, however they are w
   expect(report.duplicatesBetween).toEqual({ count: 1, groups: [[6, 2]] });
 });
 
+test('finds pairs of answers that are the same, also when a cut makes them so', async () => {
+  const message = (content: string) => [{ role: 'assistant', content }];
+  const pair = (preferred: string, other: string) =>
+    `${JSON.stringify({
+      input: { messages: [{ role: 'user', content: 'q' }] },
+      preferred_output: message(preferred),
+      non_preferred_output: message(other),
+    })}\n`;
+  const spec = toySpec({ method: { type: 'dpo' }, validationFile: null });
+  const long = 'word '.repeat(40);
+  const others = Array.from({ length: 8 }, (_, i) => pair(`yes ${i}`, 'no')).join('');
+  writeFileSync(
+    spec.trainingFile,
+    pair('yes', 'no') + pair('no', 'no') + pair(`${long}a`, `${long}b`) + others,
+  );
+  const whole = await dryRun(named(spec));
+  expect(whole).toMatchObject({ error: null, training: { equalAnswers: { count: 1, lines: [2] } } });
+  const cut = await dryRun(named({ ...spec, hyperparameters: { max_length: 32 } }));
+  expect(cut.training.equalAnswers).toEqual({ count: 2, lines: [2, 3] });
+  expect((await dryRun(named(toySpec()))).training.equalAnswers).toBeNull();
+});
+
 test('counts answers where they are few', async () => {
   const spec = toySpec();
   const few = ['yes', 'no', 'yes', 'yes', 'no', 'maybe', 'yes', 'no', 'yes', ' yes '];
