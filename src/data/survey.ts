@@ -58,7 +58,7 @@ export interface Duplicates {
 
 export interface EqualAnswers {
   count: number;
-  /** At most KEPT_ERRORS of them. */
+  /** The first KEPT_DUPLICATES. */
   lines: number[];
 }
 
@@ -178,7 +178,7 @@ function openTally(options: SurveyOptions): Tally {
 function noteEqual(equal: EqualAnswers, line: number, { sequences: [one, other] }: Example): void {
   if (!arraysEqual(one!.tokens, other!.tokens)) return;
   equal.count += 1;
-  if (equal.lines.length < KEPT_ERRORS) equal.lines.push(line);
+  if (equal.lines.length < KEPT_DUPLICATES) equal.lines.push(line);
 }
 
 const arraysEqual = (a: Int32Array, b: Int32Array): boolean =>

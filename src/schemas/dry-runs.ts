@@ -64,7 +64,7 @@ export const DryRunFile = Type.Object(
       [
         Type.Object({
           count: count('Lines whose two answers are the same, after the cut.'),
-          lines: Type.Array(Type.Integer(), { description: 'The first of them.' }),
+          lines: Type.Array(Type.Integer(), { description: 'The first 100 of them.' }),
         }),
         Type.Null(),
       ],
