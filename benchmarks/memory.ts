@@ -27,6 +27,8 @@ interface Order {
   readonly folder: string;
   readonly length: number;
   readonly method: MethodName;
+  /** Activations are computed again. */
+  readonly checkpointing: boolean;
 }
 
 const LORA = { adapter: 'lora', rank: 16, alpha: 32, dropout: 0, target_modules: 'all-linear' };
@@ -39,7 +41,7 @@ function storedBytes({ sizeBytes, quantized }: StoredTensor): number {
   return parts.reduce((sum, { codes, scales }) => sum + codes.sizeBytes + scales.sizeBytes, 0);
 }
 
-async function measure({ shape, folder, length, method }: Order) {
+async function measure({ shape, folder, length, method, checkpointing }: Order) {
   const engine = await openEngine({ engine: 'onnx', device: 'cpu', threads: 2 });
   const stored = await openModel(folder);
   const model = isQuantized(method)
@@ -49,7 +51,7 @@ async function measure({ shape, folder, length, method }: Order) {
   const tuning = tuningOf(model, chosen as ResolvedHyperparameters);
   const objective = await objectiveOf(shape, model);
   const state = stateLayoutOf(model, tuning, objective);
-  const trained = { model, tuning, objective, state };
+  const trained = { model, tuning, objective, state, gradientCheckpointing: checkpointing };
   const trainer = await openTrainer({
     engine,
     trained,
@@ -92,6 +94,7 @@ async function main(): Promise<void> {
       shape: { type: 'string', default: 'llama-160m' },
       length: { type: 'string', default: '512' },
       method: { type: 'string', default: METHODS.join() },
+      checkpointing: { type: 'boolean', default: false },
       directory: { type: 'string', default: join(tmpdir(), 'anneal-benchmarks') },
     },
   });
@@ -105,6 +108,7 @@ async function main(): Promise<void> {
       folder,
       length: Number(values.length),
       method,
+      checkpointing: values.checkpointing,
     });
     const columns = [weights, state, process, row, perToken, peak].map(megabytes);
     console.log([method, `${(parameters / 1e6).toFixed(0)}M`, ...columns].join('  '));

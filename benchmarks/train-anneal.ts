@@ -21,6 +21,7 @@ export interface Order {
   readonly device: Provider;
   readonly precision: Precision;
   readonly quantization: Quantization | null;
+  readonly gradientCheckpointing: boolean;
   readonly steps: number;
   readonly threads: number;
   /** Start of a file name for ONNX Runtime's profile; null: none. */
@@ -47,7 +48,8 @@ const chosen = {
 const tuning = tuningOf(model, chosen as unknown as ResolvedHyperparameters);
 const objective = await objectiveOf(row.shape, model);
 const state = stateLayoutOf(model, tuning, objective);
-const trained = { model, tuning, objective, state };
+const { gradientCheckpointing } = order;
+const trained = { model, tuning, objective, state, gradientCheckpointing };
 const parameters = await firstValues({ ...trained, adapter: null, seed: 1 }, state);
 const shape = { rows: row.rows, length: row.length };
 const trainer = await openTrainer({

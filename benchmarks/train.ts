@@ -56,11 +56,14 @@ const runScript = (command: string, script: string, order: object): Promise<Meas
   runContender<Printed>(command, [join(import.meta.dirname, script), JSON.stringify(order)]);
 
 const onEngine =
-  (engine: EngineName, options: Partial<Pick<Order, 'quantization' | 'precision'>> = {}): Contender =>
+  (
+    engine: EngineName,
+    options: Partial<Pick<Order, 'quantization' | 'precision' | 'gradientCheckpointing'>> = {},
+  ): Contender =>
   (row, folder) => {
     const order: Order = {
       ...{ row, folder, engine, device, steps, threads, profile: null },
-      ...{ quantization: null, precision: 'float32', ...options },
+      ...{ quantization: null, precision: 'float32', gradientCheckpointing: false, ...options },
     };
     return runScript(process.execPath, 'train-anneal.ts', order);
   };
@@ -82,9 +85,10 @@ const onPyTorch =
 const hasPyTorch = (): boolean =>
   spawnSync(python, ['-c', 'import torch, transformers, peft, accelerate'], { stdio: 'ignore' }).status === 0;
 
-/** `pytorch` is written by hand, `trainer` is transformers' Trainer; both in float32, as `onnx`. */
+/** `checkpointing` computes activations again. `pytorch` is written by hand, `trainer` is transformers' Trainer; both in float32, as `onnx`. */
 const CONTENDERS: Record<string, Contender> = {
   onnx: onEngine('onnx'),
+  checkpointing: onEngine('onnx', { gradientCheckpointing: true }),
   int8: onEngine('onnx', { quantization: 'int8' }),
   int4: onEngine('onnx', { quantization: 'int4' }),
   nf4: onEngine('onnx', { quantization: 'nf4' }),

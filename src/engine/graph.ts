@@ -1,6 +1,6 @@
 // What a traced program is: values, and the ops that make them, in an order in which they can run. Plain data; nothing here computes.
 import type { Attributes, OpName } from './kernels.ts';
-import type { HostArray, StoredTensor, TensorSpec } from './program.ts';
+import type { Gradients, HostArray, StoredTensor, TensorSpec } from './program.ts';
 
 /** A tensor in a graph. Two values are the same when they are the same object. */
 export interface Value extends TensorSpec {}
@@ -22,6 +22,8 @@ export interface Graph {
   readonly constants: ReadonlyMap<Value, HostArray>;
   readonly nodes: readonly Node[];
   readonly outputs: Readonly<Record<string, Value>>;
+  /** The program's. */
+  readonly gradients?: Gradients;
 }
 
 /** One transformation of a graph into a graph that computes the same. */

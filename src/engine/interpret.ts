@@ -31,6 +31,7 @@ function product(a: Tensor, b: Tensor, { transposeA, transposeB, alpha = 1 }: At
 
 /** The ops of the kernel table that are no kernels of TensorFlow.js under that name and with those attributes. */
 const RULES: Partial<Record<OpName, Rule>> = {
+  After: ([x]) => x!.clone(),
   BroadcastTo: ([x], { shape }) => tf.broadcastTo(x!, shape as number[]),
   BatchMatMul: ([a, b], attributes) => product(a!, b!, attributes),
   Gemm: ([a, b, c], attributes) => product(a!, b!, attributes).add(c!),

@@ -289,6 +289,8 @@ export const KERNELS = {
     inputs: ['a', 'b', 'c'],
     infer: (inputs, attributes) => spec(matMulShape(inputs, attributes), 'float32'),
   },
+  // Made by a pass only: x, but not before `after` is there.
+  After: { inputs: ['x', 'after'], infer: ([x]) => spec(x!.shape, x!.dtype) },
   // Anneal's own; ops.ts says what they compute.
   LayerNorm: {
     inputs: ['x', 'weight', 'bias'],

@@ -114,6 +114,7 @@ async function compile(program: Program, options: OnnxOptions): Promise<Executab
   const session = await openSession(lowered.model, rootOf(program, files.values()), {
     ...options,
     ...copies,
+    gradients: program.gradients !== undefined,
   });
   const outputs = specsOf(graph);
   return {

@@ -7,10 +7,10 @@ import { removeIdentities } from './passes/identities.ts';
 import { joinLosses } from './passes/losses.ts';
 import { mergeEqual } from './passes/merge.ts';
 import { foldFactors, foldIntoProducts, makeGemms } from './passes/products.ts';
+import { recompute } from './passes/recompute.ts';
 import { moveReshapes } from './passes/reshapes.ts';
 
-/** Those that make less work of any kind, for every engine. */
-export const PORTABLE_PASSES: readonly Pass[] = [
+const COMMON: readonly Pass[] = [
   removeDead,
   removeIdentities,
   removeBroadcasts,
@@ -25,5 +25,8 @@ export const PORTABLE_PASSES: readonly Pass[] = [
   removeDead,
 ];
 
-/** For the `onnx` engine: the last ones make ops that only ONNX Runtime has. */
-export const PASSES: readonly Pass[] = [...PORTABLE_PASSES, foldFactors, removeDead, makeGemms, removeDead];
+/** Those that make less work of any kind, for every engine; what is to be computed twice comes last. */
+export const PORTABLE_PASSES: readonly Pass[] = [...COMMON, recompute];
+
+/** For the `onnx` engine: some make ops that only ONNX Runtime has. */
+export const PASSES: readonly Pass[] = [...COMMON, foldFactors, removeDead, makeGemms, removeDead, recompute];

@@ -45,6 +45,16 @@ export type QuantizedMatrix =
 
 export type Tensors = Record<string, Tensor>;
 
+export interface Gradients {
+  /** The outputs that are gradients of the others. */
+  readonly outputs: readonly string[];
+  /**
+   * What they need of the values that the others are made of is computed again, a part at a time, instead of kept: less memory and more
+   * time for the same bits. The `cpu` engine keeps everything.
+   */
+  readonly recompute: boolean;
+}
+
 /** A pure function of named inputs and frozen weights. It is called once to be traced, or at every run by an eager engine. */
 export interface Program {
   readonly name: string;
@@ -52,11 +62,7 @@ export interface Program {
   readonly weights: Readonly<Record<string, StoredTensor>>;
   /** Other programs use the same weights at the same time: an engine should not hold a copy of them for each. */
   readonly sharesWeights?: boolean;
-  /**
-   * Names of outputs, gradients all: what they need of the values of the others is computed again, a part at a time, instead of kept.
-   * Less memory and more time for the same bits. The `cpu` engine keeps everything.
-   */
-  readonly recomputeFor?: readonly string[];
+  readonly gradients?: Gradients;
   run(inputs: Tensors, weights: Tensors): Tensors;
 }
 

@@ -250,7 +250,8 @@ export function trace(program: Program): Graph {
       }
     });
     const { nodes, constants } = backend.builder;
-    return { name: program.name, inputs, weights, constants, nodes, outputs };
+    const { name, gradients } = program;
+    return { name, inputs, weights, constants, nodes, outputs, gradients };
   } finally {
     tf.removeBackend(TRACE_BACKEND);
   }

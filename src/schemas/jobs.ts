@@ -74,6 +74,12 @@ export const SupervisedHyperparameters = Type.Object(
         description: 'How an adapter reads the frozen weights while it is trained; none: as they are.',
       }),
     ),
+    gradient_checkpointing: Type.Optional(
+      Type.Boolean({
+        description:
+          'Activations are computed again for the gradients instead of kept: less memory, more time, the same numbers.',
+      }),
+    ),
   },
   {
     $id: 'SupervisedHyperparameters',

@@ -199,7 +199,7 @@ export function resolveMaxLength(requested: RequestedHyperparameters, model: Cir
   throw invalid('max_length', `max_length is ${maxLength}, but the model has ${maxPositions} positions`);
 }
 
-function choose<T extends string>(name: string, value: T | undefined, allowed: readonly T[]): T {
+function choose<T extends string | boolean>(name: string, value: T | undefined, allowed: readonly T[]): T {
   const chosen = value ?? allowed[0]!;
   if (allowed.includes(chosen)) return chosen;
   throw invalid(name, `${name} must be one of ${allowed.join(', ')}; it is ${JSON.stringify(value)}`);
@@ -247,6 +247,7 @@ export function resolveHyperparameters(
     max_grad_norm: asked(requested, 'max_grad_norm') ?? MAX_GRAD_NORM,
     max_length: resolveMaxLength(requested, model),
     quantization: resolveQuantization(requested, adapter),
+    gradient_checkpointing: choose('gradient_checkpointing', requested.gradient_checkpointing, [false, true]),
   };
   if (start) refuseReshaping(resolved, start);
   return resolved;

@@ -72,7 +72,7 @@ function refuse(length: number, needed: number, available: number): never {
     'insufficient_memory',
     '.hyperparameters.max_length',
     `A row of ${length} tokens needs ${megabytes(needed)} of memory, ${megabytes(available)} can be used. ` +
-      'Lower max_length, shorten the longest examples, or run the worker with more memory.',
+      'Lower max_length, set gradient_checkpointing, shorten the longest examples, or run the worker with more memory.',
   );
 }
 

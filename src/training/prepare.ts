@@ -284,7 +284,13 @@ export async function trainedModel(
   const { objective } = inputs;
   const model = await quantizedModel(inputs, hyperparameters, emit);
   const tuning = tuningOf(model, hyperparameters);
-  return { model, tuning, objective, state: stateLayoutOf(model, tuning, objective) };
+  return {
+    model,
+    tuning,
+    objective,
+    state: stateLayoutOf(model, tuning, objective),
+    gradientCheckpointing: hyperparameters.gradient_checkpointing,
+  };
 }
 
 /** Where copies of the model lie. */

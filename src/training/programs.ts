@@ -32,6 +32,8 @@ export interface TrainedModel {
   readonly tuning: Tuning;
   readonly state: StateLayout;
   readonly objective: Objective;
+  /** Activations are computed again for the gradients instead of kept; false where absent. */
+  readonly gradientCheckpointing?: boolean;
 }
 
 const parameterInputs = (state: StateLayout, prefix: string): Record<string, TensorSpec> =>
@@ -146,6 +148,10 @@ export function gradientProgram(trained: TrainedModel, shape: MicroBatchShape): 
       ...parameterInputs(trained.state, BEFORE),
     },
     weights: frozenWeights(trained),
+    gradients: {
+      outputs: names.map(name => AFTER + name),
+      recompute: trained.gradientCheckpointing ?? false,
+    },
     run(inputs, frozen) {
       let kept: Tensors = {};
       const loss = (...values: Tensor[]) => {

@@ -22,6 +22,7 @@ export interface RequestedHyperparameters {
   max_grad_norm?: number;
   max_length?: number;
   quantization?: 'none' | Quantization;
+  gradient_checkpointing?: boolean;
   /** Of dpo. */
   beta?: number | 'auto';
   // Of reinforcement
@@ -103,6 +104,7 @@ export interface ResolvedHyperparameters {
   max_grad_norm: number;
   max_length: number;
   quantization: 'none' | Quantization;
+  gradient_checkpointing: boolean;
   beta?: number;
   compute_multiplier?: number;
   eval_interval?: number;

@@ -1,15 +1,14 @@
 // On every architecture: packing and accumulation change nothing but rounding, the same gradient step however a batch is cut; and a
-// run that is cut after a step and goes on from what it wrote is the unbroken one, bit for bit.
+// run that is cut after a step and goes on from what it wrote is the unbroken one, bit for bit; so is one that computes activations again.
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type Example, rowLengths } from '../../src/data/example-form.ts';
 import type { ModelKind } from '../../src/models/architecture.ts';
 import { type Progress, readState, writeResume } from '../../src/training/checkpoint.ts';
 import { planBatch } from '../../src/training/layout.ts';
-import type { OptimizerState } from '../../src/training/optimizer.ts';
 import type { MicroBatchShape } from '../../src/training/programs.ts';
 import { temporaryFolder } from '../models/folders.ts';
 import { PROVEN } from '../models/proven.ts';
-import { openGolden, readTrajectory, unpack } from './golden-run.ts';
+import { type GoldenRun, openGolden, readTrajectory, unpack } from './golden-run.ts';
 
 const firstExamples = (name: string) =>
   readTrajectory(name, 'lora')
@@ -56,13 +55,18 @@ function expectSame(actual: Awaited<ReturnType<typeof stepWith>>, expected: type
   });
 }
 
+const DROPPED = { kind: 'lora', engine: 'onnx', shapes: [{ rows: 2, length: 32 }], dropout: 0.2 } as const;
+
 /** Steps `from` to `to` with dropout, from a state or anew; their losses, and the numbers after them. */
-async function run(model: string, from: number, to: number, state?: OptimizerState) {
-  const shapes = [{ rows: 2, length: 32 }];
-  const trainer = await openGolden({ model, kind: 'lora', engine: 'onnx', shapes, dropout: 0.2, state });
+async function run(
+  golden: Pick<GoldenRun, 'model' | 'state' | 'gradientCheckpointing'>,
+  from: number,
+  to: number,
+) {
+  const trainer = await openGolden({ ...DROPPED, ...golden });
   const { objective, model: opened } = trainer.trained;
   const examples = EXAMPLES[opened.kind];
-  const plan = planBatch(rowLengths(objective.form, examples), shapes, { hiddenSize: 32 });
+  const plan = planBatch(rowLengths(objective.form, examples), DROPPED.shapes, { hiddenSize: 32 });
   const losses: number[] = [];
   for (let number = from; number <= to; number++)
     losses.push((await trainer.takeStep(plan, examples, step(number))).loss);
@@ -72,8 +76,10 @@ async function run(model: string, from: number, to: number, state?: OptimizerSta
 
 describe.each(PROVEN)('a batch on %s', model => {
   let alone: Awaited<ReturnType<typeof stepWith>>;
+  let whole: Awaited<ReturnType<typeof run>>;
   beforeAll(async () => {
     alone = await stepWith(model, [{ rows: 1, length: 24 }], true);
+    whole = await run({ model }, 1, 3);
   });
 
   it('gives the same step packed into rows as one example at a time', async () => {
@@ -90,13 +96,19 @@ describe.each(PROVEN)('a batch on %s', model => {
   });
 
   it('gives the same bits from a checkpoint as without a break, with dropout, and others without it', async () => {
-    const whole = await run(model, 1, 3);
-    const first = await run(model, 1, 1);
+    const first = await run({ model }, 1, 1);
     const [folder, progress] = [await temporaryFolder(), { step: 1, best: null } as Progress];
     const written = await writeResume(folder, first.state, progress);
-    const rest = await run(model, 2, 3, await readState(written, first.layout, folder, progress));
+    const state = await readState(written, first.layout, folder, progress);
+    const rest = await run({ model, state }, 2, 3);
     expect([...first.losses, ...rest.losses]).toEqual(whole.losses);
     expect(rest.state).toEqual(whole.state);
     expect((await stepWith(model, [{ rows: 2, length: 32 }], false)).loss).not.toBe(first.losses[0]);
+  });
+
+  it('gives the same bits whether activations are kept or computed again', async () => {
+    const again = await run({ model, gradientCheckpointing: true }, 1, 3);
+    expect(again.losses).toEqual(whole.losses);
+    expect(again.state).toEqual(whole.state);
   });
 });

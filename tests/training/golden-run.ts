@@ -83,6 +83,7 @@ export interface GoldenRun {
   readonly engine: EngineName;
   readonly shapes: readonly MicroBatchShape[];
   readonly dropout?: number;
+  readonly gradientCheckpointing?: boolean;
   /** What models of its kind are usually trained for where absent. */
   readonly objective?: (model: Model) => Objective;
   /** To go on from; the fixture's adapter and no moments where absent. */
@@ -95,6 +96,7 @@ export async function openGolden({
   engine: engineName,
   shapes,
   dropout = 0,
+  gradientCheckpointing = false,
   objective: objectiveOf,
   state: given,
 }: GoldenRun) {
@@ -117,7 +119,7 @@ export async function openGolden({
   const engine = await openEngine({ engine: engineName, device: 'cpu', threads: 1 });
   return openTrainer({
     engine,
-    trained: { model, tuning, objective, state: layout },
+    trained: { model, tuning, objective, state: layout, gradientCheckpointing },
     state,
     costs: { hiddenSize: model.shape.hiddenSize },
     shapes: () => shapes,

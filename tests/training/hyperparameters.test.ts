@@ -103,6 +103,7 @@ describe('auto', () => {
       max_grad_norm: 1,
       max_length: 512,
       quantization: 'none',
+      gradient_checkpointing: false,
     });
     expect(resolve({})).toEqual(resolve({ n_epochs: 'auto' }));
   });
@@ -150,6 +151,11 @@ describe('refusals', () => {
       { quantization: 'int8', adapter: 'full' },
       'quantization',
       "quantization 'int8' is for weights that stay as they are; adapter 'full' trains all",
+    ],
+    [
+      { gradient_checkpointing: 'yes' as never },
+      'gradient_checkpointing',
+      'gradient_checkpointing must be one of false, true; it is "yes"',
     ],
   ] satisfies [RequestedHyperparameters, string, string][])('%j names %s', (requested, name, message) => {
     const failure = failureOf(() => resolve(requested));

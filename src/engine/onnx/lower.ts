@@ -3,6 +3,7 @@ import type { OnnxModel, OnnxValue } from '../../formats/onnx.ts';
 import type { Graph, Value } from '../graph.ts';
 import { FROZEN_RULES, Frozen, type FrozenOptions } from './frozen.ts';
 import { CONTRIB, Lowering, type Precision, type Provider } from './lowering.ts';
+import { orderNodes } from './order.ts';
 import { RULES, type Rule } from './rules.ts';
 
 export interface LoweredModel {
@@ -51,7 +52,7 @@ export function lower(graph: Graph, options: LowerOptions): LoweredModel {
   for (const [name, value] of Object.entries(graph.inputs)) to.rename(value, inputName(name));
   const copyOutputs = nameOutputs(to, graph);
   addConstants(to, graph, used);
-  for (const node of graph.nodes) {
+  for (const node of orderNodes(graph)) {
     const names = (values: readonly Value[]) => values.map(value => to.name(value, node.op.toLowerCase()));
     const y = names(node.outputs);
     if (FROZEN_RULES[node.op]?.(frozen, node, y)) continue;

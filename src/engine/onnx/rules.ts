@@ -95,6 +95,18 @@ const select: Rule = (to, { outputs }, [condition, t, e], y) => {
   }
 };
 
+/**
+ * x as the element of a list of one that is asked for by the place of the largest of one number of `after`: a copy that ONNX Runtime
+ * does not see through. It can neither be made before `after` is there nor be taken for x.
+ */
+const after: Rule = (to, { inputs }, [x, after], y) => {
+  const numbers = to.emit('Reshape', [after!, to.int64([-1])]);
+  const one = to.cast(to.emit('Gather', [numbers, to.int64([0])]), 'float32');
+  const zero = to.emit('ArgMax', [one], { attributes: { axis: int(0), keepdims: int(0) } });
+  const list = to.emit('Reshape', [x!, to.int64([1, ...inputs[0]!.shape])]);
+  to.emit('Gather', [list, zero], { attributes: { axis: int(0) }, outputs: y });
+};
+
 const clip: Rule = (to, node, [x], y) => {
   const { clipValueMin, clipValueMax } = node.attributes;
   const bounds = [clipValueMin, clipValueMax].map(bound => to.scalar(dtypeOf(node), bound as number));
@@ -366,6 +378,7 @@ export const RULES = {
   UnsortedSegmentSum: unsortedSegmentSum,
   OneHot: oneHot,
   Gemm: gemm,
+  After: after,
   ...COMPOUND_RULES,
   CrossEntropy: crossEntropy,
   TokenLosses: tokenLosses,

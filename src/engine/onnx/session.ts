@@ -13,6 +13,8 @@ export interface SessionOptions {
   readonly prepack: boolean;
   /** Convert stored weights once, when the session opens, instead of at every use: then all of them stay in memory as float32. */
   readonly widenOnce: boolean;
+  /** The program has gradients: it gives the same bits whether it keeps values for them or computes them again. Absent: no. */
+  readonly gradients?: boolean;
   /** Start of a file name for ONNX Runtime's own profile, written on close; null: none. */
   readonly profile: string | null;
 }
@@ -28,7 +30,30 @@ export const locateFromRoot = (file: string): string =>
   file.slice(parse(file).root.length).replaceAll('\\', '/');
 
 /** Those that compute a weight before it is used, or once for uses that are far apart, and hold it meanwhile. */
-const OPTIMIZERS_THAT_KEEP = 'ConstantFolding;CommonSubexpressionElimination';
+const OPTIMIZERS_THAT_KEEP = ['ConstantFolding', 'CommonSubexpressionElimination'];
+
+/**
+ * Those that join ops where nothing else reads what is between them, and round otherwise then: they would tell a value that gradients
+ * read from one that is computed again for them.
+ */
+const OPTIMIZERS_THAT_COUNT_READERS = [
+  'BiasGeluFusion',
+  'BiasSoftmaxFusion',
+  'EmbedLayerNormFusion',
+  'FastGeluFusion',
+  'GeluFusionL1',
+  'GeluFusionL2',
+  'GemmActivationFusion',
+  'GemmSumFusion',
+  'LayerNormFusionL1',
+  'LayerNormFusionL2',
+  'MatMulActivationFusion',
+  'MatMulAddFusion',
+  'MatMulScaleFusion',
+  'QuickGeluFusion',
+  'SimplifiedLayerNormFusion',
+  'SkipLayerNormFusion',
+];
 
 /**
  * What a device computes too coarsely for positions: of angles WGSL promises 2^-11, and of large ones nothing
@@ -50,6 +75,11 @@ function providersFor(model: OnnxModel, provider: Provider): Ort.ExecutionProvid
   return [{ name: provider, ...(forceCpuNodeNames.length > 0 && { forceCpuNodeNames }) }, 'cpu'];
 }
 
+const disabledOptimizers = ({ widenOnce, gradients }: SessionOptions): string[] => [
+  ...(widenOnce ? [] : OPTIMIZERS_THAT_KEEP),
+  ...(gradients ? OPTIMIZERS_THAT_COUNT_READERS : []),
+];
+
 const toOrtOptions = (model: OnnxModel, root: string, options: SessionOptions): Ort.SessionOptions => ({
   executionProviders: providersFor(model, options.provider),
   intraOpNumThreads: options.threads,
@@ -68,7 +98,7 @@ const toOrtOptions = (model: OnnxModel, root: string, options: SessionOptions): 
       model_external_initializers_file_folder_path: root,
       use_deterministic_compute: '1',
     },
-    ...(!options.widenOnce && { optimization: { disable_specified_optimizers: OPTIMIZERS_THAT_KEEP } }),
+    optimization: { disable_specified_optimizers: disabledOptimizers(options).join(';') },
   },
 });
 
