@@ -63,6 +63,7 @@ export async function runContender<Printed>(
 ): Promise<Printed & OnCards> {
   const cards = await watchCards();
   const child = spawn(command, args, { stdio: 'pipe' });
+  child.stdin.on('error', () => undefined); // one that ended without reading says why on its error output
   child.stdin.end(input);
   const [output, errors] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
   const taken = await cards.stop();
