@@ -22,9 +22,9 @@ const mask = (length: number): Given => ({
   ),
 });
 
-/** Every row of x [4, 3] goes through two of three matrices [5, 3]. */
-function mixed(x: Tensor, ...weights: Tensor[]): Tensor {
-  const groups = ops.groupRows(
+/** Each of four rows is in two of three groups. */
+const twoOfThree = () =>
+  ops.groupRows(
     tf.oneHot(
       [
         [0, 2],
@@ -38,6 +38,10 @@ function mixed(x: Tensor, ...weights: Tensor[]): Tensor {
       'float32',
     ),
   );
+
+/** Every row of x [4, 3] goes through two of three matrices [5, 3]. */
+function mixed(x: Tensor, ...weights: Tensor[]): Tensor {
+  const groups = twoOfThree();
   return ops.layApart(ops.groupProduct(ops.layTogether(x, groups), groups.sizes, weights), groups);
 }
 
@@ -220,20 +224,7 @@ test.each([
 
 test('rows of a group lie together, and go back to where they were', async () => {
   const { program, inputs } = programOf('groups', [f32([4, 3], 1)], ((x: Tensor) => {
-    const groups = ops.groupRows(
-      tf.oneHot(
-        [
-          [0, 2],
-          [2, 1],
-          [0, 2],
-          [2, 0],
-        ],
-        3,
-        1,
-        0,
-        'float32',
-      ),
-    );
+    const groups = twoOfThree();
     const laid = ops.layTogether(x, groups);
     return [groups.sizes, laid, ops.layApart(laid, groups)];
   }) as never);
