@@ -135,7 +135,10 @@ function answeringRoutes(app: FastifyInstance, deps: Deps): void {
 /** Says which request from within it is. */
 const FROM_WITHIN = 'anneal-request';
 
-/** The routes that answer, for the lines of batches: called within the process, without keys but under the limits of the project. It listens nowhere. */
+/**
+ * The routes that answer, for the lines of batches: called within the process, without keys but under the limits of the project.
+ * It listens nowhere.
+ */
 export function buildAnswerer(deps: Deps): { answer: Answerer; close(): Promise<void> } {
   const app = appWithoutRoutes(deps);
   const requests = new Map<string, AnswererRequest>();

@@ -1,12 +1,11 @@
 // Exports of models as rows. SQL only. Who works on one is leases.ts'.
+import type { Compared, ExportFormat } from '../exporting/formats.ts';
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { toJsonb } from './jsonb.ts';
 
 export type ExportStatus = 'queued' | 'in_progress' | 'succeeded' | 'failed';
 export const ENDED_EXPORT_STATUSES: readonly ExportStatus[] = ['succeeded', 'failed'];
-
-export type Compared = 'logprobs' | 'outputs' | 'vectors';
 
 export interface ExportError {
   code: string;
@@ -17,7 +16,7 @@ export interface ModelExport {
   id: string;
   projectId: string;
   model: string;
-  format: 'adapter' | 'merged' | 'gguf';
+  format: ExportFormat;
   status: ExportStatus;
   /** Null until it is there, and when it was deleted. */
   fileId: string | null;
