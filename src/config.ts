@@ -177,6 +177,12 @@ export const variables = {
     optional(httpUrl),
   ),
   graderApiKey: variable('ANNEAL_GRADER_API_KEY', '', 'Key of that API.', optional(text)),
+  graderConcurrency: variable(
+    'ANNEAL_GRADER_CONCURRENCY',
+    '8',
+    'Requests to that API at once, of each api and each worker; others wait.',
+    integer(1, 1000),
+  ),
   graderEmbeddingModel: variable(
     'ANNEAL_GRADER_EMBEDDING_MODEL',
     '',

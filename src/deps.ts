@@ -4,6 +4,7 @@ import type pg from 'pg';
 import type { Blobs } from './blobs/blobs.ts';
 import { openBlobs } from './blobs/open.ts';
 import type { Config } from './config.ts';
+import { type GraderApi, openGraderApi } from './evaluation/grader-api.ts';
 import { openSandbox, type PythonSandbox, type SandboxOptions } from './evaluation/sandbox/sandbox.ts';
 import { type Logger, openLog } from './log.ts';
 import { openUsageRecorder, type UsageRecorder } from './metering/usage-recorder.ts';
@@ -31,6 +32,8 @@ export interface Deps {
   readonly usage: UsageRecorder;
   /** For graders in Python. */
   readonly python: PythonSandbox;
+  /** For models that graders ask and that are not served here; null: there are none. */
+  readonly graderApi: GraderApi | null;
 }
 
 export interface OpenedDeps {
@@ -68,7 +71,9 @@ export async function openDeps(config: Config, process: 'api' | 'worker'): Promi
     closing.push(() => generation.close());
     const python = openSandbox(sandboxOptions(config, log));
     closing.push(() => python.close());
-    return { deps: { config, log, pool, blobs, queue, events, generation, models, python, usage }, close };
+    const graderApi = openGraderApi(config);
+    const services = { queue, events, generation, models, python, usage, graderApi };
+    return { deps: { config, log, pool, blobs, ...services }, close };
   } catch (error) {
     await close();
     throw error;

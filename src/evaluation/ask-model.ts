@@ -1,7 +1,6 @@
-// Asks a model one question, for graders and evaluations: a model served here, or one of the configured OpenAI-compatible API.
-// It knows neither graders nor HTTP routes.
+// Asks a model one question, for graders and evaluations: a model served here, or one of the API for graders; under the limits of the
+// project that asks, and as its usage. It knows neither graders nor HTTP routes.
 import { setTimeout as sleep } from 'node:timers/promises';
-import OpenAI, { APIError } from 'openai';
 import type pg from 'pg';
 import type { Config } from '../config.ts';
 import type { Message, ToolCall } from '../data/conversation.ts';
@@ -13,6 +12,7 @@ import type { GenerationClient } from '../serving/client.ts';
 import type { GenerationParameters } from '../serving/protocol.ts';
 import { readTarget, type Target } from '../serving/target.ts';
 import type { UsageCounts, UsageKind } from '../store/usage.ts';
+import type { Embedded, GraderApi } from './grader-api.ts';
 import type { ChatAnswer, ChatQuestion, GraderTools } from './graders/grader.ts';
 
 export interface ModelDeps {
@@ -20,6 +20,7 @@ export interface ModelDeps {
   readonly pool: pg.Pool;
   readonly generation: GenerationClient;
   readonly usage: UsageRecorder;
+  readonly graderApi: GraderApi | null;
 }
 
 /** Who asks. */
@@ -27,8 +28,6 @@ export interface Asker {
   readonly projectId: string;
   readonly apiKeyId: string;
 }
-
-const REMOTE_TIMEOUT_MS = 120_000;
 
 /** Throws ApiError when a model is neither served here nor can be asked elsewhere. */
 export async function checkModel(
@@ -42,7 +41,7 @@ export async function checkModel(
 }
 
 /**
- * What is asked of models served here counts as the project's, under its limits: where one is reached it waits for up to
+ * What is asked counts as the project's, under its limits, wherever the model is: where one is reached it waits for up to
  * `patienceSeconds`, then throws LimitReached.
  */
 export function modelTools(
@@ -51,39 +50,42 @@ export function modelTools(
   patienceSeconds = 0,
 ): Pick<GraderTools, 'ask' | 'embed'> {
   const { projectId } = asker;
-  const { graderUrl, graderApiKey, graderEmbeddingModel } = deps.config;
-  const remote =
-    graderUrl &&
-    new OpenAI({ baseURL: graderUrl, apiKey: graderApiKey ?? 'none', timeout: REMOTE_TIMEOUT_MS });
+  const { graderEmbeddingModel } = deps.config;
   return {
     async ask(question, signal) {
-      const target = await readTarget(deps.pool, projectId, question.model);
-      if (target) {
-        const { model, messages, maxTokens } = question;
-        const request = { kind: 'completions', model, tokens: estimateTokens(messages, maxTokens) } as const;
-        const ask = () => askHere(deps.generation, target, question, signal);
-        return metered(deps, asker, request, { patienceSeconds, signal }, async () => {
-          const answer = await askAgain(ask, signal);
-          return { answer, counts: countsOf(answer) };
-        });
-      }
-      if (!remote) throw noSuchModel(question.model, 'model');
-      return askRemote(remote, question, signal).catch(error => rethrow(error, signal));
+      const { model, messages, maxTokens } = question;
+      const target = await readTarget(deps.pool, projectId, model);
+      const ask = target
+        ? () => askAgain(() => askHere(deps.generation, target, question, signal), signal)
+        : () => elsewhere(deps, model).ask(question, signal);
+      const request = { kind: 'completions', model, tokens: estimateTokens(messages, maxTokens) } as const;
+      return metered(deps, asker, request, { patienceSeconds, signal }, async () => {
+        const answer = await ask();
+        return { answer, counts: countsOf(answer) };
+      });
     },
     embed: graderEmbeddingModel
       ? async (texts, signal) => {
-          const target = await readTarget(deps.pool, projectId, graderEmbeddingModel);
           const model = graderEmbeddingModel;
+          const target = await readTarget(deps.pool, projectId, model);
+          const embed = target
+            ? () => embedHere(deps.generation, target, texts, signal)
+            : () => elsewhere(deps, model).embed(model, texts, signal);
           const request = { kind: 'embeddings', model, tokens: estimateTokens(texts, 0) } as const;
-          const embed = () => embedHere(deps.generation, target!, texts, signal);
-          if (target) return metered(deps, asker, request, { patienceSeconds, signal }, embed);
-          if (!remote) throw noSuchModel(graderEmbeddingModel, 'model');
-          return embedRemote(remote, graderEmbeddingModel, texts, signal).catch(error =>
-            rethrow(error, signal),
-          );
+          return metered(deps, asker, request, { patienceSeconds, signal }, async () => {
+            const { vectors, promptTokens } = await embed();
+            const counts = { requests: 1, inputTokens: promptTokens, cachedTokens: 0, outputTokens: 0 };
+            return { answer: vectors, counts };
+          });
         }
       : null,
   };
+}
+
+/** The API for models that are not served here. */
+function elsewhere({ graderApi }: ModelDeps, model: string): GraderApi {
+  if (!graderApi) throw noSuchModel(model, 'model');
+  return graderApi;
 }
 
 /** Whether something makes embeddings for `cosine`. */
@@ -157,7 +159,7 @@ async function askHere(
     if (event.type === 'piece') answer.text += event.text;
     else if (event.type === 'call') addCall(answer.toolCalls, event);
     else if (event.type === 'finished') answer.finishReason = event.finishReason;
-    else if (event.type === 'done') answer.usage = usageOf(event.promptTokens, event.completionTokens);
+    else if (event.type === 'done') answer.usage = usageOf(event);
   }
   return answer;
 }
@@ -210,12 +212,12 @@ function countsOf({ usage }: ChatAnswer): UsageCounts {
   };
 }
 
-function usageOf(prompt: number, completion: number, cached = 0): ChatAnswer['usage'] {
+function usageOf(done: { promptTokens: number; completionTokens: number }): ChatAnswer['usage'] {
   return {
-    prompt_tokens: prompt,
-    completion_tokens: completion,
-    total_tokens: prompt + completion,
-    cached_tokens: cached,
+    prompt_tokens: done.promptTokens,
+    completion_tokens: done.completionTokens,
+    total_tokens: done.promptTokens + done.completionTokens,
+    cached_tokens: 0,
   };
 }
 
@@ -224,59 +226,7 @@ async function embedHere(
   { model }: Target,
   inputs: string[],
   signal: AbortSignal,
-): Promise<{ answer: number[][]; counts: UsageCounts }> {
+): Promise<Embedded> {
   const { vectors, promptTokens } = await generation.embed(model, { inputs, dimensions: null }, signal);
-  const counts = { requests: 1, inputTokens: promptTokens, cachedTokens: 0, outputTokens: 0 };
-  return { answer: vectors.map(vector => [...vector]), counts };
-}
-
-// ---- elsewhere
-
-async function askRemote(client: OpenAI, question: ChatQuestion, signal: AbortSignal): Promise<ChatAnswer> {
-  const completion = await client.chat.completions.create(
-    {
-      model: question.model,
-      messages: question.messages as OpenAI.ChatCompletionMessageParam[],
-      temperature: question.temperature,
-      top_p: question.topP,
-      seed: question.seed,
-      ...(question.maxTokens === null ? {} : { max_completion_tokens: question.maxTokens }),
-      ...(question.tools ? { tools: question.tools as unknown as OpenAI.ChatCompletionTool[] } : {}),
-    },
-    { signal },
-  );
-  const choice = completion.choices[0];
-  if (!choice) throw new ApiError('server_error', `The model ${question.model} gave no answer.`);
-  const { usage } = completion;
-  return {
-    text: choice.message.content ?? '',
-    toolCalls: (choice.message.tool_calls ?? []) as ToolCall[],
-    refusal: choice.message.refusal ?? null,
-    finishReason: choice.finish_reason,
-    usage: usageOf(
-      usage?.prompt_tokens ?? 0,
-      usage?.completion_tokens ?? 0,
-      usage?.prompt_tokens_details?.cached_tokens ?? 0,
-    ),
-  };
-}
-
-async function embedRemote(
-  client: OpenAI,
-  model: string,
-  texts: string[],
-  signal: AbortSignal,
-): Promise<number[][]> {
-  const { data } = await client.embeddings.create(
-    { model, input: texts, encoding_format: 'float' },
-    { signal },
-  );
-  return data.map(each => each.embedding);
-}
-
-/** The other API's trouble, told as such. */
-function rethrow(error: unknown, signal: AbortSignal): never {
-  signal.throwIfAborted();
-  if (!(error instanceof APIError)) throw error;
-  throw new ApiError('server_error', `The API for graders failed: ${error.message}`, { cause: error });
+  return { vectors: vectors.map(vector => [...vector]), promptTokens };
 }

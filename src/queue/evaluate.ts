@@ -6,6 +6,7 @@ import type { Config } from '../config.ts';
 import { ApiError } from '../errors.ts';
 import { modelTools } from '../evaluation/ask-model.ts';
 import { evaluateItem, type ItemPlan, type SourceItem } from '../evaluation/eval-item.ts';
+import type { GraderApi } from '../evaluation/grader-api.ts';
 import { readSampling } from '../evaluation/run-sampling.ts';
 import type { PythonSandbox } from '../evaluation/sandbox/sandbox.ts';
 import type { Logger } from '../log.ts';
@@ -37,6 +38,7 @@ export interface EvaluateDeps {
   readonly generation: GenerationClient;
   readonly python: PythonSandbox;
   readonly usage: UsageRecorder;
+  readonly graderApi: GraderApi | null;
   readonly control: Notifications;
   /** Aborted when the worker is to end. */
   readonly closing: AbortSignal;

@@ -9,7 +9,10 @@ import type { JobMethod } from '../store/jobs.ts';
 import type { GradeAnswers, GradedAnswer, SampledAnswer } from '../training/protocol.ts';
 import type { EvaluateDeps } from './evaluate.ts';
 
-export type GradeDeps = Pick<EvaluateDeps, 'config' | 'log' | 'pool' | 'generation' | 'usage' | 'python'>;
+export type GradeDeps = Pick<
+  EvaluateDeps,
+  'config' | 'log' | 'pool' | 'generation' | 'usage' | 'graderApi' | 'python'
+>;
 
 interface GradedJob {
   readonly id: string;

@@ -51,7 +51,10 @@ const KEPT_DELIVERY_DAYS = 30;
 const KEPT_MINUTES_DAYS = 60;
 
 export interface WorkerDeps
-  extends Pick<Deps, 'config' | 'log' | 'pool' | 'blobs' | 'queue' | 'generation' | 'python' | 'usage'> {
+  extends Pick<
+    Deps,
+    'config' | 'log' | 'pool' | 'blobs' | 'queue' | 'generation' | 'python' | 'usage' | 'graderApi'
+  > {
   /** Without one the worker runs no batches. */
   answer?: Answerer | undefined;
 }

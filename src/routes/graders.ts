@@ -32,7 +32,7 @@ export function graderRoutes(app: FastifyInstance, deps: Deps): void {
         body: Type.Ref('RunGraderRequest'),
         response: {
           200: json('What the grader said.', Type.Ref('RunGraderResponse'), exampleRun),
-          ...errorResponses(404, 503),
+          ...errorResponses(404, 429, 503),
         },
       },
     },

@@ -4,6 +4,7 @@ import type pg from 'pg';
 import type { Blobs } from '../../src/blobs/blobs.ts';
 import type { Config } from '../../src/config.ts';
 import { sandboxOptions } from '../../src/deps.ts';
+import { openGraderApi } from '../../src/evaluation/grader-api.ts';
 import { openSandbox } from '../../src/evaluation/sandbox/sandbox.ts';
 import type { Logger } from '../../src/log.ts';
 import { openUsageRecorder } from '../../src/metering/usage-recorder.ts';
@@ -11,7 +12,9 @@ import type { WorkerDeps } from '../../src/queue/worker.ts';
 import { openGenerationClient } from '../../src/serving/client.ts';
 import { openModelCache } from '../../src/serving/model-cache.ts';
 
-type Answering = Pick<WorkerDeps, 'generation' | 'python' | 'usage'> & { close(): Promise<void> };
+type Answering = Pick<WorkerDeps, 'generation' | 'python' | 'usage' | 'graderApi'> & {
+  close(): Promise<void>;
+};
 
 /** Nothing is started before it is asked. */
 export function openAnswering(setting: {
@@ -38,6 +41,7 @@ export function openAnswering(setting: {
     generation,
     python,
     usage,
+    graderApi: openGraderApi(config),
     async close() {
       await Promise.all([generation.close(), python.close(), usage.close()]);
     },

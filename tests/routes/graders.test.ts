@@ -2,6 +2,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { writeRateLimit } from '../../src/store/rate-limits.ts';
 import { BASE_MODEL, useServer } from '../support/server.ts';
 
 interface Asked {
@@ -21,7 +22,8 @@ const elsewhere: Server = createServer(async (request, response) => {
   if (failing) return response.writeHead(400).end(JSON.stringify({ error: { message: 'out of order' } }));
   if (request.url === '/v1/embeddings') {
     const data = body.input.map((input: string, index: number) => ({ index, embedding: [input.length, 1] }));
-    return response.end(JSON.stringify({ object: 'list', data, model: body.model }));
+    const usage = { prompt_tokens: 5, total_tokens: 5 };
+    return response.end(JSON.stringify({ object: 'list', data, model: body.model, usage }));
   }
   const content = /say: (.*)/.exec(body.messages.at(-1).content)?.[1] ?? '';
   const choices = [
@@ -157,6 +159,57 @@ describe('run', () => {
     expect(reward).toBe(0);
     expect(metadata.errors.model_grader_server_error).toBe(true);
     expect(metadata.errors.model_grader_server_error_details).toContain('out of order');
+  });
+
+  describe('what the other API answers', () => {
+    const judge = {
+      type: 'score_model',
+      name: 'j',
+      model: 'judge-2',
+      input: [{ role: 'user', content: 'say: {"result": 1}' }],
+    };
+    const used = async (model: string) => {
+      await server.deps.usage.flush();
+      const { rows } = await server.deps.pool.query(
+        `select kind, project_id, api_key_id is not null as by_key, requests, input_tokens, output_tokens
+         from usage where model = $1`,
+        [model],
+      );
+      return rows;
+    };
+
+    test('is usage of the project, under the name of its model', async () => {
+      await run(judge, '');
+      await run(judge, '');
+      await run(
+        { ...equal, type: 'text_similarity', operation: undefined, evaluation_metric: 'cosine' },
+        'a',
+        { label: 'b' },
+      );
+      const project = { project_id: server.projectId, by_key: true };
+      expect(await used('judge-2')).toEqual([
+        { kind: 'completions', ...project, requests: 2, input_tokens: 60, output_tokens: 8 },
+      ]);
+      expect(await used('embedder')).toMatchObject([{ kind: 'embeddings', ...project, output_tokens: 0 }]);
+    });
+
+    test('is under the limits of the project', async () => {
+      const { pool } = server.deps;
+      const limit = { requestsPerMinute: null, tokensPerMinute: null, requestsPerDay: 1 };
+      await writeRateLimit(pool, { projectId: server.projectId, model: 'all', ...limit });
+      try {
+        expect(await run({ ...judge, model: 'judge-3' }, '')).toMatchObject({ reward: 1 });
+        asked.length = 0;
+        await expect(run({ ...judge, model: 'judge-3' }, '')).rejects.toMatchObject({
+          status: 429,
+          code: 'rate_limit_exceeded',
+        });
+        expect(asked).toEqual([]);
+        expect(await used('judge-3')).toMatchObject([{ requests: 1 }]);
+      } finally {
+        await pool.query('delete from rate_limits');
+      }
+    });
   });
 
   test('multi: a map, a list, one alone', async () => {

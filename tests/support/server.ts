@@ -11,6 +11,7 @@ import { buildApp } from '../../src/app.ts';
 import { openBlobs } from '../../src/blobs/open.ts';
 import { readConfig } from '../../src/config.ts';
 import { type Deps, sandboxOptions } from '../../src/deps.ts';
+import { openGraderApi } from '../../src/evaluation/grader-api.ts';
 import { openSandbox } from '../../src/evaluation/sandbox/sandbox.ts';
 import { newSecretKey } from '../../src/ids.ts';
 import { openUsageRecorder } from '../../src/metering/usage-recorder.ts';
@@ -86,6 +87,7 @@ export async function startServer(
     models: openModelCache(blobs, join(folder, 'cache', 'models')),
     usage,
     python: openSandbox(sandboxOptions(config, log)),
+    graderApi: openGraderApi(config),
   };
   const deps = { ...real, ...options.deps?.(real) };
   const app = await buildApp(deps);
