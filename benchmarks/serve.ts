@@ -1,51 +1,91 @@
-// Generation against transformers' generate: time to the first token, tokens per second with 1, 8 and 32 requests at once, on the base
-// model and on 8 adapters. `node benchmarks/serve.ts [--shape llama-160m] [--requests 1,8,32] [--prompt 64] [--answer 64] [--device cuda] [--json file]`
-// It says first how long it will take. Ours is the generation process as the api talks to it; transformers gets all requests as one
-// batch of equal length, its best case, and adapters by PEFT's `adapter_names`. PYTHON names a Python with torch, transformers and peft.
+// Generation against transformers' generate: time to the first token, and tokens per second with 1, 8 and 32 requests at once, on the base
+// model and on 8 adapters: `node benchmarks/serve.ts [--shape llama-160m] [--requests 1,8,32] [--adapters 0,8] [--prompt 64] [--answer 64]
+// [--lengths equal|mixed] [--device cuda] [--json file]`. It says first how long it will take. Ours is the generation process as the api
+// talks to it. transformers gets all requests as one batch, adapters by PEFT's `adapter_names`. With equal lengths that is its best case;
+// with mixed ones twice as many requests are asked, and a place that is free is taken by the next (ours) or waits for the whole batch
+// (transformers). Both answer greedily, and the answers are compared. PYTHON names a Python with torch, transformers and peft.
 import { fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, readFile, writeFile } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { writeAdapter } from '../src/formats/peft.ts';
-import { loraShapes, selectLayers } from '../src/models/lora.ts';
-import { openModel } from '../src/models/registry.ts';
+import { loadTokenizer } from '../src/data/tokenizer.ts';
 import type { FromChild, GenerationParameters, ServiceOptions, ToChild } from '../src/serving/protocol.ts';
 import { GREEDY } from '../src/serving/sampling.ts';
 import { parseDevice, runContender, torchDevice, watchCards } from './contender.ts';
-import { makeModel, type ShapeName, TARGETS } from './train-model.ts';
+import { makeServed } from './serve-model.ts';
+import type { ShapeName } from './train-model.ts';
 
 const { values } = parseArgs({
   options: {
     shape: { type: 'string', default: 'llama-160m' },
     requests: { type: 'string', default: '1,8,32' },
+    adapters: { type: 'string', default: '0,8' },
     prompt: { type: 'string', default: '64' },
     answer: { type: 'string', default: '64' },
+    lengths: { type: 'string', default: 'equal' },
     rounds: { type: 'string', default: '3' },
     device: { type: 'string', default: 'cpu' },
     json: { type: 'string' },
     threads: { type: 'string', default: String(availableParallelism()) },
   },
 });
+const numbersOf = (list: string): number[] => list.split(',').map(Number);
 const shape = values.shape as ShapeName;
 const device = parseDevice(values.device);
 const [prompt, answer, rounds, threads] = [values.prompt, values.answer, values.rounds, values.threads].map(
   Number,
 ) as [number, number, number, number];
-const counts = values.requests.split(',').map(Number);
 const python = process.env.PYTHON ?? 'python3';
 const root = join(import.meta.dirname, '..');
-const ADAPTERS = 8;
+
+// ---- what is asked
+
+interface Asked {
+  readonly tokens: readonly number[];
+  /** Tokens of its answer. */
+  readonly answer: number;
+  /** Null: the base model. */
+  readonly adapter: number | null;
+}
 
 interface Case {
+  /** Requests at once. */
   readonly requests: number;
   /** 0: the base model. */
   readonly adapters: number;
+  readonly asked: readonly Asked[];
 }
 
+/** Shares of the longest prompt and of the longest answer, by request; every pair comes up once in sixteen. */
+const SHARES = [1, 0.25, 0.75, 0.5];
+const mixed = values.lengths === 'mixed';
+const share = (index: number): number => (mixed ? SHARES[index % SHARES.length]! : 1);
+
+/** No two requests are alike; their tokens are texts of the tokenizer. */
+function ask(index: number, adapters: number): Asked {
+  const length = Math.ceil(prompt * share(index));
+  return {
+    tokens: Array.from({ length }, (_, i) => 4 + ((index * 101 + i * 7919) % 380)),
+    answer: Math.ceil(answer * share(1 + index + Math.floor(index / SHARES.length))),
+    adapter: adapters > 0 ? index % adapters : null,
+  };
+}
+
+const cases: Case[] = numbersOf(values.requests).flatMap(requests =>
+  numbersOf(values.adapters).map(most => {
+    const adapters = Math.min(most, requests);
+    const count = mixed ? 2 * requests : requests;
+    const asked = Array.from({ length: count }, (_, index) => ask(index, adapters));
+    return { requests, adapters, asked };
+  }),
+);
+const tokensOf = ({ asked }: Case): number => asked.reduce((sum, { answer }) => sum + answer, 0);
+const { folder, adapters } = await makeServed(shape, Math.max(...cases.map(({ adapters }) => adapters)));
+
 interface Measured {
-  /** Seconds from the request to its first token, the mean over requests. */
+  /** Seconds from the request to its first token, the mean over the requests that are asked first. */
   readonly firstToken: number;
   readonly tokensPerSecond: number;
 }
@@ -53,65 +93,27 @@ interface Measured {
 /** The best round of each case, and the memory that the process has at the end, pages of files counted once. */
 interface Results {
   readonly cases: Measured[];
+  /** By case and request. */
+  readonly texts: string[][];
   readonly bytes: number;
   /** The most of the card's; null without one. */
   readonly cardBytes: number | null;
 }
 
-const cases: Case[] = counts.flatMap(requests => [
-  { requests, adapters: 0 },
-  ...(requests > 1 ? [{ requests, adapters: ADAPTERS }] : []),
-]);
-
 const best = (all: readonly Measured[]): Measured =>
   all.reduce((best, one) => (one.tokensPerSecond > best.tokensPerSecond ? one : best));
 
-// ---- the model, its adapters
-
-const folder = join(tmpdir(), 'anneal-benchmark', shape);
-const adapterFolder = (index: number) => join(folder, 'adapters', String(index));
-
-async function makeServed(): Promise<void> {
-  await makeModel(folder, shape);
-  for (const name of ['tokenizer.json', 'tokenizer_config.json'])
-    await cp(join(root, 'tests/golden/llama-tiny', name), join(folder, name));
-  const { linearLayers } = await openModel(folder);
-  const adapted = selectLayers(linearLayers, TARGETS[shape]);
-  const numbers = ([rows, columns]: readonly [number, number], seed: number) =>
-    Float32Array.from({ length: rows * columns }, (_, i) => 0.02 * Math.sin(i * 0.7 + seed));
-  for (let index = 0; index < ADAPTERS; index++) {
-    const layers = adapted.map(layer => {
-      const { a, b } = loraShapes(layer, 8);
-      return [layer.name, { a: numbers(a, index), b: numbers(b, index + 0.5) }];
-    });
-    await writeAdapter(adapterFolder(index), {
-      ...{ rank: 8, alpha: 16, dropout: 0, baseModel: shape, linearLayers },
-      layers: Object.fromEntries(layers),
-    });
-  }
-}
-
-/** Tokens of request `index`, all in the vocabulary of the tokenizer that the folder is given. No two requests are alike. */
-const promptOf = (index: number): number[] =>
-  Array.from({ length: prompt }, (_, i) => 4 + ((index * 101 + i * 7919) % 380));
-
 // ---- this project
 
-function parametersOf(index: number): GenerationParameters {
-  return {
-    prompt: { kind: 'tokens', tokens: promptOf(index) },
-    n: 1,
-    bestOf: 1,
-    maxTokens: answer,
-    // Neither end of turn nor end of text.
-    sampling: { ...GREEDY, logitBias: { 0: -100, 2: -100 } },
-    stop: [],
-    form: null,
-    // The random model's tokens mostly have no text: so each of them is an event all the same.
-    topLogprobs: 0,
-    echo: false,
-    stream: true,
-  };
+const parametersOf = ({ tokens, answer }: Asked): GenerationParameters => ({
+  prompt: { kind: 'tokens', tokens: [...tokens] },
+  ...{ n: 1, bestOf: 1, maxTokens: answer, sampling: GREEDY, stop: [], form: null },
+  ...{ topLogprobs: null, echo: false, stream: true },
+});
+
+interface Answered {
+  readonly firstToken: number;
+  readonly text: string;
 }
 
 function openService() {
@@ -128,22 +130,40 @@ function openService() {
     for (const { id, event } of events) listeners.get(id)!(event);
   });
   let last = 0;
-  /** -> seconds to the first token */
-  const ask = (index: number, adapters: number) =>
-    new Promise<number>((resolve, reject) => {
+  const ask = (asked: Asked) =>
+    new Promise<Answered>((resolve, reject) => {
       last += 1;
       const start = performance.now();
-      let first = 0;
+      let [firstToken, text] = [0, ''];
       listeners.set(last, event => {
-        if (event.type === 'piece') first ||= (performance.now() - start) / 1000;
-        if (event.type === 'done') resolve(first);
+        if (event.type === 'piece') {
+          firstToken ||= (performance.now() - start) / 1000;
+          text += event.text;
+        }
         if (event.type === 'failed') reject(new Error(event.message));
+        if (event.type !== 'done') return;
+        if (event.completionTokens === asked.answer) resolve({ firstToken, text });
+        else reject(new Error(`${event.completionTokens} tokens instead of ${asked.answer}`));
       });
-      const adapterDirectory = adapters > 0 ? adapterFolder(index % adapters) : null;
-      const model = { id: `m${adapters}-${index}`, directory: folder, adapterDirectory };
-      child.send({ type: 'generate', id: last, model, parameters: parametersOf(index) } satisfies ToChild);
+      const adapterDirectory = asked.adapter === null ? null : adapters[asked.adapter]!;
+      const model = { id: `adapter ${asked.adapter}`, directory: folder, adapterDirectory };
+      child.send({ type: 'generate', id: last, model, parameters: parametersOf(asked) } satisfies ToChild);
     });
   return { child, ask };
+}
+
+/** All requests of a case, so many at once as it says. */
+async function askAll(
+  { requests, asked }: Case,
+  ask: (asked: Asked) => Promise<Answered>,
+): Promise<Answered[]> {
+  const answers: Answered[] = [];
+  let next = 0;
+  const askOn = async (): Promise<void> => {
+    for (let index = next++; index < asked.length; index = next++) answers[index] = await ask(asked[index]!);
+  };
+  await Promise.all(Array.from({ length: requests }, askOn));
+  return answers;
 }
 
 /** Linux only: elsewhere 0. */
@@ -164,22 +184,25 @@ async function measureOurs(): Promise<Results> {
   const cards = await watchCards();
   const { child, ask } = openService();
   const measured: Measured[] = [];
-  for (const { requests, adapters } of cases) {
+  const texts: string[][] = [];
+  for (const one of cases) {
     const all: Measured[] = [];
     // The first round compiles programs.
     for (let round = 0; round <= rounds; round++) {
       const start = performance.now();
-      const firsts = await Promise.all(Array.from({ length: requests }, (_, index) => ask(index, adapters)));
+      const answers = await askAll(one, ask);
       const seconds = (performance.now() - start) / 1000;
-      const firstToken = firsts.reduce((sum, one) => sum + one, 0) / requests;
-      if (round > 0) all.push({ firstToken, tokensPerSecond: (requests * answer) / seconds });
+      const first = answers.slice(0, one.requests);
+      const firstToken = first.reduce((sum, { firstToken }) => sum + firstToken, 0) / one.requests;
+      if (round > 0) all.push({ firstToken, tokensPerSecond: tokensOf(one) / seconds });
+      else texts.push(answers.map(({ text }) => text));
     }
     measured.push(best(all));
   }
   const bytes = await memoryOf(child.pid!);
   child.disconnect();
   await once(child, 'exit');
-  return { cases: measured, bytes, cardBytes: await cards.stop() };
+  return { cases: measured, texts, bytes, cardBytes: await cards.stop() };
 }
 
 // ---- transformers
@@ -187,34 +210,36 @@ async function measureOurs(): Promise<Results> {
 const hasTransformers = () =>
   spawnSync(python, ['-c', 'import torch, transformers, peft'], { stdio: 'ignore' }).status === 0;
 
-function measureTransformers(): Promise<Results> {
-  const prompts = Array.from({ length: Math.max(...counts) }, (_, index) => promptOf(index));
-  const adapters = Array.from({ length: ADAPTERS }, (_, index) => adapterFolder(index));
-  const order = {
-    ...{ folder, adapters, cases, prompts, answer, rounds, threads },
-    device: torchDevice(device),
-  };
+async function measureTransformers(): Promise<Results> {
+  const order = { folder, adapters, cases, rounds, threads, device: torchDevice(device) };
   const script = join(import.meta.dirname, 'serve_transformers.py');
-  return runContender(python, [script], JSON.stringify(order));
+  const found = await runContender<Omit<Results, 'texts'> & { tokens: number[][][] }>(
+    python,
+    [script],
+    JSON.stringify(order),
+  );
+  const tokenizer = await loadTokenizer(folder);
+  return { ...found, texts: found.tokens.map(answers => answers.map(tokens => tokenizer.decode(tokens))) };
 }
 
 // ---- the table
 
 /** Tokens a second that two cores were seen to make of 160 million parameters, by requests at once. */
-const usualRate = (requests: number) => (requests === 1 ? 15 : 60);
+const usualRate = (requests: number) => (requests === 1 ? 30 : 100);
 const minutes = cases.reduce(
-  (sum, { requests }) => sum + (2 * (rounds + 1) * requests * answer) / usualRate(requests) / 60,
-  1,
+  (sum, one) => sum + (2 * (rounds + 1) * tokensOf(one)) / usualRate(one.requests) / 60,
+  0.5,
 );
+const upTo = mixed ? 'up to ' : '';
 console.log(
-  `${shape}, prompts of ${prompt} and answers of ${answer} tokens on ${device}; about ${Math.ceil(minutes)} minutes on two cores`,
+  `${shape}, prompts of ${upTo}${prompt} and answers of ${upTo}${answer} tokens on ${device}; about ${Math.ceil(minutes)} minutes on two cores`,
 );
-await makeServed();
 const ours = await measureOurs();
 const theirs = hasTransformers() ? await measureTransformers() : null;
-console.log('requests  adapters   tokens/s  transformers  ratio   first token  transformers');
-cases.forEach(({ requests, adapters }, i) => {
+console.log('requests  adapters   tokens/s  transformers  ratio   first token  transformers  same answers');
+cases.forEach(({ requests, adapters, asked }, i) => {
   const [own, other] = [ours.cases[i]!, theirs?.cases[i]];
+  const same = ours.texts[i]!.filter((text, request) => text === theirs?.texts[i]?.[request]).length;
   const cells = [
     String(requests).padStart(8),
     String(adapters || 'none').padStart(9),
@@ -223,6 +248,7 @@ cases.forEach(({ requests, adapters }, i) => {
     (other ? (own.tokensPerSecond / other.tokensPerSecond).toFixed(2) : '').padStart(6),
     `${(1000 * own.firstToken).toFixed(0)} ms`.padStart(13),
     (other ? `${(1000 * other.firstToken).toFixed(0)} ms` : '').padStart(13),
+    (other ? `${same} of ${asked.length}` : '').padStart(13),
   ];
   console.log(cells.join(' '));
 });
@@ -231,6 +257,10 @@ const memory = ({ bytes, cardBytes }: Results) =>
   cardBytes === null ? megabytes(bytes) : `${megabytes(bytes)} and ${megabytes(cardBytes)} of the card`;
 console.log(`memory at the end ${memory(ours)}${theirs ? `, transformers ${memory(theirs)}` : ''}`);
 if (values.json) {
-  const order = { shape, prompt, answer, cases };
-  await writeFile(values.json, JSON.stringify({ ...order, ours, transformers: theirs }, null, 2));
+  const order = { shape, prompt, answer, lengths: values.lengths };
+  const rows = cases.map(({ requests, adapters }) => ({ requests, adapters }));
+  await writeFile(
+    values.json,
+    JSON.stringify({ ...order, cases: rows, ours, transformers: theirs }, null, 2),
+  );
 }
