@@ -7,6 +7,7 @@ import { findAdminCaller } from '../store/admin-keys.ts';
 import { type Caller, findCaller } from '../store/api-keys.ts';
 import { type Actor, appendAuditLog } from '../store/audit-logs.ts';
 import { ORGANIZATION_ID } from '../store/projects.ts';
+import { shareReads } from './shared-reads.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -24,9 +25,10 @@ export function decorateCallers(app: FastifyInstance): void {
 
 /** All routes of `app` need the key of a project. */
 export function requireProjectKey(app: FastifyInstance, deps: Deps): void {
+  const find = shareReads(secret => findCaller(deps.pool, secret));
   app.addHook('onRequest', async (request, reply) => {
     const secret = bearerOf(request);
-    const caller = await findCaller(deps.pool, secret);
+    const caller = await find(secret);
     if (!caller)
       throw await refusal(secret, 'API key of a project', () => findAdminCaller(deps.pool, secret));
     const missing = missingScope(caller.scopes, request);

@@ -53,14 +53,16 @@ export async function appendEvents(db: Queryable, jobId: string, events: NewEven
 
 /** Newest first. */
 export async function listEvents(db: Queryable, jobId: string, page: PageRequest): Promise<Page<JobEvent>> {
-  const { rows } = await db.query<JobEvent>(
-    `select ${columns} from job_events
-     where job_id = $1
-       and ($2::text is null or sequence < (select sequence from job_events where id = $2 and job_id = $1))
+  const { rows } = await db.query<JobEvent>({
+    name: 'list-events',
+    text: `select ${columns} from job_events
+     where job_id = $1 and sequence < ( -- as in listJobs: one plan for all pages
+       select sequence from job_events where id = $2 and job_id = $1
+       union all select 9223372036854775807 where $2::text is null)
      order by sequence desc
      limit $3`,
-    [jobId, page.after ?? null, page.limit + 1],
-  );
+    values: [jobId, page.after ?? null, page.limit + 1],
+  });
   return toPage(rows, page.limit);
 }
 

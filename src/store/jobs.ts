@@ -116,10 +116,11 @@ export async function insertJob(db: Queryable, job: NewJob): Promise<Job> {
 }
 
 export async function findJob(db: Queryable, projectId: string, id: string): Promise<Job | null> {
-  const { rows } = await db.query<Job>(`select ${jobColumns} from jobs where id = $1 and project_id = $2`, [
-    id,
-    projectId,
-  ]);
+  const { rows } = await db.query<Job>({
+    name: 'find-job',
+    text: `select ${jobColumns} from jobs where id = $1 and project_id = $2`,
+    values: [id, projectId],
+  });
   return rows[0] ?? null;
 }
 
@@ -129,25 +130,31 @@ export interface JobFilter extends PageRequest {
   metadata?: Record<string, string> | null | undefined;
 }
 
+/** `given`: planned with its values, as it depends on them by which index it is found. */
+const metadataConditions = {
+  any: { name: 'list-jobs', condition: 'true' },
+  none: { name: 'list-jobs-without-metadata', condition: `(metadata is null or metadata = '{}')` },
+  given: { name: undefined, condition: 'metadata @> $4' },
+};
+
 /** Newest first. A page after a job that is not there is empty. */
-export async function listJobs(db: Queryable, filter: JobFilter): Promise<Page<Job>> {
-  const { rows } = await db.query<Job>(
-    `select ${jobColumns} from jobs
-     where project_id = $1
-       and ($2::jsonb is null or metadata @> $2)
-       and (not $3 or metadata is null or metadata = '{}')
-       and ($4::text is null or (created_at, id) < (select created_at, id from jobs where id = $4 and project_id = $1))
+export async function listJobs(
+  db: Queryable,
+  { projectId, metadata, after, limit }: JobFilter,
+): Promise<Page<Job>> {
+  const { name, condition } = metadataConditions[metadata ? 'given' : metadata === null ? 'none' : 'any'];
+  const { rows } = await db.query<Job>({
+    name,
+    text: `select ${jobColumns} from jobs
+     where project_id = $1 and ${condition}
+       and (created_at, id) < ( -- one bound whatever the page, so that one plan serves the first and the last
+         select created_at, id from jobs where id = $2 and project_id = $1
+         union all select 'infinity', '' where $2::text is null)
      order by created_at desc, id desc
-     limit $5`,
-    [
-      filter.projectId,
-      filter.metadata ?? null,
-      filter.metadata === null,
-      filter.after ?? null,
-      filter.limit + 1,
-    ],
-  );
-  return toPage(rows, filter.limit);
+     limit $3`,
+    values: [projectId, after ?? null, limit + 1, ...(metadata ? [metadata] : [])],
+  });
+  return toPage(rows, limit);
 }
 
 /** Which status a request may find a job in, and which it leaves it in. */
