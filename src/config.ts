@@ -1,8 +1,9 @@
 // The environment as one frozen Config: the only reader of process.env. `.env.example` lists the same variables.
 import { existsSync } from 'node:fs';
 import { isIP } from 'node:net';
-import { availableParallelism, totalmem } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
+import { machineBytes } from './engine/machine.ts';
 import { type Prices, priceNames } from './metering/prices.ts';
 import type { Network } from './webhooks/addresses.ts';
 
@@ -135,13 +136,13 @@ export const variables = {
   memoryBudgetBytes: variable(
     'ANNEAL_MEMORY_GB',
     '',
-    'Memory that training may use, in GiB. Empty: what the machine has free.',
+    'Memory that training may use, in GiB. Empty: what the machine (or the container) has free.',
     optional(gibibytes),
   ),
   servingMemoryBytes: variable(
     'ANNEAL_SERVING_GB',
     '',
-    'Memory that answering requests may use, in GiB. Empty: a quarter of what the machine has.',
+    'Memory that answering requests may use, in GiB. Empty: a quarter of what the machine (or the container) has.',
     servingMemory,
   ),
   workers: variable(
@@ -342,7 +343,7 @@ function threads(value: string): number {
 }
 
 function servingMemory(value: string): number {
-  return value === '' ? Math.floor(totalmem() / 4) : gibibytes(value);
+  return value === '' ? Math.floor(machineBytes() / 4) : gibibytes(value);
 }
 
 function gibibytes(value: string): number {

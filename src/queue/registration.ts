@@ -1,7 +1,8 @@
 // A worker's entry among those that are alive: what it is, how fast it is, and that it still is there. Dry runs read it.
-import { hostname, totalmem } from 'node:os';
+import { hostname } from 'node:os';
 import type pg from 'pg';
 import type { Config } from '../config.ts';
+import { machineBytes } from '../engine/machine.ts';
 import type { Logger } from '../log.ts';
 import type { TrainingMetrics } from '../monitoring/worker-metrics.ts';
 import { addRunSpeed, removeRunners, writeRunner } from '../store/runners.ts';
@@ -46,7 +47,7 @@ export function register(deps: RegistrationDeps, { id, measure }: RegistrationOp
         engine,
         device: device?.device ?? config.device,
         threads,
-        memoryBytes: Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY),
+        memoryBytes: machineBytes(),
         freeBytes: process.availableMemory(),
         memoryBudgetBytes,
         flopsPerSecond: device?.flopsPerSecond ?? null,
