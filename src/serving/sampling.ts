@@ -38,7 +38,14 @@ export function uniformAt(seed: number, choice: number, position: number): numbe
 /** Index of the largest number; the first of equals. */
 export function argMax(values: Float32Array): number {
   let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
+  let largest = values[0]!;
+  for (let i = 1; i < values.length; i++) {
+    const value = values[i]!;
+    if (value > largest) {
+      largest = value;
+      best = i;
+    }
+  }
   return best;
 }
 
