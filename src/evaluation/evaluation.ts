@@ -1,5 +1,6 @@
 // What a finished run is evaluated on. How, is the method's.
 import type { Engine } from '../engine/program.ts';
+import type { LoadedAdapter } from '../serving/adapter-stack.ts';
 
 export interface Evaluation {
   readonly engine: Engine;
@@ -14,4 +15,11 @@ export interface Evaluation {
   /** Texts were cut to so many tokens. */
   readonly maxLength: number;
   readonly signal: AbortSignal;
+}
+
+/** What is known of it before the run. */
+export interface EvaluationRehearsal
+  extends Pick<Evaluation, 'engine' | 'modelDirectory' | 'validationFile'> {
+  /** Of the shape that will be trained; null where the whole model will be. */
+  readonly adapter: LoadedAdapter | null;
 }

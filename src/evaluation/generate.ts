@@ -18,13 +18,15 @@ import { readLines } from '../data/jsonl.ts';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
 import type { Engine } from '../engine/program.ts';
 import { answerRules } from '../models/answer-rules.ts';
-import { type Model, openModel } from '../models/registry.ts';
+import { type Model, openModel, requireGenerative } from '../models/registry.ts';
 import type { LoadedAdapter } from '../serving/adapter-stack.ts';
 import { loadAdapter } from '../serving/adapters.ts';
 import { Generator } from '../serving/generator.ts';
+import { rehearse } from '../serving/rehearsal.ts';
 import { GREEDY } from '../serving/sampling.ts';
 import { bleu } from './bleu.ts';
 import { type ClassificationReport, classify, findLabels } from './classification.ts';
+import type { Evaluation, EvaluationRehearsal } from './evaluation.ts';
 import { exactMatch } from './exact-match.ts';
 import { rougeL } from './rouge-l.ts';
 
@@ -115,6 +117,40 @@ const MAX_TOKENS = 256;
 const SHOWN_EXAMPLES = 8;
 const SHOWN_LENGTH = 2000;
 
+/** How an objective that learns to write is evaluated. */
+export const byGeneration = (lines: Pick<EvaluationRequest, 'readLine'> = {}) => ({
+  async evaluate(evaluation: Evaluation): Promise<Record<string, unknown> | null> {
+    const report = await evaluateByGeneration({ ...evaluation, ...lines });
+    return report && { ...report };
+  },
+  rehearse: (rehearsal: EvaluationRehearsal) => rehearseGeneration({ ...rehearsal, ...lines }),
+});
+
+/** Takes as much memory as `evaluateByGeneration` does at its peak, and gives it back. */
+async function rehearseGeneration(
+  request: EvaluationRehearsal & Pick<EvaluationRequest, 'readLine'>,
+): Promise<void> {
+  const { engine, adapter } = request;
+  const model = requireGenerative(await openModel(request.modelDirectory));
+  const tokenizer = await loadTokenizer(request.modelDirectory);
+  const { questions } = await readQuestions(request, model, tokenizer);
+  if (questions.length === 0) return;
+  const lessons = questions.flatMap(question => question.lessons);
+  const asked = {
+    prompts: questions.map(({ prompt }) => prompt.length),
+    answer: answerLimit(questions, tokenizer),
+    scored: {
+      source: Math.max(...lessons.map(({ source }) => source?.length ?? 0)),
+      tokens: Math.max(...lessons.map(({ tokens }) => tokens.length)),
+    },
+  };
+  const closing = await rehearse(engine, model, { ...asked, adapters: adapter ? [null, adapter] : [null] });
+  // A model that was trained whole answers beside its base.
+  const closingFull = adapter ? null : await rehearse(engine, model, { ...asked, adapters: [null] });
+  await closing();
+  await closingFull?.();
+}
+
 /** Null when no line of the file can be asked. */
 export async function evaluateByGeneration(request: EvaluationRequest): Promise<EvaluationReport | null> {
   const model = await openModel(request.modelDirectory);
@@ -152,7 +188,11 @@ function spread(total: number, count: number): number[] {
 
 /** Files are often sorted by their answers: the lines are taken from all over the file. */
 async function readQuestions(
-  { validationFile, maxExamples = MAX_EXAMPLES, readLine = line => line as TrainingLine }: EvaluationRequest,
+  {
+    validationFile,
+    maxExamples = MAX_EXAMPLES,
+    readLine = line => line as TrainingLine,
+  }: Pick<EvaluationRequest, 'validationFile' | 'maxExamples' | 'readLine'>,
   model: Model,
   tokenizer: Tokenizer,
 ): Promise<{ questions: Question[]; lines: number; chosen: number }> {

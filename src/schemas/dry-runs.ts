@@ -100,7 +100,7 @@ export const DryRunRunner = Type.Object(
     host: Type.String(),
     device: Type.String({ description: '`cpu`, `cuda` or `webgpu`.' }),
     available_memory_bytes: count('What a run may use there.'),
-    estimated_memory_bytes: nullableInteger('What its trainer would hold while it takes steps.'),
+    estimated_memory_bytes: nullableInteger('What its trainer would hold at most, the evaluation at the end included.'),
     estimated_seconds: nullableNumber('Of all steps.'),
     seconds_from: Type.Union([Type.Literal('earlier_runs'), Type.Literal('matrix_products'), Type.Null()], {
       description:
@@ -145,7 +145,7 @@ export const FineTuningDryRun = Type.Object(
     trained_parameters: nullableInteger('Numbers that are trained.'),
     state_bytes: nullableInteger('Memory of the trained numbers, their gradients and the optimizer.'),
     estimated_memory_bytes: nullableInteger(
-      'Of the worker that would be done first: what its trainer holds while it takes steps, without the pages of the model’s files. Null where `no_estimate` says why.',
+      'Of the worker that would be done first: what its trainer holds at most, the evaluation at the end included, without the pages of the model’s files. Null where `no_estimate` says why.',
     ),
     estimated_seconds: Type.Union([Type.Number(), Type.Null()], {
       description:

@@ -57,6 +57,26 @@ export const DEFAULT_LIMITS: GeneratorLimits = {
   maxPiece: MAX_PIECE,
 };
 
+interface RowSize {
+  /** Tokens that it may come to hold. */
+  readonly limit: number;
+  /** Tokens of what an encoder-decoder answers. */
+  readonly source: number;
+}
+
+/** Whether rows may be in one batch. */
+export function fitsBatch(
+  { shape, kind }: GenerativeModel,
+  rows: readonly RowSize[],
+  { maxRows, cacheBytes }: Pick<GeneratorLimits, 'maxRows' | 'cacheBytes'>,
+): boolean {
+  const limit = Math.max(...rows.map(row => row.limit));
+  const source = Math.max(...rows.map(row => row.source));
+  const sources = kind === 'encoder-decoder' ? sourceBucket(source, shape) : 0;
+  const tokens = cacheBucket(limit, shape.maxPositions) + sources;
+  return rows.length <= maxRows && rowBucket(rows.length) * tokens * bytesPerToken(shape) <= cacheBytes;
+}
+
 interface Scoring {
   readonly request: ScoreRequest;
   readonly pieces: ReturnType<typeof scorePrompt>;
@@ -191,14 +211,10 @@ export class Generator {
 
   #hasRoomFor(answering: Answering): boolean {
     if (this.#running.length === 0) return true;
-    const all = [...this.#running, answering];
-    const { shape } = this.model;
-    const rows = all.reduce((sum, { width }) => sum + width, 0);
-    const limit = Math.max(...all.map(each => each.limit));
-    const source = Math.max(...all.map(each => each.rows[0]!.source?.length ?? 0));
-    const tokens = cacheBucket(limit, shape.maxPositions) + (this.#rules ? sourceBucket(source, shape) : 0);
-    const bytes = rowBucket(rows) * tokens * bytesPerToken(shape);
-    return rows <= this.#limits.maxRows && bytes <= this.#limits.cacheBytes;
+    const rows = [...this.#running, answering].flatMap(({ width, limit, rows: [first] }) =>
+      new Array<RowSize>(width).fill({ limit, source: first!.source?.length ?? 0 }),
+    );
+    return fitsBatch(this.model, rows, this.#limits);
   }
 
   #dropAborted(): void {

@@ -2,6 +2,9 @@
 // the run measures it; how fast a worker is, is not this file's matter.
 import { programFlops } from '../engine/flops.ts';
 import type { Engine } from '../engine/program.ts';
+import { requireGenerative } from '../models/registry.ts';
+import type { LoadedAdapter } from '../serving/adapter-stack.ts';
+import { rehearse } from '../serving/rehearsal.ts';
 import { TrainingFailure } from './failure.ts';
 import { type CostModel, planBatch } from './layout.ts';
 import {
@@ -14,8 +17,9 @@ import {
   sampleBatches,
   shapesFor,
 } from './layout-choice.ts';
-import { memoryToUse, ownBytes } from './memory.ts';
+import { measurePeakBytes, memoryToUse, ownBytes } from './memory.ts';
 import { type Plan, totalSteps } from './order.ts';
+import { adapterOf } from './policy.ts';
 import { examplesOfSteps, firstParameters, type Lengths, trainedModel } from './prepare.ts';
 import { gradientProgram, type MicroBatchShape, type TrainedModel } from './programs.ts';
 import type { ResolvedHyperparameters, TrainSpec } from './protocol.ts';
@@ -36,7 +40,7 @@ export interface Machine {
 export interface RunEstimate {
   readonly machine: string;
   readonly shapes: readonly MicroBatchShape[];
-  /** The trainer's memory at its highest, without the pages of the model's files. */
+  /** The trainer's memory at its highest, the evaluation at its end included, without the pages of the model's files. */
   readonly memoryBytes: number;
   /** Of the matrix products of all steps; null where the examples are the model's own answers. */
   readonly flops: number | null;
@@ -49,7 +53,10 @@ export interface Impossible {
 }
 
 export interface EstimateInputs extends Start, Lengths {
-  readonly spec: Pick<TrainSpec, 'seed' | 'cacheDirectory' | 'workDirectory'>;
+  readonly spec: Pick<
+    TrainSpec,
+    'seed' | 'modelDirectory' | 'validationFile' | 'cacheDirectory' | 'workDirectory'
+  >;
   readonly engine: Engine;
   readonly hyperparameters: ResolvedHyperparameters;
   readonly machines: readonly Machine[];
@@ -68,14 +75,15 @@ export async function estimateRun(inputs: EstimateInputs): Promise<(RunEstimate 
     seed: inputs.spec.seed,
   };
   const on = { plan, ...examplesOfSteps(inputs), maxPositions: model.shape.maxPositions, costs };
-  const { restingBytes, rows } = await measure(inputs, trained, on);
+  const { restingBytes, rows, evaluationBytes } = await measure(inputs, trained, on);
   const count = countFlops(trained, on);
   return inputs.machines.map(machine =>
     attempt(machine, () => {
       const shapes = shapesOn(machine, trained, on, rows);
       const micro = shapes.reduce((sum, shape) => sum + microBatchBytes(rows, shape), 0);
+      const memoryBytes = Math.round(Math.max(restingBytes + micro, evaluationBytes));
       const flops = inputs.objective.rollouts ? null : count(shapes);
-      return { machine: machine.id, shapes, memoryBytes: Math.round(restingBytes + micro), flops };
+      return { machine: machine.id, shapes, memoryBytes, flops };
     }),
   );
 }
@@ -91,26 +99,60 @@ function attempt({ id }: Machine, work: () => RunEstimate): RunEstimate | Imposs
 
 type Circumstances = Omit<LayoutCircumstances, 'availableBytes'>;
 
-/** What the trainer holds before the first micro-batch, and what rows take beyond that. */
-async function measure(
-  { engine, spec, adapter }: EstimateInputs,
-  trained: TrainedModel,
-  on: Circumstances,
-): Promise<{ restingBytes: number; rows: RowMemory }> {
-  const { size } = trained.state;
+interface Measured {
+  /** What the trainer holds while it takes steps, without micro-batches. */
+  readonly restingBytes: number;
+  readonly rows: RowMemory;
+  /** All that it holds at the evaluation; 0 where that takes less than a step. */
+  readonly evaluationBytes: number;
+}
+
+async function measure(inputs: EstimateInputs, trained: TrainedModel, on: Circumstances): Promise<Measured> {
+  const { engine, spec, adapter } = inputs;
+  const { tuning, state } = trained;
   const parameters = await firstParameters({ spec, adapter }, trained);
   const trainer = await openTrainer({
     engine,
     trained,
-    state: { parameters, m: zeros(size), v: zeros(size) },
+    state: { parameters, m: zeros(state.size), v: zeros(state.size) },
     costs: on.costs,
     shapes: () => [],
     between: async () => undefined,
   });
-  const restingBytes = ownBytes();
+  const resting = ownBytes();
   const rows = await measureRows({ ...on, trainer, availableBytes: memoryToUse(null) });
+  const loaded = tuning.kind === 'full' ? null : adapterOf(trained, tuning, parameters);
+  const restingBytes = resting + (await measureRollouts(inputs, loaded));
   await trainer.close();
-  return { restingBytes, rows };
+  return { restingBytes, rows, evaluationBytes: await measureEvaluation(inputs, loaded) };
+}
+
+/** While it trains: answers that are learnt from. The policy stays open beside the trainer. */
+async function measureRollouts(
+  { engine, model, objective: { rollouts }, training, hyperparameters }: EstimateInputs,
+  adapter: LoadedAdapter | null,
+): Promise<number> {
+  if (!rollouts) return 0;
+  const longest = Array.from(training.lengths)
+    .sort((a, b) => b - a)
+    .slice(0, hyperparameters.batch_size);
+  const prompts = longest.flatMap(length => new Array<number>(rollouts.group).fill(length));
+  const asked = { prompts, answer: rollouts.answerLength, scored: null, adapters: [adapter] };
+  return measurePeakBytes(async () => {
+    const close = await rehearse(engine, requireGenerative(model), asked);
+    await close();
+  });
+}
+
+/** When it has been trained: all that the trainer then holds. */
+async function measureEvaluation(
+  { engine, spec: { modelDirectory, validationFile }, objective }: EstimateInputs,
+  adapter: LoadedAdapter | null,
+): Promise<number> {
+  if (!validationFile || !objective.rehearse) return 0;
+  const resting = ownBytes();
+  const rehearsal = { engine, modelDirectory, validationFile, adapter };
+  return resting + (await measurePeakBytes(async () => objective.rehearse?.(rehearsal)));
 }
 
 /** As the run on it will choose. The trained numbers are there before what is left is looked at. */

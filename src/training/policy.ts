@@ -87,7 +87,7 @@ export async function openPolicy(options: PolicyOptions): Promise<Policy> {
   };
   return {
     answer(questions, signal) {
-      const adapter = adapterNow(trained, tuning, parameters);
+      const adapter = adapterOf(trained, tuning, parameters);
       return Promise.all(questions.map(question => answerOne(question, adapter, signal)));
     },
     close: () => generator.close(),
@@ -110,7 +110,11 @@ function grammarFor(grammars: AnswerGrammars, form: AnswerForm | null): TokenGra
 }
 
 /** Copies: numbers change while a generator may still hold them. */
-function adapterNow({ state }: TrainedModel, tuning: LoraTuning, parameters: Float32Array): LoadedAdapter {
+export function adapterOf(
+  { state }: Pick<TrainedModel, 'state'>,
+  tuning: LoraTuning,
+  parameters: Float32Array,
+): LoadedAdapter {
   const views = viewsOf(parameters, state);
   const scale = tuning.alpha / tuning.rank;
   const layers = tuning.layers.map(layer => {

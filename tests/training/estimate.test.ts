@@ -1,17 +1,19 @@
 // What is said of a run before it is made, against the run itself in a process of its own. No time is compared: that is luck.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { askChild } from '../../src/queue/ask-child.ts';
 import { startTrainer } from '../../src/queue/trainer.ts';
 import type { DryRunAnswer, DryRunSpec } from '../../src/training/dry-run.ts';
 import type { Impossible, Machine, RunEstimate } from '../../src/training/estimate.ts';
-import type { TrainerEvent, TrainSpec } from '../../src/training/protocol.ts';
+import type { GradeAnswers, TrainerEvent, TrainSpec } from '../../src/training/protocol.ts';
 import { eventsOf, toySpec } from './toy-task.ts';
+
+vi.setConfig({ testTimeout: 120_000 });
 
 const TINY = join(import.meta.dirname, '../../models/anneal-tiny');
 const GB = 1e9;
-/** What was measured is the same arithmetic in another process: it has been 0.76 to 0.9 of the run's. */
+/** What was measured is the same arithmetic in another process: it has been 0.69 to 0.9 of the run's. */
 const FACTOR = 1.6;
 
 const line = (words: number, index: number) => {
@@ -53,17 +55,16 @@ async function ownBytesOf(pid: number): Promise<number> {
   return Number(/^RssAnon:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
 }
 
-/** The whole run, and the most memory that it was seen with before its evaluation. */
+/** The whole run, and the most memory that it was seen with. */
 async function trainIn(spec: TrainSpec): Promise<{ events: TrainerEvent[]; peakBytes: number }> {
   const path = `${spec.workDirectory}.json`;
   await writeFile(path, JSON.stringify(spec));
-  const trainer = startTrainer(path);
+  const grade: GradeAnswers = async answers => answers.map((_, i) => ({ score: i % 2, errors: [] }));
+  const trainer = startTrainer(path, { grade });
   const events: TrainerEvent[] = [];
-  const isOver = () => events.some(event => event.type === 'progress' && event.message === 'Evaluating');
   let peakBytes = 0;
   const look = async () => {
-    const bytes = await ownBytesOf(trainer.pid!);
-    if (!isOver()) peakBytes = Math.max(peakBytes, bytes);
+    peakBytes = Math.max(peakBytes, await ownBytesOf(trainer.pid!));
   };
   const looking = setInterval(() => void look(), 20);
   for await (const batch of trainer.events) {
@@ -91,6 +92,27 @@ test.runIf(process.platform === 'linux').each([
   expect(estimate!.flops).toBe(flops);
 });
 
+test.runIf(process.platform === 'linux').each([
+  ['an adapter', {}],
+  ['all weights', { adapter: 'full' }],
+] as const)(
+  'the evaluation at the end is in it, where it takes more than the steps: %s',
+  async (_, changes) => {
+    const hyperparameters = { n_epochs: 1, batch_size: 1, ...changes };
+    const spec = await specOf({ hyperparameters }, () => 1);
+    const [without] = (await estimatesOf(spec, [machine()])) as RunEstimate[];
+    const validationFile = `${spec.trainingFile}.validation`;
+    const long = { role: 'user', content: 'a question in so many words '.repeat(30) };
+    const messages = [long, { role: 'assistant', content: 'No.' }];
+    await writeFile(validationFile, `${JSON.stringify({ messages })}\n`.repeat(10));
+    const [estimate] = (await estimatesOf({ ...spec, validationFile }, [machine()])) as RunEstimate[];
+    const { peakBytes } = await trainIn({ ...spec, validationFile });
+    expect(estimate!.memoryBytes).toBeGreaterThan(1.2 * without!.memoryBytes);
+    expect(estimate!.memoryBytes / peakBytes).toBeGreaterThan(1 / FACTOR);
+    expect(estimate!.memoryBytes / peakBytes).toBeLessThan(FACTOR);
+  },
+);
+
 test('lays the run out within the memory of each machine, and says where it cannot be', async () => {
   const spec = await specOf({ hyperparameters: { n_epochs: 1, batch_size: 12 } });
   const [wide, narrow, none] = await estimatesOf(spec, [
@@ -102,4 +124,17 @@ test('lays the run out within the memory of each machine, and says where it cann
   expect(largest(narrow as RunEstimate)).toBeLessThan(largest(wide as RunEstimate));
   expect((narrow as RunEstimate).memoryBytes).toBeLessThan((wide as RunEstimate).memoryBytes);
   expect(none).toEqual({ machine: 'none', failure: expect.stringMatching(/can be used/) });
+});
+
+test.runIf(process.platform === 'linux')('answers that are learnt from are in it', async () => {
+  const hyperparameters = { n_epochs: 1, batch_size: 4, max_completion_length: 16 };
+  const grader = { type: 'string_check', name: 'a', input: 'a', reference: 'a', operation: 'eq' } as const;
+  const spec = await specOf({ method: { type: 'reinforcement', grader }, hyperparameters });
+  const prompt = { messages: [{ role: 'user', content: 'Well? '.repeat(40) }] };
+  await writeFile(spec.trainingFile, `${JSON.stringify(prompt)}\n`.repeat(12));
+  const asked = { ...spec, validationFile: spec.trainingFile };
+  const [estimate] = (await estimatesOf(asked, [machine()])) as RunEstimate[];
+  const { peakBytes } = await trainIn(asked);
+  expect(estimate!.memoryBytes / peakBytes).toBeGreaterThan(1 / FACTOR);
+  expect(estimate!.memoryBytes / peakBytes).toBeLessThan(FACTOR);
 });

@@ -12,7 +12,7 @@ import type { Tokenizer } from '../../data/tokenizer.ts';
 import { crossEntropySums } from '../../engine/ops.ts';
 import type { HostArrays, TensorSpec } from '../../engine/program.ts';
 import { tf } from '../../engine/tf.ts';
-import { evaluateByGeneration } from '../../evaluation/generate.ts';
+import { byGeneration } from '../../evaluation/generate.ts';
 import { answerRules } from '../../models/answer-rules.ts';
 import type { LinearLayer } from '../../models/architecture.ts';
 import { type EncoderDecoderModel, requireEncoderDecoder } from '../../models/registry.ts';
@@ -76,10 +76,7 @@ export function answering(model: EncoderDecoderModel, shares: RowShares): Object
       );
       return { lossSum, score: correct, count };
     },
-    evaluate: async evaluation => {
-      const report = await evaluateByGeneration(evaluation);
-      return report && { ...report };
-    },
+    ...byGeneration(),
   };
 }
 

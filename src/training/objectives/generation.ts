@@ -3,13 +3,11 @@
 import { generationForm } from '../../data/examples.ts';
 import { crossEntropySums } from '../../engine/ops.ts';
 import { tf } from '../../engine/tf.ts';
-import { evaluateByGeneration } from '../../evaluation/generate.ts';
+import { byGeneration } from '../../evaluation/generate.ts';
 import { type Model, requireCausal } from '../../models/registry.ts';
 import { MEASURES } from '../measures.ts';
 import { packTokens, tokenInputs } from '../micro-batch.ts';
 import type { Objective, OpenObjective } from './objective.ts';
-
-const EVALUATED_EXAMPLES = 100;
 
 /** tokens, targets (-1: none), positions, segments: [rows, length] int32. Score: tokens that are the most probable one. */
 export function generation(model: Model): Objective {
@@ -32,10 +30,7 @@ export function generation(model: Model): Objective {
       );
       return { lossSum, score: correct, count };
     },
-    evaluate: async evaluation => {
-      const report = await evaluateByGeneration({ ...evaluation, maxExamples: EVALUATED_EXAMPLES });
-      return report && { ...report };
-    },
+    ...byGeneration(),
   };
 }
 

@@ -4,7 +4,7 @@ import type { Tensor } from '@tensorflow/tfjs';
 import type { Example, ExampleForm } from '../../data/example-form.ts';
 import type { Tokenizer } from '../../data/tokenizer.ts';
 import type { HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
-import type { Evaluation } from '../../evaluation/evaluation.ts';
+import type { Evaluation, EvaluationRehearsal } from '../../evaluation/evaluation.ts';
 import type { OutputMeaning } from '../../formats/classifier-config.ts';
 import type { Adapter } from '../../formats/peft.ts';
 import type { Layers, LinearLayer } from '../../models/architecture.ts';
@@ -51,6 +51,8 @@ export interface Objective {
   readonly rollouts?: RolloutSettings;
   /** The report of a finished run on its validation file; null where there is nothing to report. */
   evaluate(evaluation: Evaluation): Promise<Record<string, unknown> | null>;
+  /** Takes as much memory as that does at its peak, and gives it back; absent: it takes less than a step. */
+  rehearse?(rehearsal: EvaluationRehearsal): Promise<void>;
 }
 
 export interface RolloutSettings {

@@ -7,7 +7,7 @@ import { type PreferenceLine, preferenceForm, preferredLine } from '../../data/p
 import { tokenLosses } from '../../engine/ops.ts';
 import type { HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
 import { tf } from '../../engine/tf.ts';
-import { evaluateByGeneration } from '../../evaluation/generate.ts';
+import { byGeneration } from '../../evaluation/generate.ts';
 import { type CausalModel, type Model, requireCausal } from '../../models/registry.ts';
 import { resolveBeta } from '../hyperparameters.ts';
 import type { MicroBatchPlan } from '../layout.ts';
@@ -16,7 +16,6 @@ import { packTokens, startsIn, tokenInputs } from '../micro-batch.ts';
 import type { MicroBatchShape } from '../programs.ts';
 import type { Forward, Objective, OpenObjective } from './objective.ts';
 
-const EVALUATED_EXAMPLES = 100;
 /** `trl`'s, and the paper's for most of its tasks. */
 const BETA = 0.1;
 /** Both answers are likely already: rates that suit supervised training take the model too far from its start. */
@@ -86,14 +85,7 @@ export function preference(given: Model, beta: number): Objective {
         count: tf.sum(tf.cast(begins!, 'int32')),
       };
     },
-    evaluate: async evaluation => {
-      const report = await evaluateByGeneration({
-        ...evaluation,
-        maxExamples: EVALUATED_EXAMPLES,
-        readLine: line => preferredLine(line as PreferenceLine),
-      });
-      return report && { ...report };
-    },
+    ...byGeneration({ readLine: line => preferredLine(line as PreferenceLine) }),
   };
 }
 
