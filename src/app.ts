@@ -84,7 +84,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   await app.register(swaggerUi, { routePrefix: '/docs', logLevel: 'silent' });
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
   healthRoutes(app, deps, packageJson.version);
-  monitoringRoutes(app, deps);
+  await monitoringRoutes(app, deps);
   await app.register(async v1 => {
     requireProjectKey(v1, deps);
     keepAnswers(v1, deps);

@@ -4,7 +4,7 @@ import type pg from 'pg';
 import type { Blobs } from './blobs/blobs.ts';
 import { openBlobs } from './blobs/open.ts';
 import type { Config } from './config.ts';
-import { type GraderApi, openGraderApi } from './evaluation/grader-api.ts';
+import type { GraderApi } from './evaluation/grader-api.ts';
 import { openSandbox, type PythonSandbox, type SandboxOptions } from './evaluation/sandbox/sandbox.ts';
 import { type Logger, openLog } from './log.ts';
 import { openUsageRecorder, type UsageRecorder } from './metering/usage-recorder.ts';
@@ -71,13 +71,20 @@ export async function openDeps(config: Config, process: 'api' | 'worker'): Promi
     closing.push(() => generation.close());
     const python = openSandbox(sandboxOptions(config, log));
     closing.push(() => python.close());
-    const graderApi = openGraderApi(config);
+    const graderApi = await openGraders(config);
     const services = { queue, events, generation, models, python, usage, graderApi };
     return { deps: { config, log, pool, blobs, ...services }, close };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** Loaded only where one is configured: OpenAI's client is 30 MB of memory. */
+async function openGraders(config: Config): Promise<GraderApi | null> {
+  if (!config.graderUrl) return null;
+  const { openGraderApi } = await import('./evaluation/grader-api.ts');
+  return openGraderApi(config);
 }
 
 /** What workers have answered, for batches, comes after the requests of people, and after training, which has 10. */

@@ -7,7 +7,7 @@ import { Command } from 'commander';
 import type pg from 'pg';
 import packageJson from '../package.json' with { type: 'json' };
 import { ensureKeys } from './api-key.ts';
-import { buildAnswerer, buildApp } from './app.ts';
+import { buildApp } from './app.ts';
 import { registerModelsIn } from './cli/add-model.ts';
 import type { CommandContext } from './cli/context.ts';
 import { addImportCommands } from './cli/import-commands.ts';
@@ -18,13 +18,7 @@ import { type Deps, openDeps } from './deps.ts';
 import { openLog } from './log.ts';
 import { migrateAll } from './migrate-all.ts';
 import { ModelError } from './models/model-error.ts';
-import { openMonitoring } from './monitoring/monitoring.ts';
 import { openTelemetry } from './monitoring/open-telemetry.ts';
-import { type MetricsServer, openMetricsServer } from './monitoring/server.ts';
-import { openTrainingSpans } from './monitoring/training-spans.ts';
-import { addTrainingMetrics, combineMetrics } from './monitoring/worker-metrics.ts';
-import { measureDevice } from './queue/measure-device.ts';
-import { startWorker, type WorkerDeps } from './queue/worker.ts';
 import { embeddedDirectory, startAll } from './start.ts';
 import { openPool } from './store/database.ts';
 import { findRunningPostgres, startEmbeddedPostgres } from './store/embedded-postgres.ts';
@@ -55,7 +49,12 @@ program
 program
   .command('worker')
   .description('run one worker alone: it validates files, trains and evaluates')
-  .action(() => run(config => serve(config, 'worker', startAnsweringWorker)));
+  .action(() =>
+    run(async config => {
+      const { startAnsweringWorker } = await import('./answering-worker.ts'); // an api does without
+      await serve(config, 'worker', startAnsweringWorker);
+    }),
+  );
 
 program
   .command('migrate')
@@ -124,17 +123,6 @@ async function registerModels(deps: Deps): Promise<void> {
     deps.log.error({ folder, error: reason }, 'a folder of ANNEAL_MODELS_DIR is not served');
 }
 
-async function startAnsweringWorker(deps: Deps): Promise<Running> {
-  const answerer = buildAnswerer(deps);
-  const worker = await startMonitoredWorker({ ...deps, answer: answerer.answer });
-  return {
-    async close() {
-      await worker.close();
-      await answerer.close();
-    },
-  };
-}
-
 async function startApi(deps: Deps): Promise<Running & { address: string }> {
   const { config } = deps;
   const newKey = await ensureKeys(config.databaseUrl!, config);
@@ -146,29 +134,6 @@ async function startApi(deps: Deps): Promise<Running & { address: string }> {
   const { port } = app.server.address() as AddressInfo;
   const host = config.host.includes(':') ? `[${config.host}]` : config.host;
   return { address: `http://${host}:${port}`, close: () => app.close() };
-}
-
-/** With /metrics, where a token and a port are set for it, and with spans, where a collector is. */
-async function startMonitoredWorker(deps: Deps & WorkerDeps): Promise<Running> {
-  const { log, config } = deps;
-  const { metricsToken: token, workerMetricsPort: port, host } = config;
-  const watching = config.otlpEndpoint ? [openTrainingSpans()] : [];
-  let server: MetricsServer | undefined;
-  if (token !== null && port !== null) {
-    const monitoring = openMonitoring();
-    server = await openMetricsServer({ monitoring, token, host, port, log });
-    watching.push(addTrainingMetrics(monitoring));
-  }
-  const worker = await startWorker(deps, {
-    metrics: combineMetrics(watching),
-    measureDevice: signal => measureDevice(config, signal),
-  });
-  return {
-    async close() {
-      await worker.close();
-      await server?.close();
-    },
-  };
 }
 
 async function runMigrations(config: Config): Promise<void> {

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import type { Config } from '../config.ts';
 import type { Blobs } from './blobs.ts';
 import { openFolder } from './folder.ts';
-import { openS3 } from './s3.ts';
 
 type BlobConfig = Pick<
   Config,
@@ -13,6 +12,7 @@ type BlobConfig = Pick<
 /** The store is not asked yet; `check()` says whether it answers. */
 export async function openBlobs(config: BlobConfig): Promise<Blobs> {
   if (!config.s3Bucket) return openFolder(join(config.dataDirectory, 'objects'));
+  const { openS3 } = await import('./s3.ts'); // 30 MB of memory, only where there is a bucket
   const { awsAccessKeyId: accessKeyId, awsSecretAccessKey: secretAccessKey } = config;
   return openS3({
     bucket: config.s3Bucket,

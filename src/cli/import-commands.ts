@@ -1,9 +1,8 @@
 // `anneal import openai`. What it prints; the work is in src/importing.
 import { type Command, Option } from 'commander';
-import OpenAI from 'openai';
 import { openBlobs } from '../blobs/open.ts';
 import type { Config } from '../config.ts';
-import { type ImportOutcome, type ImportProgress, importOpenai } from '../importing/import-openai.ts';
+import type { ImportOutcome, ImportProgress } from '../importing/import-openai.ts';
 import { DEFAULT_PROJECT_ID, ensureDefaultProject, findProject } from '../store/projects.ts';
 import type { CommandContext } from './context.ts';
 import { bar } from './progress-bar.ts';
@@ -38,6 +37,8 @@ async function importAccount(
   config: Config,
   { key: apiKey, baseUrl: baseURL, project }: ImportCommandOptions,
 ): Promise<void> {
+  const { default: OpenAI } = await import('openai');
+  const { importOpenai } = await import('../importing/import-openai.ts');
   const client = new OpenAI({ apiKey, baseURL, maxRetries: 5 });
   const counts = new Map<string, number>();
   await context.withDatabase(config, async ({ pool }) => {

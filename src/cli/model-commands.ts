@@ -8,7 +8,6 @@ import { listNames, ModelError } from '../models/model-error.ts';
 import { listBaseModels } from '../store/models.ts';
 import { type AddedModel, registerBaseModel } from './add-model.ts';
 import type { CommandContext } from './context.ts';
-import { downloadModel } from './hub.ts';
 import { formatBytes, showTransfers } from './progress-bar.ts';
 import { printTable } from './table.ts';
 
@@ -54,6 +53,7 @@ async function add(
   const folder = isFolder ? source : join(config.dataDirectory, 'downloads', name);
   if (!isFolder) {
     const { hubUrl, hubToken: token } = config;
+    const { downloadModel } = await import('./hub.ts');
     await downloadModel({
       repo: source,
       revision,

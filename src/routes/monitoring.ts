@@ -3,14 +3,14 @@
 import type { FastifyInstance } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
-import { addApiMetrics } from '../monitoring/api-metrics.ts';
-import { isAllowed, openMonitoring } from '../monitoring/monitoring.ts';
-import { traceRequests } from '../monitoring/request-spans.ts';
 
-export function monitoringRoutes(app: FastifyInstance, deps: Deps): void {
+/** Loads what is asked for, and nothing else: Prometheus' client alone is 20 MB of memory. */
+export async function monitoringRoutes(app: FastifyInstance, deps: Deps): Promise<void> {
   const { metricsToken: token, otlpEndpoint } = deps.config;
-  if (otlpEndpoint) traceRequests(app);
+  if (otlpEndpoint) (await import('../monitoring/request-spans.ts')).traceRequests(app);
   if (token === null) return;
+  const { addApiMetrics } = await import('../monitoring/api-metrics.ts');
+  const { isAllowed, openMonitoring } = await import('../monitoring/monitoring.ts');
   const monitoring = openMonitoring();
   addApiMetrics(app, deps, monitoring);
   app.get('/metrics', { schema: { hide: true } }, async (request, reply) => {

@@ -1,0 +1,48 @@
+// A worker as a process: with the api's routes for the lines of batches, with metrics and spans where they are asked for. What it
+// works on is the queue's.
+import { buildAnswerer } from './app.ts';
+import type { Deps } from './deps.ts';
+import { openMonitoring } from './monitoring/monitoring.ts';
+import { type MetricsServer, openMetricsServer } from './monitoring/server.ts';
+import { openTrainingSpans } from './monitoring/training-spans.ts';
+import { addTrainingMetrics, combineMetrics } from './monitoring/worker-metrics.ts';
+import { measureDevice } from './queue/measure-device.ts';
+import { startWorker, type WorkerDeps } from './queue/worker.ts';
+
+interface Running {
+  close(): Promise<void>;
+}
+
+export async function startAnsweringWorker(deps: Deps): Promise<Running> {
+  const answerer = buildAnswerer(deps);
+  const worker = await startMonitoredWorker({ ...deps, answer: answerer.answer });
+  return {
+    async close() {
+      await worker.close();
+      await answerer.close();
+    },
+  };
+}
+
+/** With /metrics, where a token and a port are set for it, and with spans, where a collector is. */
+async function startMonitoredWorker(deps: Deps & WorkerDeps): Promise<Running> {
+  const { log, config } = deps;
+  const { metricsToken: token, workerMetricsPort: port, host } = config;
+  const watching = config.otlpEndpoint ? [openTrainingSpans()] : [];
+  let server: MetricsServer | undefined;
+  if (token !== null && port !== null) {
+    const monitoring = openMonitoring();
+    server = await openMetricsServer({ monitoring, token, host, port, log });
+    watching.push(addTrainingMetrics(monitoring));
+  }
+  const worker = await startWorker(deps, {
+    metrics: combineMetrics(watching),
+    measureDevice: signal => measureDevice(config, signal),
+  });
+  return {
+    async close() {
+      await worker.close();
+      await server?.close();
+    },
+  };
+}
