@@ -107,6 +107,8 @@ async function compile(program: Program, options: OnnxOptions): Promise<Executab
   const lowered = lower(graph, {
     provider: options.provider,
     precision: options.precision,
+    // With gradients a value would round otherwise where it is computed again for them: readers decide what a transpose is joined with.
+    sharedWeights: program.sharesWeights === true && program.gradients === undefined,
     locate: file => locateFromRoot(files.get(file)!),
     widenOnce: copies.widenOnce,
     integers: await rangeFor(program.weights, options),

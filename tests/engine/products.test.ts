@@ -17,16 +17,24 @@ import { goldenDirectory, loadGolden, runGradients } from '../models/golden.ts';
 import { devicesUnderTest } from './engines.ts';
 import { expectAlike, f32, type Given, programOf, runOn } from './programs.ts';
 
-const loweredFor = (provider: Provider, program: Program, precision: Precision = 'float32') => {
+const loweredFor = (
+  provider: Provider,
+  program: Program,
+  { precision = 'float32', sharedWeights = false }: { precision?: Precision; sharedWeights?: boolean } = {},
+) => {
   const graph = PASSES.reduce((graph, pass) => pass(graph), trace(program));
-  return lower(graph, { provider, precision, locate: file => file, widenOnce: false, integers: null });
+  const reading = { locate: (file: string) => file, widenOnce: false, integers: null };
+  return lower(graph, { provider, precision, sharedWeights, ...reading });
 };
 
 const SESSION = { provider: 'cpu', threads: 1, prepack: false, widenOnce: false, profile: null } as const;
 
 /** Numbers from nodes that were made for another device. */
-async function runLowered(provider: Provider, program: Program, inputs: HostArrays, results: HostArrays) {
-  const { model, ...names } = loweredFor(provider, program);
+async function runLowered(
+  { model, ...names }: ReturnType<typeof loweredFor>,
+  inputs: HostArrays,
+  results: HostArrays,
+) {
   const session = await openSession(model, '/', SESSION);
   const rename = (arrays: HostArrays, names: Readonly<Record<string, string>>) =>
     Object.fromEntries(Object.entries(arrays).map(([name, array]) => [names[name]!, array]));
@@ -64,11 +72,43 @@ test.each(CASES)(
     const { program, inputs } = programOf('product', given, product(transposeA, transposeB, factor) as never);
     const expected = await runOn(await openCpuEngine(), program, inputs);
     const into = { 0: new Float32Array(expected[0]!.length) };
-    const { ops, results } = await runLowered('webgpu', program, inputs, into);
+    const { ops, results } = await runLowered(loweredFor('webgpu', program), inputs, into);
     expectAlike(results, expected);
     expect(ops).not.toContain('FusedMatMul');
   },
 );
+
+// ---- few rows of a large matrix that other programs read too
+
+const fewRows = [2, 7, 64].flatMap(rows => [false, true].map(added => ({ rows, added, turned: true })));
+const others = [
+  { rows: 1, columns: 24, added: false, turned: false },
+  { rows: 65, columns: 8 * 65, added: false, turned: false },
+  { rows: 4, columns: 8, added: true, turned: false },
+];
+
+test.each([...fewRows.map(one => ({ ...one, columns: 8 * one.rows })), ...others])(
+  '$rows rows by $columns columns, a term added $added: the matrix comes first $turned',
+  async ({ rows, columns, added, turned }) => {
+    const given = [f32([rows, 5]), f32([columns, 5], 2), ...(added ? [f32([rows, columns], 3)] : [])];
+    const body = (a: Tensor, b: Tensor, term?: Tensor) => {
+      const made = product(false, true, 0.5)(a, b);
+      return term ? made.add(term) : made;
+    };
+    const { program, inputs } = programOf('product', given, body as never);
+    const expected = await runOn(await openCpuEngine(), program, inputs);
+    const into = { 0: new Float32Array(rows * columns) };
+    const lowered = loweredFor('cpu', program, { sharedWeights: true });
+    const { ops, results } = await runLowered(lowered, inputs, into);
+    expectAlike(results, expected);
+    expect(ops.includes('Transpose')).toBe(turned);
+  },
+);
+
+test('a program with weights of its own leaves the matrix where it is', () => {
+  const { program } = programOf('product', [f32([4, 5]), f32([64, 5], 2)], product(false, true, 1) as never);
+  expect(loweredFor('cpu', program).model.graph.nodes.map(({ op }) => op)).toEqual(['FusedMatMul']);
+});
 
 // ---- bfloat16
 
@@ -159,7 +199,7 @@ async function firstProgram(use: (engine: Engine) => Promise<unknown>): Promise<
 test('for cuda every product of a training step reads bfloat16, and stored weights as they are', async () => {
   const { model, adapter, golden } = await loadGolden('llama-bf16-sharded');
   const program = await firstProgram(engine => runGradients(engine, model, golden.batch, adapter));
-  const { graph } = loweredFor('cuda', program, 'bfloat16').model;
+  const { graph } = loweredFor('cuda', program, { precision: 'bfloat16' }).model;
   const nodes = allNodes(graph);
   const stored = new Map<string, string>(graph.initializers.map(({ name, type }) => [name, type]));
   const casts = nodes.filter(({ op }) => op === 'Cast');

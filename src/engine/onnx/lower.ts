@@ -2,7 +2,7 @@
 import type { OnnxModel, OnnxValue } from '../../formats/onnx.ts';
 import type { Graph, Value } from '../graph.ts';
 import { FROZEN_RULES, Frozen, type FrozenOptions } from './frozen.ts';
-import { CONTRIB, Lowering, type Precision, type Provider } from './lowering.ts';
+import { CONTRIB, Lowering, type LoweringOptions } from './lowering.ts';
 import { orderNodes } from './order.ts';
 import { RULES, type Rule } from './rules.ts';
 
@@ -40,13 +40,10 @@ function nameOutputs(to: Lowering, graph: Graph): () => void {
 const inputName = (name: string) => `in.${name}`;
 const outputName = (name: string) => `out.${name}`;
 
-export interface LowerOptions extends FrozenOptions {
-  readonly provider: Provider;
-  readonly precision?: Precision;
-}
+export interface LowerOptions extends FrozenOptions, LoweringOptions {}
 
 export function lower(graph: Graph, options: LowerOptions): LoweredModel {
-  const to = new Lowering(options.provider, options.precision);
+  const to = new Lowering(options);
   const frozen = new Frozen(to, graph.weights, options);
   const used = new Set([...graph.nodes.flatMap(node => node.inputs), ...Object.values(graph.outputs)]);
   for (const [name, value] of Object.entries(graph.inputs)) to.rename(value, inputName(name));

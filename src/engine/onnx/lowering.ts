@@ -57,10 +57,18 @@ function neededNodes(nodes: readonly OnnxNode[], results: readonly string[]): On
   return needed.reverse();
 }
 
+export interface LoweringOptions {
+  readonly provider: Provider;
+  readonly precision?: Precision;
+  readonly sharedWeights?: boolean;
+}
+
 export class Lowering {
   /** Some nodes are not for every device. */
   readonly provider: Provider;
   readonly precision: Precision;
+  /** Other programs use the weights too, so that this one has no copies of large ones that are arranged for its products. */
+  readonly sharedWeights: boolean;
   readonly #parent: Lowering | null;
   readonly #nodes: OnnxNode[] = [];
   readonly #early: OnnxNode[] = [];
@@ -73,15 +81,19 @@ export class Lowering {
   readonly #halves = new Map<string, string>();
   #last = 0;
 
-  constructor(provider: Provider, precision: Precision = 'float32', parent: Lowering | null = null) {
+  constructor(
+    { provider, precision = 'float32', sharedWeights = false }: LoweringOptions,
+    parent: Lowering | null = null,
+  ) {
     this.provider = provider;
     this.precision = precision;
+    this.sharedWeights = sharedWeights;
     this.#parent = parent;
   }
 
   /** A graph inside of this one (the body of a loop): it may use this one's names. */
   child(): Lowering {
-    return new Lowering(this.provider, this.precision, this);
+    return new Lowering(this, this);
   }
 
   /** Unique within the outermost graph and all graphs inside of it. */

@@ -7,6 +7,8 @@ export interface Product {
   readonly transposeA?: boolean;
   readonly transposeB?: boolean;
   readonly alpha?: number;
+  /** Of the last two axes of the result; absent: unknown. */
+  readonly size?: readonly [rows: number, columns: number];
 }
 
 type Multiply = (
@@ -42,7 +44,34 @@ const inParts: Multiply = (to, [a, b], product, outputs) => {
   return to.emit('Mul', [to.emit('MatMul', [left, right]), to.scalar('float32', alpha)], { outputs });
 };
 
-const MULTIPLY: Record<Provider, Multiply> = { cpu: fused, cuda: fused, webgpu: inParts };
+/** a b^T as the transpose of b a^T. */
+const matrixFirst: Multiply = (to, [a, b], { alpha }, outputs) => {
+  const product = fused(to, [b, a], { ranks: [2, 2], transposeB: true, alpha });
+  return to.emit('Transpose', [product], { attributes: { perm: { ints: [1, 0] } }, outputs });
+};
+
+/** One row has a way of its own in ONNX Runtime, which rearranges nothing; from some number on rearranging is a small part. */
+const FEW_ROWS = { least: 2, most: 64 };
+/** With fewer columns for each row the second factor is no large matrix. */
+const COLUMNS_FOR_A_ROW = 8;
+
+/**
+ * ONNX Runtime on the processor reads its first factor as it lies and rearranges the second, at every run unless that is a weight which the
+ * program has a copy of. Of few rows and a large matrix the matrix had better be the first. Measured on two cores, with a matrix that many programs share: 32
+ * rows by 3072 x 768 1.1 ms as they are, 0.65 ms so; 8 rows 0.73 and 0.47 ms.
+ */
+function isBetterTurned(to: Lowering, product: Product): boolean {
+  const { ranks, transposeA = false, transposeB = false, size } = product;
+  if (!to.sharedWeights || to.provider !== 'cpu' || !size || transposeA || !transposeB) return false;
+  const [rows, columns] = size;
+  const few = rows >= FEW_ROWS.least && rows <= FEW_ROWS.most && columns >= COLUMNS_FOR_A_ROW * rows;
+  return few && ranks.every(rank => rank === 2);
+}
+
+const onProcessor: Multiply = (to, factors, product, outputs) =>
+  (isBetterTurned(to, product) ? matrixFirst : fused)(to, factors, product, outputs);
+
+const MULTIPLY: Record<Provider, Multiply> = { cpu: onProcessor, cuda: fused, webgpu: inParts };
 
 /** Plain MatMul where that is all there is: ONNX Runtime fuses more around it. */
 const inOwnType: Multiply = (to, factors, product, outputs) =>
@@ -74,7 +103,8 @@ export function multiplyAdd(
   product: Product,
   outputs?: readonly string[],
 ): string {
-  if (to.precision !== 'float32') return to.emit('Add', [multiply(to, factors, product), term], { outputs });
+  if (to.precision !== 'float32' || isBetterTurned(to, product))
+    return to.emit('Add', [multiply(to, factors, product), term], { outputs });
   const attributes = { ...attributesOf(product), beta: { float: 1 } };
   return to.emit('Gemm', [...factors, term], { attributes, outputs });
 }

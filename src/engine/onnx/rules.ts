@@ -62,9 +62,10 @@ const softmax: Rule = (to, node, x, y) => {
   to.emit('Softmax', x, { attributes: { axis: int(lastAxisOf(node, node.attributes.dim)) }, outputs: y });
 };
 
-const productOf = ({ inputs: [a, b], attributes }: Node): Product => ({
-  ...(attributes as Omit<Product, 'ranks'>),
+const productOf = ({ inputs: [a, b], outputs, attributes }: Node): Product => ({
+  ...(attributes as Omit<Product, 'ranks' | 'size'>),
   ranks: [a!.shape.length, b!.shape.length],
+  size: outputs[0]!.shape.slice(-2) as [number, number],
 });
 
 const batchMatMul: Rule = (to, node, [a, b], y) => multiply(to, [a!, b!], productOf(node), y);
