@@ -21,7 +21,7 @@ import {
 import { readLines } from './jsonl.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
-const FORMAT = 'anneal-dataset-2';
+const FORMAT = 'anneal-dataset-3';
 const TRAINED = 0x80000000;
 
 export interface TokenizeProgress {
@@ -56,7 +56,18 @@ export interface DatasetCounts {
   truncated: number;
   /** Examples of which the cut left nothing to learn; they are not in `count`. */
   dropped: number;
+  /** Of a form that compares answers; null for others. */
+  equalAnswers: EqualAnswers | null;
 }
+
+/** Examples whose two answers are the same, as the run takes them: they teach nothing. */
+export interface EqualAnswers {
+  count: number;
+  /** Of the first KEPT_LINES. */
+  lines: number[];
+}
+
+const KEPT_LINES = 100;
 
 export interface Dataset extends DatasetCounts {
   /** sha256 of the JSONL file. */
@@ -119,7 +130,7 @@ async function buildCache(directory: string, options: TokenizeFileOptions): Prom
 }
 
 async function writeExamples(directory: string, options: TokenizeFileOptions): Promise<DatasetCounts> {
-  const counts = noExamples();
+  const counts = noExamples(options.form);
   const [tokens, index, values] = await Promise.all(
     ['tokens.bin', 'index.bin', 'values.bin'].map(name => openNumbers(join(directory, name))),
   );
@@ -128,7 +139,7 @@ async function writeExamples(directory: string, options: TokenizeFileOptions): P
       options.signal?.throwIfAborted();
       counts.lines += 1;
       for (const whole of examplesOf(line, number, options)) {
-        const example = takeExample(whole, options, counts);
+        const example = takeExample(whole, number, options, counts);
         if (example === null) continue;
         for (const sequence of example.sequences) {
           await tokens!.add(sequence.tokens.length, at => packWord(sequence, at));
@@ -147,20 +158,26 @@ const packWord = ({ tokens, trained }: Sequence, at: number) => (tokens[at]! | (
 
 const floatBits = (value: number) => new Uint32Array(Float32Array.of(value).buffer)[0]!;
 
-export const noExamples = (): DatasetCounts => ({
+export const noExamples = ({ compares }: Pick<ExampleForm, 'compares'>): DatasetCounts => ({
   count: 0,
   lines: 0,
   tokens: 0,
   trainedTokens: 0,
   truncated: 0,
   dropped: 0,
+  equalAnswers: compares ? { count: 0, lines: [] } : null,
 });
 
 /** What decides how a line is taken. */
 export type Taking = Pick<TokenizeFileOptions, 'form' | 'tokenizer' | 'maxLength'>;
 
 /** The example as it is trained on, cut and counted; null when nothing in it is left to learn. */
-export function takeExample(whole: Example, taking: Taking, counts: DatasetCounts): Example | null {
+export function takeExample(
+  whole: Example,
+  line: number,
+  taking: Taking,
+  counts: DatasetCounts,
+): Example | null {
   const { truncate = truncateSequence, teaches = hasTrained } = taking.form;
   const sequences = whole.sequences.map(sequence => truncate(sequence, taking.maxLength, taking.tokenizer));
   if (sequences.some((sequence, i) => sequence !== whole.sequences[i])) counts.truncated += 1;
@@ -172,8 +189,18 @@ export function takeExample(whole: Example, taking: Taking, counts: DatasetCount
   counts.count += 1;
   counts.tokens += tokensOf(example);
   counts.trainedTokens += trainedTokensOf(example);
+  if (counts.equalAnswers) noteEqual(counts.equalAnswers, line, example);
   return example;
 }
+
+function noteEqual(equal: EqualAnswers, line: number, { sequences: [one, other] }: Example): void {
+  if (!arraysEqual(one!.tokens, other!.tokens)) return;
+  equal.count += 1;
+  if (equal.lines.length < KEPT_LINES) equal.lines.push(line);
+}
+
+const arraysEqual = (a: Int32Array, b: Int32Array): boolean =>
+  a.length === b.length && a.every((token, i) => token === b[i]);
 
 const hasTrained = (example: Example): boolean => trainedTokensOf(example) > 0;
 

@@ -29,6 +29,8 @@ export interface ExampleForm {
   examples(line: unknown, tokenizer: Tokenizer): Example[];
   /** Whether an example that was cut still teaches what it is there for; absent: when a token of it counts. */
   teaches?(example: Example): boolean;
+  /** Its two sequences are answers that are compared: where they are the same, an example teaches nothing. Absent: no. */
+  readonly compares?: boolean;
   /** What a line has the model answer, in words; null where it has no words. */
   answer(line: unknown): string | null;
   /** A sequence of at most `maxLength` tokens; absent: the tokens after those are left out. */

@@ -29,6 +29,7 @@ export const preferenceForm: ExampleForm = {
   sequences: 2,
   values: 0,
   generates: true,
+  compares: true,
   examples(given, tokenizer) {
     const line = given as PreferenceLine;
     const [preferred] = makeSequences(preferredLine(line), tokenizer);

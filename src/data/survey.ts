@@ -56,12 +56,6 @@ export interface Duplicates {
   groups: number[][];
 }
 
-export interface EqualAnswers {
-  count: number;
-  /** The first KEPT_DUPLICATES. */
-  lines: number[];
-}
-
 export interface Survey {
   validation: ValidationReport;
   counts: DatasetCounts;
@@ -73,8 +67,6 @@ export interface Survey {
   lengths: Uint32Array;
   control: ControlTokens;
   duplicates: Duplicates;
-  /** Of pairs of answers: those that are the same as the run takes them, which teach nothing. Null for lines of other kinds. */
-  equalAnswers: EqualAnswers | null;
   /** How often each answer is given, most frequent first; null for more than `mostAnswers`. */
   answers: { answer: string; count: number }[] | null;
   samples: Sample[];
@@ -125,11 +117,10 @@ interface Tally {
 
 function openTally(options: SurveyOptions): Tally {
   const { form, tokenizer, mostAnswers } = options;
-  const counts = noExamples();
+  const counts = noExamples(form);
   const control = noControlTokens(tokenizer);
   const repeated = openRepeated();
   const answers = openAnswers(mostAnswers);
-  const equal: EqualAnswers | null = options.method === 'dpo' ? { count: 0, lines: [] } : null;
   const samples: Sample[] = [];
   const refusals: Survey['refusals'] = [];
   let refused = 0;
@@ -137,12 +128,11 @@ function openTally(options: SurveyOptions): Tally {
   const lengths: number[] = [];
 
   const take = (number: number, whole: Example) => {
-    const example = takeExample(whole, options, counts);
+    const example = takeExample(whole, number, options, counts);
     if (example === null) return;
     longest = Math.max(longest, tokensOf(example));
     lengths.push(...rowLengths(form, [example]));
     countControlTokens(control, example, form.generates);
-    if (equal) noteEqual(equal, number, example);
     if (samples.length < SAMPLES) samples.push(sampleOf(number, example, tokenizer));
   };
   return {
@@ -167,22 +157,12 @@ function openTally(options: SurveyOptions): Tally {
       lengths: Uint32Array.from(lengths),
       control,
       duplicates: repeated.duplicates(),
-      equalAnswers: equal,
       digests: repeated.digests,
       answers: answers.close(),
       samples,
     }),
   };
 }
-
-function noteEqual(equal: EqualAnswers, line: number, { sequences: [one, other] }: Example): void {
-  if (!arraysEqual(one!.tokens, other!.tokens)) return;
-  equal.count += 1;
-  if (equal.lines.length < KEPT_DUPLICATES) equal.lines.push(line);
-}
-
-const arraysEqual = (a: Int32Array, b: Int32Array): boolean =>
-  a.length === b.length && a.every((token, i) => token === b[i]);
 
 function examplesOrRefusal(line: unknown, number: number, taking: Taking): Example[] | DatasetError {
   try {

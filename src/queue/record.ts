@@ -115,9 +115,10 @@ async function recordEvent(recorder: Recorder, event: NewEvent): Promise<null> {
 
 async function recordPrepared(recorder: Recorder, prepared: Prepared): Promise<null> {
   const truncated = say.truncated(prepared);
+  const events = [...(truncated ? [truncated] : []), ...say.equalAnswers(prepared)];
   await write(recorder, 'writing what was prepared', async tx => {
     await writePrepared(tx, recorder.job.id, prepared);
-    if (truncated) await appendEvents(tx, recorder.job.id, [truncated]);
+    if (events.length > 0) await appendEvents(tx, recorder.job.id, events);
   });
   return null;
 }

@@ -50,6 +50,28 @@ export function truncated(prepared: Prepared): NewEvent | null {
   };
 }
 
+/** For each file with pairs of answers that are the same. */
+export function equalAnswers({ equalAnswers: found, ...prepared }: Prepared): NewEvent[] {
+  const files = [
+    { kind: 'training', examples: prepared.examples, worth: 'teach nothing' },
+    { kind: 'validation', examples: prepared.validationExamples, worth: 'measure nothing' },
+  ] as const;
+  return files.flatMap(({ kind, examples, worth }) => {
+    const { count = 0, lines = [] } = found[kind] ?? {};
+    if (count === 0) return [];
+    const named = `${lines.slice(0, SHOWN_LINES).join(', ')}${count > SHOWN_LINES ? ', ...' : ''}`;
+    return {
+      level: 'warn',
+      message: `${count} of ${examples} pairs of the ${kind} file have two answers that are the same, which ${worth}: lines ${named}`,
+      data: { param: `${kind}_file`, equal_answers: count, lines, examples },
+      once: `equal answers:${kind}`,
+    };
+  });
+}
+
+/** The data of an event has more of them. */
+const SHOWN_LINES = 10;
+
 export function checkpointCreated(stepNumber: number): NewEvent {
   return { message: `Checkpoint created at step ${stepNumber}`, once: `checkpoint:${stepNumber}` };
 }

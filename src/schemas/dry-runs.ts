@@ -100,7 +100,9 @@ export const DryRunRunner = Type.Object(
     host: Type.String(),
     device: Type.String({ description: '`cpu`, `cuda` or `webgpu`.' }),
     available_memory_bytes: count('What a run may use there.'),
-    estimated_memory_bytes: nullableInteger('What its trainer would hold at most, the evaluation at the end included.'),
+    estimated_memory_bytes: nullableInteger(
+      'What its trainer would hold at most, the evaluation at the end included.',
+    ),
     estimated_seconds: nullableNumber('Of all steps.'),
     seconds_from: Type.Union([Type.Literal('earlier_runs'), Type.Literal('matrix_products'), Type.Null()], {
       description:
@@ -274,7 +276,7 @@ function fileToWire(id: string, survey: FileSurvey) {
       examples_without: control.examplesWithoutTrainedEos,
     },
     duplicates: duplicatesToWire(survey.duplicates),
-    equal_answers: survey.equalAnswers,
+    equal_answers: counts.equalAnswers,
     answers: survey.answers,
     samples: survey.samples,
   };

@@ -1,7 +1,9 @@
 // What the worker and the trainer process say to each other. The trainer knows folders and numbers only:
 // no database, no object store, no HTTP. One JSON spec goes in, events come out, commands may interrupt.
 import type { ToolCall } from '../data/conversation.ts';
+import type { EqualAnswers } from '../data/dataset.ts';
 import type { LabelSettings } from '../data/labels.ts';
+import type { FileKind } from '../data/validate.ts';
 import type { Grader, GraderError } from '../evaluation/graders/grader.ts';
 import type { Quantization } from '../formats/quantization.ts';
 
@@ -131,6 +133,8 @@ export type TrainerEvent =
       examples: number;
       validationExamples: number;
       truncatedExamples: number;
+      /** Pairs of answers that teach nothing; null for methods that compare none, and without a validation file. */
+      equalAnswers: Record<FileKind, EqualAnswers | null>;
       /** Tokens that count, all epochs. */
       trainedTokens: number;
       /** How the run was laid out (micro-batch, row lengths, threads); kept so that a resumed run is laid out alike. */

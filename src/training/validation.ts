@@ -5,10 +5,7 @@ import { addSums, type LossSums, NO_LOSS } from './sums.ts';
 import type { Trainer } from './trainer.ts';
 
 /** How a run is measured on its validation file. */
-export interface Validation {
-  readonly count: number;
-  /** Examples that were cut. */
-  readonly truncated: number;
+export interface Validation extends Pick<Dataset, 'count' | 'truncated' | 'equalAnswers'> {
   /** Whether a few of its examples are measured after a step. */
   isDue(step: number, totalSteps: number): boolean;
   /** The next few examples of the file after those of the step before. */
@@ -19,6 +16,7 @@ export interface Validation {
 export const validationByLoss = (trainer: Trainer, dataset: Dataset): Validation => ({
   count: dataset.count,
   truncated: dataset.truncated,
+  equalAnswers: dataset.equalAnswers,
   isDue: isSampled,
   sample: step => validateSample(trainer, dataset, step),
   all: () => validateAll(trainer, dataset),

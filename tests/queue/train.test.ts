@@ -263,8 +263,11 @@ describe('with a scripted trainer', () => {
     });
     expect(job.status).toBe('running');
     expect((job.estimated_finish as Date).getTime()).toBeGreaterThan(Date.now());
-    expect(await readMessages(setting.pool, id)).toContain(
-      '2 of 10 examples had more than 64 tokens and were cut from the end',
+    expect(await readMessages(setting.pool, id)).toEqual(
+      expect.arrayContaining([
+        '2 of 10 examples had more than 64 tokens and were cut from the end',
+        '3 of 10 pairs of the training file have two answers that are the same, which teach nothing: lines 2, 5, 7',
+      ]),
     );
     await waitForStatus(setting.pool, id, 'succeeded');
   });

@@ -42,6 +42,10 @@ test.each([
     examples: report.training.counts.count,
     validationExamples: report.validation!.counts.count,
     truncatedExamples: report.training.counts.truncated + report.validation!.counts.truncated,
+    equalAnswers: {
+      training: report.training.counts.equalAnswers,
+      validation: report.validation!.counts.equalAnswers,
+    },
   }).toEqual({
     hyperparameters: prepared.hyperparameters,
     totalSteps: prepared.totalSteps,
@@ -49,6 +53,7 @@ test.each([
     examples: prepared.examples,
     validationExamples: prepared.validationExamples,
     truncatedExamples: prepared.truncatedExamples,
+    equalAnswers: prepared.equalAnswers,
   });
   expect(report.error).toBeNull();
   if ('max_length' in hyperparameters) {
@@ -153,10 +158,16 @@ test('finds pairs of answers that are the same, also when a cut makes them so', 
     pair('yes', 'no') + pair('no', 'no') + pair(`${long}a`, `${long}b`) + others,
   );
   const whole = await dryRun(named(spec));
-  expect(whole).toMatchObject({ error: null, training: { equalAnswers: { count: 1, lines: [2] } } });
+  expect(whole).toMatchObject({
+    error: null,
+    training: { counts: { equalAnswers: { count: 1, lines: [2] } } },
+  });
   const cut = await dryRun(named({ ...spec, hyperparameters: { max_length: 32 } }));
-  expect(cut.training.equalAnswers).toEqual({ count: 2, lines: [2, 3] });
-  expect((await dryRun(named(toySpec()))).training.equalAnswers).toBeNull();
+  expect(cut.training.counts.equalAnswers).toEqual({ count: 2, lines: [2, 3] });
+  const events = await collect(spec, event => (event.type === 'prepared' ? { type: 'cancel' } : null));
+  const [prepared] = eventsOf(events, 'prepared');
+  expect(prepared!.equalAnswers).toEqual({ training: { count: 1, lines: [2] }, validation: null });
+  expect((await dryRun(named(toySpec()))).training.counts.equalAnswers).toBeNull();
 });
 
 test('counts answers where they are few', async () => {
