@@ -9,7 +9,7 @@ import { type Classifier, openClassifier } from './classifier.ts';
 import { Embedder } from './embedder.ts';
 import { Generator } from './generator.ts';
 import { type HeadPool, openHeadPool } from './heads.ts';
-import { widenWeights } from './widened-weights.ts';
+import { copyForServing } from './serving-weights.ts';
 
 export interface OpenedModel {
   readonly model: Model;
@@ -114,14 +114,14 @@ async function openLoaded(
 ): Promise<OpenedModel> {
   const [stored, tokenizer] = [await openModel(directory), await loadTokenizer(directory)];
   const needsFloat32 = engine.name === 'onnx' && engine.device === 'cpu';
-  const model = needsFloat32 ? await widenWeights(stored, limits.widenedDirectory) : stored;
+  const model = needsFloat32 ? await copyForServing(stored, limits.widenedDirectory) : stored;
   const { cacheBytes } = limits;
   const generator = model.outputWeight === null ? null : new Generator(engine, model, { cacheBytes });
   let embedder: Promise<Embedder> | null = null;
   let classifier: Promise<Classifier> | null = null;
   const openForSequences = async () => {
     const read = await openModel(directory, 'sequence');
-    return openClassifier(engine, needsFloat32 ? await widenWeights(read, limits.widenedDirectory) : read);
+    return openClassifier(engine, needsFloat32 ? await copyForServing(read, limits.widenedDirectory) : read);
   };
   const heads = openHeadPool(model, () => (classifier ??= openForSequences()), limits.adapterBytes);
   const openEmbedder = async () => new Embedder(engine, model, await readPooling(model));

@@ -132,7 +132,7 @@ export interface ServiceOptions {
   adapterBytes: number;
   /** For the keys and values of one base model's batch. */
   cacheBytes: number;
-  /** Folder for float32 copies of half-precision weights; see widened-weights.ts. */
+  /** Folder for copies of weights as a processor reads them best; see serving-weights.ts. */
   widenedDirectory: string;
   /** Of the process; 8 where it is not given. */
   niceness?: number;

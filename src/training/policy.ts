@@ -11,8 +11,8 @@ import { createChoiceText } from '../serving/choice.ts';
 import { createConstraint, type TokenGrammar } from '../serving/constraint/constraint.ts';
 import { Generator } from '../serving/generator.ts';
 import { GREEDY } from '../serving/sampling.ts';
+import { copyForServing } from '../serving/serving-weights.ts';
 import { createCallReader } from '../serving/tool-calls.ts';
-import { widenWeights } from '../serving/widened-weights.ts';
 import { TrainingFailure } from './failure.ts';
 import type { TrainedModel } from './programs.ts';
 import { viewsOf } from './state.ts';
@@ -57,7 +57,7 @@ export async function openPolicy(options: PolicyOptions): Promise<Policy> {
   const grammar = grammarFor(grammars, options.form);
   const inFloat32 = engine.name === 'onnx' && engine.device === 'cpu';
   const model = inFloat32
-    ? await widenWeights(trained.model, join(options.cacheDirectory, 'widened'))
+    ? await copyForServing(trained.model, join(options.cacheDirectory, 'widened'))
     : trained.model;
   const generator = new Generator(engine, model);
   const answerOne = async (

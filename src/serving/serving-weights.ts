@@ -1,0 +1,65 @@
+// A copy on disk of the weights that a processor would convert or rearrange at every step: float32, matrices of linear layers [out, in].
+// Every program maps the same pages of it. It changes no number: bf16 and f16 are exact in float32.
+// Measured: a step of 160M parameters in bf16 on one core 136 ms converting, 55 ms with the copy; of GPT-2's 124M, which are stored
+// [in, out], for 8 rows on two cores 62 ms as they are and 38 ms with the copy, for 32 rows 98 and 66 ms.
+import type { StoredTensor } from '../engine/program.ts';
+import { readTensor, type TensorToWrite } from '../formats/safetensors.ts';
+import type { LinearLayer } from '../models/architecture.ts';
+import type { Model } from '../models/registry.ts';
+import { openCopy } from '../models/weight-copies.ts';
+
+/** Of smaller models an engine keeps copies of its own. */
+const MIN_BYTES = 32 * 2 ** 20;
+
+const TURNED = '.turned';
+const isTurned = (name: string): boolean => name.endsWith(TURNED);
+
+/** Products in few bits read both directions as they are. */
+const isToTurn = ({ transposed }: LinearLayer, { quantized }: StoredTensor): boolean =>
+  transposed && !quantized;
+
+const sizeOf = ({ shape }: StoredTensor): number => shape.reduce((size, length) => size * length, 1);
+
+function turn(matrix: Float32Array, [rows, columns]: readonly number[]): Float32Array {
+  const turned = new Float32Array(matrix.length);
+  for (let row = 0; row < rows!; row++)
+    for (let column = 0; column < columns!; column++)
+      turned[column * rows! + row] = matrix[row * columns! + column]!;
+  return turned;
+}
+
+function toWrite(name: string, stored: StoredTensor): TensorToWrite {
+  if (!isTurned(name)) return { dtype: 'F32', shape: stored.shape, data: stored };
+  const data = async () => turn(await readTensor(stored), stored.shape);
+  return { dtype: 'F32', shape: stored.shape.toReversed(), data };
+}
+
+/** Names in the copy -> what is copied. */
+function copiedFrom({ weights }: Model, turned: ReadonlySet<string>): Record<string, StoredTensor> {
+  const copied = Object.entries(weights).filter(([name, { dtype }]) => dtype !== 'F32' || turned.has(name));
+  return Object.fromEntries(
+    copied.map(([name, stored]) => [turned.has(name) ? name + TURNED : name, stored]),
+  );
+}
+
+/** The model with such weights in a copy below `directory`, made now if it is not there; the model itself where it has few. */
+export async function copyForServing(model: Model, directory: string, minBytes = MIN_BYTES): Promise<Model> {
+  const layers = model.linearLayers.filter(layer => isToTurn(layer, model.weights[layer.weight]!));
+  const turned = new Set(layers.map(({ weight }) => weight));
+  const copied = copiedFrom(model, turned);
+  if (4 * Object.values(copied).reduce((sum, stored) => sum + sizeOf(stored), 0) < minBytes) return model;
+  const { tensors } = await openCopy(directory, copied, () =>
+    Object.fromEntries(Object.entries(copied).map(([name, stored]) => [name, toWrite(name, stored)])),
+  );
+  const named = Object.entries(tensors).map(([name, tensor]) => [
+    isTurned(name) ? name.slice(0, -TURNED.length) : name,
+    tensor,
+  ]);
+  return {
+    ...model,
+    weights: { ...model.weights, ...Object.fromEntries(named) },
+    linearLayers: model.linearLayers.map(layer =>
+      turned.has(layer.weight) ? { ...layer, transposed: false } : layer,
+    ),
+  };
+}
