@@ -60,9 +60,10 @@ export async function runContender<Printed>(
   command: string,
   args: readonly string[],
   input = '',
+  environment = process.env,
 ): Promise<Printed & OnCards> {
   const cards = await watchCards();
-  const child = spawn(command, args, { stdio: 'pipe' });
+  const child = spawn(command, args, { stdio: 'pipe', env: environment });
   child.stdin.on('error', () => undefined); // one that ended without reading says why on its error output
   child.stdin.end(input);
   const [output, errors] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);

@@ -19,7 +19,7 @@ import { openTrainer } from '../src/training/trainer.ts';
 import { makeModel, type ShapeName } from './train-model.ts';
 import { objectiveOf } from './train-task.ts';
 
-const METHODS = ['full', 'lora', 'int8', 'int4', 'nf4'] as const;
+const METHODS = ['full', 'lora', 'int16', 'int8', 'int4', 'nf4'] as const;
 type MethodName = (typeof METHODS)[number];
 
 interface Order {
@@ -37,7 +37,7 @@ const isQuantized = (method: MethodName): method is Quantization => method !== '
 /** As it is read: from its own file, or in few bits. */
 function storedBytes({ sizeBytes, quantized }: StoredTensor): number {
   if (!quantized) return sizeBytes;
-  const parts = quantized.kind === 'int8' ? [quantized.plain, quantized.transposed] : [quantized];
+  const parts = 'plain' in quantized ? [quantized.plain, quantized.transposed] : [quantized];
   return parts.reduce((sum, { codes, scales }) => sum + codes.sizeBytes + scales.sizeBytes, 0);
 }
 

@@ -9,6 +9,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type EngineName, openEngine } from '../src/engine/engine.ts';
+import { computingEnvironment } from '../src/engine/environment.ts';
 import { tensorflowIsSetUp } from '../src/engine/tensorflow-backend.ts';
 import { tf } from '../src/engine/tf.ts';
 import { type OnCards, parseDevice, runContender, torchDevice } from './contender.ts';
@@ -52,8 +53,8 @@ const WARM_UP = 2;
 type Measured = Printed & OnCards;
 type Contender = (row: Row, folder: string) => Promise<Measured>;
 
-const runScript = (command: string, script: string, order: object): Promise<Measured> =>
-  runContender<Printed>(command, [join(import.meta.dirname, script), JSON.stringify(order)]);
+const runScript = (command: string, script: string, order: object, environment?: NodeJS.ProcessEnv) =>
+  runContender<Printed>(command, [join(import.meta.dirname, script), JSON.stringify(order)], '', environment);
 
 const onEngine =
   (
@@ -65,7 +66,7 @@ const onEngine =
       ...{ row, folder, engine, device, steps, threads, profile: null },
       ...{ quantization: null, precision: 'float32', gradientCheckpointing: false, ...options },
     };
-    return runScript(process.execPath, 'train-anneal.ts', order);
+    return runScript(process.execPath, 'train-anneal.ts', order, computingEnvironment());
   };
 
 const onPyTorch =
@@ -89,6 +90,7 @@ const hasPyTorch = (): boolean =>
 const CONTENDERS: Record<string, Contender> = {
   onnx: onEngine('onnx'),
   checkpointing: onEngine('onnx', { gradientCheckpointing: true }),
+  int16: onEngine('onnx', { quantization: 'int16' }),
   int8: onEngine('onnx', { quantization: 'int8' }),
   int4: onEngine('onnx', { quantization: 'int4' }),
   nf4: onEngine('onnx', { quantization: 'nf4' }),

@@ -30,10 +30,10 @@ export interface OnnxOptions {
 const sizeOf = (shape: readonly number[]) => shape.reduce((size, length) => size * length, 1);
 
 /** Bytes that a weight takes where products read it. */
-function computedBytes({ shape, quantized }: StoredTensor): number {
-  if (!quantized) return 4 * sizeOf(shape);
-  if (quantized.kind !== 'int8') return quantized.codes.sizeBytes + quantized.scales.sizeBytes;
-  return quantized.plain.codes.sizeBytes + quantized.transposed.codes.sizeBytes;
+function computedBytes({ shape, quantized, scoring }: StoredTensor): number {
+  if (!quantized) return 4 * sizeOf(shape) + (scoring?.codes.sizeBytes ?? 0);
+  if ('plain' in quantized) return quantized.plain.codes.sizeBytes + quantized.transposed.codes.sizeBytes;
+  return quantized.codes.sizeBytes + quantized.scales.sizeBytes;
 }
 
 /** A program that shares its weights may have a copy of its own up to this size. */
@@ -58,13 +58,14 @@ function weightOptions(
   // On WebGPU the original is gone then, also for nodes that read it otherwise (ONNX Runtime 1.30).
   return {
     prepack: small && provider === 'cpu',
-    widenOnce: small && !weights.some(({ quantized }) => quantized),
+    widenOnce: small && !weights.some(({ quantized, scoring }) => quantized || scoring),
   };
 }
 
-function filesOf({ file, quantized }: StoredTensor): string[] {
+function filesOf({ file, quantized, scoring }: StoredTensor): string[] {
+  if (scoring) return [file, scoring.codes.file, scoring.scales.file];
   if (!quantized) return [file];
-  const parts = quantized.kind === 'int8' ? [quantized.plain, quantized.transposed] : [quantized];
+  const parts = 'plain' in quantized ? [quantized.plain, quantized.transposed] : [quantized];
   return [file, ...parts.flatMap(({ codes, scales }) => [codes.file, scales.file])];
 }
 
@@ -96,7 +97,9 @@ const rename = (arrays: HostArrays, names: Readonly<Record<string, string>>): Ho
 async function rangeFor(weights: Program['weights'], options: OnnxOptions): Promise<IntegerRange | null> {
   const { integers, provider, threads } = options;
   if (integers !== undefined) return integers;
-  const asked = Object.values(weights).some(({ quantized }) => quantized?.kind === 'int8');
+  const asked = Object.values(weights).some(
+    ({ quantized, scoring }) => scoring || (quantized && 'plain' in quantized),
+  );
   return provider === 'cpu' && asked ? measureIntegerRange(threads) : null;
 }
 

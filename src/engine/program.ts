@@ -1,5 +1,6 @@
 // What an engine runs: a program is a pure function over tensors, written with TensorFlow.js ops. Nothing here computes.
 import type { Tensor } from '@tensorflow/tfjs';
+import type { BlockQuantization, ColumnQuantization } from '../formats/quantization.ts';
 
 /** Types of values inside a program. Stored weights of other types (bf16, f16) are read as float32. */
 export type DType = 'float32' | 'int32' | 'bool';
@@ -22,6 +23,8 @@ export interface StoredTensor extends StoredBytes {
   readonly dtype: 'F32' | 'F16' | 'BF16';
   /** The matrix in few bits, for products: a run that has it reads the full numbers only where it needs single rows. */
   readonly quantized?: QuantizedMatrix;
+  /** The transpose in int16, for the scores of an output layer alone. */
+  readonly scoring?: StoredColumns;
 }
 
 /** Codes of a quantised matrix; formats/quantization.ts says what they stand for. */
@@ -29,19 +32,19 @@ export interface StoredCodes extends StoredBytes {
   readonly dtype: 'I8' | 'U8';
 }
 
-/** codes [k, n] times scales [n]. */
+/** codes [k, n] times scales [n]; of int16 codes are [2 * k, n], the lower digits first. */
 export interface StoredColumns {
   readonly codes: StoredCodes;
   readonly scales: StoredTensor;
 }
 
 /**
- * A matrix in few bits. int8 has a scale for each column, so that products of whole numbers are scaled once they are added up; a
+ * A matrix in few bits. Whole numbers have a scale for each column, so that their products are scaled once they are added up; a
  * matrix that is multiplied as it is and transposed has two copies. Four bits have one, with scales for blocks along its rows.
  */
 export type QuantizedMatrix =
-  | { readonly kind: 'int8'; readonly plain: StoredColumns; readonly transposed: StoredColumns }
-  | { readonly kind: 'int4' | 'nf4'; readonly codes: StoredCodes; readonly scales: StoredTensor };
+  | { readonly kind: ColumnQuantization; readonly plain: StoredColumns; readonly transposed: StoredColumns }
+  | { readonly kind: BlockQuantization; readonly codes: StoredCodes; readonly scales: StoredTensor };
 
 export type Tensors = Record<string, Tensor>;
 

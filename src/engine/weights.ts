@@ -4,12 +4,12 @@ import { readCodes, readTensor } from '../formats/safetensors.ts';
 import type { QuantizedMatrix, StoredTensor } from './program.ts';
 
 async function dequantize(matrix: QuantizedMatrix): Promise<Float32Array> {
-  const { codes, scales } = matrix.kind === 'int8' ? matrix.plain : matrix;
+  const { codes, scales } = 'plain' in matrix ? matrix.plain : matrix;
   const bytes = await readCodes(codes);
   const numbers = await readTensor(scales);
-  if (matrix.kind !== 'int8')
-    return dequantizeBlocks({ codes: bytes, scales: numbers }, BLOCK_CODES[matrix.kind]);
-  return dequantizeColumns({ codes: new Int8Array(bytes.buffer), scales: numbers });
+  if ('plain' in matrix)
+    return dequantizeColumns({ codes: new Int8Array(bytes.buffer), scales: numbers }, matrix.kind);
+  return dequantizeBlocks({ codes: bytes, scales: numbers }, BLOCK_CODES[matrix.kind]);
 }
 
 export const readWeight = (stored: StoredTensor): Promise<Float32Array> =>

@@ -1,12 +1,21 @@
-// Numbers in few bits and back: whole-number codes with a scale for each column (int8), and four-bit codes with a scale for
-// each block (int4, and NF4 as bitsandbytes has it). It reads no files and knows no model.
+// Numbers in few bits and back: whole-number codes with a scale for each column (int16, int8), and four-bit codes with a scale
+// for each block (int4, and NF4 as bitsandbytes has it). It reads no files and knows no model.
 
-export type Quantization = 'int8' | 'int4' | 'nf4';
+export type ColumnQuantization = 'int16' | 'int8';
+export type BlockQuantization = 'int4' | 'nf4';
+export type Quantization = ColumnQuantization | BlockQuantization;
 
 /** Codes from -127 to 127, so that a number and its negative have codes alike. */
 export const INT8_LEVELS = 127;
 
+/**
+ * A code of int16 is two digits of this base, both from -127 to 127, so that its products are made of products of eight bits:
+ * https://arxiv.org/abs/2306.11975
+ */
+export const INT16_BASE = 2 * INT8_LEVELS;
+
 export interface QuantizedColumns {
+  /** [rows, columns]; of int16 [2 * rows, columns], the lower digits of all numbers first. */
   readonly codes: Int8Array;
   /** One for each column. */
   readonly scales: Float32Array;
@@ -20,19 +29,72 @@ function largestOfColumns(matrix: Float32Array, columns: number): Float32Array {
   return largest;
 }
 
-/** matrix [rows, columns] ~ codes * scales: the largest number of a column is exact, the others are off by half a scale at most. */
-export function quantizeColumns(matrix: Float32Array, columns: number): QuantizedColumns {
-  const scales = largestOfColumns(matrix, columns).map(largest => largest / INT8_LEVELS);
-  const reciprocals = scales.map(scale => (scale > 0 ? 1 / scale : 0));
-  const codes = new Int8Array(matrix.length);
-  for (let at = 0; at < matrix.length; at += columns)
-    for (let column = 0; column < columns; column++)
-      codes[at + column] = Math.round(matrix[at + column]! * reciprocals[column]!);
-  return { codes, scales };
+const LEVELS: Record<ColumnQuantization, number> = { int8: INT8_LEVELS, int16: INT8_LEVELS * INT16_BASE };
+
+export const emptyColumns = (rows: number, columns: number, kind: ColumnQuantization): QuantizedColumns => ({
+  codes: new Int8Array(rows * columns * (kind === 'int16' ? 2 : 1)),
+  scales: new Float32Array(columns),
+});
+
+function storeCode(codes: Int8Array, at: number, code: number, kind: ColumnQuantization): void {
+  if (kind === 'int8') {
+    codes[at] = code;
+    return;
+  }
+  const upper = Math.round(code / INT16_BASE);
+  codes[at] = code - upper * INT16_BASE;
+  codes[codes.length / 2 + at] = upper;
 }
 
-export const dequantizeColumns = ({ codes, scales }: QuantizedColumns): Float32Array =>
-  Float32Array.from(codes, (code, i) => code * scales[i % scales.length]!);
+/** matrix [rows, columns] ~ codes * scales: the largest number of a column is exact, the others are off by half a scale at most. */
+export function quantizeColumns(
+  matrix: Float32Array,
+  columns: number,
+  kind: ColumnQuantization,
+): QuantizedColumns {
+  const quantized = emptyColumns(matrix.length / columns, columns, kind);
+  const scales = largestOfColumns(matrix, columns).map(largest => largest / LEVELS[kind]);
+  const reciprocals = scales.map(scale => (scale > 0 ? 1 / scale : 0));
+  quantized.scales.set(scales);
+  for (let at = 0; at < matrix.length; at += columns)
+    for (let column = 0; column < columns; column++) {
+      const code = Math.round(matrix[at + column]! * reciprocals[column]!);
+      storeCode(quantized.codes, at + column, code, kind);
+    }
+  return quantized;
+}
+
+/** Some rows of a matrix, from `first` on, become columns. */
+export function quantizeTransposed(
+  rows: Float32Array,
+  columns: number,
+  { codes, scales }: QuantizedColumns,
+  first: number,
+  kind: ColumnQuantization,
+): void {
+  for (let start = 0, column = first; start < rows.length; start += columns, column++) {
+    let largest = 0;
+    for (let i = 0; i < columns; i++) largest = Math.max(largest, Math.abs(rows[start + i]!));
+    const scale = Math.fround(largest / LEVELS[kind]);
+    const reciprocal = scale > 0 ? Math.fround(1 / scale) : 0;
+    scales[column] = scale;
+    for (let i = 0; i < columns; i++)
+      storeCode(codes, i * scales.length + column, Math.round(rows[start + i]! * reciprocal), kind);
+  }
+}
+
+export function dequantizeColumns(
+  { codes, scales }: QuantizedColumns,
+  kind: ColumnQuantization,
+): Float32Array {
+  const scaleOf = (i: number) => scales[i % scales.length]!;
+  if (kind === 'int8') return Float32Array.from(codes, (code, i) => code * scaleOf(i));
+  const half = codes.length / 2;
+  return Float32Array.from(
+    codes.subarray(0, half),
+    (lower, i) => (lower + codes[half + i]! * INT16_BASE) * scaleOf(i),
+  );
+}
 
 /** A code of four bits stands for a number of a table, times the scale of its block. Blocks run along the rows, one after the other. */
 export interface BlockCode {
@@ -65,7 +127,7 @@ export const BLOCK_CODES = {
     ),
     scaleOf: block => Math.abs(furthest(block)),
   },
-} satisfies Record<Exclude<Quantization, 'int8'>, BlockCode>;
+} satisfies Record<BlockQuantization, BlockCode>;
 
 export interface QuantizedBlocks {
   /** Two to a byte, the first in the upper half. */

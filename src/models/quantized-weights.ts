@@ -1,8 +1,18 @@
 // The weights of a model's linear layers in few bits, in a file of their own beside the full ones: made once, mapped by every
 // program. What the codes stand for is in formats/quantization.ts, what products do with them in engine/onnx/frozen.ts.
 import { join } from 'node:path';
-import type { QuantizedMatrix, StoredTensor } from '../engine/program.ts';
-import { BLOCK_CODES, type Quantization, quantizeBlocks, quantizeColumns } from '../formats/quantization.ts';
+import type { QuantizedMatrix, StoredColumns, StoredTensor } from '../engine/program.ts';
+import {
+  BLOCK_CODES,
+  type BlockQuantization,
+  type ColumnQuantization,
+  emptyColumns,
+  type Quantization,
+  type QuantizedColumns,
+  quantizeBlocks,
+  quantizeColumns,
+  quantizeTransposed,
+} from '../formats/quantization.ts';
 import {
   readTensor,
   type SafetensorsFile,
@@ -25,15 +35,6 @@ function oncePerMatrix<Made>(make: (matrix: Matrix) => Promise<Made>): (matrix: 
   };
 }
 
-function transpose(matrix: Float32Array, columns: number): Float32Array {
-  const rows = matrix.length / columns;
-  const turned = new Float32Array(matrix.length);
-  for (let row = 0; row < rows; row++)
-    for (let column = 0; column < columns; column++)
-      turned[column * rows + row] = matrix[row * columns + column]!;
-  return turned;
-}
-
 interface Scheme {
   /** Whether a matrix can be quantised at all; else it stays as it is. */
   fits(shape: readonly number[]): boolean;
@@ -46,38 +47,65 @@ interface Scheme {
 const PLAIN = '';
 const TRANSPOSED = '.transposed';
 
-function columnParts(): (matrix: Matrix) => Parts {
-  const numbers = oncePerMatrix(readTensor);
-  const plain = oncePerMatrix(async matrix => quantizeColumns(await numbers(matrix), matrix.shape[1]!));
-  const transposed = oncePerMatrix(async matrix =>
-    quantizeColumns(transpose(await numbers(matrix), matrix.shape[1]!), matrix.shape[0]!),
-  );
-  return matrix => {
-    const [rows, columns] = matrix.shape as [number, number];
-    const make = (of: typeof plain, part: 'codes' | 'scales') => async (): Promise<Writable> =>
-      (await of(matrix))[part];
+/** Numbers that are read at a time to be written transposed. */
+const BAND_NUMBERS = 1 << 22;
+
+/** Rows of a matrix where they lie. */
+function rowsOf(matrix: Matrix, first: number, count: number): Matrix {
+  const [rows, columns] = matrix.shape as [number, number];
+  const rowBytes = matrix.sizeBytes / rows;
+  const band = { offset: matrix.offset + first * rowBytes, sizeBytes: count * rowBytes };
+  return { ...matrix, ...band, shape: [count, columns] };
+}
+
+async function quantizeTranspose(matrix: Matrix, kind: ColumnQuantization): Promise<QuantizedColumns> {
+  const [rows, columns] = matrix.shape as [number, number];
+  const turned = emptyColumns(columns, rows, kind);
+  const most = Math.max(1, Math.floor(BAND_NUMBERS / columns));
+  for (let first = 0; first < rows; first += most) {
+    const band = rowsOf(matrix, first, Math.min(most, rows - first));
+    quantizeTransposed(await readTensor(band), columns, turned, first, kind);
+  }
+  return turned;
+}
+
+const quantizePlain = async (matrix: Matrix, kind: ColumnQuantization): Promise<QuantizedColumns> =>
+  quantizeColumns(await readTensor(matrix), matrix.shape[1]!, kind);
+
+/** The parts of a matrix as it is, or transposed. */
+function columnParts(kind: ColumnQuantization, end: typeof PLAIN | typeof TRANSPOSED) {
+  const quantize = end === PLAIN ? quantizePlain : quantizeTranspose;
+  const quantized = oncePerMatrix(matrix => quantize(matrix, kind));
+  return (matrix: Matrix): Parts => {
+    const [rows, columns] = end === PLAIN ? matrix.shape : matrix.shape.toReversed();
+    const digits = kind === 'int16' ? 2 : 1;
+    const make = (part: 'codes' | 'scales') => async (): Promise<Writable> => (await quantized(matrix))[part];
     return {
-      [`${PLAIN}.codes`]: { dtype: 'I8', shape: [rows, columns], data: make(plain, 'codes') },
-      [`${PLAIN}.scales`]: { dtype: 'F32', shape: [columns], data: make(plain, 'scales') },
-      [`${TRANSPOSED}.codes`]: { dtype: 'I8', shape: [columns, rows], data: make(transposed, 'codes') },
-      [`${TRANSPOSED}.scales`]: { dtype: 'F32', shape: [rows], data: make(transposed, 'scales') },
+      [`${end}.codes`]: { dtype: 'I8', shape: [digits * rows!, columns!], data: make('codes') },
+      [`${end}.scales`]: { dtype: 'F32', shape: [columns!], data: make('scales') },
     };
   };
 }
 
-const int8: Scheme = {
-  fits: () => true,
-  write: columnParts,
-  read({ codes, tensors }, name) {
-    const columns = (end: string) => ({
-      codes: codes[`${name}${end}.codes`]!,
-      scales: tensors[`${name}${end}.scales`]!,
-    });
-    return { kind: 'int8', plain: columns(PLAIN), transposed: columns(TRANSPOSED) };
-  },
-};
+const readColumns = ({ codes, tensors }: SafetensorsFile, name: string): StoredColumns => ({
+  codes: codes[`${name}.codes`]!,
+  scales: tensors[`${name}.scales`]!,
+});
 
-function blockScheme(kind: keyof typeof BLOCK_CODES): Scheme {
+const columnScheme = (kind: ColumnQuantization): Scheme => ({
+  fits: () => true,
+  write() {
+    const [plain, transposed] = [columnParts(kind, PLAIN), columnParts(kind, TRANSPOSED)];
+    return matrix => ({ ...plain(matrix), ...transposed(matrix) });
+  },
+  read: (file, name) => ({
+    kind,
+    plain: readColumns(file, `${name}${PLAIN}`),
+    transposed: readColumns(file, `${name}${TRANSPOSED}`),
+  }),
+});
+
+function blockScheme(kind: BlockQuantization): Scheme {
   const code = BLOCK_CODES[kind];
   const count = ([rows, columns]: readonly number[]) => rows! * columns!;
   return {
@@ -103,7 +131,8 @@ function blockScheme(kind: keyof typeof BLOCK_CODES): Scheme {
 }
 
 const SCHEMES = {
-  int8,
+  int16: columnScheme('int16'),
+  int8: columnScheme('int8'),
   int4: blockScheme('int4'),
   nf4: blockScheme('nf4'),
 } satisfies Record<Quantization, Scheme>;
@@ -133,7 +162,19 @@ export async function quantizeMatrices(
   return { ...weights, ...Object.fromEntries(quantized) };
 }
 
-/** The model with its linear layers quantised. Embeddings, norms and the output projection stay as they are. */
+/** An output layer `name` with the transpose that its scores are computed from. They take sixteen bits: probabilities are too uneven for eight. */
+export async function withScoring(weights: Weights, name: string, directory: string): Promise<Weights> {
+  const matrix = weights[name]!;
+  const copy = await openCopy(join(directory, 'scoring'), { [name]: matrix }, () => {
+    const parts = columnParts('int16', TRANSPOSED)(matrix);
+    return Object.fromEntries(Object.entries(parts).map(([end, tensor]) => [`${name}${end}`, tensor]));
+  });
+  return { ...weights, [name]: { ...matrix, scoring: readColumns(copy, `${name}${TRANSPOSED}`) } };
+}
+
+const IN_WHOLE_NUMBERS: readonly Quantization[] = ['int16', 'int8'];
+
+/** The model with its linear layers quantised and, for whole numbers, its scores of tokens. Embeddings and norms stay as they are. */
 export async function quantizeWeights(
   model: Model,
   quantization: Quantization,
@@ -141,5 +182,7 @@ export async function quantizeWeights(
 ): Promise<Model> {
   const linear = model.linearLayers.map(({ weight }) => [weight, model.weights[weight]!] as const);
   const quantized = await quantizeMatrices(Object.fromEntries(linear), quantization, directory);
-  return { ...model, weights: { ...model.weights, ...quantized } };
+  const weights = { ...model.weights, ...quantized };
+  if (model.outputWeight === null || !IN_WHOLE_NUMBERS.includes(quantization)) return { ...model, weights };
+  return { ...model, weights: await withScoring(weights, model.outputWeight, directory) };
 }

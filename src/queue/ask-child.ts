@@ -1,7 +1,7 @@
 // A module in a process of its own that answers once: what it is asked stands in a file. For native work that must neither block nor take
 // its caller down.
 import { fork } from 'node:child_process';
-import { cudaEnvironment } from '../engine/onnx/cuda.ts';
+import { computingEnvironment } from '../engine/environment.ts';
 
 const KEPT_OUTPUT = 4000;
 
@@ -22,7 +22,7 @@ export function askChild<Answer>({ module, specPath, what, signal }: ChildQuesti
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     detached: true,
-    env: cudaEnvironment(),
+    env: computingEnvironment(),
   });
   const kill = () => void child.kill('SIGKILL');
   signal.addEventListener('abort', kill, { once: true });

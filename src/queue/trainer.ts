@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { cudaEnvironment } from '../engine/onnx/cuda.ts';
+import { computingEnvironment } from '../engine/environment.ts';
 import type {
   GradeAnswers,
   TrainerCommand,
@@ -51,7 +51,7 @@ export function startTrainer(
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     detached: true,
-    env: cudaEnvironment(),
+    env: computingEnvironment(),
   });
   const output = keepOutput(child);
   const inbox = openInbox<TrainerEvent>();

@@ -70,7 +70,7 @@ export const SupervisedHyperparameters = Type.Object(
       Type.Integer({ minimum: 8, description: 'Tokens after which an example is cut.' }),
     ),
     quantization: Type.Optional(
-      Choice(['none', 'int8', 'int4', 'nf4'], {
+      Choice(['none', 'int16', 'int8', 'int4', 'nf4'], {
         description: 'How an adapter reads the frozen weights while it is trained; none: as they are.',
       }),
     ),

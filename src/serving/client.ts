@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import type { ReadLine } from '../data/labelled.ts';
-import { cudaEnvironment } from '../engine/onnx/cuda.ts';
+import { computingEnvironment } from '../engine/environment.ts';
 import { ApiError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { ModelCache, ModelFile } from './model-cache.ts';
@@ -217,7 +217,7 @@ class ForkedGeneration implements GenerationClient {
     const child = fork(new URL('child.ts', import.meta.url), [JSON.stringify(this.#options.service)], {
       serialization: 'advanced',
       execArgv: [],
-      env: cudaEnvironment(),
+      env: computingEnvironment(),
     });
     const { log } = this.#options;
     log.info({ child: child.pid }, 'generation process started');

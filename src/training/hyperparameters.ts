@@ -210,7 +210,7 @@ function resolveQuantization(
   requested: RequestedHyperparameters,
   adapter: ResolvedHyperparameters['adapter'],
 ): ResolvedHyperparameters['quantization'] {
-  const chosen = choose('quantization', requested.quantization, ['none', 'int8', 'int4', 'nf4']);
+  const chosen = choose('quantization', requested.quantization, ['none', 'int16', 'int8', 'int4', 'nf4']);
   if (chosen === 'none' || adapter === 'lora') return chosen;
   throw invalid(
     'quantization',

@@ -1,5 +1,5 @@
-// Products with quantised weights: every engine multiplies by what the codes stand for, forward and backward, and int8 on the
-// `onnx` engine is as near as whole numbers come.
+// Products with quantised weights: every engine multiplies by what the codes stand for, forward and backward, and int8 and
+// int16 on the `onnx` engine are as near as whole numbers come.
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +8,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { openCpuEngine } from '../../src/engine/cpu.ts';
 import { HALF_RANGE, measureIntegerRange, WHOLE_RANGE } from '../../src/engine/onnx/integers.ts';
 import { type OnnxOptions, onnxEngine } from '../../src/engine/onnx.ts';
+import { crossEntropySums, tokenLosses } from '../../src/engine/ops.ts';
 import { PASSES } from '../../src/engine/passes.ts';
 import type { Engine, HostArrays, Program, StoredTensor } from '../../src/engine/program.ts';
 import { openTensorflowEngine } from '../../src/engine/tensorflow.ts';
@@ -15,13 +16,13 @@ import { tensorflowIsSetUp } from '../../src/engine/tensorflow-backend.ts';
 import { tf } from '../../src/engine/tf.ts';
 import type { Quantization } from '../../src/formats/quantization.ts';
 import { readHeader, writeSafetensors } from '../../src/formats/safetensors.ts';
-import { quantizeMatrices } from '../../src/models/quantized-weights.ts';
+import { quantizeMatrices, withScoring } from '../../src/models/quantized-weights.ts';
 import { measurePeakBytes } from '../../src/training/memory.ts';
 import { numbers, runOn } from './programs.ts';
 
 const ROWS = 32;
 const [OUT, IN] = [96, 128];
-const KINDS: Quantization[] = ['int8', 'int4', 'nf4'];
+const KINDS: Quantization[] = ['int16', 'int8', 'int4', 'nf4'];
 const quantized = {} as Record<Quantization, StoredTensor>;
 let full: StoredTensor;
 
@@ -90,12 +91,13 @@ test.each(KINDS)('%s: engines that compute in float32 agree on what the codes st
 });
 
 describe.each([
-  ['whole', WHOLE_RANGE, 0.012],
-  ['half', HALF_RANGE, 0.02],
-] as const)('int8 in the %s range', (_name, integers, most) => {
+  ['int8', 'whole', WHOLE_RANGE, 0.012],
+  ['int8', 'half', HALF_RANGE, 0.02],
+  ['int16', 'whole', WHOLE_RANGE, 1e-4],
+] as const)('%s in the %s range', (kind, _range, integers, most) => {
   test('is near the product of full numbers, rows and columns of any size alike', async () => {
     const expected = await runOn(await openCpuEngine(), programWith(full), inputs);
-    const found = await runOn(onnx({ integers }), programWith(quantized.int8), inputs);
+    const found = await runOn(onnx({ integers }), programWith(quantized[kind]), inputs);
     expect(distances(found, expected)).toBeLessThan(most);
     expect(found.forward!.subarray(0, OUT)).toEqual(new Float32Array(OUT));
   });
@@ -103,14 +105,45 @@ describe.each([
   test('says that a number is none', async () => {
     const broken = { ...inputs, x: inputs.x!.slice() };
     broken.x![IN] = Number.NaN;
-    const { forward } = await runOn(onnx({ integers }), programWith(quantized.int8), broken);
+    const { forward } = await runOn(onnx({ integers }), programWith(quantized[kind]), broken);
     expect(forward!.subarray(OUT, 2 * OUT).every(Number.isNaN)).toBe(true);
     expect(forward!.subarray(2 * OUT).some(Number.isNaN)).toBe(false);
   });
 });
 
+test('int16 is multiplied in float32 where digits do not have the whole range', async () => {
+  const [inFloats, inHalf] = await Promise.all(
+    [null, HALF_RANGE].map(integers => runOn(onnx({ integers }), programWith(quantized.int16), inputs)),
+  );
+  expect(inHalf).toEqual(inFloats);
+});
+
 test('a processor has one of the two ranges', async () => {
   expect([WHOLE_RANGE, HALF_RANGE]).toContainEqual(await measureIntegerRange(1));
+});
+
+test('an output layer scores in int16 and is near the full one, in losses and gradients', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'quantized-'));
+  const { w } = await withScoring({ w: full }, 'w', folder);
+  const losses: Program = {
+    name: 'losses',
+    inputs: { x: { shape: [ROWS, IN], dtype: 'float32' }, targets: { shape: [ROWS], dtype: 'int32' } },
+    weights: { w: w! },
+    run({ x, targets }, { w }) {
+      const lossOf = (x: Tensor) => crossEntropySums(x, w!, targets!).lossSum;
+      const each = tokenLosses(x!, { weight: w! }, targets!);
+      return { loss: lossOf(x!), each, gradient: tf.grad(lossOf as never)(x!) };
+    },
+  };
+  const given = {
+    x: numbers(ROWS * IN, 7),
+    targets: Int32Array.from({ length: ROWS }, (_, i) => (i % 4 === 0 ? -1 : i)),
+  };
+  const inFloats = await runOn(onnx({ integers: null }), losses, given);
+  expect(distances(inFloats, await runOn(await openCpuEngine(), losses, given))).toBeLessThan(1e-5);
+  const found = await runOn(onnx({ integers: WHOLE_RANGE }), losses, given);
+  expect(found.each).not.toEqual(inFloats.each);
+  expect(distances(found, inFloats)).toBeLessThan(1e-4);
 });
 
 test.each(KINDS)('%s: single rows are those of the full weight, on the `onnx` engine', async kind => {

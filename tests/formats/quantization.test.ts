@@ -41,13 +41,20 @@ test('numbers that do not fill their blocks are refused', () => {
   );
 });
 
-test('int8 keeps the largest number of every column and is off by half a scale at most', () => {
-  const columns = 3;
-  const matrix = Float32Array.of(1, 0, -1000, -0.5, 0, 3.9, 0.3, 0, 4);
-  const quantized = quantizeColumns(matrix, columns);
-  expect(Array.from(quantized.codes)).toEqual([127, 0, -127, -63, 0, 0, 38, 0, 1]);
-  const back = dequantizeColumns(quantized);
-  matrix.forEach((number, i) => {
-    expect(Math.abs(back[i]! - number)).toBeLessThanOrEqual(quantized.scales[i % columns]! * 0.5001);
-  });
-});
+test.each([
+  ['int8', [127, 0, -127, -63, 0, 0, 38, 0, 1]],
+  // The lower digits, then the upper ones: 32258 is 127 * 254, and 9677 (0.3 of it) is 38 * 254 + 25.
+  ['int16', [0, 0, 0, -127, 0, 126, 25, 0, -125, 127, 0, -127, -63, 0, 0, 38, 0, 1]],
+] as const)(
+  '%s keeps the largest number of every column and is off by half a scale at most',
+  (kind, codes) => {
+    const columns = 3;
+    const matrix = Float32Array.of(1, 0, -1000, -0.5, 0, 3.9, 0.3, 0, 4);
+    const quantized = quantizeColumns(matrix, columns, kind);
+    expect(Array.from(quantized.codes)).toEqual(codes);
+    const back = dequantizeColumns(quantized, kind);
+    matrix.forEach((number, i) => {
+      expect(Math.abs(back[i]! - number)).toBeLessThanOrEqual(quantized.scales[i % columns]! * 0.5001);
+    });
+  },
+);

@@ -145,7 +145,7 @@ describe('refusals', () => {
     [
       { quantization: 'int2' as never },
       'quantization',
-      'quantization must be one of none, int8, int4, nf4; it is "int2"',
+      'quantization must be one of none, int16, int8, int4, nf4; it is "int2"',
     ],
     [
       { quantization: 'int8', adapter: 'full' },

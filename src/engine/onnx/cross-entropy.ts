@@ -118,7 +118,8 @@ export function score(
   { hidden, target, real }: Chunk,
   { weight, bias, cap }: OutputLayer,
 ): Scores {
-  const plain = multiply(to, [hidden, weight], { ranks: [2, 2], transposeB: true });
+  const plain =
+    to.scoring(weight)?.(to, hidden) ?? multiply(to, [hidden, weight], { ranks: [2, 2], transposeB: true });
   const products = bias === undefined ? plain : to.emit('Add', [plain, bias]);
   const { logits, slope } = cap === null ? { logits: products, slope: null } : capScores(to, products, cap);
   const best = largest(to, logits);

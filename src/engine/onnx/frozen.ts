@@ -1,10 +1,10 @@
 // Frozen weights in an ONNX model: where they lie in their files, and the nodes that read them as they are stored, in half
 // precision or quantised, so that a full-precision copy of one weight exists while it is used and no longer.
-import { BLOCK_CODES } from '../../formats/quantization.ts';
+import { BLOCK_CODES, type ColumnQuantization, INT16_BASE } from '../../formats/quantization.ts';
 import type { Graph, Node, Value } from '../graph.ts';
 import type { OpName } from '../kernels.ts';
 import type { QuantizedMatrix, StoredCodes, StoredColumns, StoredTensor } from '../program.ts';
-import type { IntegerRange } from './integers.ts';
+import { type IntegerRange, WHOLE_RANGE } from './integers.ts';
 import { CONTRIB, type Lowering } from './lowering.ts';
 import { multiply } from './products.ts';
 
@@ -13,7 +13,7 @@ export interface FrozenOptions {
   locate(file: string): string;
   /** Half precision is converted once; otherwise by every node that reads it. */
   readonly widenOnce: boolean;
-  /** For products of whole numbers; null: int8 is only stored, products are taken in float32. */
+  /** For products of whole numbers; null: they are only stored, products are taken in float32. */
   readonly integers: IntegerRange | null;
 }
 
@@ -29,7 +29,10 @@ const STORED_TYPES = {
 } as const;
 
 interface QuantizedRows {
+  /** [rows, n] in eight bits: the number itself, or the upper of its two digits. */
   readonly codes: string;
+  /** [rows, 2 * n], the upper digits of a row before its lower ones; null in eight bits. */
+  readonly digits: string | null;
   /** [rows, 1] */
   readonly scales: string;
 }
@@ -45,7 +48,7 @@ export class Frozen {
     this.to = to;
     this.options = options;
     this.#weights = weights;
-    for (const [value, stored] of weights) to.provide(value, () => this.#asFloat32(stored));
+    for (const [value, stored] of weights) to.provide(value, () => this.#named(stored));
   }
 
   stored(value: Value): StoredTensor | undefined {
@@ -54,13 +57,25 @@ export class Frozen {
 
   /** As it is in the file; one for all who read it. */
   initializer({ file, offset, sizeBytes, shape, dtype }: StoredTensor | StoredCodes): string {
-    const key = `${offset} ${file}`;
+    const key = `${offset} ${sizeBytes} ${file}`;
     const known = this.#initializers.get(key);
     if (known !== undefined) return known;
     const name = this.to.fresh('w');
     const data = { location: this.options.locate(file), offset, sizeBytes };
     this.to.initializers.push({ name, type: STORED_TYPES[dtype], shape, data });
     this.#initializers.set(key, name);
+    return name;
+  }
+
+  #named(stored: StoredTensor): string {
+    const name = this.#asFloat32(stored);
+    const range = rangeFor('int16', this.options.integers);
+    const { scoring: columns } = stored;
+    if (columns && range)
+      this.to.knowScoring(name, (to, rows) => {
+        const quantized = quantizeRows(to, rows, { kind: 'int16', ...range });
+        return integerProduct(this, to, quantized, { columns, range, factor: 1 });
+      });
     return name;
   }
 
@@ -77,12 +92,13 @@ export class Frozen {
     return widened;
   }
 
-  /** Each row of x [rows, n] in whole numbers of eight bits, and its scale; made once for all products with x. */
-  quantizedRows(x: string, rows: number, range: IntegerRange): QuantizedRows {
-    const known = this.#rows.get(x);
+  /** Each row of x [rows, n] in whole numbers, and its scale; made once for all products with x. */
+  quantizedRows(x: string, kind: ColumnQuantization, range: IntegerRange): QuantizedRows {
+    const key = `${kind} ${x}`;
+    const known = this.#rows.get(key);
     if (known) return known;
-    const made = quantizeRows(this.to, x, rows, range);
-    this.#rows.set(x, made);
+    const made = quantizeRows(this.to, x, { kind, ...range });
+    this.#rows.set(key, made);
     return made;
   }
 }
@@ -90,17 +106,39 @@ export class Frozen {
 /** Rows of zeros keep a scale to divide by. */
 const LEAST = 1e-30;
 
-function quantizeRows(to: Lowering, x: string, rows: number, { levels, zero }: IntegerRange): QuantizedRows {
+function quantizeRows(
+  to: Lowering,
+  x: string,
+  { kind, levels, zero }: IntegerRange & { readonly kind: ColumnQuantization },
+): QuantizedRows {
   const last = to.int64([-1]);
-  const attributes = { keepdims: { int: 1 } };
-  const high = to.emit('ReduceMax', [x, last], { attributes });
-  const low = to.emit('Neg', [to.emit('ReduceMin', [x, last], { attributes })]);
+  const keepdims = { attributes: { keepdims: { int: 1 } } };
+  const perRow = { attributes: { axis: { int: 0 } } };
+  const high = to.emit('ReduceMax', [x, last], keepdims);
+  const low = to.emit('Neg', [to.emit('ReduceMin', [x, last], keepdims)]);
   const largest = to.emit('Max', [high, low, to.scalar('float32', LEAST)]);
   const scales = to.emit('Mul', [largest, to.scalar('float32', 1 / levels)]);
-  const zeros = to.literal('uint8', [rows], new Array(rows).fill(zero));
-  const perRow = to.emit('Reshape', [scales, to.int64([rows])]);
-  const codes = to.emit('QuantizeLinear', [x, perRow, zeros], { attributes: { axis: { int: 0 } } });
-  return { codes, scales };
+  const steps = to.emit('Reshape', [scales, to.int64([-1])]);
+  const zeros = to.emit('Expand', [to.literal('uint8', [], [zero]), to.emit('Shape', [steps])]);
+  const codes = to.emit('QuantizeLinear', [x, steps, zeros], perRow);
+  if (kind === 'int8') return { codes, digits: null, scales };
+  const rest = to.emit('Sub', [x, to.emit('DequantizeLinear', [codes, steps, zeros], perRow)]);
+  const fineSteps = to.emit('Mul', [steps, to.scalar('float32', 1 / INT16_BASE)]);
+  const lower = to.emit('QuantizeLinear', [rest, fineSteps, zeros], perRow);
+  const digits = to.emit('Concat', [codes, lower], { attributes: { axis: { int: 1 } } });
+  return { codes, digits, scales };
+}
+
+function lowerDigits(codes: StoredCodes): StoredCodes {
+  const [rows, columns] = codes.shape as [number, number];
+  return { ...codes, sizeBytes: codes.sizeBytes / 2, shape: [rows / 2, columns] };
+}
+
+/** The upper digits of a matrix of int16, which stand below the lower ones. */
+function upperDigits(codes: StoredCodes): StoredCodes {
+  const [rows, columns] = codes.shape as [number, number];
+  const sizeBytes = codes.sizeBytes / 2;
+  return { ...codes, offset: codes.offset + sizeBytes, sizeBytes, shape: [rows / 2, columns] };
 }
 
 interface IntegerProduct {
@@ -110,34 +148,54 @@ interface IntegerProduct {
   readonly outputs?: readonly string[];
 }
 
-/** x [rows, k] times codes [k, n] in whole numbers, as in https://arxiv.org/abs/2304.13013: rows of x and columns of the weight have scales of their own. */
-function integerProduct(frozen: Frozen, x: Value, product: IntegerProduct): string {
-  const { to } = frozen;
-  const { columns, range, factor, outputs } = product;
-  const rows = frozen.quantizedRows(to.name(x), x.shape[0]!, range);
-  const inputs = [
-    rows.codes,
-    frozen.initializer(columns.codes),
-    to.scalar('float32', 1),
-    frozen.initializer(columns.scales),
-    to.literal('uint8', [], [range.zero]),
-  ];
-  const sums = to.emit('MatMulIntegerToFloat', inputs, { domain: CONTRIB });
-  const scales = factor === 1 ? rows.scales : to.emit('Mul', [rows.scales, to.scalar('float32', factor)]);
-  return to.emit('Mul', [sums, scales], { outputs });
+/**
+ * Rows [rows, k] times codes [k, n] in whole numbers, as in https://arxiv.org/abs/2304.13013: rows of x and columns of the weight have scales
+ * of their own. In sixteen bits the products of the digits are added up, but for those of two lower ones, which are below what
+ * rounding to the digits leaves out (https://arxiv.org/abs/2306.11975).
+ */
+function integerProduct(
+  frozen: Frozen,
+  to: Lowering,
+  rows: QuantizedRows,
+  { columns, range, factor, outputs }: IntegerProduct,
+): string {
+  const sum = (codes: string, weight: StoredCodes, unit: number) => {
+    const [scale, zero] = [to.scalar('float32', unit), to.literal('uint8', [], [range.zero])];
+    const inputs = [codes, frozen.initializer(weight), scale, frozen.initializer(columns.scales), zero];
+    return to.emit('MatMulIntegerToFloat', inputs, { domain: CONTRIB });
+  };
+  const sums =
+    rows.digits === null
+      ? sum(rows.codes, columns.codes, factor)
+      : to.emit('Add', [
+          sum(rows.codes, upperDigits(columns.codes), factor * INT16_BASE),
+          sum(rows.digits, columns.codes, factor),
+        ]);
+  return to.emit('Mul', [sums, rows.scales], { outputs });
 }
 
 /** Two numbers for every byte of codes: ONNX has no table of sixteen. */
 const pairTable = (table: Float32Array): number[] =>
   Array.from({ length: 256 }, (_, pair) => [table[pair >> 4]!, table[pair & 15]!]).flat();
 
+function dequantizedColumns(
+  frozen: Frozen,
+  kind: ColumnQuantization,
+  { codes, scales }: StoredColumns,
+): string {
+  const { to } = frozen;
+  const steps = frozen.initializer(scales);
+  const scaled = (codes: StoredCodes, steps: string) =>
+    to.emit('DequantizeLinear', [frozen.initializer(codes), steps], { attributes: { axis: { int: 1 } } });
+  if (kind === 'int8') return scaled(codes, steps);
+  const upperSteps = to.emit('Mul', [steps, to.scalar('float32', INT16_BASE)]);
+  return to.emit('Add', [scaled(upperDigits(codes), upperSteps), scaled(lowerDigits(codes), steps)]);
+}
+
 /** The whole matrix in float32. */
 function dequantized(frozen: Frozen, quantized: QuantizedMatrix, shape: readonly number[]): string {
   const { to } = frozen;
-  if (quantized.kind === 'int8') {
-    const inputs = [frozen.initializer(quantized.plain.codes), frozen.initializer(quantized.plain.scales)];
-    return to.emit('DequantizeLinear', inputs, { attributes: { axis: { int: 1 } } });
-  }
+  if ('plain' in quantized) return dequantizedColumns(frozen, quantized.kind, quantized.plain);
   const { block, table } = BLOCK_CODES[quantized.kind];
   const pairs = to.literal('float32', [256, 2], pairTable(table));
   const codes = to.cast(frozen.initializer(quantized.codes), 'int32');
@@ -145,6 +203,10 @@ function dequantized(frozen: Frozen, quantized: QuantizedMatrix, shape: readonly
   const scaled = to.emit('Mul', [blocks, frozen.initializer(quantized.scales)]);
   return to.emit('Reshape', [scaled, to.int64(shape)]);
 }
+
+/** Digits of sixteen bits take the whole range. */
+const rangeFor = (kind: QuantizedMatrix['kind'], range: IntegerRange | null): IntegerRange | null =>
+  kind === 'int16' && range?.levels !== WHOLE_RANGE.levels ? null : range;
 
 const product: FrozenRule = (frozen, { inputs: [x, weight, term], attributes }, y) => {
   const quantized = frozen.stored(weight!)?.quantized;
@@ -154,8 +216,6 @@ const product: FrozenRule = (frozen, { inputs: [x, weight, term], attributes }, 
   const { integers } = frozen.options;
   const factor = alpha as number;
   const outputs = term ? undefined : y;
-  const inIntegers = (columns: StoredColumns, range: IntegerRange) =>
-    integerProduct(frozen, x!, { columns, range, factor, outputs });
   const inFloats = () =>
     multiply(
       to,
@@ -163,9 +223,15 @@ const product: FrozenRule = (frozen, { inputs: [x, weight, term], attributes }, 
       { ranks: [2, 2], transposeB: Boolean(transposeB), alpha: factor },
       outputs,
     );
+  const range = rangeFor(quantized.kind, integers);
   const made =
-    quantized.kind === 'int8' && integers !== null
-      ? inIntegers(transposeB ? quantized.transposed : quantized.plain, integers)
+    'plain' in quantized && range
+      ? integerProduct(frozen, to, frozen.quantizedRows(to.name(x!), quantized.kind, range), {
+          columns: transposeB ? quantized.transposed : quantized.plain,
+          range,
+          factor,
+          outputs,
+        })
       : inFloats();
   if (term) to.emit('Add', [made, to.name(term)], { outputs: y });
   return true;

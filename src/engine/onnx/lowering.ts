@@ -38,6 +38,9 @@ export type Provider = 'cpu' | 'cuda' | 'webgpu';
 /** What the factors and results of matrix products are rounded to; sums are float32 in both, and everything else is. */
 export type Precision = 'float32' | 'bfloat16';
 
+/** rows [m, k] -> [m, n] */
+export type Scoring = (to: Lowering, rows: string) => string;
+
 /** What a node reads, the graphs in its attributes included. */
 const readBy = ({ inputs, attributes }: OnnxNode): string[] => [
   ...inputs,
@@ -77,6 +80,8 @@ export class Lowering {
   readonly #names = new Map<Value, string>();
   readonly #makers = new Map<Value, () => string>();
   readonly #literals = new Map<string, string>();
+  /** Products of rows and the transposes of weights in whole numbers, by the weights' names in float32. */
+  readonly #scorings = new Map<string, Scoring>();
   /** Values in bfloat16 by their names in float32. */
   readonly #halves = new Map<string, string>();
   #last = 0;
@@ -170,6 +175,14 @@ export class Lowering {
 
   cast(input: string, to: OnnxType, outputs?: readonly string[]): string {
     return this.emit('Cast', [input], { attributes: { to: { int: ONNX_TYPES[to] } }, outputs });
+  }
+
+  knowScoring(name: string, scoring: Scoring): void {
+    this.#scorings.set(name, scoring);
+  }
+
+  scoring(name: string): Scoring | undefined {
+    return this.#scorings.get(name) ?? this.#parent?.scoring(name);
   }
 
   /** `half` is what the value `name` is in bfloat16. */

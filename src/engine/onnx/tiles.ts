@@ -4,7 +4,7 @@ import type { OnnxValue } from '../../formats/onnx.ts';
 import type { Lowering } from './lowering.ts';
 
 /** Numbers of one matrix in a tile: with the four or five that are alive at a time, about half of a core's second-level cache. */
-const TILE_NUMBERS = 1 << 16;
+const TILE_NUMBERS = 1 << 18;
 
 /** The most rows that divide `rows` and stay under the tile's size. */
 function tileRows(rows: number, width: number): number {
