@@ -8,8 +8,10 @@ import { loadTokenizer } from '../data/tokenizer.ts';
 import type { Deps } from '../deps.ts';
 import { isModelFile } from '../formats/model-folder.ts';
 import { ModelError } from '../models/model-error.ts';
-import { openModel } from '../models/registry.ts';
+import { type Model, openModel } from '../models/registry.ts';
+import { meaningOfModel } from '../serving/classifier.ts';
 import { readModel, type StoredFile, upsertBaseModel } from '../store/models.ts';
+import type { Answers } from '../training/methods.ts';
 import { hashFile } from './file-hash.ts';
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -54,10 +56,17 @@ export async function registerBaseModel(
   const known = await readModel(deps.pool, id);
   if (known && known.kind !== 'base' && known.kind !== 'elsewhere')
     throw new ModelError(`${id} is the name of a fine-tuned model`);
-  if (known?.kind === 'base' && sameFiles(known.files, files)) return { ...added, changed: false };
+  const answers = answersOfFiles(model);
+  if (known?.kind === 'base' && known.answers === answers && sameFiles(known.files, files))
+    return { ...added, changed: false };
   await storeFiles(deps, folder, files, onProgress);
-  await upsertBaseModel(deps.pool, { id, architecture, ownedBy: 'anneal', files });
+  await upsertBaseModel(deps.pool, { id, architecture, answers, ownedBy: 'anneal', files });
   return { ...added, changed: true };
+}
+
+function answersOfFiles(model: Model): Answers {
+  if (model.outputWeight !== null) return 'text';
+  return meaningOfModel(model) ? 'classes' : 'vectors';
 }
 
 export interface RefusedFolder {

@@ -11,7 +11,9 @@ import type { UsageRecorder } from '../metering/usage-recorder.ts';
 import type { GenerationClient } from '../serving/client.ts';
 import type { GenerationParameters } from '../serving/protocol.ts';
 import { readTarget, type Target } from '../serving/target.ts';
+import { findMethod, findModel } from '../store/models.ts';
 import type { UsageCounts, UsageKind } from '../store/usage.ts';
+import { type Answers, answersOf } from '../training/methods.ts';
 import type { Embedded, GraderApi } from './grader-api.ts';
 import type { ChatAnswer, ChatQuestion, GraderTools } from './graders/grader.ts';
 
@@ -29,15 +31,25 @@ export interface Asker {
   readonly apiKeyId: string;
 }
 
-/** Throws ApiError when a model is neither served here nor can be asked elsewhere. */
+/** What may answer: a judge must write, other models may also name a class. */
+const MAY_ANSWER = { judge: ['text'], any: ['text', 'classes'] } satisfies Record<string, Answers[]>;
+
+/** Throws ApiError when a model is neither served here nor can be asked elsewhere, and when it answers no questions. */
 export async function checkModel(
-  { config, pool }: ModelDeps,
+  { graderApi, pool }: Pick<ModelDeps, 'graderApi' | 'pool'>,
   projectId: string,
-  model: string,
-  param: string,
-) {
-  if (config.graderUrl || (await readTarget(pool, projectId, model))) return;
-  throw noSuchModel(model, param);
+  { model, param, as = 'any' }: { model: string; param: string; as?: keyof typeof MAY_ANSWER },
+): Promise<void> {
+  const found = await findModel(pool, projectId, model);
+  if (!found) {
+    if (graderApi) return;
+    throw noSuchModel(model, param);
+  }
+  const answers = answersOf({ ...found, trainedBy: await findMethod(pool, model) });
+  const needed: readonly Answers[] = MAY_ANSWER[as];
+  if (answers.some(each => needed.includes(each))) return;
+  const message = `Invalid '${param}': \`${model}\` answers with ${answers.join(' or ')}; a model is needed that answers with ${needed.join(' or ')}.`;
+  throw new ApiError('unsupported_value', message, { param });
 }
 
 /**

@@ -247,7 +247,8 @@ async function checkDataSource(deps: Deps, of: Eval, dataSource: store.RunDataSo
   if (dataSource.type === 'jsonl') return;
   checkAsked(dataSource);
   readSampling(dataSource);
-  if (dataSource.model) await checkModel(deps, projectId, dataSource.model, 'data_source.model');
+  const { model } = dataSource;
+  if (model) await checkModel(deps, projectId, { model, param: 'data_source.model' });
 }
 
 function checkContent({ dataSourceConfig }: Eval, { content }: store.RunSource): void {

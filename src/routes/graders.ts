@@ -84,7 +84,8 @@ export async function checkUsableGrader(
   at: string,
 ): Promise<void> {
   checkGrader(grader, at);
-  for (const { model, param } of modelsOf(grader, at)) await checkModel(deps, projectId, model, param);
+  for (const { model, param } of modelsOf(grader, at))
+    await checkModel(deps, projectId, { model, param, as: 'judge' });
   if (!metricsOf(grader).includes('cosine') || canEmbed(deps.config)) return;
   const message =
     "The metric 'cosine' needs a model for embeddings: name one in ANNEAL_GRADER_EMBEDDING_MODEL.";

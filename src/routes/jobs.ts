@@ -252,12 +252,16 @@ const missing = (param: string) =>
 async function checkModel(deps: Deps, projectId: string, id: string, method: MethodName): Promise<void> {
   const model = await findModel(deps.pool, projectId, id);
   if (!model) throw await unusableModel(deps, projectId, id);
-  const { architecture, kind } = model;
+  const { architecture, answers, kind } = model;
   const trainedBy = await findMethod(deps.pool, id);
-  const fitting = methodsFor({ architecture, isAdapter: kind === 'adapter', trainedBy });
+  const fitting = methodsFor({ architecture, answers, isAdapter: kind === 'adapter', trainedBy });
   if (fitting === null || fitting.includes(method)) return;
   const names = fitting.map(name => `'${name}'`).join(', ');
-  const made = trainedBy === null ? architecture : `${architecture}, trained by '${trainedBy}'`;
+  const made = [
+    architecture,
+    ...(answers === 'classes' ? ['with a head for classes or numbers'] : []),
+    ...(trainedBy === null ? [] : [`trained by '${trainedBy}'`]),
+  ].join(', ');
   const message = `The method '${method}' is not supported with this model: \`${id}\` (${made}) can be trained by ${names}.`;
   throw new ApiError('unsupported_value', message, { param: 'method.type' });
 }

@@ -1,4 +1,5 @@
 // Models as rows: base models, seen by every project, and fine-tuned ones, seen by their own and those that it is shared with. SQL only.
+import type { Answers } from '../training/methods.ts';
 import type { MethodName } from '../training/protocol.ts';
 import type { Queryable } from './database.ts';
 
@@ -17,6 +18,8 @@ export interface ModelRow {
   /** `elsewhere`: its name came with an imported job, its weights are not here. */
   kind: 'base' | 'adapter' | 'full' | 'elsewhere';
   architecture: string;
+  /** What the files of the base model answer with; null where nobody has looked. */
+  answers: Answers | null;
   /** The base that an adapter sits on, or a full model was trained from; null for a base model. */
   baseModel: string | null;
   jobId: string | null;
@@ -26,9 +29,10 @@ export interface ModelRow {
   createdAt: Date;
 }
 
-export type NewModel = Omit<ModelRow, 'createdAt'>;
+/** `answers` is that of its base. */
+export type NewModel = Omit<ModelRow, 'createdAt' | 'answers'>;
 
-const columns = `id, project_id as "projectId", kind, architecture, base_model as "baseModel", job_id as "jobId", step,
+const columns = `id, project_id as "projectId", kind, architecture, answers, base_model as "baseModel", job_id as "jobId", step,
   owned_by as "ownedBy", files, created_at as "createdAt"`;
 
 const visible = `deleted_at is null and (project_id is null or project_id = $1 or exists (
@@ -36,8 +40,8 @@ const visible = `deleted_at is null and (project_id is null or project_id = $1 o
 
 export async function insertModel(db: Queryable, model: NewModel): Promise<void> {
   await db.query(
-    `insert into models (id, project_id, kind, architecture, base_model, job_id, step, owned_by, files)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+    `insert into models (id, project_id, kind, architecture, base_model, job_id, step, owned_by, files, answers)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, (select answers from models where id = $5))`,
     [
       model.id,
       model.projectId,
@@ -55,15 +59,15 @@ export async function insertModel(db: Queryable, model: NewModel): Promise<void>
 /** Registers a base model, or gives one that is there its new files. */
 export async function upsertBaseModel(
   db: Queryable,
-  model: Pick<NewModel, 'id' | 'architecture' | 'ownedBy' | 'files'>,
+  model: Pick<NewModel, 'id' | 'architecture' | 'ownedBy' | 'files'> & { answers?: Answers },
 ): Promise<void> {
   await db.query(
-    `insert into models (id, kind, architecture, owned_by, files) values ($1, 'base', $2, $3, $4)
+    `insert into models (id, kind, architecture, owned_by, files, answers) values ($1, 'base', $2, $3, $4, $5)
      on conflict (id) do update
        set architecture = excluded.architecture, files = excluded.files, deleted_at = null, kind = 'base',
-         project_id = null, owned_by = excluded.owned_by
+         project_id = null, owned_by = excluded.owned_by, answers = excluded.answers
        where models.kind in ('base', 'elsewhere')`,
-    [model.id, model.architecture, model.ownedBy, JSON.stringify(model.files)],
+    [model.id, model.architecture, model.ownedBy, JSON.stringify(model.files), model.answers ?? null],
   );
 }
 

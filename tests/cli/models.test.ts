@@ -7,6 +7,7 @@ import { openFolder } from '../../src/blobs/folder.ts';
 import { registerBaseModel, registerModelsIn, type Transfer } from '../../src/cli/add-model.ts';
 import { downloadModel } from '../../src/cli/hub.ts';
 import { listBaseModels, readModel } from '../../src/store/models.ts';
+import { causalClassifier } from '../models/folders.ts';
 import { useDatabase } from '../support/postgres.ts';
 import { type HubServer, startHub } from './hub-server.ts';
 
@@ -43,6 +44,19 @@ describe('a folder becomes a base model', () => {
         totalBytes: bytes,
       });
     }
+  });
+
+  test('what it answers with is found in its files; what was registered before that was asked learns it', async () => {
+    const answersOf = async (id: string) => (await readModel(database.pool, id))!.answers;
+    await add(tiny, 'answers-text');
+    await add(encoder, 'answers-vectors');
+    await add(await causalClassifier('llama-tiny'), 'answers-classes');
+    expect(await answersOf('answers-text')).toBe('text');
+    expect(await answersOf('answers-vectors')).toBe('vectors');
+    expect(await answersOf('answers-classes')).toBe('classes');
+    await database.pool.query("update models set answers = null where id = 'answers-classes'");
+    await add(await causalClassifier('llama-tiny'), 'answers-classes');
+    expect(await answersOf('answers-classes')).toBe('classes');
   });
 
   test('a second time nothing is stored', async () => {

@@ -24,6 +24,20 @@ export async function changeJson(file: string, change: Record<string, unknown>):
   await writeFile(file, JSON.stringify({ ...json, ...change }));
 }
 
+/** A causal golden model of one file as `...ForSequenceClassification`, with a head of zeros for two labels. */
+export async function causalClassifier(name: string): Promise<string> {
+  const directory = await copyGolden(name);
+  const config = JSON.parse(await readFile(join(directory, 'config.json'), 'utf8'));
+  const served = config.architectures[0].replace(/ForCausalLM$/, 'ForSequenceClassification');
+  await changeJson(join(directory, 'config.json'), { architectures: [served], id2label: { 0: 'a', 1: 'b' } });
+  await changeTensors(join(directory, 'model.safetensors'), tensors => {
+    delete tensors['lm_head.weight'];
+    const shape = [2, config.hidden_size];
+    tensors['score.weight'] = { dtype: 'F32', shape, data: new Float32Array(2 * config.hidden_size) };
+  });
+  return directory;
+}
+
 /** Rewrites a safetensors file; `change` may drop, add and rename its tensors. */
 export async function changeTensors(
   file: string,

@@ -2,6 +2,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { upsertBaseModel } from '../../src/store/models.ts';
 import { writeRateLimit } from '../../src/store/rate-limits.ts';
 import { BASE_MODEL, useServer } from '../support/server.ts';
 
@@ -316,6 +317,78 @@ describe('validate', () => {
     });
     expect(await validate({ ...judge, model: BASE_MODEL }, bare)).toBeTruthy();
     expect(await validate(judge)).toBeTruthy();
+  });
+
+  describe('a model that answers no questions', () => {
+    const judges = {
+      score_model: { type: 'score_model', name: 'j', input: [{ role: 'user', content: 'x' }] },
+      label_model: {
+        type: 'label_model',
+        name: 'l',
+        input: [{ role: 'user', content: 'x' }],
+        labels: ['a', 'b'],
+        passing_labels: ['a'],
+      },
+    };
+    const refusal = (model: string, param: string) => ({
+      status: 400,
+      type: 'invalid_request_error',
+      code: 'unsupported_value',
+      param,
+      message: expect.stringContaining(`Invalid '${param}': \`${model}\` answers with `),
+    });
+    const add = async (id: string, architecture: string, answers: 'classes' | 'vectors' | undefined) =>
+      upsertBaseModel(server.deps.pool, { id, architecture, answers, ownedBy: 'test', files: [] });
+    beforeAll(async () => {
+      await add('an-encoder', 'bert', 'vectors');
+      await add('an-old-encoder', 'bert', undefined);
+      await add('a-classifier', 'llama', 'classes');
+    });
+
+    test.each(['an-encoder', 'an-old-encoder', 'a-classifier'])('is no judge: %s', async model => {
+      for (const judge of Object.values(judges)) {
+        const grader = { ...judge, model };
+        await expect(validate(grader)).rejects.toMatchObject(refusal(model, 'grader.model'));
+        await expect(run(grader, '')).rejects.toMatchObject(refusal(model, 'grader.model'));
+        const made = server.client.evals.create({
+          data_source_config: { type: 'custom', item_schema: { type: 'object' } },
+          testing_criteria: [equal, grader] as never,
+        });
+        await expect(made).rejects.toMatchObject(refusal(model, 'testing_criteria[1].model'));
+      }
+      const multi = {
+        type: 'multi',
+        name: 'm',
+        graders: { good: { ...judges.score_model, model } },
+        calculate_output: 'good',
+      };
+      const job = server.client.fineTuning.jobs.create({
+        model: BASE_MODEL,
+        training_file: 'file-a',
+        validation_file: 'file-b',
+        method: { type: 'reinforcement', reinforcement: { grader: multi as never } },
+      });
+      const param = 'method.reinforcement.grader.graders.good.model';
+      await expect(job).rejects.toMatchObject(refusal(model, param));
+    });
+
+    test('is not asked for answers by a run, unless it tells classes', async () => {
+      const { id } = await server.client.evals.create({
+        data_source_config: { type: 'custom', item_schema: { type: 'object' } },
+        testing_criteria: [equal],
+      });
+      const start = (model: string) =>
+        server.client.evals.runs.create(id, {
+          data_source: {
+            type: 'completions',
+            model,
+            source: { type: 'file_content', content: [{ item: {} }] },
+            input_messages: { type: 'template', template: [{ role: 'user', content: 'x' }] },
+          },
+        });
+      await expect(start('an-encoder')).rejects.toMatchObject(refusal('an-encoder', 'data_source.model'));
+      expect(await start('a-classifier')).toMatchObject({ status: 'queued' });
+    });
   });
 
   test('cosine where nothing makes embeddings', async () => {

@@ -524,6 +524,31 @@ describe('create', () => {
     },
   );
 
+  test('refuses a base model that is a classifier where tokens are needed, and models on it', async () => {
+    const [base, model] = ['a-classifier', 'ft:a-classifier:org::vectors'];
+    const row = { id: base, architecture: 'llama', answers: 'classes', ownedBy: 'test' } as const;
+    await upsertBaseModel(server.deps.pool, { ...row, files: [] });
+    const { id: jobId } = await create({ model: base, method: { type: 'embedding' } });
+    const adapter = {
+      projectId: server.projectId,
+      jobId,
+      kind: 'adapter',
+      step: null,
+      baseModel: base,
+    } as const;
+    await insertModel(server.deps.pool, { ...row, ...adapter, id: model, files: [] });
+    const refusal = (made: string) => ({
+      code: 'unsupported_value',
+      param: 'method.type',
+      message: expect.stringContaining(
+        `(${made}) can be trained by 'classification', 'regression', 'embedding'.`,
+      ),
+    });
+    const head = 'llama, with a head for classes or numbers';
+    await expect(create({ model: base })).rejects.toMatchObject(refusal(head));
+    await expect(create({ model })).rejects.toMatchObject(refusal(`${head}, trained by 'embedding'`));
+  });
+
   test('refuses to go on from a classifier where tokens are needed', async () => {
     const { id: jobId } = await create({ method: { type: 'classification' } });
     const [id, { projectId }] = ['ft:test-base:org::classify', server];
