@@ -1,11 +1,12 @@
 // The `onnx` engine: programs are traced once, improved by passes, lowered to ONNX and run by ONNX Runtime.
 import { realpath } from 'node:fs/promises';
-import { availableParallelism, totalmem } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { parse } from 'node:path';
 import { allocate, checkArrays, ProgramError } from './arrays.ts';
 import type { EngineOptions } from './engine.ts';
 import { productFlops } from './flops.ts';
 import type { Graph, Pass } from './graph.ts';
+import { machineBytes } from './machine.ts';
 import { cudaIsSetUp } from './onnx/cuda.ts';
 import { type IntegerRange, measureIntegerRange } from './onnx/integers.ts';
 import { lower } from './onnx/lower.ts';
@@ -38,10 +39,6 @@ function computedBytes({ shape, quantized, scoring }: StoredTensor): number {
 
 /** A program that shares its weights may have a copy of its own up to this size. */
 const SHARED_COPY_BYTES = 32 * 2 ** 20;
-
-/** Of the machine or its control group. */
-const machineBytes = (): number =>
-  Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
 
 /**
  * Copies of the weights pay as long as they take a small part of the memory. Not of what is free at the moment: products with
