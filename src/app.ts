@@ -71,6 +71,11 @@ declare module 'fastify' {
 /** `ft:` names with a long suffix and `:ckpt-step-n` are longer than fastify's 100. */
 const MAX_PARAM_LENGTH = 500;
 const JSON_LIMIT_BYTES = 32 * 2 ** 20;
+/** Without the plugin's own name and its field for other documents. */
+const DOCS_THEME = {
+  title: 'Anneal',
+  css: [{ filename: 'anneal.css', content: '.swagger-ui .topbar { display: none }' }],
+};
 
 export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   const app = appWithoutRoutes(deps);
@@ -81,7 +86,8 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     transformObject: styleMaps,
   });
   await app.register(multipart, { limits: { fileSize: Number.POSITIVE_INFINITY, files: 1, fields: 20 } });
-  await app.register(swaggerUi, { routePrefix: '/docs', logLevel: 'silent' });
+  await app.register(swaggerUi, { routePrefix: '/docs', logLevel: 'silent', theme: DOCS_THEME });
+  app.get('/', { schema: { hide: true } }, (_request, reply) => reply.redirect('/docs'));
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
   healthRoutes(app, deps, packageJson.version);
   await monitoringRoutes(app, deps);

@@ -218,9 +218,11 @@ describe('health', () => {
   });
 });
 
-test('the documentation is served from here alone', async () => {
+test('the documentation is served from here alone, and where a browser looks first', async () => {
+  await get('/').expect(302).expect('location', '/docs');
   const page = await get('/docs/').expect(200);
   expect(page.text).toContain('swagger-ui');
+  expect(page.text).toContain('<title>Anneal</title>');
   expect(page.text).not.toMatch(/(src|href)="https?:/);
   const document = await get('/openapi.json').expect(200);
   expect(document.body.openapi).toBe('3.1.0');
