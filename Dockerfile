@@ -33,7 +33,7 @@ EXPOSE 8787
 USER node
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
   CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.PORT + '/readyz').then(r => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
-CMD ["node", "src/main.ts", "api"]
+CMD ["node", "--max-semi-space-size=4", "src/main.ts", "api"]
 
 FROM service AS worker
 COPY --from=packages /app/node_modules node_modules

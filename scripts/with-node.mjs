@@ -1,4 +1,4 @@
-// Runs a program of this project under Node 24 with the project's packages installed: `node scripts/with-node.mjs <file> [args]`.
+// Runs a program of this project under Node 24 with the project's packages installed: `node scripts/with-node.mjs [flags of Node] <file> [args]`.
 // Plain JavaScript that Node 18 understands, because it is what brings Node 24 to a machine that has an older one.
 // It is not a build step: once both are there it only starts the program.
 import { spawn, spawnSync } from 'node:child_process';
@@ -87,11 +87,16 @@ function findNpm() {
   process.exit(1);
 }
 
-/** Starts the program, hands signals on to it and ends as it ends. */
-function run(node, [program, ...args]) {
+/** Starts the program, hands signals on to it and ends as it ends. Flags before its name are Node's. */
+function run(node, given) {
+  const flags = given.slice(
+    0,
+    given.findIndex(arg => !arg.startsWith('-')),
+  );
+  const [program, ...args] = given.slice(flags.length);
   const binary = join(root, 'node_modules', '.bin', program);
   const file = existsSync(binary) ? binary : join(root, program);
-  const child = spawn(node, [file, ...args], { stdio: 'inherit', env: withNode(node) });
+  const child = spawn(node, [...flags, file, ...args], { stdio: 'inherit', env: withNode(node) });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   child.on('exit', (code, signal) => process.exit(code ?? (signal === 'SIGINT' ? 130 : 143)));
 }

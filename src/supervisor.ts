@@ -18,6 +18,8 @@ export interface ProcessOptions {
   module: string;
   args: string[];
   env: Record<string, string | undefined>;
+  /** Of Node itself. */
+  nodeFlags: readonly string[];
   /** Lines of its output and error output. */
   onLine(line: string): void;
   /** Told when it died and is started again. */
@@ -76,8 +78,13 @@ async function keepRunning(
 }
 
 /** In a process group of its own: Ctrl-C in a terminal is for us, and we tell it. It ends by itself when we are gone. */
-function launch({ module, args, env, onLine, name }: ProcessOptions): Launched {
-  const child = fork(module, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+function launch({ module, args, env, nodeFlags, onLine, name }: ProcessOptions): Launched {
+  const child = fork(module, args, {
+    env,
+    execArgv: [...process.execArgv, ...nodeFlags],
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  });
   const exit = new Promise<string>(done => {
     child.once('error', error => done(error.message));
     child.once('exit', (code, signal) => {

@@ -20,6 +20,7 @@ export function askChild<Answer>({ module, specPath, what, signal }: ChildQuesti
   signal.throwIfAborted();
   const child = fork(module, [specPath], {
     serialization: 'advanced',
+    execArgv: [],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     detached: true,
     env: computingEnvironment(),
