@@ -13,6 +13,7 @@ import { parseArgs } from 'node:util';
 import autocannon from 'autocannon';
 import pg from 'pg';
 import { migrateAll } from '../src/migrate-all.ts';
+import { API_NODE_FLAGS } from '../src/start.ts';
 import { startEmbeddedPostgres } from '../src/store/embedded-postgres.ts';
 
 const { values } = parseArgs({
@@ -51,9 +52,11 @@ interface Api {
   readonly process: ChildProcess;
 }
 
+/** With what `npm run api` runs it with. */
 async function startApi(databaseUrl: string, folder: string): Promise<Api> {
-  const child = spawn(process.execPath, [MAIN, 'api'], {
+  const child = spawn(process.execPath, [...API_NODE_FLAGS, MAIN, 'api'], {
     env: {
+      NODE_COMPILE_CACHE: join(folder, 'cache', 'node'),
       ...process.env,
       DATABASE_URL: databaseUrl,
       ANNEAL_DATA_DIR: folder,
@@ -261,23 +264,16 @@ async function readTimes(pid: number): Promise<ProcessTimes> {
 
 // ---- uploads
 
-async function residentMiB(pid: number): Promise<number> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
+/** Of a process: now, and at most since it began; as proc_pid_status(5) names them. */
+async function residentMiB(pid: number, which: 'VmRSS' | 'VmHWM'): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Math.round(Number(new RegExp(`${which}:\\s+(\\d+)`).exec(status)![1]) / 1024);
 }
 
 /** The same random bytes for all: what is measured is the way through the api. */
 async function uploadMany(api: Api): Promise<void> {
   const bytes = new Blob([randomBytes(megabytes * 2 ** 20)]);
-  let most = 0;
-  let done = false;
-  const watching = (async () => {
-    while (!done) {
-      most = Math.max(most, await residentMiB(api.process.pid!));
-      await sleep(50);
-    }
-  })();
-  const before = await residentMiB(api.process.pid!);
+  const before = await residentMiB(api.process.pid!, 'VmRSS');
   const began = performance.now();
   const upload = async (): Promise<number> => {
     const form = new FormData();
@@ -287,12 +283,11 @@ async function uploadMany(api: Api): Promise<void> {
   };
   const statuses = await Promise.all(Array.from({ length: uploads }, upload));
   const took = (performance.now() - began) / 1000;
-  done = true;
-  await watching;
+  const most = await residentMiB(api.process.pid!, 'VmHWM');
   const good = statuses.filter(status => status === 200).length;
   console.log(
     `${uploads} uploads of ${megabytes} MiB at once: ${good} stored in ${took.toFixed(1)} s (${Math.round((good * megabytes) / took)} MiB/s); ` +
-      `the process took ${Math.round(before)} MiB before and ${Math.round(most)} MiB at most`,
+      `the process took ${before} MiB before and ${most} MiB at most`,
   );
 }
 
