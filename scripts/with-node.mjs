@@ -99,6 +99,17 @@ function run(node, given) {
   const child = spawn(node, [...flags, file, ...args], { stdio: 'inherit', env: withNode(node) });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   child.on('exit', (code, signal) => process.exit(code ?? (signal === 'SIGINT' ? 130 : 143)));
+  if (process.env.npm_lifecycle_event) endWithParent(child);
+}
+
+/** npm hands a signal to its shell, which dies of it and tells nobody: then the program is asked to end. */
+function endWithParent(child) {
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    child.kill();
+  }, 500);
 }
 
 /** Sources are compiled once, not by every process anew: that is half of a start, and 20 MB of each. */
