@@ -3,9 +3,10 @@
 import { buildAnswerer } from './app.ts';
 import type { Deps } from './deps.ts';
 import { openMonitoring } from './monitoring/monitoring.ts';
+import { observeMetrics } from './monitoring/observed-metrics.ts';
 import { type MetricsServer, openMetricsServer } from './monitoring/server.ts';
 import { openTrainingSpans } from './monitoring/training-spans.ts';
-import { addTrainingMetrics, combineMetrics } from './monitoring/worker-metrics.ts';
+import { addTrainingMetrics, combineMetrics, type TrainingMetrics } from './monitoring/worker-metrics.ts';
 import { measureDevice } from './queue/measure-device.ts';
 import { startWorker, type WorkerDeps } from './queue/worker.ts';
 
@@ -24,16 +25,21 @@ export async function startAnsweringWorker(deps: Deps): Promise<Running> {
   };
 }
 
-/** With /metrics, where a token and a port are set for it, and with spans, where a collector is. */
+/** With /metrics, where a token and a port are set for it; with spans and the same numbers, where a collector is. */
 async function startMonitoredWorker(deps: Deps & WorkerDeps): Promise<Running> {
   const { log, config } = deps;
   const { metricsToken: token, workerMetricsPort: port, host } = config;
-  const watching = config.otlpEndpoint ? [openTrainingSpans()] : [];
+  const serves = token !== null && port !== null;
+  const watching: TrainingMetrics[] = [];
   let server: MetricsServer | undefined;
-  if (token !== null && port !== null) {
+  if (serves || config.otlpEndpoint) {
     const monitoring = openMonitoring();
-    server = await openMetricsServer({ monitoring, token, host, port, log });
     watching.push(addTrainingMetrics(monitoring));
+    if (serves) server = await openMetricsServer({ monitoring, token, host, port, log });
+    if (config.otlpEndpoint) {
+      watching.push(openTrainingSpans());
+      observeMetrics(monitoring); // to the end of the process: the SDK asks once more then
+    }
   }
   const worker = await startWorker(deps, {
     metrics: combineMetrics(watching),

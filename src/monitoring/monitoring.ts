@@ -1,4 +1,4 @@
-// What every process tells Prometheus of itself and its machine: memory, event loop, garbage, the processes it has started,
+// What every process tells Prometheus (and OpenTelemetry, observed-metrics.ts) of itself and its machine: memory, event loop, garbage, the processes it has started,
 // accelerators. What it does beyond is added by who measures it.
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { collectDefaultMetrics, Gauge, Registry } from '@prometheus-io/client';
@@ -10,6 +10,8 @@ export interface Monitoring {
   readonly registry: Registry;
   /** Done each time before the metrics are written, all of these at once. It must not throw. */
   beforeWriting(work: () => Promise<void> | void): void;
+  /** Does that. */
+  refresh(): Promise<void>;
   /** In Prometheus' text format. */
   write(): Promise<string>;
 }
@@ -17,11 +19,15 @@ export interface Monitoring {
 export function openMonitoring(): Monitoring {
   const registry = new Registry();
   const works: (() => Promise<void> | void)[] = [];
+  const refresh = async () => {
+    await Promise.all(works.map(work => work()));
+  };
   const monitoring: Monitoring = {
     registry,
     beforeWriting: work => void works.push(work),
+    refresh,
     async write() {
-      await Promise.all(works.map(work => work()));
+      await refresh();
       return registry.metrics();
     },
   };
