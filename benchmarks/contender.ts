@@ -55,6 +55,14 @@ export interface OnCards {
   readonly cardBytes: number | null;
 }
 
+/** What Node says after the reason that a program ended: where, and its own version. */
+const AFTER_THE_REASON = /^\s*at |^Node\.js v|^\s*$/;
+
+function endOf(errors: string): string {
+  const lines = errors.split('\n').filter(line => !AFTER_THE_REASON.test(line));
+  return lines.slice(-3).join(' | ') || 'it ended early';
+}
+
 /** What it printed. Throws with the end of its error output. */
 export async function runContender<Printed>(
   command: string,
@@ -68,7 +76,6 @@ export async function runContender<Printed>(
   child.stdin.end(input);
   const [output, errors] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
   const taken = await cards.stop();
-  if (child.exitCode !== 0)
-    throw new Error(errors.trim().split('\n').slice(-3).join(' | ') || 'it ended early');
+  if (child.exitCode !== 0) throw new Error(endOf(errors));
   return { ...JSON.parse(output.trim().split('\n').at(-1)!), cardBytes: taken };
 }

@@ -35,6 +35,8 @@ test('without a card nothing is said of one', async () => {
 test('one that fails is told by the end of what it said', async () => {
   const fail = ['-c', 'for i in 1 2 3 4; do echo "line $i" >&2; done; exit 1'];
   await expect(runContender('sh', fail)).rejects.toThrow('line 2 | line 3 | line 4');
+  const thrown = ['-e', 'throw new Error("the reason")'];
+  await expect(runContender(process.execPath, thrown)).rejects.toThrow(/Error: the reason$/);
   await expect(runContender(join(scratch, 'nothing'), [])).rejects.toThrow('ENOENT');
 });
 
