@@ -32,8 +32,8 @@ const geluGate = (x: Tensor): Tensor => {
   return x.mul(slope.add(SLOPE)).sigmoid();
 };
 
-/** Numbers of [rows, vocab] that are held at once: every chunk reads the whole output layer. */
-const CHUNK_NUMBERS = 1 << 24;
+/** Numbers of [rows, vocab] that are held at once. */
+const CHUNK_NUMBERS = 1 << 23;
 
 /** Rows whose scores over the vocabulary are held at once. */
 export const crossEntropyChunk = (rows: number, vocab: number): number =>
