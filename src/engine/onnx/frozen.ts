@@ -150,8 +150,8 @@ interface IntegerProduct {
 
 /**
  * Rows [rows, k] times codes [k, n] in whole numbers, as in https://arxiv.org/abs/2304.13013: rows of x and columns of the weight have scales
- * of their own. In sixteen bits the products of the digits are added up, but for those of two lower ones, which are below what
- * rounding to the digits leaves out (https://arxiv.org/abs/2306.11975).
+ * of their own. In sixteen bits the products of the digits are added up, but for those of two lower ones, which come to about as
+ * much as rounding to two digits leaves out (https://arxiv.org/abs/2306.11975).
  */
 function integerProduct(
   frozen: Frozen,
