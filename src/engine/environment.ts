@@ -1,4 +1,4 @@
-// The environment of a process that computes: what the loader and the C library read once, when it starts.
+// The environment of a process that computes for long: what the loader and the C library read once, when it starts.
 import { cudaEnvironment } from './onnx/cuda.ts';
 
 /**

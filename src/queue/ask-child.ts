@@ -1,7 +1,7 @@
 // A module in a process of its own that answers once: what it is asked stands in a file. For native work that must neither block nor take
 // its caller down.
 import { fork } from 'node:child_process';
-import { computingEnvironment } from '../engine/environment.ts';
+import { cudaEnvironment } from '../engine/onnx/cuda.ts';
 
 const KEPT_OUTPUT = 4000;
 
@@ -23,7 +23,7 @@ export function askChild<Answer>({ module, specPath, what, signal }: ChildQuesti
     execArgv: [],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     detached: true,
-    env: computingEnvironment(),
+    env: cudaEnvironment(),
   });
   const kill = () => void child.kill('SIGKILL');
   signal.addEventListener('abort', kill, { once: true });
