@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { openEngine } from '../src/engine/engine.ts';
 import type { StoredTensor } from '../src/engine/program.ts';
+import { copiesOf } from '../src/engine/weights.ts';
 import type { Quantization } from '../src/formats/quantization.ts';
 import { quantizeWeights } from '../src/models/quantized-weights.ts';
 import { openModel } from '../src/models/registry.ts';
@@ -34,12 +35,12 @@ interface Order {
 const LORA = { adapter: 'lora', rank: 16, alpha: 32, dropout: 0, target_modules: 'all-linear' };
 const isQuantized = (method: MethodName): method is Quantization => method !== 'full' && method !== 'lora';
 
-/** As it is read: from its own file, or in few bits. */
-function storedBytes({ sizeBytes, quantized }: StoredTensor): number {
-  if (!quantized) return sizeBytes;
-  const parts = 'plain' in quantized ? [quantized.plain, quantized.transposed] : [quantized];
-  return parts.reduce((sum, { codes, scales }) => sum + codes.sizeBytes + scales.sizeBytes, 0);
-}
+/** As it is read: from its own file, in few bits, or both. */
+const storedBytes = (stored: StoredTensor): number =>
+  copiesOf(stored).reduce(
+    (sum, { codes, scales }) => sum + codes.sizeBytes + scales.sizeBytes,
+    stored.quantized ? 0 : stored.sizeBytes,
+  );
 
 async function measure({ shape, folder, length, method, checkpointing }: Order) {
   const engine = await openEngine({ engine: 'onnx', device: 'cpu', threads: 2 });

@@ -1,4 +1,4 @@
-// Host arrays against the specs of a program: checks and allocation. It knows no backend.
+// Host arrays: checks against the specs of a program, allocation, transposing. It knows no backend.
 import type { DType, HostArray, HostArrays, TensorSpec } from './program.ts';
 
 /** Something given to an engine does not fit the program. A bug of the caller, not of a user. */
@@ -43,4 +43,13 @@ export function checkArrays(
     if (!Object.hasOwn(specs, name)) throw new ProgramError(`${what} has no '${name}'`);
   for (const [name, spec] of Object.entries(specs))
     if (!partial || arrays[name] !== undefined) checkArray(`${what} '${name}'`, spec, arrays[name]);
+}
+
+/** [rows, columns] -> [columns, rows] */
+export function transpose(matrix: Float32Array, [rows, columns]: readonly number[]): Float32Array {
+  const turned = new Float32Array(matrix.length);
+  for (let row = 0; row < rows!; row++)
+    for (let column = 0; column < columns!; column++)
+      turned[column * rows! + row] = matrix[row * columns! + column]!;
+  return turned;
 }

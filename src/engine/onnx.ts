@@ -2,7 +2,7 @@
 import { realpath } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { parse } from 'node:path';
-import { allocate, checkArrays, ProgramError } from './arrays.ts';
+import { allocate, checkArrays, ProgramError, sizeOf } from './arrays.ts';
 import type { EngineOptions } from './engine.ts';
 import { productFlops } from './flops.ts';
 import type { Graph, Pass } from './graph.ts';
@@ -16,6 +16,7 @@ import { PASSES } from './passes.ts';
 import type { Engine, Executable, HostArrays, Program, StoredTensor, TensorSpec } from './program.ts';
 import { tf } from './tf.ts';
 import { trace } from './trace.ts';
+import { copiesOf } from './weights.ts';
 
 export interface OnnxOptions {
   readonly provider: Provider;
@@ -27,8 +28,6 @@ export interface OnnxOptions {
   /** Of products in whole numbers, null for none; measured where absent. */
   readonly integers?: IntegerRange | null;
 }
-
-const sizeOf = (shape: readonly number[]) => shape.reduce((size, length) => size * length, 1);
 
 /** Bytes that a weight takes where products read it. */
 function computedBytes({ shape, quantized, scoring }: StoredTensor): number {
@@ -55,16 +54,14 @@ function weightOptions(
   // On WebGPU the original is gone then, also for nodes that read it otherwise (ONNX Runtime 1.30).
   return {
     prepack: small && provider === 'cpu',
-    widenOnce: small && !weights.some(({ quantized, scoring }) => quantized || scoring),
+    widenOnce: small && !weights.some(stored => copiesOf(stored).length > 0),
   };
 }
 
-function filesOf({ file, quantized, scoring }: StoredTensor): string[] {
-  if (scoring) return [file, scoring.codes.file, scoring.scales.file];
-  if (!quantized) return [file];
-  const parts = 'plain' in quantized ? [quantized.plain, quantized.transposed] : [quantized];
-  return [file, ...parts.flatMap(({ codes, scales }) => [codes.file, scales.file])];
-}
+const filesOf = (stored: StoredTensor): string[] => [
+  stored.file,
+  ...copiesOf(stored).flatMap(({ codes, scales }) => [codes.file, scales.file]),
+];
 
 /** Every file that the weights lie in -> its path without links, as ONNX Runtime wants it. */
 async function resolveFiles({ weights }: Program): Promise<Map<string, string>> {

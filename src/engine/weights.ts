@@ -1,7 +1,16 @@
 // A frozen weight's numbers in host memory, for engines that hold float32 of their own: what a quantised one stands for.
 import { BLOCK_CODES, dequantizeBlocks, dequantizeColumns } from '../formats/quantization.ts';
 import { readCodes, readTensor } from '../formats/safetensors.ts';
-import type { QuantizedMatrix, StoredTensor } from './program.ts';
+import type { QuantizedMatrix, StoredCodes, StoredTensor } from './program.ts';
+
+/** What is read of a weight in few bits, instead of it or beside it. */
+export const copiesOf = ({
+  quantized,
+  scoring,
+}: StoredTensor): { codes: StoredCodes; scales: StoredTensor }[] => [
+  ...(quantized ? ('plain' in quantized ? [quantized.plain, quantized.transposed] : [quantized]) : []),
+  ...(scoring ? [scoring] : []),
+];
 
 async function dequantize(matrix: QuantizedMatrix): Promise<Float32Array> {
   const { codes, scales } = 'plain' in matrix ? matrix.plain : matrix;

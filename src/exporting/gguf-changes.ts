@@ -1,5 +1,6 @@
 // What llama.cpp wants done to a tensor's numbers, each with its way back: rows in another order, axes turned over, one added.
 // Which tensors want what is gguf-architectures.ts'.
+import { transpose } from '../engine/arrays.ts';
 
 export interface Change {
   there(values: Float32Array, shape: readonly number[]): Float32Array;
@@ -55,14 +56,6 @@ export const separateGroups = (heads: number, kvHeads: number): Change =>
       ...each(kvHeads, head => headRows(head, group + 1)),
     ];
   });
-
-function transpose(values: Float32Array, [rows, columns]: readonly number[]): Float32Array {
-  const turned = new Float32Array(values.length);
-  for (let row = 0; row < rows!; row++)
-    for (let column = 0; column < columns!; column++)
-      turned[column * rows! + row] = values[row * columns! + column]!;
-  return turned;
-}
 
 /** A matrix that is stored [in, out]. */
 export const transposed: Change = {

@@ -31,10 +31,15 @@ function largestOfColumns(matrix: Float32Array, columns: number): Float32Array {
 
 const LEVELS: Record<ColumnQuantization, number> = { int8: INT8_LEVELS, int16: INT8_LEVELS * INT16_BASE };
 
+/** Of a code, eight bits each. */
+export const DIGITS: Record<ColumnQuantization, number> = { int8: 1, int16: 2 };
+
 export const emptyColumns = (rows: number, columns: number, kind: ColumnQuantization): QuantizedColumns => ({
-  codes: new Int8Array(rows * columns * (kind === 'int16' ? 2 : 1)),
+  codes: new Int8Array(rows * columns * DIGITS[kind]),
   scales: new Float32Array(columns),
 });
+
+const reciprocalOf = (scale: number): number => (scale > 0 ? Math.fround(1 / scale) : 0);
 
 function storeCode(codes: Int8Array, at: number, code: number, kind: ColumnQuantization): void {
   if (kind === 'int8') {
@@ -54,7 +59,7 @@ export function quantizeColumns(
 ): QuantizedColumns {
   const quantized = emptyColumns(matrix.length / columns, columns, kind);
   const scales = largestOfColumns(matrix, columns).map(largest => largest / LEVELS[kind]);
-  const reciprocals = scales.map(scale => (scale > 0 ? 1 / scale : 0));
+  const reciprocals = scales.map(reciprocalOf);
   quantized.scales.set(scales);
   for (let at = 0; at < matrix.length; at += columns)
     for (let column = 0; column < columns; column++) {
@@ -76,7 +81,7 @@ export function quantizeTransposed(
     let largest = 0;
     for (let i = 0; i < columns; i++) largest = Math.max(largest, Math.abs(rows[start + i]!));
     const scale = Math.fround(largest / LEVELS[kind]);
-    const reciprocal = scale > 0 ? Math.fround(1 / scale) : 0;
+    const reciprocal = reciprocalOf(scale);
     scales[column] = scale;
     for (let i = 0; i < columns; i++)
       storeCode(codes, i * scales.length + column, Math.round(rows[start + i]! * reciprocal), kind);

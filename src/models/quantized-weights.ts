@@ -6,6 +6,7 @@ import {
   BLOCK_CODES,
   type BlockQuantization,
   type ColumnQuantization,
+  DIGITS,
   emptyColumns,
   type Quantization,
   type QuantizedColumns,
@@ -78,10 +79,9 @@ function columnParts(kind: ColumnQuantization, end: typeof PLAIN | typeof TRANSP
   const quantized = oncePerMatrix(matrix => quantize(matrix, kind));
   return (matrix: Matrix): Parts => {
     const [rows, columns] = end === PLAIN ? matrix.shape : matrix.shape.toReversed();
-    const digits = kind === 'int16' ? 2 : 1;
     const make = (part: 'codes' | 'scales') => async (): Promise<Writable> => (await quantized(matrix))[part];
     return {
-      [`${end}.codes`]: { dtype: 'I8', shape: [digits * rows!, columns!], data: make('codes') },
+      [`${end}.codes`]: { dtype: 'I8', shape: [DIGITS[kind] * rows!, columns!], data: make('codes') },
       [`${end}.scales`]: { dtype: 'F32', shape: [columns!], data: make('scales') },
     };
   };
@@ -139,6 +139,14 @@ const SCHEMES = {
 
 type Weights = Readonly<Record<string, StoredTensor>>;
 
+/** The parts of all matrices, by their names in the file. */
+const partsOfAll = (matrices: Weights, partsOf: (matrix: Matrix) => Parts): Parts =>
+  Object.fromEntries(
+    Object.entries(matrices).flatMap(([name, matrix]) =>
+      Object.entries(partsOf(matrix)).map(([end, tensor]) => [`${name}${end}`, tensor]),
+    ),
+  );
+
 /** Matrices with their quantised selves, from a copy below `directory` that is made now if it is not there. What the scheme does not take stays as it is. */
 export async function quantizeMatrices(
   weights: Weights,
@@ -146,16 +154,13 @@ export async function quantizeMatrices(
   directory: string,
 ): Promise<Weights> {
   const scheme = SCHEMES[quantization];
-  const matrices = Object.entries(weights).filter(
-    ([, { shape }]) => shape.length === 2 && scheme.fits(shape),
+  const matrices = Object.fromEntries(
+    Object.entries(weights).filter(([, { shape }]) => shape.length === 2 && scheme.fits(shape)),
   );
-  const copy = await openCopy(join(directory, quantization), Object.fromEntries(matrices), () => {
-    const partsOf = scheme.write();
-    const named = ([name, matrix]: (typeof matrices)[number]) =>
-      Object.entries(partsOf(matrix)).map(([end, tensor]) => [`${name}${end}`, tensor] as const);
-    return Object.fromEntries(matrices.flatMap(named));
-  });
-  const quantized = matrices.map(([name, stored]) => [
+  const copy = await openCopy(join(directory, quantization), matrices, () =>
+    partsOfAll(matrices, scheme.write()),
+  );
+  const quantized = Object.entries(matrices).map(([name, stored]) => [
     name,
     { ...stored, quantized: scheme.read(copy, name) },
   ]);
@@ -165,14 +170,12 @@ export async function quantizeMatrices(
 /** An output layer `name` with the transpose that its scores are computed from. They take sixteen bits: probabilities are too uneven for eight. */
 export async function withScoring(weights: Weights, name: string, directory: string): Promise<Weights> {
   const matrix = weights[name]!;
-  const copy = await openCopy(join(directory, 'scoring'), { [name]: matrix }, () => {
-    const parts = columnParts('int16', TRANSPOSED)(matrix);
-    return Object.fromEntries(Object.entries(parts).map(([end, tensor]) => [`${name}${end}`, tensor]));
-  });
+  const layer = { [name]: matrix };
+  const copy = await openCopy(join(directory, 'scoring'), layer, () =>
+    partsOfAll(layer, columnParts('int16', TRANSPOSED)),
+  );
   return { ...weights, [name]: { ...matrix, scoring: readColumns(copy, `${name}${TRANSPOSED}`) } };
 }
-
-const IN_WHOLE_NUMBERS: readonly Quantization[] = ['int16', 'int8'];
 
 /** The model with its linear layers quantised and, for whole numbers, its scores of tokens. Embeddings and norms stay as they are. */
 export async function quantizeWeights(
@@ -183,6 +186,6 @@ export async function quantizeWeights(
   const linear = model.linearLayers.map(({ weight }) => [weight, model.weights[weight]!] as const);
   const quantized = await quantizeMatrices(Object.fromEntries(linear), quantization, directory);
   const weights = { ...model.weights, ...quantized };
-  if (model.outputWeight === null || !IN_WHOLE_NUMBERS.includes(quantization)) return { ...model, weights };
+  if (model.outputWeight === null || !(quantization in DIGITS)) return { ...model, weights };
   return { ...model, weights: await withScoring(weights, model.outputWeight, directory) };
 }

@@ -3,7 +3,10 @@
 import type { OnnxValue } from '../../formats/onnx.ts';
 import type { Lowering } from './lowering.ts';
 
-/** Numbers of one matrix in a tile: with the four or five that are alive at a time, about half of a core's second-level cache. */
+/**
+ * Numbers of one matrix in a tile, 1 MB of them. Measured with GPT-2 on two cores: a step takes 5% longer with a quarter of it, where starting
+ * ops costs more than memory does, and as much longer with whole matrices.
+ */
 const TILE_NUMBERS = 1 << 18;
 
 /** The most rows that divide `rows` and stay under the tile's size. */
