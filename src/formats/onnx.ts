@@ -6,6 +6,7 @@ export const ONNX_TYPES = {
   float32: 1,
   uint8: 2,
   int8: 3,
+  uint16: 4,
   int32: 6,
   int64: 7,
   bool: 9,

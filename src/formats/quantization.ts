@@ -9,10 +9,12 @@ export type Quantization = ColumnQuantization | BlockQuantization;
 export const INT8_LEVELS = 127;
 
 /**
- * A code of int16 is two digits of this base, both from -127 to 127, so that its products are made of products of eight bits:
- * https://arxiv.org/abs/2306.11975
+ * A code of int16 is two digits of this base, both with a sign and in eight bits, so that its products are made of products of eight
+ * bits: https://arxiv.org/abs/2306.11975
  */
-export const INT16_BASE = 2 * INT8_LEVELS;
+export const INT16_BASE = 256;
+/** Codes of int16 are as large at most: the largest of both digits. */
+export const INT16_LEVELS = INT8_LEVELS * INT16_BASE + INT8_LEVELS;
 
 export interface QuantizedColumns {
   /** [rows, columns]; of int16 [2 * rows, columns], the lower digits of all numbers first. */
@@ -29,7 +31,7 @@ function largestOfColumns(matrix: Float32Array, columns: number): Float32Array {
   return largest;
 }
 
-const LEVELS: Record<ColumnQuantization, number> = { int8: INT8_LEVELS, int16: INT8_LEVELS * INT16_BASE };
+const LEVELS: Record<ColumnQuantization, number> = { int8: INT8_LEVELS, int16: INT16_LEVELS };
 
 /** Of a code, eight bits each. */
 export const DIGITS: Record<ColumnQuantization, number> = { int8: 1, int16: 2 };

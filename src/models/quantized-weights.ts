@@ -45,6 +45,9 @@ interface Scheme {
   read(file: SafetensorsFile, name: string): QuantizedMatrix;
 }
 
+/** Of the codes in a copy: one of another form is made anew. */
+const FORM = 2;
+
 const PLAIN = '';
 const TRANSPOSED = '.transposed';
 
@@ -157,7 +160,7 @@ export async function quantizeMatrices(
   const matrices = Object.fromEntries(
     Object.entries(weights).filter(([, { shape }]) => shape.length === 2 && scheme.fits(shape)),
   );
-  const copy = await openCopy(join(directory, quantization), matrices, () =>
+  const copy = await openCopy(join(directory, `${quantization}-${FORM}`), matrices, () =>
     partsOfAll(matrices, scheme.write()),
   );
   const quantized = Object.entries(matrices).map(([name, stored]) => [
@@ -171,7 +174,7 @@ export async function quantizeMatrices(
 export async function withScoring(weights: Weights, name: string, directory: string): Promise<Weights> {
   const matrix = weights[name]!;
   const layer = { [name]: matrix };
-  const copy = await openCopy(join(directory, 'scoring'), layer, () =>
+  const copy = await openCopy(join(directory, `scoring-${FORM}`), layer, () =>
     partsOfAll(layer, columnParts('int16', TRANSPOSED)),
   );
   return { ...weights, [name]: { ...matrix, scoring: readColumns(copy, `${name}${TRANSPOSED}`) } };

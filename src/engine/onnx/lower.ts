@@ -59,7 +59,7 @@ export function lower(graph: Graph, options: LowerOptions): LoweredModel {
   const inputs = Object.entries(graph.inputs).map(([name, value]) => describe(inputName(name), value));
   const outputs = Object.entries(graph.outputs).map(([name, value]) => describe(outputName(name), value));
   return {
-    model: { graph: to.graph(graph.name, inputs, outputs), opsets: { '': 20, [CONTRIB]: 1 } },
+    model: { graph: to.graph(graph.name, inputs, outputs), opsets: { '': 21, [CONTRIB]: 1 } },
     inputs: Object.fromEntries(Object.keys(graph.inputs).map(name => [name, inputName(name)])),
     outputs: Object.fromEntries(Object.keys(graph.outputs).map(name => [name, outputName(name)])),
   };

@@ -28,6 +28,7 @@ const ARRAYS = {
   bool: Uint8Array,
   uint8: Uint8Array,
   int8: Int8Array,
+  uint16: Uint16Array,
   float16: Uint16Array,
   bfloat16: Uint16Array,
 } satisfies Record<OnnxType, unknown>;
