@@ -1,12 +1,13 @@
 // Frozen weights in an ONNX model: where they lie in their files, and the nodes that read them as they are stored, in half
 // precision or quantised, so that a full-precision copy of one weight exists while it is used and no longer.
-import { BLOCK_CODES, type ColumnQuantization, DIGITS, INT16_BASE, INT16_LEVELS } from '../../formats/quantization.ts';
+import { BLOCK_CODES, type ColumnQuantization, DIGITS, INT16_BASE } from '../../formats/quantization.ts';
 import type { Graph, Node, Value } from '../graph.ts';
 import type { OpName } from '../kernels.ts';
 import type { QuantizedMatrix, StoredCodes, StoredColumns, StoredTensor } from '../program.ts';
 import { type IntegerRange, WHOLE_RANGE } from './integers.ts';
 import { CONTRIB, type Lowering } from './lowering.ts';
 import { multiply } from './products.ts';
+import { type QuantizedRows, quantizeRows, type RowForm } from './rows.ts';
 
 export interface FrozenOptions {
   /** A weight's file as the model is to name it. */
@@ -27,15 +28,6 @@ const STORED_TYPES = {
   I8: 'int8',
   U8: 'uint8',
 } as const;
-
-interface QuantizedRows {
-  /** [rows, n] in eight bits: the number itself, or the upper of its two digits. */
-  readonly codes: string;
-  /** [rows, 2 * n], the upper digits of a row before its lower ones; null in eight bits. */
-  readonly digits: string | null;
-  /** [rows, 1] */
-  readonly scales: string;
-}
 
 export class Frozen {
   readonly to: Lowering;
@@ -102,47 +94,6 @@ export class Frozen {
     this.#rows.set(key, made);
     return made;
   }
-}
-
-/** Rows of zeros keep a scale to divide by. */
-const LEAST = 1e-30;
-/** An exact half goes up: rows are unsigned here, and the last bit of no other quotient is moved over a half by that. */
-const HALF_UP = 1 - 2 ** -20;
-
-interface RowForm extends IntegerRange {
-  readonly kind: ColumnQuantization;
-  /** Numbers of a row. */
-  readonly width: number;
-}
-
-/**
- * A row is one block: ONNX Runtime shares blocks out among its threads, but not the scales of an axis, and so takes less than half the
- * time for these. Codes of sixteen bits are `zero` in both digits plus the number, so that the digits are bytes: the lower one by dropping
- * the other, the upper one as what is left over rounded.
- */
-function quantizeRows(to: Lowering, x: string, { kind, levels, zero, width }: RowForm): QuantizedRows {
-  const last = to.int64([-1]);
-  const keepdims = { attributes: { keepdims: { int: 1 } } };
-  const perRow = { attributes: { axis: { int: 1 }, block_size: { int: width } } };
-  const high = to.emit('ReduceMax', [x, last], keepdims);
-  const low = to.emit('Neg', [to.emit('ReduceMin', [x, last], keepdims)]);
-  const largest = to.emit('Max', [high, low, to.scalar('float32', LEAST)]);
-  const most = kind === 'int8' ? levels : INT16_LEVELS;
-  const scales = to.emit('Mul', [largest, to.scalar('float32', 1 / most)]);
-  const zeros = (type: 'uint8' | 'uint16', zero: number) =>
-    to.emit('Expand', [to.literal(type, [], [zero]), to.emit('Shape', [scales])]);
-  if (kind === 'int8') {
-    const codes = to.emit('QuantizeLinear', [x, scales, zeros('uint8', zero)], perRow);
-    return { codes, digits: null, scales };
-  }
-  const both = to.emit('QuantizeLinear', [x, scales, zeros('uint16', zero * INT16_BASE + zero)], perRow);
-  const lower = to.cast(both, 'uint8');
-  const unit = to.scalar('float32', 1);
-  const above = to.emit('DequantizeLinear', [both, unit, to.literal('uint16', [], [zero])]);
-  const base = to.scalar('float32', INT16_BASE * HALF_UP);
-  const codes = to.emit('QuantizeLinear', [above, base, to.literal('uint8', [], [0])]);
-  const digits = to.emit('Concat', [codes, lower], { attributes: { axis: { int: 1 } } });
-  return { codes, digits, scales };
 }
 
 function lowerDigits(codes: StoredCodes): StoredCodes {
@@ -224,33 +175,33 @@ function dequantized(frozen: Frozen, quantized: QuantizedMatrix, shape: readonly
 const rangeFor = (kind: QuantizedMatrix['kind'], range: IntegerRange | null): IntegerRange | null =>
   kind === 'int16' && range?.levels !== WHOLE_RANGE.levels ? null : range;
 
-const product: FrozenRule = (frozen, { inputs: [x, weight, term], attributes }, y) => {
-  const quantized = frozen.stored(weight!)?.quantized;
-  const { transposeA = false, transposeB = false, alpha = 1 } = attributes;
-  if (!quantized || transposeA || x!.shape.length !== 2) return false;
+/** x times a quantised weight, in whole numbers where the processor and the codes allow it. */
+function multiplyQuantized(
+  frozen: Frozen,
+  { inputs: [x, weight], attributes }: Node,
+  quantized: QuantizedMatrix,
+  outputs?: readonly string[],
+): string {
   const { to } = frozen;
-  const { integers } = frozen.options;
-  const width = x!.shape[1]!;
-  const factor = alpha as number;
-  const outputs = term ? undefined : y;
-  const inFloats = () =>
-    multiply(
-      to,
-      [to.name(x!), to.early(() => dequantized(frozen, quantized, weight!.shape))],
-      { ranks: [2, 2], transposeB: Boolean(transposeB), alpha: factor },
-      outputs,
-    );
-  const range = rangeFor(quantized.kind, integers);
-  const made =
-    'plain' in quantized && range
-      ? integerProduct(frozen, to, frozen.quantizedRows(to.name(x!), { kind: quantized.kind, width, ...range }), {
-          columns: transposeB ? quantized.transposed : quantized.plain,
-          range,
-          factor,
-          outputs,
-        })
-      : inFloats();
-  if (term) to.emit('Add', [made, to.name(term)], { outputs: y });
+  const name = to.name(x!);
+  const transposeB = Boolean(attributes.transposeB);
+  const factor = (attributes.alpha as number | undefined) ?? 1;
+  const range = rangeFor(quantized.kind, frozen.options.integers);
+  if ('plain' in quantized && range) {
+    const columns = transposeB ? quantized.transposed : quantized.plain;
+    const rows = frozen.quantizedRows(name, { kind: quantized.kind, width: x!.shape[1]!, ...range });
+    return integerProduct(frozen, to, rows, { columns, range, factor, outputs });
+  }
+  const floats = to.early(() => dequantized(frozen, quantized, weight!.shape));
+  return multiply(to, [name, floats], { ranks: [2, 2], transposeB, alpha: factor }, outputs);
+}
+
+const product: FrozenRule = (frozen, node, y) => {
+  const [x, weight, term] = node.inputs;
+  const quantized = frozen.stored(weight!)?.quantized;
+  if (!quantized || node.attributes.transposeA || x!.shape.length !== 2) return false;
+  const made = multiplyQuantized(frozen, node, quantized, term ? undefined : y);
+  if (term) frozen.to.emit('Add', [made, frozen.to.name(term)], { outputs: y });
   return true;
 };
 
