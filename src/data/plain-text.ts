@@ -1,6 +1,7 @@
 // Text without control tokens -> token ids, by the parts of @huggingface/tokenizers, with a cache of pieces.
 // It knows no special tokens, no templates and adds nothing.
 import type { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import { spellBytes, splitByteLevel } from './byte-level.ts';
 import { normalizer } from './normalizer.ts';
 import { type LibraryPreTokenizer, preTokenizer, preTokenizerChain } from './pre-tokenizer.ts';
 
@@ -13,18 +14,6 @@ const CACHE_PIECE_LENGTH = 64;
 
 /** A longer piece (a run of letters without a space) is encoded in parts: merging takes 200 bytes a character. */
 const PIECE_LIMIT = 65_536;
-
-/** GPT-2's split. `\s` is written as Unicode's white space, as in the Rust library; JavaScript's differs in two characters. */
-const GPT2_SPLIT =
-  /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
-
-/** Byte -> the character by which byte-level vocabularies spell it (GPT-2's `bytes_to_unicode`). */
-export const BYTE_CHARACTERS: readonly string[] = byteCharacters();
-
-interface ByteLevelConfig {
-  add_prefix_space?: boolean;
-  use_regex?: boolean;
-}
 
 interface Splitter {
   /** Text -> pieces that are encoded independently of each other. */
@@ -97,22 +86,14 @@ function byteLevelSplitter(library: LibraryPreTokenizer | null, config: unknown)
   const last = chain.at(-1);
   if (last?.config.type !== 'ByteLevel') return null;
   const before = chain.slice(0, -1).map(step => preTokenizer(step.config, step.library));
-  const { add_prefix_space: addSpace = false, use_regex: useRegex = true } = last.config as ByteLevelConfig;
-  const finish = (piece: string): string[] => {
-    const spaced = addSpace && !piece.startsWith(' ') ? ` ${piece}` : piece;
-    return useRegex ? (spaced.match(GPT2_SPLIT) ?? []) : [spaced];
-  };
+  const finish = splitByteLevel(last.config);
   return {
     split: (text, section) => {
       let pieces = [text];
       for (const step of before) pieces = step(pieces, section);
-      return addSpace || useRegex ? pieces.flatMap(finish) : pieces;
+      return pieces.flatMap(finish);
     },
-    spell: piece => {
-      let spelling = '';
-      for (const byte of Buffer.from(piece, 'utf8')) spelling += BYTE_CHARACTERS[byte];
-      return spelling;
-    },
+    spell: spellBytes,
   };
 }
 
@@ -141,11 +122,4 @@ function parts(piece: string): string[] {
     start = end;
   }
   return cut;
-}
-
-function byteCharacters(): string[] {
-  const printable = (byte: number) =>
-    (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-  let next = 256;
-  return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(printable(byte) ? byte : next++));
 }

@@ -1,6 +1,6 @@
 // Token id -> the bytes it stands for, and decoding built on that: whole, and as a stream that never cuts a character.
 import type { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
-import { BYTE_CHARACTERS } from './plain-text.ts';
+import { BYTE_CHARACTERS } from './byte-level.ts';
 
 export interface StreamDecoder {
   /** Text that is complete with this token; may be empty while a character is still open. */

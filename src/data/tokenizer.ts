@@ -78,7 +78,7 @@ export async function loadTokenizer(modelDirectory: string): Promise<Tokenizer> 
     config,
     generation,
     template.sources,
-    'v1',
+    'v2',
     ...(languages ? [languages.source, [...languages.ids]] : []),
   ]);
   const parts = { names, template, identity };

@@ -94,20 +94,87 @@ def modernbert():
     return tokenizer, dict(cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]", mask_token="[MASK]")
 
 
-def byte_fallback():
-    """Llama 2's way: the blank is a letter, and what the vocabulary lacks is spelt in bytes."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    special = ["<unk>", "<s>", "</s>"]
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+# Llama 3's split; Qwen2's takes digits one by one.
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+SPLIT_BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+
+
+def split_bytes(steps, normalizer=None, ignore_merges=False):
+    """Byte-level after, or among, splits of other kinds."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=800, show_progress=False, special_tokens=special + [f"<0x{byte:02X}>" for byte in range(256)],
-        max_token_length=12, limit_alphabet=120,
+        vocab_size=700, show_progress=False, special_tokens=["<|begin|>", "<|end|>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
+    return tokenizer, dict(bos_token="<|begin|>", eos_token="<|end|>")
+
+
+def llama3():
+    tokenizer, names = split_bytes([pre_tokenizers.Split(Regex(WORDS), "isolated"), BYTES], ignore_merges=True)
+    wrap(tokenizer, "<|begin|>", None)
+    return tokenizer, names
+
+
+def qwen2():
+    words = WORDS.replace(r"\p{N}{1,3}", r"\p{N}")
+    return split_bytes([pre_tokenizers.Split(Regex(words), "isolated"), BYTES], normalizers.NFC())
+
+
+def falcon():
+    """Splits what it has spelled in bytes once more."""
+    return split_bytes([
+        pre_tokenizers.Punctuation("contiguous"), SPLIT_BYTES, pre_tokenizers.Digits(individual_digits=False),
+        pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated"),
+    ])
+
+
+def command_r():
+    """SmolLM's and StarCoder's, too, but for the normalization."""
+    return split_bytes([pre_tokenizers.Digits(individual_digits=True), SPLIT_BYTES], normalizers.NFC())
+
+
+def spelt_out(vocab_size):
+    """A BPE of letters that spells in bytes what it has no letter for, to be trained."""
+    special = ["<unk>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, show_progress=False, special_tokens=special + [f"<0x{byte:02X}>" for byte in range(256)],
+        max_token_length=12, limit_alphabet=120,
+    )
+    return Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True)), trainer, special
+
+
+def gemma():
+    """Blanks are letters, and nothing is put before a text."""
+    tokenizer, trainer, special = spelt_out(800)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer = only_special(tokenizer, special)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    wrap(tokenizer, "<s>", None)
+    return tokenizer, dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+def only_special(tokenizer, special, **changes):
+    """Bytes are tokens of the vocabulary, not added ones."""
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in special]
-    state["pre_tokenizer"] = None
-    tokenizer = Tokenizer.from_str(json.dumps(state))
+    return Tokenizer.from_str(json.dumps(state | changes))
+
+
+def byte_fallback():
+    """Llama 2's way: the blank is a letter, and what the vocabulary lacks is spelt in bytes."""
+    tokenizer, trainer, special = spelt_out(800)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer = only_special(tokenizer, special, pre_tokenizer=None)
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -167,7 +234,12 @@ KINDS = {
     "bert-unclean": bert_unclean,
     "roberta": roberta,
     "modernbert": modernbert,
+    "llama3": llama3,
+    "qwen2": qwen2,
+    "falcon": falcon,
+    "command-r": command_r,
     "byte-fallback": byte_fallback,
+    "gemma": gemma,
     "t5": t5,
     "xlm-roberta": xlm_roberta,
 }
