@@ -2,6 +2,7 @@
 // they read host memory and free what they made, so they are never traced.
 import type { Tensor } from '@tensorflow/tfjs';
 import type { Attributes, OpName } from './kernels.ts';
+import type { GeluForm } from './ops.ts';
 import type { Tensors } from './program.ts';
 import { softcap, softcapSlope } from './softcap.ts';
 import { tf } from './tf.ts';
@@ -27,9 +28,40 @@ export type OwnOp = Extract<
 const CUBIC = 0.044715;
 const SLOPE = 2 * Math.sqrt(2 / Math.PI);
 
-const geluGate = (x: Tensor): Tensor => {
-  const slope = x.square().mul(SLOPE * CUBIC);
-  return x.mul(slope.add(SLOPE)).sigmoid();
+/** What x is multiplied by, and the slope of that product. */
+const GELUS: Record<GeluForm, { gate(x: Tensor): Tensor; slope(x: Tensor): Tensor }> = {
+  none: {
+    gate: x => x.mul(Math.SQRT1_2).erf().add(1).mul(0.5),
+    slope(x) {
+      const density = x
+        .square()
+        .mul(-0.5)
+        .exp()
+        .mul(Math.sqrt(0.5 / Math.PI));
+      return this.gate(x).add(x.mul(density));
+    },
+  },
+  tanh: {
+    gate: x =>
+      x
+        .mul(
+          x
+            .square()
+            .mul(SLOPE * CUBIC)
+            .add(SLOPE),
+        )
+        .sigmoid(),
+    slope(x) {
+      const s = this.gate(x);
+      const inner = x.mul(
+        x
+          .square()
+          .mul(3 * SLOPE * CUBIC)
+          .add(SLOPE),
+      );
+      return s.add(s.sub(s.square()).mul(inner));
+    },
+  },
 };
 
 /** Numbers of [rows, vocab] that are held at once. */
@@ -217,13 +249,8 @@ export const COMPOSITIONS: Record<OwnOp, (inputs: Tensors, attributes: Attribute
     const slope = g.mul(centred).mean(-1, true).mul(scale!.square());
     return [g.sub(g.mean(-1, true)).sub(centred.mul(slope)).mul(scale!)];
   },
-  Gelu: ({ x }) => [x!.mul(geluGate(x!))],
-  GeluGrad({ dy, x }) {
-    const s = geluGate(x!);
-    const slope = x!.square().mul(3 * SLOPE * CUBIC);
-    const inner = x!.mul(slope.add(SLOPE));
-    return [dy!.mul(s.add(s.sub(s.square()).mul(inner)))];
-  },
+  Gelu: ({ x }, { approximate }) => [x!.mul(GELUS[approximate as GeluForm].gate(x!))],
+  GeluGrad: ({ dy, x }, { approximate }) => [dy!.mul(GELUS[approximate as GeluForm].slope(x!))],
   Silu: ({ x }) => [x!.mul(x!.sigmoid())],
   SiluGrad({ dy, x }) {
     const s = x!.sigmoid();

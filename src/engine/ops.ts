@@ -40,30 +40,23 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number):
   })[0]!;
 }
 
+/** The names that PyTorch and ONNX have for them. */
+export type GeluForm = 'none' | 'tanh';
+
+const geluOf =
+  (approximate: GeluForm) =>
+  (x: Tensor): Tensor =>
+    differentiable({
+      inputs: { x },
+      forward: () => ({ outputs: primitive('Gelu', { x }, { approximate }), save: [x] }),
+      gradients: { x: ([dy], [x]) => primitive('GeluGrad', { dy: dy!, x: x! }, { approximate })[0]! },
+    })[0]!;
+
 /** GELU in the tanh form that GPT-2 was trained with (`gelu_new`): x * sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)). */
-export function gelu(x: Tensor): Tensor {
-  return differentiable({
-    inputs: { x },
-    forward: () => ({ outputs: primitive('Gelu', { x }, {}), save: [x] }),
-    gradients: { x: ([dy], [x]) => primitive('GeluGrad', { dy: dy!, x: x! }, {})[0]! },
-  })[0]!;
-}
+export const gelu = geluOf('tanh');
 
 /** GELU as it is defined: x times the standard normal's share below x. https://arxiv.org/abs/1606.08415 */
-export function geluExact(x: Tensor): Tensor {
-  const below = (x: Tensor) => x.mul(Math.SQRT1_2).erf().add(1).mul(0.5);
-  const density = (x: Tensor) =>
-    x
-      .square()
-      .mul(-0.5)
-      .exp()
-      .div(Math.sqrt(2 * Math.PI));
-  return differentiable({
-    inputs: { x },
-    forward: () => ({ outputs: [x.mul(below(x))], save: [x] }),
-    gradients: { x: ([dy], [x]) => dy!.mul(below(x!).add(x!.mul(density(x!)))) },
-  })[0]!;
-}
+export const geluExact = geluOf('none');
 
 /** x [..., n] -> [..., count, n]: 1 at the largest of every row, at the next one, and so on, 0 elsewhere. A choice has no gradient. */
 export function pickLargest(x: Tensor, count: number): Tensor {

@@ -289,8 +289,10 @@ const CASES = {
   RmsNormGrad: [
     { given: normGiven.slice(0, 2), run: (...x) => gradients((x, w) => ops.rmsNorm(x, w, 1e-6), x) },
   ],
-  Gelu: unary(ops.gelu, f32([4, 5], 1, 4)),
-  GeluGrad: unary(x => gradients(ops.gelu, [x])[0]!, f32([4, 5], 1, 4)),
+  Gelu: [ops.gelu, ops.geluExact].flatMap(gelu => unary(gelu, f32([4, 5], 1, 4))),
+  GeluGrad: [ops.gelu, ops.geluExact].flatMap(gelu =>
+    unary(x => gradients(gelu, [x])[0]!, f32([4, 5], 1, 4)),
+  ),
   Silu: unary(ops.silu, f32([4, 5], 1, 4)),
   SiluGrad: unary(x => gradients(ops.silu, [x])[0]!, f32([4, 5], 1, 4)),
   Rotary: [

@@ -1,6 +1,7 @@
 // How Anneal's own ops, all but the cross-entropy, are computed in ONNX.
 import { sizeOf } from '../arrays.ts';
 import type { Node, Value } from '../graph.ts';
+import type { GeluForm } from '../ops.ts';
 import { CONTRIB, type Lowering } from './lowering.ts';
 import { multiply } from './products.ts';
 import type { Rule } from './rules.ts';
@@ -69,8 +70,13 @@ const rmsNormGrad = tiled(([weight]) => (to, [dy, x, scale], outputs) => {
 const CUBIC = 0.044715;
 const SLOPE = 2 * Math.sqrt(2 / Math.PI);
 
+/** ONNX Runtime's names for the two forms, which every device has. */
+const GELU_OPS: Record<GeluForm, string> = { none: 'Gelu', tanh: 'FastGelu' };
+
+const geluFormOf = ({ attributes }: Node) => attributes.approximate as GeluForm;
+
 /** With s = sigmoid(x v), v = a (1 + b x^2): dy * (s + x s (1 - s) (a + 3 a b x^2)). */
-const geluGrad = tiled(() => (to, [dy, x], outputs) => {
+const geluTanhGrad = tiled(() => (to, [dy, x], outputs) => {
   const square = times(to, x!, x!);
   const s = to.emit('Sigmoid', [times(to, x!, shifted(to, scaled(to, square, SLOPE * CUBIC), SLOPE))]);
   const out = times(to, x!, s);
@@ -78,6 +84,17 @@ const geluGrad = tiled(() => (to, [dy, x], outputs) => {
   const slope = times(to, rest, shifted(to, scaled(to, square, 3 * SLOPE * CUBIC), SLOPE));
   return to.emit('Mul', [dy!, to.emit('Add', [s, slope])], { outputs });
 });
+
+/** With z = x / sqrt(2): dy * (1 + erf(z) + 2 / sqrt(pi) z exp(-z^2)) / 2. */
+const geluExactGrad = tiled(() => (to, [dy, x], outputs) => {
+  const z = scaled(to, x!, Math.SQRT1_2);
+  const bell = to.emit('Exp', [to.emit('Neg', [times(to, z, z)])]);
+  const slope = scaled(to, times(to, z, bell), 2 / Math.sqrt(Math.PI));
+  const twice = shifted(to, to.emit('Add', [to.emit('Erf', [z]), slope]), 1);
+  return to.emit('Mul', [dy!, scaled(to, twice, 0.5)], { outputs });
+});
+
+const GELU_GRADS: Record<GeluForm, Rule> = { none: geluExactGrad, tanh: geluTanhGrad };
 
 /** dy * (s + x s (1 - s)), s = sigmoid(x). */
 const siluGrad = tiled(() => (to, [dy, x], outputs) => {
@@ -128,8 +145,8 @@ export const COMPOUND_RULES = {
   LayerNormGrad: layerNormGrad,
   RmsNorm: rmsNorm,
   RmsNormGrad: rmsNormGrad,
-  Gelu: (to, _node, x, y) => to.emit('FastGelu', x, { domain: CONTRIB, outputs: y }),
-  GeluGrad: geluGrad,
+  Gelu: (to, node, x, y) => to.emit(GELU_OPS[geluFormOf(node)], x, { domain: CONTRIB, outputs: y }),
+  GeluGrad: (to, node, x, y) => GELU_GRADS[geluFormOf(node)](to, node, x, y),
   Silu: (to, _node, x, y) =>
     to.emit('QuickGelu', x, { domain: CONTRIB, attributes: { alpha: { float: 1 } }, outputs: y }),
   SiluGrad: siluGrad,
