@@ -1,5 +1,5 @@
 // Host arrays: checks against the specs of a program, allocation, transposing. It knows no backend.
-import type { DType, HostArray, HostArrays, TensorSpec } from './program.ts';
+import type { DeviceArray, DType, HostArray, RunArrays, TensorSpec } from './program.ts';
 
 /** Something given to an engine does not fit the program. A bug of the caller, not of a user. */
 export class ProgramError extends Error {
@@ -22,27 +22,35 @@ export const allocate = (spec: TensorSpec): HostArray => new ARRAYS[spec.dtype](
 export const toHostArray = (dtype: DType, values: ArrayLike<number>): HostArray =>
   values instanceof ARRAYS[dtype] ? values : ARRAYS[dtype].from(values);
 
-/** Throws unless `array` has the type and the length that `spec` asks for. */
-export function checkArray(what: string, spec: TensorSpec, array: HostArray | undefined): asserts array {
+export const isHostArray = (array: HostArray | DeviceArray): array is HostArray => ArrayBuffer.isView(array);
+
+/** Throws unless `array` has the type and the length that `spec` asks for; `device`: it may lie on the device. */
+export function checkArray(
+  what: string,
+  spec: TensorSpec,
+  array: HostArray | DeviceArray | undefined,
+  device = false,
+): asserts array {
   if (array === undefined) throw new ProgramError(`${what} is missing`);
-  if (!(array instanceof ARRAYS[spec.dtype]))
+  const fits = isHostArray(array) ? array instanceof ARRAYS[spec.dtype] : device && spec.dtype === 'float32';
+  if (!fits)
     throw new ProgramError(`${what} must be a ${ARRAYS[spec.dtype].name}, got ${array.constructor.name}`);
   const size = sizeOf(spec.shape);
   if (array.length !== size)
     throw new ProgramError(`${what} must hold ${size} numbers ([${spec.shape}]), got ${array.length}`);
 }
 
-/** Throws unless `arrays` holds exactly the arrays that `specs` names (`partial`: some of them). */
+/** Throws unless `arrays` holds exactly the arrays that `specs` names (`partial`: some of them; `device`: on the device, too). */
 export function checkArrays(
   what: string,
   specs: Readonly<Record<string, TensorSpec>>,
-  arrays: HostArrays,
-  { partial = false } = {},
+  arrays: RunArrays,
+  { partial = false, device = false } = {},
 ): void {
   for (const name of Object.keys(arrays))
     if (!Object.hasOwn(specs, name)) throw new ProgramError(`${what} has no '${name}'`);
   for (const [name, spec] of Object.entries(specs))
-    if (!partial || arrays[name] !== undefined) checkArray(`${what} '${name}'`, spec, arrays[name]);
+    if (!partial || arrays[name] !== undefined) checkArray(`${what} '${name}'`, spec, arrays[name], device);
 }
 
 /** [rows, columns] -> [columns, rows] */

@@ -79,7 +79,7 @@ export function eagerEngine(name: string, device: string, backend: string): Engi
       const outputs = probeOutputs(backend, program, weights);
       return {
         outputs,
-        async run(inputs, into = {}) {
+        async run(inputs: HostArrays, into: HostArrays = {}) {
           checkArrays(`${program.name}: input`, program.inputs, inputs);
           checkArrays(`${program.name}: output`, outputs, into, { partial: true });
           return runOnce(backend, program, weights, inputs, into);

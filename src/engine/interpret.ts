@@ -173,7 +173,7 @@ async function compile(
       ]),
     ),
     flops: productFlops(graph),
-    async run(inputs, into = {}) {
+    async run(inputs: HostArrays, into: HostArrays = {}) {
       checkArrays(`${program.name}: input`, program.inputs, inputs);
       checkArrays(`${program.name}: output`, graph.outputs, into, { partial: true });
       return onBackend(backend, () => {

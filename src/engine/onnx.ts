@@ -2,18 +2,28 @@
 import { realpath } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { parse } from 'node:path';
-import { allocate, checkArrays, ProgramError, sizeOf } from './arrays.ts';
+import { allocate, checkArrays, isHostArray, ProgramError, sizeOf } from './arrays.ts';
 import type { EngineOptions } from './engine.ts';
 import { productFlops } from './flops.ts';
 import type { Graph, Pass } from './graph.ts';
 import { machineBytes } from './machine.ts';
 import { cudaIsSetUp } from './onnx/cuda.ts';
+import { openDeviceMemory } from './onnx/device-memory.ts';
 import { type IntegerRange, measureIntegerRange } from './onnx/integers.ts';
 import { lower } from './onnx/lower.ts';
 import type { Precision, Provider } from './onnx/lowering.ts';
 import { locateFromRoot, openSession, type SessionOptions } from './onnx/session.ts';
 import { PASSES } from './passes.ts';
-import type { Engine, Executable, HostArrays, Program, StoredTensor, TensorSpec } from './program.ts';
+import type {
+  Engine,
+  Executable,
+  HostArray,
+  HostArrays,
+  Program,
+  RunArrays,
+  StoredTensor,
+  TensorSpec,
+} from './program.ts';
 import { tf } from './tf.ts';
 import { trace } from './trace.ts';
 import { copiesOf } from './weights.ts';
@@ -84,8 +94,13 @@ function specsOf(graph: Graph): Record<string, TensorSpec> {
   );
 }
 
-const rename = (arrays: HostArrays, names: Readonly<Record<string, string>>): HostArrays =>
+const rename = (arrays: RunArrays, names: Readonly<Record<string, string>>): RunArrays =>
   Object.fromEntries(Object.entries(arrays).map(([name, array]) => [names[name]!, array]));
+
+const onHost = (arrays: RunArrays): HostArrays =>
+  Object.fromEntries(
+    Object.entries(arrays).filter((entry): entry is [string, HostArray] => isHostArray(entry[1])),
+  );
 
 /** Whole numbers are multiplied on the processor only. */
 async function rangeFor(weights: Program['weights'], options: OnnxOptions): Promise<IntegerRange | null> {
@@ -96,6 +111,9 @@ async function rangeFor(weights: Program['weights'], options: OnnxOptions): Prom
   );
   return provider === 'cpu' && asked ? measureIntegerRange(threads) : null;
 }
+
+/** On CUDA the binding takes and gives host arrays only. */
+const PROVIDERS_WITH_MEMORY: readonly Provider[] = ['webgpu'];
 
 async function compile(program: Program, options: OnnxOptions): Promise<Executable> {
   const files = await resolveFiles(program);
@@ -116,16 +134,17 @@ async function compile(program: Program, options: OnnxOptions): Promise<Executab
     gradients: program.gradients !== undefined,
   });
   const outputs = specsOf(graph);
+  const device = PROVIDERS_WITH_MEMORY.includes(options.provider);
   return {
     outputs,
     flops: productFlops(graph),
     async run(inputs, into = {}) {
-      checkArrays(`${program.name}: input`, program.inputs, inputs);
-      checkArrays(`${program.name}: output`, outputs, into, { partial: true });
-      const results: HostArrays = {};
+      checkArrays(`${program.name}: input`, program.inputs, inputs, { device });
+      checkArrays(`${program.name}: output`, outputs, into, { partial: true, device });
+      const results: RunArrays = {};
       for (const [name, spec] of Object.entries(outputs)) results[name] = into[name] ?? allocate(spec);
       await session.run(rename(inputs, lowered.inputs), rename(results, lowered.outputs));
-      return results;
+      return onHost(results);
     },
     close: () => session.close(),
   };
@@ -135,6 +154,7 @@ async function compile(program: Program, options: OnnxOptions): Promise<Executab
 export const onnxEngine = (options: OnnxOptions): Engine => ({
   name: 'onnx',
   device: options.provider,
+  memory: PROVIDERS_WITH_MEMORY.includes(options.provider) ? openDeviceMemory() : undefined,
   compile: program => compile(program, options),
 });
 

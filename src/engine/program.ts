@@ -73,20 +73,40 @@ export interface Program {
 export type HostArray = Float32Array | Int32Array | Uint8Array;
 export type HostArrays = Record<string, HostArray>;
 
-/** A program made ready for fixed shapes. `run` resolves when every output is in host memory. */
+/** float32 numbers in the memory of a device, row-major; what they are is read through the memory that made it. */
+export interface DeviceArray {
+  readonly length: number;
+}
+
+/** What a run reads and writes: arrays on the device in place of float32 ones where the engine has a memory for them. */
+export type RunArrays = Record<string, HostArray | DeviceArray>;
+
+/** A program made ready for fixed shapes. `run` resolves when every output is where it was asked for. */
 export interface Executable {
   readonly outputs: Readonly<Record<string, TensorSpec>>;
   /** Of the matrix products of a run; absent where no graph is made of the program. */
   readonly flops?: number;
-  /** `into` names outputs to write into arrays of the caller's own; they must not overlap any input. */
-  run(inputs: HostArrays, into?: HostArrays): Promise<HostArrays>;
+  /** `into` names outputs to write into arrays of the caller's own; they must not overlap any input. Resolves to those in host memory. */
+  run(inputs: RunArrays, into?: RunArrays): Promise<HostArrays>;
   close(): Promise<void>;
+}
+
+/** Arrays that stay on the device between runs, of whatever programs of the engine. */
+export interface DeviceMemory {
+  /** A copy of the array. */
+  place(array: Float32Array): Promise<DeviceArray>;
+  /** Copies to the host, bit for bit. */
+  read(from: DeviceArray, into: Float32Array): Promise<void>;
+  /** Gives the memory back: the array is of no use after it. */
+  free(array: DeviceArray): void;
 }
 
 export interface Engine {
   /** `onnx`, `tensorflow` or `cpu` (TensorFlow.js in plain JavaScript, for tests). */
   readonly name: string;
   readonly device: string;
+  /** Absent where programs compute in host memory, and where a device takes and gives host arrays only. */
+  readonly memory?: DeviceMemory;
   /** Throws when an input or a weight does not fit its spec, or an op has no lowering. */
   compile(program: Program): Promise<Executable>;
 }

@@ -41,8 +41,7 @@ export async function pretrain(run: Pretraining): Promise<boolean> {
     readJson(join(start, 'tokenizer_config.json')),
   );
   const engine = await openEngine({ engine: 'onnx', device: 'cpu', threads: availableParallelism() });
-  const trainer = await openForPretraining(engine, start, recipe);
-  const progress = loadProgress(work, trainer.state) ?? { step: 0, losses: [], seconds: 0 };
+  const { trainer, progress } = await openForPretraining(engine, start, run);
   say(`after step ${progress.step}; writing the text`);
   const batches = makeBatches(tokenizer, recipe, progress.step);
   say(`${totalSteps(recipe)} steps of ${recipe.rows} x ${recipe.rowLength} tokens on ${engine.name}`);
@@ -67,7 +66,7 @@ export async function pretrain(run: Pretraining): Promise<boolean> {
     out,
     recipe,
     engine,
-    state: trainer.state,
+    state: await trainer.readState(),
     layout: trainer.trained.state,
     figures,
   });
@@ -85,7 +84,12 @@ async function prepareStart(start: string, { recipe, say }: Pretraining): Promis
   await writeFirstWeights(start, recipe);
 }
 
-async function openForPretraining(engine: Engine, start: string, recipe: Recipe): Promise<Trainer> {
+/** As it was saved, or at the start. */
+async function openForPretraining(
+  engine: Engine,
+  start: string,
+  { recipe, work }: Pretraining,
+): Promise<{ trainer: Trainer; progress: Progress }> {
   const model = await openModel(start);
   const tuning = { kind: 'full' } as const;
   const objective = generation(model);
@@ -94,14 +98,17 @@ async function openForPretraining(engine: Engine, start: string, recipe: Recipe)
     { model, tuning, objective, adapter: null, seed: recipe.seed },
     layout,
   );
-  return openTrainer({
+  const state = { parameters, m: new Float32Array(layout.size), v: new Float32Array(layout.size) };
+  const progress = loadProgress(work, state) ?? { step: 0, losses: [], seconds: 0 };
+  const trainer = await openTrainer({
     engine,
     trained: { model, tuning, objective, state: layout },
-    state: { parameters, m: new Float32Array(layout.size), v: new Float32Array(layout.size) },
+    state,
     costs: { hiddenSize: recipe.hiddenSize },
     shapes: () => [shapeOf(recipe)],
     between: async () => {},
   });
+  return { trainer, progress };
 }
 
 function shapeOf({ rows, rowLength }: Recipe): MicroBatchShape {
@@ -144,7 +151,7 @@ async function takeSteps(
     progress.seconds += (Date.now() - began) / 1000;
     if (step % SAY_EVERY_STEPS === 0 || step === last) say(describeProgress(progress, recipe));
     if (Date.now() - saved > SAVE_EVERY_MS || step === last || signal?.aborted) {
-      saveProgress(work, trainer.state, progress);
+      saveProgress(work, await trainer.readState(), progress);
       saved = Date.now();
     }
   }

@@ -2,7 +2,7 @@
 // batch, then the loss with its slope at each vector, then micro-batch by micro-batch the gradients of vectors times slopes
 // (GradCache, https://arxiv.org/abs/2101.06983). Here are the first two; the third is an ordinary gradient program.
 import type { Example } from '../data/example-form.ts';
-import type { Engine, HostArrays, Program } from '../engine/program.ts';
+import type { Engine, Program, RunArrays } from '../engine/program.ts';
 import { tf } from '../engine/tf.ts';
 import { openCompiled } from './compiled.ts';
 import type { MicroBatchPlan } from './layout.ts';
@@ -22,10 +22,10 @@ export interface Comparison {
   compare(
     plan: readonly MicroBatchPlan[],
     examples: readonly Example[],
-    fedWith: (part: MicroBatchPlan, index: number) => HostArrays,
+    fedWith: (part: MicroBatchPlan, index: number) => RunArrays,
   ): Promise<Compared>;
   /** The vectors of a micro-batch of this shape [texts, hiddenSize]. */
-  vectorsOf(shape: MicroBatchShape, fed: HostArrays): Promise<Float32Array>;
+  vectorsOf(shape: MicroBatchShape, fed: RunArrays): Promise<Float32Array>;
   keepShapes(shapes: readonly MicroBatchShape[]): Promise<void>;
   close(): Promise<void>;
 }
@@ -52,7 +52,7 @@ export function openComparison(options: ComparisonOptions): Comparison {
   );
   const comparisons = openCompiled(engine, (examples: number) => comparisonProgram(batch, examples, width));
 
-  async function vectorsOf(shape: MicroBatchShape, fed: HostArrays): Promise<Float32Array> {
+  async function vectorsOf(shape: MicroBatchShape, fed: RunArrays): Promise<Float32Array> {
     const program = await vectorPrograms.get(shape);
     return (await program.run(fed)).vectors as Float32Array;
   }

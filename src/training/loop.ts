@@ -112,7 +112,7 @@ const prefixed = (prefix: string, result: Readonly<Record<string, number>>) =>
 export async function saveResume(run: Run): Promise<void> {
   const { progress, workDirectory, trainer, plan } = run;
   if (progress.step === 0) return;
-  const directory = await writeResume(workDirectory, trainer.state, progress);
+  const directory = await writeResume(workDirectory, await trainer.readState(), progress);
   const { step } = progress;
   const metrics = progress.history.at(-1)!;
   await run.emit({
@@ -130,7 +130,7 @@ async function saveModel(run: Run, { metrics, validation }: Measured): Promise<v
   const { progress, workDirectory, trainer, plan } = run;
   const { step } = metrics;
   const directory = foldersIn(workDirectory).model(step);
-  await writeModel(directory, trainer.trained, trainer.state.parameters, run.modelName);
+  await writeModel(directory, trainer.trained, await trainer.readParameters(), run.modelName);
   const former = progress.best?.validation;
   if (!former || !validation || isBetter(validation, former)) {
     await keepBest(workDirectory, step, directory);

@@ -1,6 +1,7 @@
-// AdamW with decoupled weight decay and clipping by the global norm, over chunks of the flat state, on the engine.
-// It knows no parameter by name. https://arxiv.org/abs/1711.05101, in the order of operations of `torch.optim.AdamW`.
-import type { Engine, Executable, Program, TensorSpec } from '../engine/program.ts';
+// AdamW with decoupled weight decay and clipping by the global norm, as a program; and its steps over chunks of the flat state in host memory
+// (those of arrays on a device are in device-state.ts). It knows no parameter by name.
+// https://arxiv.org/abs/1711.05101, in the order of operations of `torch.optim.AdamW`.
+import type { Engine, Executable, HostArrays, Program, TensorSpec } from '../engine/program.ts';
 import type { StateLayout } from './state.ts';
 
 const BETA1 = 0.9;
@@ -38,13 +39,14 @@ export interface Optimizer {
 const vector = (size: number): TensorSpec => ({ shape: [size], dtype: 'float32' });
 const SCALAR: TensorSpec = { shape: [], dtype: 'float32' };
 
-const adamwProgram = (chunk: number): Program => ({
-  name: `adamw-${chunk}`,
+/** Of so many numbers. */
+export const adamwProgram = (size: number): Program => ({
+  name: `adamw-${size}`,
   inputs: {
-    parameters: vector(chunk),
-    gradients: vector(chunk),
-    m: vector(chunk),
-    v: vector(chunk),
+    parameters: vector(size),
+    gradients: vector(size),
+    m: vector(size),
+    v: vector(size),
     gradientScale: SCALAR,
     decay: SCALAR,
     rate: SCALAR,
@@ -82,6 +84,36 @@ async function sumOfSquares(program: Executable, gradients: Float32Array, chunk:
   return total;
 }
 
+const scalar = (value: number) => Float32Array.of(value);
+
+export interface StepFactors {
+  /** Of the mean gradient before clipping. */
+  readonly norm: number;
+  /** What the program takes besides the numbers: where they decay, and where they do not. */
+  readonly decaying: HostArrays;
+  readonly lasting: HostArrays;
+}
+
+/** `squares`: the sum of the squares of the gradients, which are sums themselves. */
+export function stepFactors(
+  squares: number,
+  { step, learningRate, weightDecay, maxGradNorm, weight }: OptimizerStep,
+): StepFactors {
+  const share = weight > 0 ? 1 / weight : 0;
+  const norm = Math.sqrt(squares) * share;
+  const clip = Math.min(1, maxGradNorm / (norm + CLIP_EPSILON));
+  const shared = {
+    gradientScale: scalar(share * clip),
+    rate: scalar(learningRate / (1 - BETA1 ** step)),
+    correction: scalar(1 / Math.sqrt(1 - BETA2 ** step)),
+  };
+  return {
+    norm,
+    decaying: { ...shared, decay: scalar(1 - learningRate * weightDecay) },
+    lasting: { ...shared, decay: scalar(1) },
+  };
+}
+
 export async function openAdamW(engine: Engine, { chunk, size, decayEnd }: StateLayout): Promise<Optimizer> {
   const squares = await engine.compile(squaresProgram(chunk));
   const adamw = await engine.compile(adamwProgram(chunk));
@@ -90,18 +122,10 @@ export async function openAdamW(engine: Engine, { chunk, size, decayEnd }: State
     m: new Float32Array(chunk),
     v: new Float32Array(chunk),
   };
-  const scalar = (value: number) => Float32Array.of(value);
 
   return {
-    async update(state, gradients, { step, learningRate, weightDecay, maxGradNorm, weight }) {
-      const share = weight > 0 ? 1 / weight : 0;
-      const norm = Math.sqrt(await sumOfSquares(squares, gradients, chunk)) * share;
-      const clip = Math.min(1, maxGradNorm / (norm + CLIP_EPSILON));
-      const shared = {
-        gradientScale: scalar(share * clip),
-        rate: scalar(learningRate / (1 - BETA1 ** step)),
-        correction: scalar(1 / Math.sqrt(1 - BETA2 ** step)),
-      };
+    async update(state, gradients, step) {
+      const factors = stepFactors(await sumOfSquares(squares, gradients, chunk), step);
       for (let at = 0; at < size; at += chunk) {
         const part = (array: Float32Array) => array.subarray(at, at + chunk);
         const inputs = {
@@ -109,15 +133,14 @@ export async function openAdamW(engine: Engine, { chunk, size, decayEnd }: State
           gradients: part(gradients),
           m: part(state.m),
           v: part(state.v),
-          decay: scalar(at < decayEnd ? 1 - learningRate * weightDecay : 1),
-          ...shared,
+          ...(at < decayEnd ? factors.decaying : factors.lasting),
         };
         await adamw.run(inputs, scratch);
         state.parameters.set(scratch.parameters, at);
         state.m.set(scratch.m, at);
         state.v.set(scratch.v, at);
       }
-      return norm;
+      return factors.norm;
     },
     async close() {
       await squares.close();

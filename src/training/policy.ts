@@ -41,8 +41,8 @@ export interface Policy {
 export interface PolicyOptions {
   engine: Engine;
   trained: TrainedModel;
-  /** Of the run: they change between answers. */
-  parameters: Float32Array;
+  /** Those of the run as they are now. */
+  readParameters(): Promise<Float32Array>;
   tokenizer: Tokenizer;
   answerLength: number;
   form: AnswerForm | null;
@@ -51,7 +51,7 @@ export interface PolicyOptions {
 
 /** Throws TrainingFailure for a form that answers cannot be held to, and for a tuning that is no adapter. */
 export async function openPolicy(options: PolicyOptions): Promise<Policy> {
-  const { engine, trained, parameters, tokenizer, answerLength } = options;
+  const { engine, trained, tokenizer, answerLength } = options;
   const tuning = adapterOnly(trained);
   const grammars = openAnswerGrammars(tokenizer);
   const grammar = grammarFor(grammars, options.form);
@@ -86,8 +86,8 @@ export async function openPolicy(options: PolicyOptions): Promise<Policy> {
     return { tokens, ...readAnswer(tokens, tools, { tokenizer, grammars }) };
   };
   return {
-    answer(questions, signal) {
-      const adapter = adapterOf(trained, tuning, parameters);
+    async answer(questions, signal) {
+      const adapter = adapterOf(trained, tuning, await options.readParameters());
       return Promise.all(questions.map(question => answerOne(question, adapter, signal)));
     },
     close: () => generator.close(),

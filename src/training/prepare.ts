@@ -203,16 +203,16 @@ async function answeredData(
   { emit, grade, between, stop }: Surroundings,
 ): Promise<RunData> {
   const { spec, training, validation } = inputs;
-  const { trained, state } = trainer;
+  const { trained, readParameters } = trainer;
   const settings = inputs.objective.rollouts!;
   const policy = await openPolicy({
     ...inputs,
     ...settings,
     trained,
-    parameters: state.parameters,
+    readParameters,
     cacheDirectory: spec.cacheDirectory ?? spec.workDirectory,
   });
-  const reference = trainer.openReference(await firstParameters(inputs, trained));
+  const reference = await trainer.openReference(await firstParameters(inputs, trained));
   const prompts = async (dataset: Dataset, file: string) => ({ dataset, lines: await readPromptLines(file) });
   const rollouts = openRollouts({
     settings,

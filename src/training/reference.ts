@@ -20,7 +20,7 @@ export async function withReference(
   dataset: Dataset,
   parameters: Float32Array,
 ): Promise<Dataset> {
-  const start = trainer.openReference(parameters);
+  const start = await trainer.openReference(parameters);
   const reference: number[] = [];
   for (const examples of lotsOf(dataset))
     reference.push(...(await start.measure(examples)).map(places => places[0]!));

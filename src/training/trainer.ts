@@ -7,20 +7,17 @@ import { openCompiled } from './compiled.ts';
 import { type CostModel, type MicroBatchPlan, planBatch } from './layout.ts';
 import { measurePeakBytes } from './memory.ts';
 import { dropoutMasks, startsIn } from './micro-batch.ts';
-import { type Optimizer, type OptimizerState, openAdamW } from './optimizer.ts';
+import type { OptimizerState } from './optimizer.ts';
 import {
-  AFTER,
-  BEFORE,
   gradientProgram,
   lossProgram,
   type MicroBatchShape,
-  PARAMETER,
   referenceProgram,
   SLOPES,
   type TrainedModel,
 } from './programs.ts';
-import { viewsOf, zeros } from './state.ts';
 import { addSums, type LossSums, NO_LOSS, sumsOf } from './sums.ts';
+import { openTrainedState } from './trained-state.ts';
 
 export interface StepOptions {
   /** Counts from 1. */
@@ -43,8 +40,9 @@ export type Between = (during: 'step' | 'loss') => Promise<void>;
 
 export interface Trainer {
   readonly trained: TrainedModel;
-  /** Changed by every step. */
-  readonly state: OptimizerState;
+  /** The numbers after the last step, in arrays that the next read or step may write. */
+  readState(): Promise<OptimizerState>;
+  readParameters(): Promise<Float32Array>;
   /** A whole optimizer step over a batch. When it throws, the state is as before. */
   takeStep(
     plan: readonly MicroBatchPlan[],
@@ -52,9 +50,9 @@ export interface Trainer {
     options: StepOptions,
   ): Promise<StepResult>;
   /** Sums over examples, without training on them. */
-  measureLoss(examples: readonly Example[], parameters?: Float32Array): Promise<LossSums>;
+  measureLoss(examples: readonly Example[]): Promise<LossSums>;
   /** The objective's reference under these parameters. */
-  openReference(parameters: Float32Array): Reference;
+  openReference(parameters: Float32Array): Promise<Reference>;
   /** Bytes that a micro-batch of this shape takes at its peak. Its program stays until `keepShapes`. */
   measureMemory(shape: MicroBatchShape): Promise<number>;
   /** Closes the programs of all other shapes. */
@@ -72,6 +70,7 @@ export interface Reference {
 export interface TrainerOptions {
   readonly engine: Engine;
   readonly trained: TrainedModel;
+  /** To go on from; its arrays are the trainer's own. */
   readonly state: OptimizerState;
   readonly costs: CostModel;
   /** May change until the first step: measuring memory comes before choosing. */
@@ -80,7 +79,7 @@ export interface TrainerOptions {
 }
 
 export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
-  const { engine, trained, state, between } = options;
+  const { engine, trained, between } = options;
   const { objective } = trained;
   const gradientPrograms = openCompiled(engine, (shape: MicroBatchShape) => gradientProgram(trained, shape));
   const lossPrograms = openCompiled(engine, (shape: MicroBatchShape) => lossProgram(trained, shape));
@@ -91,85 +90,79 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
   const [comparison, measuring] = [comparisonFor('step'), comparisonFor('loss')];
   const cut = (examples: readonly Example[]) =>
     planBatch(rowLengths(objective.form, examples), options.shapes(), options.costs);
-  const optimizer: Optimizer = await openAdamW(engine, trained.state);
-  const parameters = viewsOf(state.parameters, trained.state, PARAMETER);
-  // Gradient sums go back and forth between two arrays: a program's outputs must not overlap its inputs.
-  // Filled, so that they lie in memory before that of micro-batches is measured.
-  const sums = [zeros(trained.state.size), zeros(trained.state.size)] as const;
-  const before = sums.map(flat => viewsOf(flat, trained.state, BEFORE));
-  const after = sums.map(flat => viewsOf(flat, trained.state, AFTER));
+  const state = await openTrainedState(engine, trained.state, options.state);
 
-  async function accumulate(shape: MicroBatchShape, fed: HostArrays, from: 0 | 1): Promise<LossSums> {
-    const program = await gradientPrograms.get(shape);
-    return sumsOf(await program.run({ ...fed, ...parameters, ...before[from]! }, after[1 - from]!));
+  async function accumulate(shape: MicroBatchShape, fed: HostArrays): Promise<LossSums> {
+    return sumsOf(await state.addGradients(await gradientPrograms.get(shape), fed));
   }
 
   return {
     trained,
-    state,
+    readState: state.read,
+    readParameters: state.readParameters,
 
     async takeStep(plan, examples, { step, seed, ...optimization }) {
       let total = NO_LOSS;
-      let side: 0 | 1 = 0;
       let flops = 0;
-      sums[0].fill(0);
+      state.startSums();
       const fedWith = (part: MicroBatchPlan, index: number): HostArrays => ({
         ...objective.pack(part, examples),
         ...dropoutMasks(trained, part.shape, { seed, step, index }),
       });
       const compared = await comparison?.compare(plan, examples, (part, index) => ({
         ...fedWith(part, index),
-        ...parameters,
+        ...state.parameters(),
       }));
       for (const [index, part] of plan.entries()) {
         await between('step');
         const fed = { ...fedWith(part, index), ...(compared && { [SLOPES]: compared.slopes[index]! }) };
-        total = addSums(total, await accumulate(part.shape, fed, side));
+        total = addSums(total, await accumulate(part.shape, fed));
         flops += (await gradientPrograms.get(part.shape)).flops ?? 0;
-        side = side === 0 ? 1 : 0;
       }
       if (compared) total = compared.sums;
       await between('step');
-      const gradientNorm = await optimizer.update(state, sums[side], {
-        step,
-        weight: total.weight,
-        ...optimization,
-      });
+      const gradientNorm = await state.update({ step, weight: total.weight, ...optimization });
       return { ...total, gradientNorm, flops };
     },
 
-    async measureLoss(examples, other) {
-      const views = other ? viewsOf(other, trained.state, PARAMETER) : parameters;
+    async measureLoss(examples) {
+      const parameters = state.parameters();
       const parts = cut(examples);
       if (measuring) {
-        const fedWith = (part: MicroBatchPlan) => ({ ...objective.pack(part, examples), ...views });
+        const fedWith = (part: MicroBatchPlan) => ({ ...objective.pack(part, examples), ...parameters });
         return (await measuring.compare(parts, examples, fedWith)).sums;
       }
       let total = NO_LOSS;
       for (const part of parts) {
         await between('loss');
         const program = await lossPrograms.get(part.shape);
-        total = addSums(total, sumsOf(await program.run({ ...objective.pack(part, examples), ...views })));
+        total = addSums(
+          total,
+          sumsOf(await program.run({ ...objective.pack(part, examples), ...parameters })),
+        );
       }
       return total;
     },
 
-    openReference(other) {
+    async openReference(parameters) {
       const programs = openCompiled(engine, (shape: MicroBatchShape) => referenceProgram(trained, shape));
-      const views = viewsOf(other, trained.state, PARAMETER);
+      const placed = await state.place(parameters);
       return {
         async measure(examples) {
           const all = new Array<Float32Array>(examples.length);
           for (const part of cut(examples)) {
             await between('step');
             const program = await programs.get(part.shape);
-            const { reference } = await program.run({ ...objective.pack(part, examples), ...views });
+            const { reference } = await program.run({ ...objective.pack(part, examples), ...placed.arrays });
             for (const { place, start } of startsIn(part, examples))
               all[place] = (reference as Float32Array).slice(start, start + tokensOf(examples[place]!));
           }
           return all;
         },
-        close: () => programs.close(),
+        async close() {
+          await programs.close();
+          placed.free();
+        },
       };
     },
 
@@ -179,8 +172,8 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
           ...objective.pack({ shape, rows: [] }, []),
           ...dropoutMasks(trained, shape, { seed: 0, step: 0, index: 0 }),
         };
-        await comparison?.vectorsOf(shape, { ...fed, ...parameters });
-        await accumulate(shape, fed, 0);
+        await comparison?.vectorsOf(shape, { ...fed, ...state.parameters() });
+        await accumulate(shape, fed);
       });
       return peak;
     },
@@ -195,7 +188,7 @@ export async function openTrainer(options: TrainerOptions): Promise<Trainer> {
       await lossPrograms.close();
       await comparison?.close();
       await measuring?.close();
-      await optimizer.close();
+      await state.close();
     },
   };
 }

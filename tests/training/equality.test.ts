@@ -38,7 +38,7 @@ async function stepWith(model: string, shapes: MicroBatchShape[], oneByOne: bool
     ? examples.map((_, place) => ({ shape: shapes[0]!, rows: [[place]] }))
     : planBatch(rowLengths(objective.form, examples), shapes, { hiddenSize: 32 });
   const result = await trainer.takeStep(plan, examples, step(1));
-  const { m } = trainer.state;
+  const { m } = await trainer.readState();
   await trainer.close();
   return { ...result, runs: plan.length, m };
 }
@@ -70,8 +70,9 @@ async function run(
   const losses: number[] = [];
   for (let number = from; number <= to; number++)
     losses.push((await trainer.takeStep(plan, examples, step(number))).loss);
+  const state = await trainer.readState();
   await trainer.close();
-  return { losses, state: trainer.state, layout: trainer.trained.state };
+  return { losses, state, layout: trainer.trained.state };
 }
 
 describe.each(PROVEN)('a batch on %s', model => {

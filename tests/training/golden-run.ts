@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Example } from '../../src/data/example-form.ts';
 import { type EngineName, openEngine } from '../../src/engine/engine.ts';
+import type { Engine } from '../../src/engine/program.ts';
 import { readAdapter } from '../../src/formats/peft.ts';
 import type { ModelKind } from '../../src/models/architecture.ts';
 import { type Model, openModel, requireEncoderDecoder } from '../../src/models/registry.ts';
@@ -80,7 +81,7 @@ const USUAL: Record<ModelKind, (model: Model) => Objective | Promise<Objective>>
 export interface GoldenRun {
   readonly model: string;
   readonly kind: 'lora' | 'full';
-  readonly engine: EngineName;
+  readonly engine: EngineName | Engine;
   readonly shapes: readonly MicroBatchShape[];
   readonly dropout?: number;
   readonly gradientCheckpointing?: boolean;
@@ -93,12 +94,12 @@ export interface GoldenRun {
 export async function openGolden({
   model: name,
   kind,
-  engine: engineName,
+  engine: given,
   shapes,
   dropout = 0,
   gradientCheckpointing = false,
   objective: objectiveOf,
-  state: given,
+  state: earlier,
 }: GoldenRun) {
   const model = await openModel(golden(name));
   const adapter = await readAdapter(join(golden(name), 'adapter'), model.linearLayers);
@@ -115,8 +116,9 @@ export async function openGolden({
   const objective = await (objectiveOf ?? USUAL[model.kind])(model);
   const layout = stateLayoutOf(model, tuning, objective);
   const parameters = await firstValues({ model, tuning, objective, adapter, seed: 0 }, layout);
-  const state = given ?? { parameters, m: new Float32Array(layout.size), v: new Float32Array(layout.size) };
-  const engine = await openEngine({ engine: engineName, device: 'cpu', threads: 1 });
+  const state = earlier ?? { parameters, m: new Float32Array(layout.size), v: new Float32Array(layout.size) };
+  const engine =
+    typeof given === 'string' ? await openEngine({ engine: given, device: 'cpu', threads: 1 }) : given;
   return openTrainer({
     engine,
     trained: { model, tuning, objective, state: layout, gradientCheckpointing },

@@ -141,7 +141,7 @@ describe.each(runs)('$name on $engine', { timeout: 120_000 }, ({ name, engine: e
       const out = await program.run(
         {
           ...trained.objective.pack(part, examples),
-          ...viewsOf(trainer.state.parameters, layout, PARAMETER),
+          ...viewsOf(await trainer.readParameters(), layout, PARAMETER),
           ...viewsOf(sums, layout, BEFORE),
         },
         viewsOf(after, layout, AFTER),
@@ -180,7 +180,7 @@ describe.each(runs)('$name on $engine', { timeout: 120_000 }, ({ name, engine: e
       expect(relative(result.loss / result.weight, expected.loss), `loss ${index + 1}`).toBeLessThan(1e-4);
       expect(relative(result.gradientNorm, expected.gradient_norm), `norm ${index + 1}`).toBeLessThan(1e-4);
     }
-    const views = viewsOf(trainer.state.parameters, trainer.trained.state);
+    const views = viewsOf(await trainer.readParameters(), trainer.trained.state);
     for (const [parameter, expected] of Object.entries(final)) {
       if (fixture.without_gradient.includes(parameter)) continue;
       expect(relativeDifference(views[parameter]!, expected), parameter).toBeLessThan(1e-4);

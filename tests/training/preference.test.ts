@@ -71,7 +71,7 @@ describe.each(engines)('on %s', { timeout: 120_000 }, engine => {
     const plan = planBatch(examples.map(tokensOf), SHAPES, { hiddenSize: 8 });
     await trainer.takeStep(plan, examples, NO_STEP);
     // At the first step m is a tenth of the gradient.
-    const moments = viewsOf(trainer.state.m, trainer.trained.state);
+    const moments = viewsOf((await trainer.readState()).m, trainer.trained.state);
     const { tensors } = await readHeader(join(golden('llama3'), 'dpo.safetensors'));
     for (const [name, stored] of Object.entries(tensors)) {
       const gradient = moments[ourName(name)]!.map(moment => moment * 10);
@@ -84,7 +84,7 @@ describe.each(engines)('on %s', { timeout: 120_000 }, engine => {
     const { beta, batches, steps } = read(`dpo-trajectory-${kind}`);
     const trainer = await open(kind, engine, beta);
     const bare: Example[][] = batches.map((pairs: Pair[]) => pairs.map(pair => toExample(pair)));
-    const reference = trainer.openReference(trainer.state.parameters);
+    const reference = await trainer.openReference(await trainer.readParameters());
     const start: number[] = [];
     for (const examples of bare) start.push(...(await reference.measure(examples)).map(([first]) => first!));
     await reference.close();
@@ -106,7 +106,7 @@ describe.each(engines)('on %s', { timeout: 120_000 }, engine => {
       expect(off(result.gradientNorm, expected.gradient_norm), `norm ${index + 1}`).toBeLessThan(1e-4);
     }
     const { tensors } = await readHeader(join(golden('llama3'), `dpo-trajectory-${kind}.safetensors`));
-    const views = viewsOf(trainer.state.parameters, trainer.trained.state);
+    const views = viewsOf(await trainer.readParameters(), trainer.trained.state);
     for (const [name, stored] of Object.entries(tensors))
       expect(relativeDifference(views[ourName(name)]!, await readTensor(stored)), name).toBeLessThan(1e-4);
     await trainer.close();

@@ -1,14 +1,22 @@
-// Twenty AdamW steps against PyTorch's: losses, gradient norms and the trained numbers at the end.
+// Twenty AdamW steps against PyTorch's: losses, gradient norms and the trained numbers at the end; on this machine's devices, too.
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { rowLengths } from '../../src/data/example-form.ts';
-import type { EngineName } from '../../src/engine/engine.ts';
+import { type EngineName, openEngine } from '../../src/engine/engine.ts';
+import type { Engine } from '../../src/engine/program.ts';
 import { tensorflowIsSetUp } from '../../src/engine/tensorflow-backend.ts';
 import { readHeader, readTensor } from '../../src/formats/safetensors.ts';
 import { planBatch } from '../../src/training/layout.ts';
 import { viewsOf } from '../../src/training/state.ts';
+import { withMemory } from '../engine/device.ts';
+import { enginesUnderTest } from '../engine/engines.ts';
 import { relativeDifference } from '../models/golden.ts';
 import { golden, openGolden, ourName, readTrajectory, unpack } from './golden-run.ts';
+
+interface Contender {
+  readonly on: string;
+  readonly engine: EngineName | Engine;
+}
 
 const SHAPES = [
   { rows: 2, length: 24 },
@@ -16,6 +24,13 @@ const SHAPES = [
 ];
 
 const engines: EngineName[] = ['cpu', 'onnx', ...(tensorflowIsSetUp() ? ['tensorflow' as const] : [])];
+const onnx = await openEngine({ engine: 'onnx', device: 'cpu', threads: 1 });
+const devices = (await enginesUnderTest()).filter(({ device }) => device !== 'cpu');
+const contenders: Contender[] = [
+  ...engines.map(engine => ({ on: engine, engine })),
+  { on: 'onnx with a memory of its own', engine: withMemory(onnx) },
+  ...devices.map(engine => ({ on: `${engine.name} on ${engine.device}`, engine })),
+];
 const kinds = ['lora', 'full'] as const;
 const ON_EVERY_ENGINE = ['llama3', 'gpt2', 't5-v1.1', 'marian'];
 const ON_ONNX = 'mistral qwen2 qwen3 gpt-neox falcon-7b falcon-40b mixtral gemma2 gemma3 phi3 cohere'.split(
@@ -26,12 +41,12 @@ const LORA_ONLY = ['gpt-neox'];
 
 const runs = [
   ...ON_EVERY_ENGINE.flatMap(model =>
-    kinds.flatMap(kind => engines.map(engine => ({ model, kind, engine }))),
+    kinds.flatMap(kind => contenders.map(contender => ({ model, kind, ...contender }))),
   ),
   ...ON_ONNX.flatMap(model =>
     kinds
       .filter(kind => kind === 'lora' || !LORA_ONLY.includes(model))
-      .map(kind => ({ model, kind, engine: 'onnx' as const })),
+      .map(kind => ({ model, kind, on: 'onnx', engine: 'onnx' as const })),
   ),
 ];
 
@@ -45,45 +60,41 @@ const OF_TORCH_IN_FLOAT32: Record<string, { norm: number; weights: number }> = {
   gemma2: { norm: 4.1e-3, weights: 4.5e-4 },
   gemma3: { norm: 5.1e-4, weights: 1e-4 },
 };
-const toleranceOf = (model: string, engine: EngineName) =>
+const toleranceOf = (model: string, engine: EngineName | Engine) =>
   OF_TORCH_IN_FLOAT32[model] ?? { norm: engine === 'tensorflow' ? COARSER_NORM : 1e-4, weights: 1e-4 };
 
-describe.each(runs)(
-  '$kind training of $model on $engine',
-  { timeout: 120_000 },
-  ({ model, kind, engine }) => {
-    it('takes the same twenty steps as torch.optim.AdamW, to 1e-4', async () => {
-      const { optimizer, batches, steps, without_gradient: blind } = readTrajectory(model, kind);
-      const trainer = await openGolden({ model, kind, engine, shapes: SHAPES });
-      const costs = { hiddenSize: trainer.trained.model.shape.hiddenSize };
-      for (const [index, expected] of steps.entries()) {
-        const examples = unpack(batches[index % batches.length]!);
-        const plan = planBatch(rowLengths(trainer.trained.objective.form, examples), SHAPES, costs);
-        const result = await trainer.takeStep(plan, examples, {
-          step: index + 1,
-          learningRate: expected.learning_rate,
-          weightDecay: optimizer.weight_decay,
-          maxGradNorm: optimizer.max_grad_norm,
-          seed: 0,
-        });
-        expect(Math.abs(result.loss / result.weight / expected.loss - 1), `loss ${index + 1}`).toBeLessThan(
-          1e-4,
-        );
-        expect(
-          Math.abs(result.gradientNorm / expected.gradient_norm - 1),
-          `gradient norm ${index + 1}`,
-        ).toBeLessThan(toleranceOf(model, engine).norm);
-      }
-      const { tensors } = await readHeader(join(golden(model), `trajectory-${kind}.safetensors`));
-      const views = viewsOf(trainer.state.parameters, trainer.trained.state);
-      for (const [name, stored] of Object.entries(tensors)) {
-        const expected = await readTensor(stored);
-        const actual = views[ourName(name)]!;
-        for (const { tensor, from, to } of blind)
-          if (tensor === name) actual.set(expected.subarray(from, to), from);
-        expect(relativeDifference(actual, expected), name).toBeLessThan(toleranceOf(model, engine).weights);
-      }
-      await trainer.close();
-    });
-  },
-);
+describe.each(runs)('$kind training of $model by $on', { timeout: 120_000 }, ({ model, kind, engine }) => {
+  it('takes the same twenty steps as torch.optim.AdamW, to 1e-4', async () => {
+    const { optimizer, batches, steps, without_gradient: blind } = readTrajectory(model, kind);
+    const trainer = await openGolden({ model, kind, engine, shapes: SHAPES });
+    const costs = { hiddenSize: trainer.trained.model.shape.hiddenSize };
+    for (const [index, expected] of steps.entries()) {
+      const examples = unpack(batches[index % batches.length]!);
+      const plan = planBatch(rowLengths(trainer.trained.objective.form, examples), SHAPES, costs);
+      const result = await trainer.takeStep(plan, examples, {
+        step: index + 1,
+        learningRate: expected.learning_rate,
+        weightDecay: optimizer.weight_decay,
+        maxGradNorm: optimizer.max_grad_norm,
+        seed: 0,
+      });
+      expect(Math.abs(result.loss / result.weight / expected.loss - 1), `loss ${index + 1}`).toBeLessThan(
+        1e-4,
+      );
+      expect(
+        Math.abs(result.gradientNorm / expected.gradient_norm - 1),
+        `gradient norm ${index + 1}`,
+      ).toBeLessThan(toleranceOf(model, engine).norm);
+    }
+    const { tensors } = await readHeader(join(golden(model), `trajectory-${kind}.safetensors`));
+    const views = viewsOf(await trainer.readParameters(), trainer.trained.state);
+    for (const [name, stored] of Object.entries(tensors)) {
+      const expected = await readTensor(stored);
+      const actual = views[ourName(name)]!;
+      for (const { tensor, from, to } of blind)
+        if (tensor === name) actual.set(expected.subarray(from, to), from);
+      expect(relativeDifference(actual, expected), name).toBeLessThan(toleranceOf(model, engine).weights);
+    }
+    await trainer.close();
+  });
+});

@@ -2,7 +2,9 @@
 import { parse } from 'node:path';
 import type { InferenceSession as Ort } from 'onnxruntime-node';
 import { encodeOnnx, type OnnxModel } from '../../formats/onnx.ts';
-import type { HostArrays } from '../program.ts';
+import { isHostArray } from '../arrays.ts';
+import type { RunArrays } from '../program.ts';
+import { tensorOn } from './device-memory.ts';
 import type { Provider } from './lowering.ts';
 import { InferenceSession, Tensor } from './runtime.ts';
 
@@ -21,7 +23,7 @@ export interface SessionOptions {
 
 export interface Session {
   /** Writes every output into the given array. Names are those in the model. */
-  run(inputs: HostArrays, outputs: HostArrays): Promise<void>;
+  run(inputs: RunArrays, outputs: RunArrays): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -109,16 +111,19 @@ export async function openSession(model: OnnxModel, root: string, options: Sessi
   const shapes = new Map(
     [...model.graph.inputs, ...model.graph.outputs].map(({ name, type, shape }) => [name, { type, shape }]),
   );
-  const wrap = (arrays: HostArrays) =>
+  const wrap = (arrays: RunArrays) =>
     Object.fromEntries(
       Object.entries(arrays).map(([name, array]) => {
         const { type, shape } = shapes.get(name)!;
+        if (!isHostArray(array)) return [name, tensorOn(array, shape as number[])];
         return [name, new Tensor(type as 'float32', array as Float32Array, shape as number[])];
       }),
     );
   return {
     async run(inputs, outputs) {
-      await session.run(wrap(inputs), wrap(outputs));
+      const results = await session.run(wrap(inputs), wrap(outputs));
+      // Further names of the same buffers, which the binding gives back by hand only.
+      for (const tensor of Object.values(results)) if (tensor.location === 'gpu-buffer') tensor.dispose();
     },
     async close() {
       if (options.profile !== null) session.endProfiling();
