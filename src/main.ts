@@ -23,7 +23,7 @@ import { embeddedDirectory, startAll } from './start.ts';
 import { openPool } from './store/database.ts';
 import { findRunningPostgres, startEmbeddedPostgres } from './store/embedded-postgres.ts';
 import type { ReadyMessage } from './supervisor.ts';
-import { checkDatabase, checkDataDirectory, listenFailure } from './surroundings.ts';
+import { checkDatabase, checkDataDirectory, checkDevice, listenFailure } from './surroundings.ts';
 
 /** After a stop was asked for, everything gets this long. */
 const STOP_DEADLINE_MS = 45_000;
@@ -82,6 +82,7 @@ interface Running {
 
 async function start(config: Config): Promise<void> {
   await checkSurroundings(config);
+  await checkDevice(config);
   const stopped = untilStopped();
   const started = await startAll({ config, environment: process.env, program: import.meta.filename, say });
   say(
@@ -99,6 +100,7 @@ async function serve(
   open: (deps: Deps) => Promise<Running & { address?: string }>,
 ) {
   await checkSurroundings(config);
+  if (!process.send) await checkDevice(config); // else `start` has done so
   const stopped = untilStopped();
   const telemetry = await openTelemetry(config, name);
   const { deps, close } = await openDeps({ ...config, databaseUrl: await databaseUrlOf(config) }, name);

@@ -1,12 +1,18 @@
 // What settings name, tried before anything is opened on it: a folder that cannot be written, a database that does not
-// answer, a port that is taken. A failure is a ConfigError that names the setting. Nothing stays open.
+// answer, a device that is not there, a port that is taken. A failure is a ConfigError that names the setting. Nothing stays open.
 import { randomUUID } from 'node:crypto';
-import { mkdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
-import { ConfigError } from './config.ts';
+import { type Config, ConfigError, variables } from './config.ts';
+import type { EngineOptions } from './engine/engine.ts';
+import type { Probed } from './engine/probe-child.ts';
+import { askChild } from './queue/ask-child.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
+/** CUDA takes some seconds to begin on a machine that does much else. */
+const PROBE_TIMEOUT_MS = 120_000;
 
 /** Makes the folder where it is missing. */
 export async function checkDataDirectory(directory: string): Promise<void> {
@@ -58,6 +64,37 @@ export async function checkDatabase(databaseUrl: string): Promise<void> {
     throw naming('DATABASE_URL', `the database ${database} at ${host}:${port} does not answer`, cause);
   } finally {
     await client.end().catch(() => undefined);
+  }
+}
+
+/** Of settings that ask for more than npm brings, whether the machine has it. `auto` takes what there is. */
+export async function checkDevice(config: Config): Promise<void> {
+  const asked = (['engine', 'device', 'precision'] as const)
+    .filter(key => config[key] !== variables[key].default && config[key] !== 'cpu')
+    .map(key => `${variables[key].name}="${config[key]}"`);
+  if (asked.length === 0) return;
+  const { engine, device, precision, threads } = config;
+  const refused = await probeEngine({ engine, device, precision, threads });
+  if (refused !== null) throw new ConfigError(`${asked.join(', ')}: ${refused.split(/\s+/).join(' ')}`);
+}
+
+/** In a process of its own: libraries of devices stay in memory, and may end their process. */
+async function probeEngine(options: EngineOptions): Promise<string | null> {
+  const folder = await mkdtemp(join(tmpdir(), 'anneal-probe-'));
+  try {
+    const specPath = join(folder, 'options.json');
+    await writeFile(specPath, JSON.stringify(options));
+    const { refused } = await askChild<Probed>({
+      module: join(import.meta.dirname, 'engine/probe-child.ts'),
+      specPath,
+      what: 'trying the device',
+      signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
+    });
+    return refused;
+  } catch (error) {
+    return (error as Error).message;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
   }
 }
 

@@ -137,6 +137,10 @@ test('what settings name and cannot be used is said with the setting', { timeout
       { DATABASE_URL: 'postgresql://me:secret@127.0.0.1:1/mine' },
       /^anneal: DATABASE_URL: the database mine at 127.0.0.1:1 does not answer: .*ECONNREFUSED/,
     ],
+    [
+      { ANNEAL_DEVICE: 'webgpu', ANNEAL_PRECISION: 'bfloat16' },
+      /^anneal: ANNEAL_DEVICE="webgpu", ANNEAL_PRECISION="bfloat16": the device webgpu has no products in bfloat16: the device cuda has\n$/,
+    ],
   ];
   for (const [settings, line] of cases) {
     const run = anneal(['start'], settings);
