@@ -118,7 +118,7 @@ const CASES = {
   Selu: unary(x => x.selu()),
   Softplus: unary(x => x.softplus()),
   LeakyRelu: unary(x => x.leakyRelu(0.3)),
-  Step: unary(x => x.step(0.5)),
+  Step: [0, 0.5].flatMap(alpha => unary(x => x.step(alpha))),
   ClipByValue: [...unary(x => x.clipByValue(-0.25, 0.5)), ...unary(x => x.clipByValue(-2, 6), whole)],
   IsNan: unary(x => x.isNaN(), special),
   IsInf: unary(x => x.isInf(), special),
