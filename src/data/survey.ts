@@ -22,7 +22,7 @@ import {
   validateTrainingFile,
 } from './validate.ts';
 
-const KEPT_ERRORS = 10_000;
+const KEPT_LINES = 10_000;
 const KEPT_DUPLICATES = 100;
 const SAMPLES = 3;
 /** Of a longer sample the rest is left out. */
@@ -59,7 +59,7 @@ export interface Duplicates {
 export interface Survey {
   validation: ValidationReport;
   counts: DatasetCounts;
-  /** Right lines that the chat template refuses, at most KEPT_ERRORS; `refused` counts them all. */
+  /** Right lines that the chat template refuses, at most KEPT_LINES; `refused` counts them all. */
   refusals: { line: number; message: string }[];
   refused: number;
   longest: number;
@@ -93,7 +93,7 @@ export async function surveyFile(options: SurveyOptions): Promise<Survey> {
     method,
     settings,
     training: options.training?.validation ?? null,
-    keptErrors: KEPT_ERRORS,
+    keptLines: KEPT_LINES,
     onBadLine: line => bad.add(line),
   });
   const tally = openTally(options);
@@ -141,7 +141,7 @@ function openTally(options: SurveyOptions): Tally {
       const examples = examplesOrRefusal(line, number, options);
       if (examples instanceof DatasetError) {
         refused += 1;
-        if (refusals.length < KEPT_ERRORS) refusals.push({ line: number, message: examples.message });
+        if (refusals.length < KEPT_LINES) refusals.push({ line: number, message: examples.message });
         return;
       }
       repeated.add(number, examples);

@@ -1,4 +1,4 @@
-// Validates a training or validation file as a stream: every line is read, the first hundred findings are kept.
+// Validates a training or validation file as a stream: every line is read, what is wrong with the first hundred bad ones is kept.
 // What a line must be is in line-rules.ts, what labels must be together in labels.ts; nothing here knows tokens.
 import { describeJsonError, findJsonError } from './json-error.ts';
 import { type ByteSource, readLines } from './jsonl.ts';
@@ -6,8 +6,10 @@ import { type LabelCheck, type LabelSet, type LabelSettings, openLabelCheck } fr
 import { checkLine, type Finding, type LineFormat, lineFormat } from './line-rules.ts';
 
 export const MIN_TRAINING_EXAMPLES = 10;
-/** Findings that are kept with their place; all are counted. */
-export const KEPT_ERRORS = 100;
+/** Bad lines whose findings are kept with their place; all are counted. */
+const KEPT_LINES = 100;
+/** Of one line: a long one may have thousands. */
+const KEPT_OF_A_LINE = 10;
 
 export type FileKind = 'training' | 'validation';
 export type Method = 'supervised' | 'dpo' | 'reinforcement' | 'classification' | 'regression' | 'embedding';
@@ -28,7 +30,7 @@ export interface ValidationReport {
   format: LineFormat | null;
   /** Lines that are not blank, right or wrong. */
   examples: number;
-  /** The first findings, at most `keptErrors`. */
+  /** The first findings of the first `keptLines` bad lines. */
   errors: LineError[];
   /** All findings; a line may have several. */
   errorCount: number;
@@ -48,8 +50,8 @@ export interface ValidationOptions {
   /** Of the training file, where this is the file that a run is measured on. */
   training?: ValidationReport | null;
   signal?: AbortSignal;
-  /** Findings to keep; KEPT_ERRORS where absent. */
-  keptErrors?: number;
+  /** Bad lines whose findings are kept; KEPT_LINES where absent. */
+  keptLines?: number;
   /** Told of every line with a finding. */
   onBadLine?: (line: number) => void;
 }
@@ -59,7 +61,7 @@ export async function validateTrainingFile(
   source: ByteSource,
   options: ValidationOptions,
 ): Promise<ValidationReport> {
-  const { kind, method, signal, keptErrors = KEPT_ERRORS, onBadLine } = options;
+  const { kind, method, signal, keptLines = KEPT_LINES, onBadLine } = options;
   const report: ValidationReport = {
     kind,
     method,
@@ -86,8 +88,8 @@ export async function validateTrainingFile(
     report.badLines += 1;
     onBadLine?.(line.number);
     report.errorCount += findings.length;
-    for (const { path, text } of findings) {
-      if (report.errors.length === keptErrors) break;
+    if (report.badLines > keptLines) continue;
+    for (const { path, text } of findings.slice(0, KEPT_OF_A_LINE)) {
       report.errors.push({ line: line.number, path, message: `Example ${line.number}${text}` });
     }
   }

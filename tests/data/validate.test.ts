@@ -345,14 +345,21 @@ test('what is right passes: roles, parts, weights, tools, the deprecated forms',
   expect(toJobError(report, 'file-1', 'training_file')).toBeNull();
 });
 
-test('a hundred findings are kept, all are counted, whatever their size', async () => {
-  const report = await validate(
-    Array.from({ length: 250 }, () => answered({ weight: 'x'.repeat(500), y: 1 })),
-  );
+test('what is wrong with a hundred lines is kept, all is counted, whatever its size', async () => {
+  const lines = Array.from({ length: 250 }, () => answered({ weight: 'x'.repeat(500), y: 1 }));
+  const report = await validate(lines);
   expect(report).toMatchObject({ examples: 250, errorCount: 500, badLines: 250 });
-  expect(report.errors).toHaveLength(100);
-  expect(report.errors.at(-1)!.line).toBe(50);
+  expect(report.errors.map(({ line }) => line)).toEqual(
+    lines.slice(0, 100).flatMap((_, i) => [i + 1, i + 1]),
+  );
   expect(report.errors[1]!.message.length).toBeLessThan(150);
+});
+
+test('of a line with thousands of mistakes ten are kept', async () => {
+  const robots = { messages: Array.from({ length: 5000 }, () => ({ role: 'robot', content: 'x' })) };
+  const report = await validate([GOOD, robots, { messages: [] }]);
+  expect(report.errors.map(({ line }) => line)).toEqual([...Array(10).fill(2), 3]);
+  expect(report.errorCount).toBeGreaterThan(5000);
 });
 
 test('bytes that are not UTF-8 and a line over the limit are findings of their lines', async () => {
