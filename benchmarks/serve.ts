@@ -1,9 +1,9 @@
 // Generation against transformers' generate: time to the first token, and tokens per second with 1, 8 and 32 requests at once, on the base
 // model and on 8 adapters: `node benchmarks/serve.ts [--shape llama-160m] [--requests 1,8,32] [--adapters 0,8] [--prompt 64] [--answer 64]
-// [--lengths equal|mixed] [--device cuda] [--json file]`. It says first how long it will take. Ours is the generation process as the api
-// talks to it. transformers gets all requests as one batch, adapters by PEFT's `adapter_names`. With equal lengths that is its best case;
+// [--lengths equal|mixed] [--quantization none,int16,int8] [--device cuda] [--json file]`. It says first how long it will take. Ours is the
+// generation process as the api talks to it, one for each kind of base weights. transformers gets all requests as one batch, adapters by PEFT's `adapter_names`. With equal lengths that is its best case;
 // with mixed ones twice as many requests are asked, and a place that is free is taken by the next (ours) or waits for the whole batch
-// (transformers). Both answer greedily, and the answers are compared. PYTHON names a Python with torch, transformers and peft.
+// (transformers). Both answer greedily, and the answers are compared; in few bits they are expected to differ. PYTHON names a Python with torch, transformers and peft.
 import { fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
@@ -18,6 +18,8 @@ import { parseDevice, runContender, torchDevice, watchCards } from './contender.
 import { makeServed } from './serve-model.ts';
 import type { ShapeName } from './train-model.ts';
 
+type Kind = NonNullable<ServiceOptions['quantization']>;
+
 const { values } = parseArgs({
   options: {
     shape: { type: 'string', default: 'llama-160m' },
@@ -27,6 +29,7 @@ const { values } = parseArgs({
     answer: { type: 'string', default: '64' },
     lengths: { type: 'string', default: 'equal' },
     rounds: { type: 'string', default: '3' },
+    quantization: { type: 'string', default: 'none' },
     device: { type: 'string', default: 'cpu' },
     json: { type: 'string' },
     threads: { type: 'string', default: String(availableParallelism()) },
@@ -38,6 +41,7 @@ const device = parseDevice(values.device);
 const [prompt, answer, rounds, threads] = [values.prompt, values.answer, values.rounds, values.threads].map(
   Number,
 ) as [number, number, number, number];
+const kinds = values.quantization.split(',') as Kind[];
 const python = process.env.PYTHON ?? 'python3';
 const root = join(import.meta.dirname, '..');
 
@@ -117,11 +121,11 @@ interface Answered {
   readonly text: string;
 }
 
-function openService() {
+function openService(quantization: Kind) {
   const options: ServiceOptions = {
     ...{ engine: 'onnx', device, precision: device === 'cuda' ? 'bfloat16' : 'float32', threads },
     ...{ modelBytes: 4e9, adapterBytes: 1e9, cacheBytes: 3e9 },
-    widenedDirectory: join(folder, 'widened'),
+    ...{ cacheDirectory: folder, quantization },
   };
   const child = fork(join(root, 'src/serving/child.ts'), [JSON.stringify(options)], {
     serialization: 'advanced',
@@ -129,7 +133,9 @@ function openService() {
   });
   const listeners = new Map<number, (event: FromChild[number]['event']) => void>();
   child.on('message', (events: FromChild) => {
-    for (const { id, event } of events) listeners.get(id)!(event);
+    for (const { id, event } of events)
+      if (event.type === 'notice') console.log(`${event.message}: ${JSON.stringify(event.details)}`);
+      else listeners.get(id)!(event);
   });
   let last = 0;
   const ask = (asked: Asked) =>
@@ -182,9 +188,9 @@ const memoryOf = async (pid: number): Promise<number> => {
   return 1024 * [...files.values()].reduce((sum, kilobytes) => sum + kilobytes, own);
 };
 
-async function measureOurs(): Promise<Results> {
+async function measureOurs(quantization: Kind): Promise<Results> {
   const cards = await watchCards();
-  const { child, ask } = openService();
+  const { child, ask } = openService(quantization);
   const measured: Measured[] = [];
   const texts: string[][] = [];
   for (const one of cases) {
@@ -229,40 +235,60 @@ async function measureTransformers(): Promise<Results> {
 /** Tokens a second that two cores were seen to make of 160 million parameters, by requests at once. */
 const usualRate = (requests: number) => (requests === 1 ? 30 : 100);
 const minutes = cases.reduce(
-  (sum, one) => sum + (2 * (rounds + 1) * tokensOf(one)) / usualRate(one.requests) / 60,
+  (sum, one) => sum + ((kinds.length + 1) * (rounds + 1) * tokensOf(one)) / usualRate(one.requests) / 60,
   0.5,
 );
 const upTo = mixed ? 'up to ' : '';
 console.log(
   `${shape}, prompts of ${upTo}${prompt} and answers of ${upTo}${answer} tokens on ${device}; about ${Math.ceil(minutes)} minutes on two cores`,
 );
-const ours = await measureOurs();
 const theirs = hasTransformers() ? await measureTransformers() : null;
-console.log('requests  adapters   tokens/s  transformers  ratio   first token  transformers  same answers');
-cases.forEach(({ requests, adapters, asked }, i) => {
-  const [own, other] = [ours.cases[i]!, theirs?.cases[i]];
-  const same = ours.texts[i]!.filter((text, request) => text === theirs?.texts[i]?.[request]).length;
-  const cells = [
-    String(requests).padStart(8),
-    String(adapters || 'none').padStart(9),
-    own.tokensPerSecond.toFixed(1).padStart(10),
-    (other?.tokensPerSecond.toFixed(1) ?? '').padStart(13),
-    (other ? (own.tokensPerSecond / other.tokensPerSecond).toFixed(2) : '').padStart(6),
-    `${(1000 * own.firstToken).toFixed(0)} ms`.padStart(13),
-    (other ? `${(1000 * other.firstToken).toFixed(0)} ms` : '').padStart(13),
-    (other ? `${same} of ${asked.length}` : '').padStart(13),
-  ];
-  console.log(cells.join(' '));
+const ours = new Map<Kind, Results>();
+for (const kind of kinds) ours.set(kind, await measureOurs(kind));
+
+/** The part of a text before it becomes another one. */
+function shareInCommon(text: string, other: string): number {
+  const first = Array.from(text).findIndex((character, i) => character !== other[i]);
+  return first < 0 ? 1 : first / text.length;
+}
+
+/** How many answers are the same, token by token, and how much of an answer is before the first difference. */
+function alike(texts: readonly string[], others: readonly string[]): string {
+  const same = texts.filter((text, i) => text === others[i]).length;
+  const shares = texts.map((text, i) => shareInCommon(text, others[i]!));
+  const share = shares.reduce((sum, each) => sum + each, 0) / shares.length;
+  return `${same} of ${texts.length}, ${(100 * share).toFixed(0)}%`;
+}
+
+const HEAD = 'requests  adapters  weights   tokens/s  transformers  ratio   first token  transformers';
+console.log(`${HEAD}    same answers, up to a difference`);
+cases.forEach(({ requests, adapters }, i) => {
+  const other = theirs?.cases[i];
+  for (const [kind, { cases, texts }] of ours) {
+    const own = cases[i]!;
+    const cells = [
+      String(requests).padStart(8),
+      String(adapters || 'none').padStart(9),
+      (kind === 'none' ? 'full' : kind).padStart(8),
+      own.tokensPerSecond.toFixed(1).padStart(10),
+      (other?.tokensPerSecond.toFixed(1) ?? '').padStart(13),
+      (other ? (own.tokensPerSecond / other.tokensPerSecond).toFixed(2) : '').padStart(6),
+      `${(1000 * own.firstToken).toFixed(0)} ms`.padStart(13),
+      (other ? `${(1000 * other.firstToken).toFixed(0)} ms` : '').padStart(13),
+      (theirs ? alike(texts[i]!, theirs.texts[i]!) : '').padStart(16),
+    ];
+    console.log(cells.join(' '));
+  }
 });
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
 const memory = ({ bytes, cardBytes }: Results) =>
   cardBytes === null ? megabytes(bytes) : `${megabytes(bytes)} and ${megabytes(cardBytes)} of the card`;
-console.log(`memory at the end ${memory(ours)}${theirs ? `, transformers ${memory(theirs)}` : ''}`);
+const memories = [...ours].map(([kind, results]) => `${kind === 'none' ? 'full' : kind} ${memory(results)}`);
+if (theirs) memories.push(`transformers ${memory(theirs)}`);
+console.log(`memory at the end: ${memories.join(', ')}`);
 if (values.json) {
   const order = { shape, prompt, answer, lengths: values.lengths };
   const rows = cases.map(({ requests, adapters }) => ({ requests, adapters }));
-  await writeFile(
-    values.json,
-    JSON.stringify({ ...order, cases: rows, ours, transformers: theirs }, null, 2),
-  );
+  const measured = { ...order, cases: rows, ours: Object.fromEntries(ours), transformers: theirs };
+  await writeFile(values.json, JSON.stringify(measured, null, 2));
 }

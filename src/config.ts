@@ -145,6 +145,12 @@ export const variables = {
     'Memory that answering requests may use, in GiB. Empty: a quarter of what the machine (or the container) has.',
     servingMemory,
   ),
+  servingQuantization: variable(
+    'ANNEAL_SERVING_QUANTIZATION',
+    'none',
+    'Base weights that texts are written from: none (in full) | int16 | int8, in whole numbers: faster, and answers may differ (docs/operations.md).',
+    oneOf('none', 'int16', 'int8'),
+  ),
   workers: variable(
     'ANNEAL_WORKERS',
     '1',

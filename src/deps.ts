@@ -99,6 +99,7 @@ function servingOptions({
   precision,
   threads,
   servingMemoryBytes,
+  servingQuantization,
   dataDirectory,
 }: Config): ServiceOptions {
   return {
@@ -109,7 +110,8 @@ function servingOptions({
     modelBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.models),
     cacheBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.caches),
     adapterBytes: Math.floor(servingMemoryBytes * SERVING_SHARES.adapters),
-    widenedDirectory: join(dataDirectory, 'cache', 'widened'),
+    cacheDirectory: join(dataDirectory, 'cache'),
+    quantization: servingQuantization,
   };
 }
 

@@ -6,6 +6,7 @@ import { allocate, checkArrays, isHostArray, ProgramError, sizeOf } from './arra
 import type { EngineOptions } from './engine.ts';
 import { productFlops } from './flops.ts';
 import type { Graph, Pass } from './graph.ts';
+import type { OpName } from './kernels.ts';
 import { machineBytes } from './machine.ts';
 import { cudaIsSetUp } from './onnx/cuda.ts';
 import { openDeviceMemory } from './onnx/device-memory.ts';
@@ -49,6 +50,18 @@ function computedBytes({ shape, quantized, scoring }: StoredTensor): number {
 /** A program that shares its weights may have a copy of its own up to this size. */
 const SHARED_COPY_BYTES = 32 * 2 ** 20;
 
+/** What a product reads of a weight that would be rearranged for one program alone. */
+const ownBytes = (stored: StoredTensor): number =>
+  copiesOf(stored).some(({ codes }) => codes.packed) ? 0 : computedBytes(stored);
+
+const PRODUCTS: ReadonlySet<OpName> = new Set(['BatchMatMul', 'Gemm']);
+
+/** Bytes of the weights that products read. */
+function multipliedBytes({ nodes, weights }: Graph): number {
+  const read = new Set(nodes.filter(({ op }) => PRODUCTS.has(op)).flatMap(({ inputs }) => inputs));
+  return [...weights].reduce((sum, [value, stored]) => sum + (read.has(value) ? ownBytes(stored) : 0), 0);
+}
+
 /**
  * Copies of the weights pay as long as they take a small part of the memory. Not of what is free at the moment: products with
  * rearranged weights round otherwise, and a run that goes on later must give the same bits.
@@ -63,7 +76,7 @@ function weightOptions(
   const small = bytes <= (shared ? SHARED_COPY_BYTES : machineBytes() / 8);
   // On WebGPU the original is gone then, also for nodes that read it otherwise (ONNX Runtime 1.30).
   return {
-    prepack: small && provider === 'cpu',
+    prepack: provider === 'cpu' && (small || (shared && multipliedBytes(graph) <= SHARED_COPY_BYTES)),
     widenOnce: small && !weights.some(stored => copiesOf(stored).length > 0),
   };
 }

@@ -1,5 +1,6 @@
 // What an engine runs: a program is a pure function over tensors, written with TensorFlow.js ops. Nothing here computes.
 import type { Tensor } from '@tensorflow/tfjs';
+import type { PackedBytes } from '../formats/onnx.ts';
 import type { BlockQuantization, ColumnQuantization } from '../formats/quantization.ts';
 
 /** Types of values inside a program. Stored weights of other types (bf16, f16) are read as float32. */
@@ -30,6 +31,8 @@ export interface StoredTensor extends StoredBytes {
 /** Codes of a quantised matrix; formats/quantization.ts says what they stand for. */
 export interface StoredCodes extends StoredBytes {
   readonly dtype: 'I8' | 'U8';
+  /** What products on this machine's processor read instead, in the same file: programs that have it share it. */
+  readonly packed?: readonly PackedBytes[];
 }
 
 /** codes [k, n] times scales [n]; of int16 codes are [2 * k, n], the lower digits first. */

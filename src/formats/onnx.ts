@@ -27,9 +27,22 @@ export interface OnnxInitializer {
   readonly type: OnnxType;
   readonly shape: readonly number[];
   /** Little-endian bytes, or where they lie in another file. */
-  readonly data:
-    | Uint8Array
-    | { readonly location: string; readonly offset: number; readonly sizeBytes: number };
+  readonly data: Uint8Array | ExternalData;
+}
+
+interface ExternalData {
+  readonly location: string;
+  readonly offset: number;
+  readonly sizeBytes: number;
+  /** The same numbers as ONNX Runtime rearranges them for its kernels, in that file. */
+  readonly packed?: readonly PackedBytes[];
+}
+
+export interface PackedBytes {
+  /** What ONNX Runtime knows them by: the operator, and a hash of them. */
+  readonly key: string;
+  readonly offset: number;
+  readonly sizeBytes: number;
 }
 
 export type OnnxAttribute =
@@ -121,6 +134,9 @@ const nodeMessage = (node: OnnxNode): Message => [
 
 const entry = (key: string, value: string) => nested(13, [...text(1, key), ...text(2, value)]);
 
+/** The last number is a checksum that nothing reads (ONNX Runtime 1.30). */
+const packedEntry = ({ key, offset, sizeBytes }: PackedBytes): string => `${key}|${offset};${sizeBytes};0`;
+
 function initializerMessage({ name, type, shape, data }: OnnxInitializer): Message {
   const head = [...packed(1, shape), ...int(2, ONNX_TYPES[type]), ...text(8, name)];
   if (data instanceof Uint8Array) return [...head, ...bytes(9, data)];
@@ -129,6 +145,7 @@ function initializerMessage({ name, type, shape, data }: OnnxInitializer): Messa
     ...entry('location', data.location),
     ...entry('offset', String(data.offset)),
     ...entry('length', String(data.sizeBytes)),
+    ...(data.packed ?? []).flatMap((packed, i) => entry(`prepacked_${i}`, packedEntry(packed))),
     ...int(14, 1),
   ];
 }

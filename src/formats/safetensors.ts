@@ -32,6 +32,7 @@ const BYTES = { F32: 4, F16: 2, BF16: 2 } satisfies Record<StoredDType, number>;
 const CODE_BYTES = { I8: 1, U8: 1 } satisfies Record<CodeDType, number>;
 const ALL_BYTES = { ...BYTES, ...CODE_BYTES };
 const CHUNK_NUMBERS = 1 << 20;
+const ALIGNMENT = 64;
 
 const product = (shape: readonly number[]) => shape.reduce((size, length) => size * length, 1);
 
@@ -216,7 +217,7 @@ export type Writable = Float32Array | Int8Array | Uint8Array;
 export interface TensorToWrite {
   readonly dtype: StoredDType | CodeDType;
   readonly shape: readonly number[];
-  readonly data: Writable | StoredTensor | (() => Promise<Writable>);
+  readonly data: Writable | StoredTensor | StoredCodes | (() => Promise<Writable>);
 }
 
 async function writeNumbers(handle: FileHandle, dtype: StoredDType, values: Float32Array): Promise<void> {
@@ -224,7 +225,7 @@ async function writeNumbers(handle: FileHandle, dtype: StoredDType, values: Floa
     await handle.writeFile(WRITERS[dtype](values.subarray(at, at + CHUNK_NUMBERS)));
 }
 
-async function copyStored(handle: FileHandle, stored: StoredTensor): Promise<void> {
+async function copyStored(handle: FileHandle, stored: StoredTensor | StoredCodes): Promise<void> {
   if (stored.sizeBytes === 0) return;
   await handle.writeFile(
     createReadStream(stored.file, { start: stored.offset, end: stored.offset + stored.sizeBytes - 1 }),
@@ -234,11 +235,11 @@ async function copyStored(handle: FileHandle, stored: StoredTensor): Promise<voi
 async function writeTensor(
   handle: FileHandle,
   dtype: TensorToWrite['dtype'],
-  data: Writable | StoredTensor,
+  data: Writable | StoredTensor | StoredCodes,
 ): Promise<void> {
   if (data instanceof Float32Array) await writeNumbers(handle, dtype as StoredDType, data);
   else if (!('shape' in data)) await handle.writeFile(data);
-  else if (data.dtype === dtype) await copyStored(handle, data);
+  else if (data.dtype === dtype || isCodes(data)) await copyStored(handle, data);
   else await writeNumbers(handle, dtype as StoredDType, await readTensor(data));
 }
 
@@ -266,8 +267,8 @@ function layout(
     offset += sizeBytes;
   }
   const json = Buffer.from(JSON.stringify(header), 'utf8');
-  // Padded with spaces so that the data starts at a multiple of 8.
-  const padded = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ');
+  // Padded with spaces so that the data starts at a multiple of what a processor reads at a time.
+  const padded = Buffer.alloc(Math.ceil((8 + json.length) / ALIGNMENT) * ALIGNMENT, ' ');
   padded.writeBigUInt64LE(BigInt(padded.length - 8));
   json.copy(padded, 8);
   return padded;

@@ -20,11 +20,11 @@ type Weights = Readonly<Record<string, StoredTensor>>;
 export async function openCopy(
   directory: string,
   of: Weights,
-  make: () => Record<string, TensorToWrite>,
+  make: () => Record<string, TensorToWrite> | Promise<Record<string, TensorToWrite>>,
 ): Promise<SafetensorsFile> {
   const file = join(directory, `${await identityOf(of)}.safetensors`);
   if (await exists(file)) await utimes(file, new Date(), new Date());
-  else await writeCopy(file, directory, make());
+  else await writeCopy(file, directory, await make());
   return readHeader(file);
 }
 

@@ -6,7 +6,7 @@ import { ModelError } from '../models/model-error.ts';
 import { classifyTexts } from './classify.ts';
 import { embedTexts } from './embed.ts';
 import { openLoadedModels } from './loaded-models.ts';
-import type { Failure, FromChild, ServiceOptions, ToChild } from './protocol.ts';
+import { type Failure, type FromChild, NO_REQUEST, type ServiceOptions, type ToChild } from './protocol.ts';
 import { answerRequest } from './service.ts';
 
 /** Generating must not slow down the api; it goes before training, which has 10. */
@@ -26,7 +26,6 @@ function toFailure(error: unknown): Failure {
 async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2]!) as ServiceOptions;
   setPriority(options.niceness ?? NICENESS);
-  const models = openLoadedModels(await openEngine(options), options);
   const running = new Map<number, AbortController>();
   let outbox: FromChild = [];
 
@@ -40,6 +39,10 @@ async function main(): Promise<void> {
       if (process.connected) process.send!(sent);
     });
   };
+  const models = openLoadedModels(await openEngine(options), {
+    ...options,
+    notify: (message, details) => send(NO_REQUEST, { type: 'notice', message, details }),
+  });
   const work = async (message: Exclude<ToChild, { type: 'cancel' }>): Promise<void> => {
     const { id } = message;
     const controller = new AbortController();

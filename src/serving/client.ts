@@ -220,7 +220,8 @@ class ForkedGeneration implements GenerationClient {
       env: computingEnvironment(),
     });
     const { log } = this.#options;
-    log.info({ child: child.pid }, 'generation process started');
+    const { quantization = 'none' } = this.#options.service;
+    log.info({ child: child.pid, quantization }, 'generation process started');
     child.on('message', (messages: FromChild) => {
       for (const { id, event } of messages) this.#receive(id, event);
     });
@@ -233,6 +234,10 @@ class ForkedGeneration implements GenerationClient {
   }
 
   #receive(id: number, event: FromChild[number]['event']): void {
+    if (event.type === 'notice') {
+      this.#options.log.info(event.details, event.message);
+      return;
+    }
     const pending = this.#pending.get(id);
     if (!pending) return;
     pending.events.push(event.type === 'failed' ? this.#toError(event) : event);

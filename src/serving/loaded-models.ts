@@ -1,15 +1,16 @@
 // The models that the generation process holds open: opened on demand, the least recently used closed when they take too much.
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
 import type { Engine } from '../engine/program.ts';
+import type { ColumnQuantization } from '../formats/quantization.ts';
 import { readPooling } from '../models/pooling.ts';
 import { type Model, openModel } from '../models/registry.ts';
 import { type AdapterPool, openAdapterPool } from './adapters.ts';
 import { type AnswerGrammars, openAnswerGrammars } from './answer-grammar.ts';
+import { bytesRead, type CopyOptions, fullWeights, weightsInFewBits } from './base-weights.ts';
 import { type Classifier, openClassifier } from './classifier.ts';
 import { Embedder } from './embedder.ts';
 import { Generator } from './generator.ts';
 import { type HeadPool, openHeadPool } from './heads.ts';
-import { copyForServing } from './serving-weights.ts';
 
 export interface OpenedModel {
   readonly model: Model;
@@ -42,7 +43,11 @@ export interface LoadedModelLimits {
   modelBytes: number;
   adapterBytes: number;
   cacheBytes: number;
-  widenedDirectory: string;
+  cacheDirectory: string;
+  /** Of the base weights that texts are written from; absent: none. */
+  quantization?: 'none' | ColumnQuantization;
+  /** Told what takes long and is done once. */
+  notify?(message: string, details: Readonly<Record<string, string | number>>): void;
 }
 
 interface Entry {
@@ -112,19 +117,19 @@ async function openLoaded(
   directory: string,
   limits: LoadedModelLimits,
 ): Promise<OpenedModel> {
-  const [stored, tokenizer] = [await openModel(directory), await loadTokenizer(directory)];
-  const needsFloat32 = engine.name === 'onnx' && engine.device === 'cpu';
-  const model = needsFloat32 ? await copyForServing(stored, limits.widenedDirectory) : stored;
+  const [model, tokenizer] = [await openModel(directory), await loadTokenizer(directory)];
+  const copies = { engine, cacheDirectory: limits.cacheDirectory };
   const { cacheBytes } = limits;
-  const generator = model.outputWeight === null ? null : new Generator(engine, model, { cacheBytes });
+  const writing = model.outputWeight === null ? null : await openForWriting(model, copies, limits);
+  const generator = writing && new Generator(engine, writing, { cacheBytes });
   let embedder: Promise<Embedder> | null = null;
   let classifier: Promise<Classifier> | null = null;
-  const openForSequences = async () => {
-    const read = await openModel(directory, 'sequence');
-    return openClassifier(engine, needsFloat32 ? await copyForServing(read, limits.widenedDirectory) : read);
-  };
+  // Vectors are compared with those of other times, classes with thresholds that were chosen by them: both come from the full weights.
+  const openForSequences = async () =>
+    openClassifier(engine, await fullWeights(await openModel(directory, 'sequence'), copies));
   const heads = openHeadPool(model, () => (classifier ??= openForSequences()), limits.adapterBytes);
-  const openEmbedder = async () => new Embedder(engine, model, await readPooling(model));
+  const openEmbedder = async () =>
+    new Embedder(engine, await fullWeights(model, copies), await readPooling(model));
   return {
     model,
     generator,
@@ -133,11 +138,27 @@ async function openLoaded(
     tokenizer,
     grammars: openAnswerGrammars(tokenizer),
     adapters: openAdapterPool(model, limits.adapterBytes),
-    bytes: Object.values(model.weights).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+    bytes: bytesRead(writing ?? model),
     async close() {
       await generator?.close();
       await (await embedder?.catch(() => null))?.close();
       await (await classifier?.catch(() => null))?.close();
     },
   };
+}
+
+/** The weights that texts are written from. */
+async function openForWriting(
+  model: Model,
+  copies: CopyOptions,
+  { quantization = 'none', notify }: LoadedModelLimits,
+): Promise<Model> {
+  if (quantization === 'none') return fullWeights(model, copies);
+  const start = performance.now();
+  const details = { model: model.directory, quantization };
+  notify?.('opening base weights in few bits: a copy is made the first time', details);
+  const opened = await weightsInFewBits(model, quantization, copies);
+  const seconds = Math.round((performance.now() - start) / 100) / 10;
+  notify?.('opened base weights in few bits', { ...details, bytes: bytesRead(opened), seconds });
+  return opened;
 }

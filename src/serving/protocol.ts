@@ -3,6 +3,7 @@ import type { Message, Tool } from '../data/conversation.ts';
 import type { ReadLine } from '../data/labelled.ts';
 import type { ErrorKind } from '../errors.ts';
 import type { Problem } from '../formats/classifier-config.ts';
+import type { ColumnQuantization } from '../formats/quantization.ts';
 import type { AnswerForm } from './answer-grammar.ts';
 import type { BeamOptions } from './beams.ts';
 import type { Sampling } from './sampling.ts';
@@ -107,6 +108,16 @@ export interface Failure {
   stack: string | null;
 }
 
+/** For the log, of no request. */
+export interface Notice {
+  type: 'notice';
+  message: string;
+  details: Readonly<Record<string, string | number>>;
+}
+
+/** What a notice has instead of a request's number. */
+export const NO_REQUEST = 0;
+
 export type ToChild =
   | { type: 'generate'; id: number; model: ServedModel; parameters: GenerationParameters }
   | { type: 'embed'; id: number; model: ServedModel; inputs: EmbeddingInput[]; dimensions: number | null }
@@ -116,7 +127,7 @@ export type ToChild =
 /** Messages of one step of the generators come together. `done`, `embedded`, `classified` and `failed` are a request's last. */
 export type FromChild = {
   id: number;
-  event: GenerationEvent | EmbeddingEvent | ClassificationEvent | Failure;
+  event: GenerationEvent | EmbeddingEvent | ClassificationEvent | Failure | Notice;
 }[];
 
 /** How the generation process is set up; its first argument, as JSON. */
@@ -132,8 +143,10 @@ export interface ServiceOptions {
   adapterBytes: number;
   /** For the keys and values of one base model's batch. */
   cacheBytes: number;
-  /** Folder for copies of weights as a processor reads them best; see serving-weights.ts. */
-  widenedDirectory: string;
+  /** Folder for copies of weights, in few bits and as a processor reads them best; see base-weights.ts. */
+  cacheDirectory: string;
+  /** Of the base weights that texts are written from; `none` where absent. */
+  quantization?: 'none' | ColumnQuantization;
   /** Of the process; 8 where it is not given. */
   niceness?: number;
 }

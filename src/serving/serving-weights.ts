@@ -15,9 +15,11 @@ const MIN_BYTES = 32 * 2 ** 20;
 const TURNED = '.turned';
 const isTurned = (name: string): boolean => name.endsWith(TURNED);
 
-/** Products in few bits read both directions as they are. */
-const isToTurn = ({ transposed }: LinearLayer, { quantized }: StoredTensor): boolean =>
-  transposed && !quantized;
+/** Its products read codes. */
+const isInFewBits = ({ quantized, scoring }: StoredTensor): boolean => Boolean(quantized ?? scoring);
+
+const isToTurn = ({ transposed }: LinearLayer, stored: StoredTensor): boolean =>
+  transposed && !isInFewBits(stored);
 
 function toWrite(name: string, stored: StoredTensor): TensorToWrite {
   if (!isTurned(name)) return { dtype: 'F32', shape: stored.shape, data: stored };
@@ -27,7 +29,9 @@ function toWrite(name: string, stored: StoredTensor): TensorToWrite {
 
 /** Names in the copy -> what is copied. */
 function copiedFrom({ weights }: Model, turned: ReadonlySet<string>): Record<string, StoredTensor> {
-  const copied = Object.entries(weights).filter(([name, { dtype }]) => dtype !== 'F32' || turned.has(name));
+  const copied = Object.entries(weights).filter(
+    ([name, stored]) => turned.has(name) || (stored.dtype !== 'F32' && !isInFewBits(stored)),
+  );
   return Object.fromEntries(
     copied.map(([name, stored]) => [turned.has(name) ? name + TURNED : name, stored]),
   );

@@ -31,7 +31,7 @@ export function openAnswering(setting: {
     modelBytes: 1e9,
     adapterBytes: 1e9,
     cacheBytes: 1e8,
-    widenedDirectory: join(config.dataDirectory, 'cache', 'widened'),
+    cacheDirectory: join(config.dataDirectory, 'cache'),
   };
   const cache = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
   const generation = openGenerationClient({ service, cache, log });

@@ -90,7 +90,7 @@ test('a process that cannot be started fails its request at once', async () => {
       modelBytes: 1,
       adapterBytes: 1,
       cacheBytes: 1,
-      widenedDirectory: '/nonexistent',
+      cacheDirectory: '/nonexistent',
     },
     cache: { materialize: async () => '/nonexistent' },
     log: server.deps.log,

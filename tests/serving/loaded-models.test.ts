@@ -21,7 +21,7 @@ const limitsOf = (modelBytes: number): LoadedModelLimits => ({
   modelBytes,
   adapterBytes: 1e6,
   cacheBytes: 1e8,
-  widenedDirectory: '/nonexistent',
+  cacheDirectory: '/nonexistent',
 });
 
 const open = (modelBytes: number): LoadedModels => openLoadedModels(engine, limitsOf(modelBytes));

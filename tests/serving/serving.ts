@@ -83,7 +83,7 @@ export function useServing({ maxPending, environment }: ServingOptions = {}): Te
           modelBytes: 1e9,
           adapterBytes: 1e9,
           cacheBytes: 1e8,
-          widenedDirectory: join(real.config.dataDirectory, 'cache', 'widened'),
+          cacheDirectory: join(real.config.dataDirectory, 'cache'),
         },
         cache: openModelCache(real.blobs, join(real.config.dataDirectory, 'model-cache')),
         log: real.log,

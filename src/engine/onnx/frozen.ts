@@ -48,12 +48,14 @@ export class Frozen {
   }
 
   /** As it is in the file; one for all who read it. */
-  initializer({ file, offset, sizeBytes, shape, dtype }: StoredTensor | StoredCodes): string {
+  initializer(stored: StoredTensor | StoredCodes): string {
+    const { file, offset, sizeBytes, shape, dtype } = stored;
     const key = `${offset} ${sizeBytes} ${file}`;
     const known = this.#initializers.get(key);
     if (known !== undefined) return known;
     const name = this.to.fresh('w');
-    const data = { location: this.options.locate(file), offset, sizeBytes };
+    const packed = 'packed' in stored ? stored.packed : undefined;
+    const data = { location: this.options.locate(file), offset, sizeBytes, packed };
     this.to.initializers.push({ name, type: STORED_TYPES[dtype], shape, data });
     this.#initializers.set(key, name);
     return name;
@@ -64,11 +66,7 @@ export class Frozen {
     const range = rangeFor('int16', this.options.integers);
     const { scoring: columns } = stored;
     if (columns && range)
-      this.to.knowScoring(name, (to, rows) => {
-        const width = columns.codes.shape[0]! / DIGITS.int16;
-        const quantized = quantizeRows(to, rows, { kind: 'int16', width, ...range });
-        return integerProduct(this, to, quantized, { columns, range, factor: 1 });
-      });
+      this.to.knowScoring(name, (to, rows) => scoresOf(this, to, rows, { columns, range, factor: 1 }));
     return name;
   }
 
@@ -141,6 +139,17 @@ function integerProduct(
   return to.emit('Mul', [sums, rows.scales], { outputs });
 }
 
+/** Rows times an output layer, in sixteen bits. */
+function scoresOf(frozen: Frozen, to: Lowering, rows: string, product: IntegerProduct): string {
+  const { columns, range } = product;
+  const width = columns.codes.shape[0]! / DIGITS.int16;
+  return integerProduct(frozen, to, quantizeRows(to, rows, { kind: 'int16', width, ...range }), product);
+}
+
+/** What the products with a matrix of codes read. */
+export const factorsOf = (kind: ColumnQuantization, codes: StoredCodes): StoredCodes[] =>
+  kind === 'int8' ? [codes] : [upperDigits(codes), codes];
+
 /** Two numbers for every byte of codes: ONNX has no table of sixteen. */
 const pairTable = (table: Float32Array): number[] =>
   Array.from({ length: 256 }, (_, pair) => [table[pair >> 4]!, table[pair & 15]!]).flat();
@@ -196,11 +205,29 @@ function multiplyQuantized(
   return multiply(to, [name, floats], { ranks: [2, 2], transposeB, alpha: factor }, outputs);
 }
 
+/** x times an output layer's transpose, as where losses are made of it; null where that is done in float32. */
+function multiplyScoring(
+  frozen: Frozen,
+  { inputs: [x], attributes }: Node,
+  { scoring: columns }: StoredTensor,
+  outputs?: readonly string[],
+): string | null {
+  const range = rangeFor('int16', frozen.options.integers);
+  if (!columns || !range || !attributes.transposeB) return null;
+  const { to } = frozen;
+  const factor = (attributes.alpha as number | undefined) ?? 1;
+  return scoresOf(frozen, to, to.name(x!), { columns, range, factor, outputs });
+}
+
 const product: FrozenRule = (frozen, node, y) => {
   const [x, weight, term] = node.inputs;
-  const quantized = frozen.stored(weight!)?.quantized;
-  if (!quantized || node.attributes.transposeA || x!.shape.length !== 2) return false;
-  const made = multiplyQuantized(frozen, node, quantized, term ? undefined : y);
+  const stored = frozen.stored(weight!);
+  if (!stored || node.attributes.transposeA || x!.shape.length !== 2) return false;
+  const outputs = term ? undefined : y;
+  const made = stored.quantized
+    ? multiplyQuantized(frozen, node, stored.quantized, outputs)
+    : multiplyScoring(frozen, node, stored, outputs);
+  if (made === null) return false;
   if (term) frozen.to.emit('Add', [made, frozen.to.name(term)], { outputs: y });
   return true;
 };

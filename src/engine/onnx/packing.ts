@@ -1,0 +1,79 @@
+// Codes of a weight as ONNX Runtime rearranges them for this processor, to be kept in a file that many programs map. Each session
+// still rearranges them when it opens, finds that the file has the same by their hash, and lets go of its own.
+import { randomUUID } from 'node:crypto';
+import { mkdir, readFile, realpath, rm } from 'node:fs/promises';
+import { parse } from 'node:path';
+import { encodeOnnx, type OnnxModel, type PackedBytes } from '../../formats/onnx.ts';
+import type { StoredCodes } from '../program.ts';
+import { CONTRIB } from './lowering.ts';
+import { InferenceSession } from './runtime.ts';
+import { locateFromRoot } from './session.ts';
+
+/** One product, of the kind that frozen.ts makes. */
+function productWith({ offset, sizeBytes, shape }: StoredCodes, location: string): OnnxModel {
+  const [k, n] = shape as [number, number];
+  const one = new Uint8Array(Float32Array.of(1).buffer);
+  return {
+    graph: {
+      name: 'packing',
+      inputs: [
+        { name: 'x', type: 'uint8', shape: [1, k] },
+        { name: 'steps', type: 'float32', shape: [n] },
+      ],
+      outputs: [{ name: 'y', type: 'float32', shape: [1, n] }],
+      initializers: [
+        { name: 'w', type: 'int8', shape, data: { location, offset, sizeBytes } },
+        { name: 'step', type: 'float32', shape: [], data: one },
+        { name: 'zero', type: 'uint8', shape: [], data: Uint8Array.of(0) },
+      ],
+      nodes: [
+        {
+          op: 'MatMulIntegerToFloat',
+          domain: CONTRIB,
+          inputs: ['x', 'w', 'step', 'steps', 'zero'],
+          outputs: ['y'],
+          attributes: {},
+        },
+      ],
+    },
+    opsets: { '': 20, [CONTRIB]: 1 },
+  };
+}
+
+/** As ONNX Runtime writes it into the model that it saves: key, offset, length. */
+const ENTRY = /(MatMulIntegerToFloat\+\d+)\|(\d+);(\d+);/;
+
+export interface PackedFile extends PackedBytes {
+  /** Holds other things, too. */
+  readonly file: string;
+}
+
+/** Writes the codes, rearranged, into a file in `directory`; null where this processor's kernels read them as they are. */
+export async function packCodes(codes: StoredCodes, directory: string): Promise<PackedFile | null> {
+  const folder = `${directory}/${randomUUID()}`;
+  await mkdir(folder, { recursive: true });
+  const source = await realpath(codes.file);
+  const [model, data] = [`${folder}/model.onnx`, `${folder}/packed`];
+  const session = await InferenceSession.create(
+    Buffer.concat(encodeOnnx(productWith(codes, locateFromRoot(source)))),
+    {
+      executionProviders: ['cpu'],
+      graphOptimizationLevel: 'disabled',
+      logSeverityLevel: 3,
+      optimizedModelFilePath: model,
+      extra: {
+        session: {
+          model_external_initializers_file_folder_path: parse(source).root,
+          save_external_prepacked_constant_initializers: '1',
+          optimized_model_external_initializers_file_name: 'packed',
+          optimized_model_external_initializers_min_size_in_bytes: '0',
+        },
+      },
+    },
+  );
+  await session.release();
+  const found = ENTRY.exec(await readFile(model, 'latin1'));
+  await rm(model);
+  if (!found) return null;
+  return { file: data, key: found[1]!, offset: Number(found[2]), sizeBytes: Number(found[3]) };
+}

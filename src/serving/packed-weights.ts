@@ -1,0 +1,128 @@
+// A copy on disk of a model's codes in whole numbers as this machine's processor reads them, which all programs map. Without it a program
+// rearranges every weight at every run: 0.36 ms for 3072 x 768 and one row, with it 0.06 (in float32 0.28). It changes no number.
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { factorsOf } from '../engine/onnx/frozen.ts';
+import { packCodes } from '../engine/onnx/packing.ts';
+import type { StoredCodes, StoredColumns, StoredTensor } from '../engine/program.ts';
+import type { ColumnQuantization } from '../formats/quantization.ts';
+import type { SafetensorsFile, TensorToWrite } from '../formats/safetensors.ts';
+import type { Model } from '../models/registry.ts';
+import { openCopy } from '../models/weight-copies.ts';
+
+/** What a weight's products read. */
+interface Factor {
+  readonly weight: StoredTensor;
+  readonly kind: ColumnQuantization;
+  readonly columns: StoredColumns;
+  /** The weight with other columns in their place. */
+  replaced(weight: StoredTensor, columns: StoredColumns): StoredTensor;
+}
+
+function linearFactor(weight: StoredTensor, transposed: boolean): Factor | null {
+  const { quantized } = weight;
+  if (!quantized || !('plain' in quantized)) return null;
+  const direction = transposed ? 'plain' : 'transposed';
+  return {
+    weight,
+    kind: quantized.kind,
+    columns: quantized[direction],
+    replaced: (weight, columns) => ({ ...weight, quantized: { ...quantized, [direction]: columns } }),
+  };
+}
+
+const scoringFactor = (weight: StoredTensor): Factor | null =>
+  weight.scoring
+    ? {
+        weight,
+        kind: 'int16',
+        columns: weight.scoring,
+        replaced: (weight, scoring) => ({ ...weight, scoring }),
+      }
+    : null;
+
+/** By the names of weights: none has both. */
+function factorsOfModel({ weights, linearLayers, outputWeight }: Model): Record<string, Factor> {
+  const linear = linearLayers.map(
+    ({ weight, transposed }) => [weight, linearFactor(weights[weight]!, transposed)] as const,
+  );
+  const output =
+    outputWeight === null ? [] : [[outputWeight, scoringFactor(weights[outputWeight]!)] as const];
+  return Object.fromEntries([...linear, ...output].filter(([, factor]) => factor)) as Record<string, Factor>;
+}
+
+const CODES = '.codes';
+const PACKED = '.packed.';
+
+type Part = readonly [name: string, tensor: TensorToWrite];
+
+/** The codes, rearranged, under names that hold the keys that ONNX Runtime knows them by. */
+async function packedParts(name: string, { kind, columns }: Factor, directory: string): Promise<Part[]> {
+  const parts: Part[] = [];
+  for (const codes of factorsOf(kind, columns.codes)) {
+    const packed = await packCodes(codes, directory);
+    if (!packed) continue;
+    const data: StoredCodes = { ...packed, shape: [packed.sizeBytes], dtype: 'U8' };
+    parts.push([`${name}${PACKED}${packed.key}`, { dtype: 'U8', shape: data.shape, data }]);
+  }
+  return parts;
+}
+
+/** Rearranged codes first: their sizes keep each other aligned. ONNX Runtime wants the codes themselves in the same file. */
+async function allParts(
+  factors: Record<string, Factor>,
+  directory: string,
+): Promise<Record<string, TensorToWrite>> {
+  const packed: Part[] = [];
+  for (const [name, factor] of Object.entries(factors))
+    packed.push(...(await packedParts(name, factor, directory)));
+  const plain = Object.entries(factors).map(
+    ([
+      name,
+      {
+        columns: { codes },
+      },
+    ]): Part => {
+      const { shape } = codes;
+      return [`${name}${CODES}`, { dtype: 'I8', shape, data: codes }];
+    },
+  );
+  return Object.fromEntries([...packed, ...plain]);
+}
+
+function packedCodes({ codes }: SafetensorsFile, name: string): StoredCodes {
+  const prefix = `${name}${PACKED}`;
+  const packed = Object.entries(codes)
+    .filter(([part]) => part.startsWith(prefix))
+    .map(([part, { offset, sizeBytes }]) => ({ key: part.slice(prefix.length), offset, sizeBytes }));
+  return { ...codes[`${name}${CODES}`]!, packed };
+}
+
+/** Programs have small weights rearranged for themselves. */
+const MIN_BYTES = 32 * 2 ** 20;
+
+const bytesOf = (factors: Record<string, Factor>): number =>
+  Object.values(factors).reduce((sum, { columns }) => sum + columns.codes.sizeBytes, 0);
+
+/** The model with such codes from a copy below `directory`, made now if it is not there; the model itself where it has few or the processor reads them as they are. */
+export async function packForServing(model: Model, directory: string, minBytes = MIN_BYTES): Promise<Model> {
+  const factors = factorsOfModel(model);
+  const [first] = Object.values(factors);
+  if (!first || bytesOf(factors) < minBytes) return model;
+  await mkdir(directory, { recursive: true });
+  const folder = await mkdtemp(join(directory, 'packing-'));
+  try {
+    // Processors differ in how they want it, which shows in the hash.
+    const probe = await packCodes(first.columns.codes, folder);
+    if (!probe) return model;
+    const of = Object.entries(factors).map(([name, { weight }]) => [`${probe.key} ${name}`, weight]);
+    const copy = await openCopy(directory, Object.fromEntries(of), () => allParts(factors, folder));
+    const packed = Object.entries(factors).map(([name, { weight, columns, replaced }]) => {
+      const codes = packedCodes(copy, name);
+      return [name, replaced(weight, { ...columns, codes })];
+    });
+    return { ...model, weights: { ...model.weights, ...Object.fromEntries(packed) } };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
