@@ -1,5 +1,5 @@
-// What a device computes, and how fast: `node benchmarks/gpu/run.ts [--device cuda|webgpu|cpu] [--part check,rate,train,serve]`. First every op and
-// every model on it against the numbers that the tests hold the processor to, then the tables of train.ts and serve.ts beside PyTorch's.
+// What a device computes, and how fast: `node benchmarks/gpu/run.ts [--device cuda|webgpu|cpu] [--part check,rate,train,serve]`. First every op,
+// every model and steps of training on it against the numbers that the tests hold the processor to, then the tables of train.ts and serve.ts beside PyTorch's.
 // Without --device it takes the first that computes here. Parts may be run one by one: the report, a JSON file, keeps the others.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -83,7 +83,7 @@ interface TestFile {
 const firstLine = ({ fullName, failureMessages }: Test) =>
   `${fullName}: ${failureMessages[0]?.split('\n')[0] ?? ''}`;
 
-/** The tests of ops, gradients, models and generation. TF32, which rounds what products read to ten bits, is off for them. */
+/** The tests of ops, gradients, models, generation and training. TF32, which rounds what products read to ten bits, is off for them. */
 function check(device: Provider) {
   const output = join(scratch, 'tests.json');
   const pattern = [`onnx on ${device}`, values.tests].filter(Boolean).join('.*');

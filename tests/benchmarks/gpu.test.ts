@@ -26,7 +26,7 @@ afterAll(() => rmSync(scratch, { recursive: true }));
 
 /** Of what git would bring. */
 const CHECKED_OUT = ['package.json', 'benchmarks', 'scripts', 'src'];
-const TESTS = ['engine', 'golden', 'models', 'serving'].map(folder => `tests/${folder}`);
+const TESTS = ['engine', 'golden', 'models', 'serving', 'training'].map(folder => `tests/${folder}`);
 beforeAll(() => {
   for (const path of [...CHECKED_OUT, ...TESTS])
     cpSync(join(root, path), join(there, path), { recursive: true });

@@ -1,4 +1,5 @@
-// The nodes that products become on a device and in a precision, run on the processor: their numbers, and no node that the device lacks.
+// The nodes that products, and sums of rows, become on a device and in a precision, run on the processor: their numbers, and no node that
+// the device lacks.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
@@ -8,6 +9,7 @@ import { lower } from '../../src/engine/onnx/lower.ts';
 import type { Precision, Provider } from '../../src/engine/onnx/lowering.ts';
 import { openSession } from '../../src/engine/onnx/session.ts';
 import { onnxEngine } from '../../src/engine/onnx.ts';
+import { crossEntropySums } from '../../src/engine/ops.ts';
 import { PASSES } from '../../src/engine/passes.ts';
 import type { Engine, HostArrays, Program } from '../../src/engine/program.ts';
 import { tf } from '../../src/engine/tf.ts';
@@ -15,7 +17,7 @@ import { trace } from '../../src/engine/trace.ts';
 import { ONNX_TYPES, type OnnxGraph, type OnnxNode } from '../../src/formats/onnx.ts';
 import { goldenDirectory, loadGolden, runGradients } from '../models/golden.ts';
 import { devicesUnderTest } from './engines.ts';
-import { expectAlike, f32, type Given, programOf, runOn } from './programs.ts';
+import { expectAlike, f32, type Given, i32, programOf, runOn } from './programs.ts';
 
 const loweredFor = (
   provider: Provider,
@@ -162,6 +164,35 @@ test.each(each)(
     expectAlike(await runOn(engine, program, inputs), expected, tolerance);
   },
 );
+
+const MEETING: Record<string, { given: readonly Given[]; run: (...tensors: Tensor[]) => unknown }> = {
+  'of places in a table': {
+    given: [f32([6, 3]), i32([4], [5, 1, 1, 0])],
+    run: (table, places) => tf.grad(given => tf.gather(given, places as never).square())(table),
+  },
+  'of the targets of scores': {
+    given: [f32([5, 4]), f32([7, 4], 2), i32([5], [3, -1, 0, 3, -1])],
+    run: (hidden, weight, targets) =>
+      tf.grad(given => crossEntropySums(hidden, given, targets).lossSum!)(weight),
+  },
+};
+
+test.each(Object.entries(MEETING))(
+  'for webgpu rows that meet are added in one order: gradients %s',
+  async (_, { given, run }) => {
+    const { program, inputs } = programOf('meeting', given, run as never);
+    const expected = await runOn(await openCpuEngine(), program, inputs);
+    const into = { 0: new Float32Array(expected[0]!.length) };
+    const { ops, results } = await runLowered(loweredFor('webgpu', program), inputs, into);
+    expectAlike(results, expected);
+    expect(ops).toContain('ScatterND');
+    // Of those that change one number of a row each, no two meet.
+    expect(loweredFor('webgpu', program).model.graph.nodes.filter(addsAsItComes)).toEqual([]);
+    expect(loweredFor('cpu', program).model.graph.nodes.filter(addsAsItComes)).toHaveLength(1);
+  },
+);
+
+const addsAsItComes = ({ op, attributes }: OnnxNode) => op.startsWith('Scatter') && 'reduction' in attributes;
 
 test('a term is added in float32, and so are gradients over micro-batches', async () => {
   const given = [f32([3, 4]), f32([4, 5], 2), f32([3, 5], 3, 1e-3)];

@@ -66,6 +66,15 @@ async function run(
   return { steps, state };
 }
 
+/** By a step whose numbers lie in host memory. */
+async function movedFromHost(engine: Engine, kind: GoldenRun['kind']): Promise<number> {
+  const { engine: counting, traffic } = counted({ ...engine, memory: undefined });
+  const trainer = await open(counting, { kind });
+  await takeStep(trainer, 1);
+  await trainer.close();
+  return traffic.movedBytes;
+}
+
 describe.each(devices)('training by $name', { timeout: 120_000 }, ({ engine }) => {
   describe.each(['lora', 'full'] as const)('%s', kind => {
     let whole: Taken;
@@ -92,7 +101,7 @@ describe.each(devices)('training by $name', { timeout: 120_000 }, ({ engine }) =
       expect(rest.state).toEqual(whole.state);
     });
 
-    it('moves batches and losses, and takes no memory after the start', async () => {
+    it('moves batches and losses, and takes no memory after the start', async ({ annotate }) => {
       const { engine: counting, traffic } = counted(engine);
       const trainer = await open(counting, { kind });
       const { size } = trainer.trained.state;
@@ -101,6 +110,9 @@ describe.each(devices)('training by $name', { timeout: 120_000 }, ({ engine }) =
       traffic.movedBytes = 0;
       for (let step = 2; step <= 4; step++) await takeStep(trainer, step);
       const perStep = traffic.movedBytes / 3;
+      await annotate(
+        `${perStep} bytes moved by a step; ${await movedFromHost(engine, kind)} from host memory`,
+      );
       expect(traffic.live.size).toBe(held);
       // Tokens, targets, positions and segments of a micro-batch are 4 bytes each; losses, the norm and factors are single numbers.
       const slots = trainer.trained.state.slots.length;

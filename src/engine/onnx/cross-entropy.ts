@@ -4,6 +4,7 @@ import type { OnnxValue } from '../../formats/onnx.ts';
 import { crossEntropyChunk } from '../compositions.ts';
 import type { Lowering } from './lowering.ts';
 import { multiply, multiplyAdd, prepareFactor } from './products.ts';
+import { addRows } from './row-sums.ts';
 import type { Rule } from './rules.ts';
 
 interface Chunk {
@@ -232,16 +233,12 @@ export function placeRows(
   to.emit('ScatterND', [zeros, places, real], { outputs: [y] });
 }
 
-/** ScatterElements adds in order, so that equal runs give equal bits. */
 export function subtractTargets(to: Lowering, rows: Rows, sum: string, width: number, y: string): void {
   const real = (values: string) => to.emit('Slice', [values, to.int64([0]), rows.count, to.int64([0])]);
   const slope = () => to.emit('Reshape', [real(rows.dy!), to.int64([-1, 1])]);
   const hidden = rows.dy === null ? real(rows.hidden) : to.emit('Mul', [real(rows.hidden), slope()]);
   const column = to.emit('Reshape', [real(rows.targets), to.int64([-1, 1])]);
   const shape = to.emit('Concat', [rows.count, to.int64([width])], { attributes: { axis: { int: 0 } } });
-  const places = to.emit('Expand', [column, shape]);
-  to.emit('ScatterElements', [sum, places, to.emit('Neg', [hidden])], {
-    attributes: { axis: { int: 0 }, reduction: { string: 'add' } },
-    outputs: [y],
-  });
+  const negated = to.emit('Neg', [hidden]);
+  addRows(to, { matrix: sum, places: column, rows: negated, shape, dtype: 'float32' }, [y]);
 }
