@@ -19,14 +19,13 @@ LENGTH = 24
 # Lengths of the examples in each row of a micro-batch; what is left of a row is padding.
 LAYOUTS = [[[10, 8, 6], [20]], [[24], [5, 13]]]
 RANK, ALPHA = 4, 8
-FULL = {"llama2", "llama3", "gpt2", "gpt-neox", "falcon-40b", "mixtral", "gemma2", "cohere-normed"}
 # PEFT's "all-linear" adapts the joined experts of a mixture too.
 TARGETS = {"mixtral": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 TRAJECTORIES = {
     "llama3", "mistral", "qwen2", "qwen3", "gpt2", "gpt-neox", "falcon-7b", "falcon-40b", "mixtral", "gemma2", "gemma3", "phi3", "cohere",
 }
-# Some of the numbers in GPT-NeoX' joined bias of queries, keys and values change nothing: Adam makes steps out of rounding errors there.
-LORA_ONLY = {"gpt-neox"}
+# Models whose gradients are written for every tensor.
+FULL = TRAJECTORIES | {"llama2", "cohere-normed"}
 STEPS, WARMUP, CLIP, DECAY = 20, 3, 1.5, 0.1
 LEARNING_RATE = {"lora": 2e-2, "full": 1e-2}
 
@@ -184,10 +183,18 @@ def optimizer(model, learning_rate):
 
 def without_gradient(model):
     """A bias of all keys changes no attention. Its gradient is exactly zero, and Adam makes steps out of rounding errors there."""
-    return [
-        {"tensor": name, "from": p.shape[0] // 3, "to": 2 * p.shape[0] // 3}
-        for name, p in trained(model).items() if name.endswith("c_attn.bias")
-    ]
+    return [place for name, p in trained(model).items() for place in places_of_keys(model.config, name, p.shape[0])]
+
+
+def places_of_keys(config, name, size):
+    """Where a joined bias is added to keys that are not turned afterwards: GPT-2's middle third, of GPT-NeoX's heads what rotary positions leave."""
+    if name.endswith("c_attn.bias"):
+        yield {"tensor": name, "from": size // 3, "to": 2 * size // 3}
+    if name.endswith("query_key_value.bias"):
+        width = config.hidden_size // config.num_attention_heads
+        turned = int(width * config.rope_parameters["partial_rotary_factor"])
+        for head in range(0, size, 3 * width):
+            yield {"tensor": name, "from": head + width + turned, "to": head + 2 * width}
 
 
 def take_steps(model, peak, backward_at):
@@ -227,7 +234,7 @@ def compute(folder, make, seed):
     write_single(folder, micro_batch(LAYOUTS[0], rng))
     if folder.name in TRAJECTORIES:
         batches = [[micro_batch(layout, rng) for layout in LAYOUTS] for _ in range(4)]
-        for kind in ("lora",) if folder.name in LORA_ONLY else ("lora", "full"):
+        for kind in ("lora", "full"):
             model = load_lora(folder) if kind == "lora" else load(folder)
             write_trajectory(
                 folder, kind, batches, model=model, peak=LEARNING_RATE[kind], backward=backward, without_gradient=without_gradient,

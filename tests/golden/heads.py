@@ -44,6 +44,9 @@ RUNS = {
     "bart-single": ("bart", "single", "lora", [2.0, 1.0, 0.5], BART_TARGETS, ["classification_head"]),
     "t5-multiple": ("t5", "multiple", "full", None, None, None),
     "t5-single": ("t5-v1.1", "single", "lora", None, ["q", "k", "v", "o", "wi_0", "wi_1", "wo"], ["classification_head"]),
+    "roberta-single": ("roberta", "single", "lora", None, [name.replace("bert.", "roberta.", 1) for name in BERT_TARGETS], ["classifier"]),
+    "distilbert-full": ("distilbert", "single", "full", None, None, None),
+    "modernbert-full": ("modernbert", "single", "full", None, None, None),
 }
 PROBLEMS = {
     "single": "single_label_classification", "multiple": "multi_label_classification", "regression": "regression",
