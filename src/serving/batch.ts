@@ -45,11 +45,16 @@ export interface Batch {
 
 /** Programs are compiled for these sizes alone. */
 export const ROW_BUCKETS = [1, 2, 4, 8, 16, 32];
-const LENGTH_BUCKETS = [16, 64, 256];
+const LENGTH_BUCKETS = [16, 32, 64, 128, 256];
 /** What is read of a cache grows with its size: of 32 rows of GPT-2 20 ms a step at 128 tokens, 70 ms at 512. */
 const CACHE_BUCKETS = [128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768];
-/** Tokens of one run of a prompt's first pieces, all rows together. */
-const MAX_FRESH_TOKENS = 2048;
+/**
+ * Tokens of one run of prompts' first pieces, all rows together: more take as long for each (Llama 160M, rows of 64 tokens: 51 ms for each of 8,
+ * 54 ms for each of 32), and those that are read already wait for them.
+ */
+const MAX_FRESH_TOKENS = 512;
+/** The part of a run's rows that must be prompts; of fewer a smaller run is made, the others come after the next step. */
+const LEAST_FILLED = 3 / 4;
 
 /** Longer prompts are read in pieces of this, so that others go on between them. */
 export const MAX_PIECE = LENGTH_BUCKETS.at(-1)!;
@@ -154,20 +159,36 @@ function enlarged({ rows, model }: Batch, cache: KeyValueCache, length: number):
   return resizeCache(cache, model.shape, size, Math.min(rows.length, cache.rows));
 }
 
-/** The first pieces of as many prompts as one run takes; they need no cache. */
-async function readFresh(batch: Batch, fresh: readonly Row[]): Promise<void> {
-  const needed = Math.max(...fresh.map(row => row.tokens.length));
-  // An answer begins with one token.
-  const length = needed === 1 ? 1 : pieceBucket(needed, batch.maxPiece);
-  const read = batch.sources ? freshSources(batch, fresh) : 0;
-  const taken = fresh.slice(0, Math.max(1, Math.floor(MAX_FRESH_TOKENS / Math.max(length, read))));
-  const rows = rowBucket(taken.length);
-  const source = batch.sources && { length: read, read: true };
-  await run(batch, { rows, length, cache: 0, source }, taken, {});
+interface FreshLength {
+  readonly length: number;
+  /** Of the source; 0 without one. */
+  readonly read: number;
 }
 
-const freshSources = ({ model }: Batch, fresh: readonly Row[]): number =>
-  sourceBucket(Math.max(...fresh.map(row => row.source!.length)), model.shape);
+function freshLength({ model, maxPiece }: Batch, { tokens, source }: Row): FreshLength {
+  // An answer begins with one token.
+  const length = tokens.length === 1 ? 1 : pieceBucket(tokens.length, maxPiece);
+  return { length, read: source ? sourceBucket(source.length, model.shape) : 0 };
+}
+
+/** The largest run that so many prompts fill well enough. */
+function freshRows(count: number): number {
+  const padded = rowBucket(count);
+  return count >= LEAST_FILLED * padded ? padded : padded / 2;
+}
+
+/** The first pieces of as many prompts of like length as one run takes, the one that has waited longest among them; they need no cache. */
+async function readFresh(batch: Batch, fresh: readonly Row[]): Promise<void> {
+  const { length, read } = freshLength(batch, fresh[0]!);
+  const alike = fresh.filter(row => {
+    const other = freshLength(batch, row);
+    return other.length === length && other.read === read;
+  });
+  const most = Math.max(1, Math.floor(MAX_FRESH_TOKENS / Math.max(length, read)));
+  const rows = freshRows(Math.min(alike.length, most));
+  const source = batch.sources && { length: read, read: true };
+  await run(batch, { rows, length, cache: 0, source }, alike.slice(0, rows), {});
+}
 
 /** The sources' part of a step that has them from before. */
 const laterSources = ({ sources }: Batch): StepShape['source'] =>
@@ -185,10 +206,12 @@ async function readMore(batch: Batch, row: Row): Promise<void> {
   await run(batch, { rows: 1, length, cache: batch.cache.length, source }, [row], cached);
 }
 
-/** One token of every row; rows that are not ready run along and are not written. */
+/** One token of every row; rows before the last of them that are not ready run along and are not written. */
 async function decode(batch: Batch, ready: readonly Row[]): Promise<void> {
-  const rows = rowBucket(batch.rows.length);
-  const slots = batch.rows.map(row => (ready.includes(row) ? row : null));
+  const isReady = new Set(ready);
+  const reached = batch.rows.slice(0, 1 + batch.rows.findLastIndex(row => isReady.has(row)));
+  const rows = rowBucket(reached.length);
+  const slots = reached.map(row => (isReady.has(row) ? row : null));
   const cached = viewCaches(batch, 0, rows);
   const source = laterSources(batch);
   await run(batch, { rows, length: 1, cache: batch.cache.length, source }, slots, cached);

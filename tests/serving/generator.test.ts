@@ -190,6 +190,28 @@ describe('the scheduler', () => {
     await whole.close();
   });
 
+  test('prompts of all lengths that come at once, and later beside others, are answered as alone', async () => {
+    const generator = new Generator(engine, model);
+    // Runs of 512 tokens at most: of each length there are more than one takes, or fewer than it has rows for.
+    const lengths = [130, 9, 40, 33, 20, 140, 7, 64, 150, 12, 28, 60, 5, 129, 16, 50];
+    const asks: Ask[] = lengths.map((length, i) => ({
+      prompt: prompt(i, length),
+      adapter: i % 3 === 0 ? adapter : null,
+      maxTokens: 6 + (i % 5),
+    }));
+    let later: Promise<unknown>[] = [];
+    const onToken = () => {
+      if (later.length === 0) later = asks.slice(8).map(ask => generate(generator, ask));
+      return false;
+    };
+    const first = asks
+      .slice(0, 8)
+      .map((ask, i) => generate(generator, { ...ask, ...(i === 1 && { onToken }) }));
+    const together = [...(await Promise.all(first)), ...(await Promise.all(later))];
+    for (const [i, ask] of asks.entries()) expect(together[i]).toEqual(await generate(generator, ask));
+    await generator.close();
+  });
+
   test('more requests than rows wait and are served in order', async () => {
     const generator = new Generator(engine, model, { maxRows: 2 });
     const finished: number[] = [];
