@@ -166,6 +166,16 @@ describe('a folder that is refused', () => {
     expect(known.filter(name => !page.includes(`\`${name}\``))).toEqual([]);
   });
 
+  test('every architecture of docs/models.md is in the README', async () => {
+    const read = (name: string) => readFile(join(import.meta.dirname, '../..', name), 'utf8');
+    const architecturesIn = (page: string) =>
+      [...page.matchAll(/^\| `([a-z0-9-]+)` \|.*\| /gm)].map(([, name]) => name);
+    const [page, readme] = [await read('docs/models.md'), await read('README.md')];
+    const table = page.slice(0, page.indexOf('\n## '));
+    expect(architecturesIn(table).length).toBeGreaterThan(10);
+    expect(architecturesIn(readme).toSorted()).toEqual(architecturesIn(table).toSorted());
+  });
+
   test('a missing tensor', async () => {
     const message = await withTensors('llama3', tensors => {
       delete tensors['model.layers.1.mlp.up_proj.weight'];
