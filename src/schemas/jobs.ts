@@ -315,14 +315,18 @@ export const CreateFineTuningJobRequest = Type.Object(
   },
 );
 
-export const CreateJobQuery = Type.Object({
-  dry_run: Type.Optional(
-    Type.Boolean({
-      default: false,
-      description: '`true`: make nothing, and answer with a FineTuningDryRun: what the job would do.',
-    }),
-  ),
-});
+/** Closed: a misspelt `dry_run` would train. */
+export const CreateJobQuery = Type.Object(
+  {
+    dry_run: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: '`true`: make nothing, and answer with a FineTuningDryRun: what the job would do.',
+      }),
+    ),
+  },
+  { additionalProperties: false },
+);
 export type CreateJobQuery = WithDefaults<Static<typeof CreateJobQuery>, 'dry_run'>;
 
 type Settings<Name extends MethodName> = Omit<Static<(typeof methodSettings)[Name]>, 'hyperparameters'> & {

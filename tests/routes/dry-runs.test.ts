@@ -255,3 +255,11 @@ describe('refuses', () => {
     await expect.poll(workFolders, { timeout: 5000 }).toEqual([]);
   });
 });
+
+test('a misspelt dry_run makes no job', async () => {
+  const body = { model: BASE_MODEL, training_file: await upload(good) };
+  const before = (await server.client.fineTuning.jobs.list()).data.length;
+  const request = server.client.post('/fine_tuning/jobs', { query: { dryrun: true }, body });
+  await expect(request).rejects.toMatchObject({ status: 400, code: 'unknown_parameter', param: 'dryrun' });
+  expect((await server.client.fineTuning.jobs.list()).data).toHaveLength(before);
+});
