@@ -112,6 +112,16 @@ test('a program with weights of its own leaves the matrix where it is', () => {
   expect(loweredFor('cpu', program).model.graph.nodes.map(({ op }) => op)).toEqual(['FusedMatMul']);
 });
 
+test('of one row the factor is taken out before the product', async () => {
+  const given: [Given, Given] = [f32([2, 3, 1, 8]), f32([2, 3, 16, 8], 2)];
+  const { program, inputs } = programOf('product', given, product(false, true, 0.3) as never);
+  const lowered = loweredFor('cpu', program, { sharedWeights: true });
+  const [mul, fused] = lowered.model.graph.nodes;
+  expect([mul!.op, fused!.op, fused!.attributes.alpha]).toEqual(['Mul', 'FusedMatMul', { float: 1 }]);
+  const { results } = await runLowered(lowered, inputs, { 0: new Float32Array(2 * 3 * 16) });
+  expectAlike(results, await runOn(await openCpuEngine(), program, inputs));
+});
+
 // ---- bfloat16
 
 const bits = new Uint32Array(1);

@@ -51,11 +51,13 @@ const OPTIMIZERS_THAT_COUNT_READERS = [
   'LayerNormFusionL2',
   'MatMulActivationFusion',
   'MatMulAddFusion',
-  'MatMulScaleFusion',
   'QuickGeluFusion',
   'SimplifiedLayerNormFusion',
   'SkipLayerNormFusion',
 ];
+
+/** Puts factors back into products that products.ts has taken out of them; the others are in them already (passes/). */
+const OPTIMIZER_THAT_UNDOES = 'MatMulScaleFusion';
 
 /**
  * What a device computes too coarsely for positions: of angles WGSL promises 2^-11, and of large ones nothing
@@ -78,6 +80,7 @@ function providersFor(model: OnnxModel, provider: Provider): Ort.ExecutionProvid
 }
 
 const disabledOptimizers = ({ widenOnce, gradients }: SessionOptions): string[] => [
+  OPTIMIZER_THAT_UNDOES,
   ...(widenOnce ? [] : OPTIMIZERS_THAT_KEEP),
   ...(gradients ? OPTIMIZERS_THAT_COUNT_READERS : []),
 ];
