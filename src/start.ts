@@ -26,9 +26,9 @@ export interface StartOptions {
 }
 
 /**
- * What the api is run with; also in Dockerfile and package.json. V8 frees the buffers of uploads when it collects its young objects,
- * and with less room for these it does so more often: 40 MB less before the first request, 70 less under many uploads. The price is
- * in docs/performance.md: bursts of lists take somewhat longer.
+ * What the api is run with; also in Dockerfile, package.json and bin/anneal.mjs. V8 frees the buffers of uploads when it collects its
+ * young objects, and with less room for these it does so more often: 40 MB less before the first request, 70 less under many uploads.
+ * The price is in docs/performance.md: bursts of lists take somewhat longer.
  */
 export const API_NODE_FLAGS = ['--max-semi-space-size=4'];
 

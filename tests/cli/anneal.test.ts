@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { API_NODE_FLAGS } from '../../src/start.ts';
 import { findCaller } from '../../src/store/api-keys.ts';
 import { useDatabase } from '../support/postgres.ts';
 import { startHub } from './hub-server.ts';
@@ -64,6 +65,17 @@ describe('bin/anneal.mjs', { timeout: 120_000 }, () => {
     const { code, stdout } = await anneal(['keys', 'create', '--name', 'ci']);
     expect(code).toBe(0);
     expect(await findCaller(database.pool, stdout.trim())).toMatchObject({ projectId: 'proj_default' });
+  });
+
+  test('the api has the flags of all apis', async () => {
+    const saying = '--import=data:text/javascript,console.error(...process.execArgv)';
+    const api = await anneal(['api'], { NODE_OPTIONS: saying, PORT: 'none' });
+    expect(api).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(API_NODE_FLAGS.join(' ')),
+    });
+    const models = await anneal(['models', 'list'], { NODE_OPTIONS: saying });
+    expect(models.stderr).not.toContain(API_NODE_FLAGS[0]);
   });
 
   test('a key of a new project sees another project', async () => {
