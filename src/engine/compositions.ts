@@ -1,6 +1,7 @@
 // Anneal's own ops made of plain TensorFlow.js ops, for backends that have no kernels for them. What they compute is said in ops.ts;
-// they read host memory and free what they made, so they are never traced.
+// most read host memory or free what they made, so they are not traced; those of attention are, as the body of a loop (onnx/attention.ts).
 import type { Tensor } from '@tensorflow/tfjs';
+import { type AttentionKind, attend, attentionGradients, unlisted } from './attention-blocks.ts';
 import type { Attributes, OpName } from './kernels.ts';
 import type { GeluForm } from './ops.ts';
 import type { Tensors } from './program.ts';
@@ -18,6 +19,8 @@ export type OwnOp = Extract<
   | 'Silu'
   | 'SiluGrad'
   | 'Rotary'
+  | 'Attention'
+  | 'AttentionGrad'
   | 'GroupProduct'
   | 'GroupProductGrad'
   | 'CrossEntropy'
@@ -262,6 +265,16 @@ export const COMPOSITIONS: Record<OwnOp, (inputs: Tensors, attributes: Attribute
     const c = cos!.expandDims(1);
     const s = sin!.expandDims(1);
     return [tf.concat([first.mul(c).sub(second.mul(s)), second.mul(c).add(first.mul(s))], 3)];
+  },
+  Attention(inputs, attributes) {
+    const given = unlisted(Object.values(inputs), attributes.biased as boolean);
+    return [attend(given, attributes as unknown as AttentionKind)];
+  },
+  AttentionGrad(inputs, attributes) {
+    const [dy, output, ...rest] = Object.values(inputs) as [Tensor, Tensor, ...Tensor[]];
+    const given = unlisted(rest, attributes.biased as boolean);
+    const names = attributes.of === 'bias' ? (['bias'] as const) : (['query', 'key', 'value'] as const);
+    return attentionGradients(names, given, attributes as unknown as AttentionKind, dy, output);
   },
   GroupProduct(inputs, { transposeB }) {
     const [x, sizes, ...weights] = Object.values(inputs) as [Tensor, Tensor, ...Tensor[]];

@@ -1,6 +1,7 @@
 // How much arithmetic the matrix products of a graph are, counted from its shapes: a multiplication and an addition for each
 // term. What is not a product (norms, activations, softmax) is a few per cent beside them, and is not counted.
 import { sizeOf } from './arrays.ts';
+import { blocksOf } from './attention-blocks.ts';
 import type { Graph, Node } from './graph.ts';
 import type { OpName } from './kernels.ts';
 import { PORTABLE_PASSES } from './passes.ts';
@@ -35,6 +36,17 @@ const groupProduct: Count = ({ inputs: [x], outputs: [y] }) => 2 * sizeOf(y!.sha
 /** Every row of dy, times its row of x. */
 const groupProductGrad: Count = ({ inputs: [dy, x] }) => 2 * sizeOf(dy!.shape) * x!.shape[1]!;
 
+/** Products of a block's queries, or of their gradients, with the keys that it sees: two on the way there, more back. */
+const attention =
+  (queryAt: number, products: (node: Node) => number): Count =>
+  node => {
+    const [query, key] = [node.inputs[queryAt]!, node.inputs[queryAt + 1]!];
+    const [rows, heads, , headDim] = query.shape as [number, number, number, number];
+    const blocks = blocksOf(query, key, node.attributes.causal as boolean);
+    const scores = blocks.reduce((sum, { start, end, keys }) => sum + (end - start) * keys, 0);
+    return products(node) * 2 * rows * heads * scores * headDim;
+  };
+
 const GRADIENTS: Record<string, number> = { none: 0, hidden: 1, weight: 1, both: 2 };
 
 const COUNTS: Partial<Record<OpName, Count>> = {
@@ -43,6 +55,8 @@ const COUNTS: Partial<Record<OpName, Count>> = {
   Einsum: einsum,
   GroupProduct: groupProduct,
   GroupProductGrad: groupProductGrad,
+  Attention: attention(0, () => 2),
+  AttentionGrad: attention(2, ({ attributes }) => (attributes.of === 'bias' ? 2 : 5)),
   CrossEntropy: logits(({ attributes }) => 1 + GRADIENTS[attributes.gradients as string]!),
   TokenLosses: logits(() => 1),
   TokenLossesGrad: logits(() => 2),

@@ -318,6 +318,14 @@ export const KERNELS = {
     infer: ([dy, x], { groups }) =>
       Array.from({ length: groups as number }, () => spec([dy!.shape[1]!, x!.shape[1]!], 'float32')),
   },
+  // query, key, value, a bias if `biased`, then a mask for each block of queries; attention-blocks.ts says which blocks.
+  Attention: { inputs: 'list', infer: ([query]) => spec(query!.shape, 'float32') },
+  // dy, the output, then the same: the gradients of query, key and value, or of the bias, as `of` says.
+  AttentionGrad: {
+    inputs: 'list',
+    infer: ([, , query, key, value, bias], { of }) =>
+      (of === 'bias' ? [bias!] : [query!, key!, value!]).map(({ shape }) => spec(shape, 'float32')),
+  },
   // lossSum, correct, count, then the gradients of lossSum that `gradients` names: none, hidden, weight or both. A bias is optional.
   CrossEntropy: {
     inputs: ['hidden', 'weight', 'targets', 'bias'],

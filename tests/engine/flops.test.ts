@@ -3,12 +3,15 @@ import type { Tensor } from '@tensorflow/tfjs';
 import { expect, test } from 'vitest';
 import { programFlops } from '../../src/engine/flops.ts';
 import { onnxEngine } from '../../src/engine/onnx.ts';
-import { crossEntropySums } from '../../src/engine/ops.ts';
+import { crossEntropySums, softmaxAttention } from '../../src/engine/ops.ts';
 import { PASSES } from '../../src/engine/passes.ts';
 import type { Program } from '../../src/engine/program.ts';
 import { tf } from '../../src/engine/tf.ts';
 
 const [M, K, N] = [6, 10, 14];
+/** Long enough for attention to keep no weights. Two heads share a key head: blocks of 128 queries see 128, 256, ... keys. */
+const LONG = 1024;
+const SCORES = 128 * 128 * (1 + 2 + 3 + 4 + 5 + 6 + 7 + 8);
 const float = (...shape: number[]) => ({ shape, dtype: 'float32' }) as const;
 const program = (inputs: Program['inputs'], run: Program['run']): Program => ({
   name: 'counted',
@@ -56,6 +59,15 @@ test.each<[string, Program, number]>([
       return { dh: dh!, dw: dw! };
     }),
     3 * 2 * M * K * N,
+  ],
+  [
+    'attention over long rows: scores and means, and back scores, slopes of weights, and three gradients',
+    program({ q: float(1, 2, LONG, 4), k: float(1, 1, LONG, 4), mask: float(1, LONG, LONG) }, inputs => {
+      const [q, k, mask] = Object.values(inputs) as [Tensor, Tensor, Tensor];
+      const attend = (x: Tensor) => softmaxAttention(x, k, k, mask, 0.5, { causal: true });
+      return { y: attend(q), dq: tf.grad(x => attend(x).sum())(q) };
+    }),
+    7 * 2 * SCORES * 4 * 2,
   ],
 ])('%s', async (_, counted, flops) => {
   expect(programFlops(counted)).toBe(flops);

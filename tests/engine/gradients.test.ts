@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { openCpuEngine } from '../../src/engine/cpu.ts';
 import * as ops from '../../src/engine/ops.ts';
 import type { HostArrays } from '../../src/engine/program.ts';
+import { softcap } from '../../src/engine/softcap.ts';
 import { tf } from '../../src/engine/tf.ts';
 import { enginesUnderTest } from './engines.ts';
 import { expectAlike, f32, type Given, i32, numbers, programOf, runOn } from './programs.ts';
@@ -181,13 +182,20 @@ test('a still row has no gradient of being looked up', async () => {
 });
 
 /** Attention as its definition reads: every head on its own, all keys at once. */
-function plainAttention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, m: Tensor): Tensor {
+function plainAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  bias: Tensor,
+  m: Tensor,
+  cap: number | null = null,
+): Tensor {
   const group = q.shape[1]! / k.shape[1]!;
   const heads = Array.from({ length: q.shape[1]! }, (_, head) => {
     const of = (x: Tensor, index: number) => x.slice([0, index], [-1, 1]).squeeze([1]);
     const kv = Math.floor(head / group);
     const scores: Tensor = tf.matMul(of(q, head) as never, of(k, kv) as never, false, true);
-    const masked = scores.mul(0.5).add(of(bias, head)).add(m);
+    const masked = softcap(scores.mul(0.5), cap).add(of(bias, head)).add(m);
     return tf.matMul(tf.softmax(masked) as never, of(v, kv) as never) as Tensor;
   });
   return tf.stack(heads, 1);
@@ -220,6 +228,43 @@ test.each([
   const expected = await runOn(reference, plain.program, plain.inputs);
   for (const engine of engines)
     expectAlike(await runOn(engine, blocks.program, blocks.inputs), expected, 1e-5);
+});
+
+/** mask(length) of two rows: the second is packed, its first 500 tokens are an example of their own. */
+function packedMask(length: number): Given {
+  const { data } = mask(length);
+  const packed = (i: number) => (i % length < 500 && i >= 500 * length ? -1e9 : data[i]!);
+  return {
+    shape: [2, length, length],
+    data: Float32Array.from({ length: 2 * length ** 2 }, (_, i) =>
+      i < length ** 2 ? data[i]! : packed(i - length ** 2),
+    ),
+  };
+}
+
+test.each([
+  ['packed', null],
+  ['capped', 0.8],
+])('long rows without weights kept, several and %s: outputs and gradients', async (_, cap) => {
+  const length = 1030;
+  const given = [
+    f32([2, 4, length, 4]),
+    f32([2, 2, length, 4], 2),
+    f32([2, 2, length, 4], 3),
+    packedMask(length),
+  ];
+  const both = (attend: (...x: Tensor[]) => Tensor) =>
+    programOf('attention', given, ((...x: Tensor[]) => [
+      attend(...x),
+      ...tf.grads(((...y: Tensor[]) => weightedSum(attend(...y, x[3]!))) as never)(x.slice(0, 3)),
+    ]) as never);
+  const plain = both((q, k, v, m) => plainAttention(q!, k!, v!, tf.zeros([1, 4, 1, 1]), m!, cap));
+  const long = both((q, k, v, m) =>
+    ops.softmaxAttention(q!, k!, v!, m!, 0.5, { causal: true, softcap: cap }),
+  );
+  const engines = await enginesUnderTest();
+  const expected = await runOn(engines[0]!, plain.program, plain.inputs);
+  for (const engine of engines) expectAlike(await runOn(engine, long.program, long.inputs), expected, 1e-5);
 });
 
 test('rows of a group lie together, and go back to where they were', async () => {

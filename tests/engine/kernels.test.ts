@@ -46,6 +46,18 @@ const reduce = (
   { given: [given], run: x => run(x, [0, 2], true) },
 ];
 
+/** Long enough for attention to keep no weights. */
+const LONG = 1024;
+const longGiven = [
+  f32([1, 1, LONG, 2]),
+  f32([1, 1, LONG, 2], 2),
+  f32([1, 1, LONG, 2], 3),
+  {
+    shape: [1, LONG, LONG],
+    data: Float32Array.from({ length: LONG ** 2 }, (_, i) => (i % LONG > Math.floor(i / LONG) ? -1e9 : 0)),
+  },
+];
+
 const normGiven = [f32([2, 3, 8]), f32([8], 2), f32([8], 3)];
 /** Groups of so many rows: inputs are zeros when shapes are found out, and sizes must add up. */
 const inGroups = (
@@ -299,6 +311,16 @@ const CASES = {
     {
       given: [f32([2, 3, 4, 8]), f32([2, 4, 4], 2), f32([2, 4, 4], 3)],
       run: (x, cos, sin) => [ops.rotary(x, cos, sin), gradients(x => ops.rotary(x, cos, sin), [x])[0]!],
+    },
+  ],
+  Attention: [
+    { given: longGiven, run: (q, k, v, m) => ops.softmaxAttention(q, k, v, m, 0.5, { causal: true }) },
+  ],
+  AttentionGrad: [
+    {
+      given: longGiven,
+      run: (q, k, v, m) => gradients(q => ops.softmaxAttention(q, k, v, m, 0.5, { causal: true }), [q]),
+      tolerance: 1e-4,
     },
   ],
   GroupProduct: [

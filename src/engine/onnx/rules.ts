@@ -3,6 +3,7 @@ import { sizeOf } from '../arrays.ts';
 import type { Node } from '../graph.ts';
 import { type Attributes, axesOf, type OpName, reducedAxes } from '../kernels.ts';
 import type { DType } from '../program.ts';
+import { attention } from './attention.ts';
 import { COMPOUND_RULES } from './compound-rules.ts';
 import { crossEntropy } from './cross-entropy.ts';
 import type { EmitOptions, Lowering } from './lowering.ts';
@@ -379,7 +380,13 @@ export const RULES = {
   Gemm: gemm,
   After: after,
   ...COMPOUND_RULES,
+  Attention: attention(rulesOfBodies),
+  AttentionGrad: attention(rulesOfBodies),
   CrossEntropy: crossEntropy,
   TokenLosses: tokenLosses,
   TokenLossesGrad: tokenLossesGrad,
 } satisfies Record<OpName, Rule>;
+
+function rulesOfBodies(): Readonly<Record<string, Rule>> {
+  return RULES;
+}

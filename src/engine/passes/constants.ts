@@ -24,6 +24,8 @@ const KEPT: ReadonlySet<OpName> = new Set<OpName>([
   'Silu',
   'SiluGrad',
   'Rotary',
+  'Attention',
+  'AttentionGrad',
   'CrossEntropy',
   'Gemm',
 ]);

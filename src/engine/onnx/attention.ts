@@ -1,0 +1,145 @@
+// Attention over long rows in ONNX: a loop over a few heads at a time, so that the scores of a block stay in the processor's cache. What
+// is computed of those heads is the program of attention-blocks.ts, traced for as many of them.
+import type { Tensor } from '@tensorflow/tfjs';
+import { blocksOf } from '../attention-blocks.ts';
+import { COMPOSITIONS } from '../compositions.ts';
+import type { Graph, Node, Value } from '../graph.ts';
+import { PASSES } from '../passes.ts';
+import { trace } from '../trace.ts';
+import type { Lowering } from './lowering.ts';
+import { orderNodes } from './order.ts';
+import type { Rule } from './rules.ts';
+import { emitScan } from './scan.ts';
+
+/** How an input lies: with an axis of heads, or of key heads, or shared by all heads. */
+type Axis = 'heads' | 'kvHeads' | 'none';
+
+interface Layout {
+  /** By input, in order. */
+  readonly inputs: readonly Axis[];
+  readonly outputs: readonly Axis[];
+  /** Where query and key stand. */
+  readonly query: number;
+}
+
+const masksOf = (count: number): Axis[] => Array.from({ length: count }, () => 'none');
+
+function layoutOf({ op, inputs, outputs, attributes }: Node): Layout {
+  const biased: Axis[] = attributes.biased ? ['heads'] : [];
+  const given: Axis[] = ['heads', 'kvHeads', 'kvHeads', ...biased];
+  const before: Axis[] = op === 'Attention' ? [] : ['heads', 'heads'];
+  const known = [...before, ...given];
+  return {
+    inputs: [...known, ...masksOf(inputs.length - known.length)],
+    outputs: outputs.length === 1 ? ['heads'] : ['heads', 'kvHeads', 'kvHeads'],
+    query: before.length,
+  };
+}
+
+/** Scores of a block that are computed at a time, 4 MB of them: what two cores have nearest. */
+const SCORES = 1 << 20;
+
+/** Key heads at a time: as many as divide them all and stay under the size. */
+function headsAtOnce({ inputs, attributes }: Node, { query: at }: Layout): number {
+  const [query, key] = [inputs[at]!, inputs[at + 1]!];
+  const kvHeads = key.shape[1]!;
+  const blocks = blocksOf(query, key, attributes.causal as boolean);
+  const largest = Math.max(...blocks.map(({ start, end, keys }) => (end - start) * keys));
+  const most = Math.max(1, Math.floor(SCORES / ((query.shape[1]! / kvHeads) * largest)));
+  for (let count = Math.min(kvHeads, most); count > 1; count--) if (kvHeads % count === 0) return count;
+  return 1;
+}
+
+/** The node's program as a graph, for inputs of these shapes. */
+function graphOf({ op, attributes }: Node, shapes: readonly (readonly number[])[]): Graph {
+  const compose = COMPOSITIONS[op as 'Attention' | 'AttentionGrad'];
+  const traced = trace({
+    name: op,
+    inputs: Object.fromEntries(shapes.map((shape, i) => [`x${i}`, { shape, dtype: 'float32' }])),
+    weights: {},
+    run: given => ({ ...compose(given, attributes) }) as unknown as Record<string, Tensor>,
+  });
+  return PASSES.reduce((graph, pass) => pass(graph), traced);
+}
+
+const shapesOf = (values: readonly Value[]) => values.map(({ shape }) => shape);
+
+type Rules = Readonly<Record<string, Rule>>;
+
+/** Adds a graph's nodes; -> the names of its outputs. */
+function emitGraph(to: Lowering, graph: Graph, names: readonly string[], rules: Rules): string[] {
+  Object.values(graph.inputs).forEach((value, i) => {
+    to.rename(value, names[i]!);
+  });
+  for (const [value, data] of graph.constants)
+    to.provide(value, () => to.literal(value.dtype, value.shape, Array.from(data)));
+  for (const node of orderNodes(graph)) {
+    const named = (values: readonly Value[]) => values.map(value => to.name(value, node.op.toLowerCase()));
+    rules[node.op]!(to, node, named(node.inputs), named(node.outputs));
+  }
+  return Object.values(graph.outputs).map(value => to.name(value));
+}
+
+interface Plan {
+  readonly node: Node;
+  readonly layout: Layout;
+  /** Key heads at a time. */
+  readonly count: number;
+  readonly rules: Rules;
+}
+
+/** One row's shape of so many key heads' part of a value. */
+function partShape({ node, layout, count }: Plan, { shape }: Value, axis: Axis): number[] {
+  const kvHeads = node.inputs[layout.query + 1]!.shape[1]!;
+  const heads = axis === 'none' ? shape[1]! : (shape[1]! / kvHeads) * count;
+  return [1, heads, ...shape.slice(2)];
+}
+
+/** One row: a loop over its heads. Names are of one row's values, in any shape. */
+function emitHeads(to: Lowering, plan: Plan, names: readonly string[]): string[] {
+  const { node, layout, count, rules } = plan;
+  const loops = node.inputs[layout.query + 1]!.shape[1]! / count;
+  const shapes = node.inputs.map((value, i) => partShape(plan, value, layout.inputs[i]!));
+  const graph = graphOf(node, shapes);
+  const results = node.outputs.map((value, i) => partShape(plan, value, layout.outputs[i]!));
+  const whole = names.map((name, i) =>
+    layout.inputs[i] === 'none' ? to.emit('Reshape', [name, to.int64(shapes[i]!)]) : name,
+  );
+  const isSplit = (i: number) => layout.inputs[i] !== 'none';
+  const scanned = whole.flatMap((name, i) => (isSplit(i) ? [{ name, shape: [loops, ...shapes[i]!] }] : []));
+  return emitScan(to, scanned, results, (inner, parts) => {
+    const next = parts.values();
+    const all = whole.map((name, i) => (isSplit(i) ? next.next().value! : name));
+    return emitGraph(inner, graph, all, rules);
+  });
+}
+
+/** Rows one after the other, if there are several. What all rows share is read where it lies. */
+function emitRows(to: Lowering, plan: Plan, names: readonly string[]): string[] {
+  const { node } = plan;
+  const rows = node.inputs[plan.layout.query]!.shape[0]!;
+  if (rows === 1) return emitHeads(to, plan, names);
+  const isOwn = (i: number) => node.inputs[i]!.shape[0] === rows;
+  const scanned = names.flatMap((name, i) => (isOwn(i) ? [{ name, shape: node.inputs[i]!.shape }] : []));
+  const results = node.outputs.map(({ shape }) => shape.slice(1));
+  return emitScan(to, scanned, results, (inner, parts) => {
+    const next = parts.values();
+    const all = names.map((name, i) => (isOwn(i) ? next.next().value! : name));
+    return emitHeads(inner, plan, all).map((name, i) =>
+      inner.emit('Reshape', [name, inner.int64(results[i]!)]),
+    );
+  });
+}
+
+/** Devices that run an op over the whole of it at once take all heads together. `rules` says how the ops of the body are computed. */
+export const attention =
+  (rules: () => Rules): Rule =>
+  (to, node, x, y) => {
+    const layout = layoutOf(node);
+    const plan = { node, layout, count: headsAtOnce(node, layout), rules: rules() };
+    const whole = () => emitGraph(to, graphOf(node, shapesOf(node.inputs)), x, plan.rules);
+    const results = to.provider === 'cpu' ? emitRows(to, plan, x) : whole();
+    results.forEach((name, i) => {
+      to.emit('Reshape', [name, to.int64(node.outputs[i]!.shape)], { outputs: [y[i]!] });
+    });
+  };
