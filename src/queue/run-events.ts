@@ -35,17 +35,18 @@ export function step({ metrics, totalSteps }: Step): NewEvent {
 
 /** Null when every example is whole. */
 export function truncated(prepared: Prepared): NewEvent | null {
-  const { truncatedExamples: cut, hyperparameters } = prepared;
+  const { truncatedExamples: cut, droppedExamples: dropped, hyperparameters } = prepared;
   if (cut === 0) return null;
   const { max_length: limit, max_completion_length: answer } = hyperparameters;
-  const all = prepared.examples + prepared.validationExamples;
+  const all = prepared.examples + prepared.validationExamples + dropped;
+  const leftOut = dropped === 0 ? '' : `; left out, as nothing to learn remained: ${dropped}`;
   return {
     level: 'warn',
     message:
       answer === undefined
-        ? `${cut} of ${all} examples had more than ${limit} tokens and were cut from the end`
+        ? `${cut} of ${all} examples had more than ${limit} tokens and were cut from the end${leftOut}`
         : `${cut} of ${all} prompts left no room for an answer of ${answer} tokens within ${limit} and lost their beginning`,
-    data: { truncated_examples: cut, examples: all, max_length: limit },
+    data: { truncated_examples: cut, dropped_examples: dropped, examples: all, max_length: limit },
     once: 'truncated',
   };
 }

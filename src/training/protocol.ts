@@ -133,6 +133,8 @@ export type TrainerEvent =
       examples: number;
       validationExamples: number;
       truncatedExamples: number;
+      /** Of those, left out because the cut left nothing to learn; not in the numbers of examples. */
+      droppedExamples: number;
       /** Pairs of answers that teach nothing; null for methods that compare none, and without a validation file. */
       equalAnswers: Record<FileKind, EqualAnswers | null>;
       /** Tokens that count, all epochs. */

@@ -142,6 +142,7 @@ export function openRollouts(options: RolloutOptions): Rollouts {
     validation: validation && {
       count: validation.dataset.count,
       truncated: validation.dataset.truncated,
+      dropped: validation.dataset.dropped,
       equalAnswers: validation.dataset.equalAnswers,
       isDue: step => step % settings.evalInterval === 0,
       sample: step => validate(rotating(step, settings.evalInterval, validation.dataset.count)),

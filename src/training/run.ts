@@ -99,6 +99,7 @@ async function announce({ emit, plan, progress, training, validation }: Run): Pr
     examples: training.count,
     validationExamples: validation?.count ?? 0,
     truncatedExamples: training.truncated + (validation?.truncated ?? 0),
+    droppedExamples: training.dropped + (validation?.dropped ?? 0),
     equalAnswers: { training: training.equalAnswers, validation: validation?.equalAnswers ?? null },
     trainedTokens: training.trainedTokens * plan.epochs,
     layout: progress.layout,

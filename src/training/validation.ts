@@ -5,7 +5,7 @@ import { addSums, type LossSums, NO_LOSS } from './sums.ts';
 import type { Trainer } from './trainer.ts';
 
 /** How a run is measured on its validation file. */
-export interface Validation extends Pick<Dataset, 'count' | 'truncated' | 'equalAnswers'> {
+export interface Validation extends Pick<Dataset, 'count' | 'truncated' | 'dropped' | 'equalAnswers'> {
   /** Whether a few of its examples are measured after a step. */
   isDue(step: number, totalSteps: number): boolean;
   /** The next few examples of the file after those of the step before. */
@@ -16,6 +16,7 @@ export interface Validation extends Pick<Dataset, 'count' | 'truncated' | 'equal
 export const validationByLoss = (trainer: Trainer, dataset: Dataset): Validation => ({
   count: dataset.count,
   truncated: dataset.truncated,
+  dropped: dataset.dropped,
   equalAnswers: dataset.equalAnswers,
   isDue: isSampled,
   sample: step => validateSample(trainer, dataset, step),

@@ -139,6 +139,7 @@ async function prepare(): Promise<void> {
     examples: 10,
     validationExamples: 0,
     truncatedExamples: 2,
+    droppedExamples: 1,
     equalAnswers: { training: { count: 3, lines: [2, 5, 7] }, validation: null },
     trainedTokens: script.steps * 10,
     layout: { engine: 'onnx', device: 'cpu', threads: 1 },

@@ -265,7 +265,7 @@ describe('with a scripted trainer', () => {
     expect((job.estimated_finish as Date).getTime()).toBeGreaterThan(Date.now());
     expect(await readMessages(setting.pool, id)).toEqual(
       expect.arrayContaining([
-        '2 of 10 examples had more than 64 tokens and were cut from the end',
+        '2 of 11 examples had more than 64 tokens and were cut from the end; left out, as nothing to learn remained: 1',
         '3 of 10 pairs of the training file have two answers that are the same, which teach nothing: lines 2, 5, 7',
       ]),
     );

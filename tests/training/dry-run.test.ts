@@ -42,6 +42,7 @@ test.each([
     examples: report.training.counts.count,
     validationExamples: report.validation!.counts.count,
     truncatedExamples: report.training.counts.truncated + report.validation!.counts.truncated,
+    droppedExamples: report.training.counts.dropped + report.validation!.counts.dropped,
     equalAnswers: {
       training: report.training.counts.equalAnswers,
       validation: report.validation!.counts.equalAnswers,
@@ -53,6 +54,7 @@ test.each([
     examples: prepared.examples,
     validationExamples: prepared.validationExamples,
     truncatedExamples: prepared.truncatedExamples,
+    droppedExamples: prepared.droppedExamples,
     equalAnswers: prepared.equalAnswers,
   });
   expect(report.error).toBeNull();
