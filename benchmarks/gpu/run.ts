@@ -1,6 +1,6 @@
 // What a device computes, and how fast: `node benchmarks/gpu/run.ts [--device cuda|webgpu|cpu] [--part check,rate,train,serve]`. First every op,
-// every model and steps of training on it against the numbers that the tests hold the processor to, then the tables of train.ts and serve.ts beside PyTorch's.
-// Without --device it takes the first that computes here. Parts may be run one by one: the report, a JSON file, keeps the others.
+// every model and steps of training on it against the numbers that the tests hold the processor to, then the tables of train.ts and serve.ts
+// beside PyTorch's. Without --device it takes the first that computes here. Parts may be run one by one: the report, a JSON file, keeps the others.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
