@@ -66,6 +66,7 @@ async function deleteUnused(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     const path = join(directory, name);
     const found = await stat(path).catch(() => null);
-    if (found && Date.now() - found.mtimeMs > UNUSED_MS) await rm(path, { force: true });
+    // A folder is what a process that was killed has left.
+    if (found && Date.now() - found.mtimeMs > UNUSED_MS) await rm(path, { recursive: true, force: true });
   }
 }

@@ -53,7 +53,9 @@ const CACHE_BUCKETS = [128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768];
  * 54 ms for each of 32), and those that are read already wait for them.
  */
 const MAX_FRESH_TOKENS = 512;
-/** The part of a run's rows that must be prompts; of fewer a smaller run is made, the others come after the next step. */
+/** So many are read, in several runs, before those that go on have their next step. */
+const MAX_TOKENS_BETWEEN = 2048;
+/** The part of a run's rows that must be prompts; of fewer a smaller run is made, the others come in the next. */
 const LEAST_FILLED = 3 / 4;
 
 /** Longer prompts are read in pieces of this, so that others go on between them. */
@@ -114,7 +116,7 @@ export function branchRow(batch: Batch, from: Row, to: Row): void {
   to.filled = from.filled;
 }
 
-/** Reads one piece of prompts, if there is one to be read, and continues every row that is ready by one token. */
+/** Reads pieces of prompts, if there are any to be read, and continues every row that is ready by one token. */
 export async function advanceBatch(batch: Batch): Promise<void> {
   const pending = batch.rows.map(row => row.tokens.length - row.filled);
   reserve(batch);
@@ -126,7 +128,7 @@ export async function advanceBatch(batch: Batch): Promise<void> {
   const ready = batch.rows.filter((row, i) => row.filled > 0 && pending[i] === 1);
   const fresh = batch.rows.filter(row => row.filled === 0);
   const more = batch.rows.find((row, i) => row.filled > 0 && pending[i]! > 1);
-  if (fresh.length > 0) await readFresh(batch, fresh);
+  if (fresh.length > 0) await readAllFresh(batch, fresh);
   else if (more) await readMore(batch, more);
   if (ready.length > 0) await decode(batch, ready);
 }
@@ -177,8 +179,19 @@ function freshRows(count: number): number {
   return count >= LEAST_FILLED * padded ? padded : padded / 2;
 }
 
-/** The first pieces of as many prompts of like length as one run takes, the one that has waited longest among them; they need no cache. */
-async function readFresh(batch: Batch, fresh: readonly Row[]): Promise<void> {
+async function readAllFresh(batch: Batch, fresh: readonly Row[]): Promise<void> {
+  let waiting = fresh;
+  for (let tokens = 0; waiting.length > 0 && tokens < MAX_TOKENS_BETWEEN; ) {
+    tokens += await readFresh(batch, waiting);
+    waiting = waiting.filter(({ filled }) => filled === 0);
+  }
+}
+
+/**
+ * The first pieces of as many prompts of like length as one run takes, the one that has waited longest among them; they need no cache.
+ * -> tokens of the run
+ */
+async function readFresh(batch: Batch, fresh: readonly Row[]): Promise<number> {
   const { length, read } = freshLength(batch, fresh[0]!);
   const alike = fresh.filter(row => {
     const other = freshLength(batch, row);
@@ -188,6 +201,7 @@ async function readFresh(batch: Batch, fresh: readonly Row[]): Promise<void> {
   const rows = freshRows(Math.min(alike.length, most));
   const source = batch.sources && { length: read, read: true };
   await run(batch, { rows, length, cache: 0, source }, alike.slice(0, rows), {});
+  return rows * Math.max(length, read);
 }
 
 /** The sources' part of a step that has them from before. */

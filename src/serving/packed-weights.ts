@@ -104,7 +104,10 @@ const MIN_BYTES = 32 * 2 ** 20;
 const bytesOf = (factors: Record<string, Factor>): number =>
   Object.values(factors).reduce((sum, { columns }) => sum + columns.codes.sizeBytes, 0);
 
-/** The model with such codes from a copy below `directory`, made now if it is not there; the model itself where it has few or the processor reads them as they are. */
+/**
+ * The model with such codes from a copy below `directory`, made now if it is not there; the model itself where it has few or the processor
+ * reads them as they are.
+ */
 export async function packForServing(model: Model, directory: string, minBytes = MIN_BYTES): Promise<Model> {
   const factors = factorsOfModel(model);
   const [first] = Object.values(factors);

@@ -2,7 +2,7 @@
 // still rearranges them when it opens, finds that the file has the same by their hash, and lets go of its own.
 import { randomUUID } from 'node:crypto';
 import { mkdir, readFile, realpath, rm } from 'node:fs/promises';
-import { parse } from 'node:path';
+import { join, parse } from 'node:path';
 import { encodeOnnx, type OnnxModel, type PackedBytes } from '../../formats/onnx.ts';
 import type { StoredCodes } from '../program.ts';
 import { CONTRIB } from './lowering.ts';
@@ -40,6 +40,9 @@ function productWith({ offset, sizeBytes, shape }: StoredCodes, location: string
   };
 }
 
+/** What ONNX Runtime writes weights into. */
+const DATA = 'packed';
+
 /** As ONNX Runtime writes it into the model that it saves: key, offset, length. */
 const ENTRY = /(MatMulIntegerToFloat\+\d+)\|(\d+);(\d+);/;
 
@@ -50,10 +53,10 @@ export interface PackedFile extends PackedBytes {
 
 /** Writes the codes, rearranged, into a file in `directory`; null where this processor's kernels read them as they are. */
 export async function packCodes(codes: StoredCodes, directory: string): Promise<PackedFile | null> {
-  const folder = `${directory}/${randomUUID()}`;
+  const folder = join(directory, randomUUID());
   await mkdir(folder, { recursive: true });
   const source = await realpath(codes.file);
-  const [model, data] = [`${folder}/model.onnx`, `${folder}/packed`];
+  const [model, data] = [join(folder, 'model.onnx'), join(folder, DATA)];
   const session = await InferenceSession.create(
     Buffer.concat(encodeOnnx(productWith(codes, locateFromRoot(source)))),
     {
@@ -65,7 +68,7 @@ export async function packCodes(codes: StoredCodes, directory: string): Promise<
         session: {
           model_external_initializers_file_folder_path: parse(source).root,
           save_external_prepacked_constant_initializers: '1',
-          optimized_model_external_initializers_file_name: 'packed',
+          optimized_model_external_initializers_file_name: DATA,
           optimized_model_external_initializers_min_size_in_bytes: '0',
         },
       },
