@@ -202,14 +202,15 @@ function plainAttention(
 }
 
 test.each([
-  ['causal', 300],
-  ['wide', 1030],
-])('%s blocks change nothing, outputs and gradients', async (kind, length) => {
+  ['causal', 300, 1],
+  ['wide', 1030, 1],
+  ['wide', 1030, 2],
+])('%s blocks change nothing: %i tokens, %i rows', async (kind, length, rows) => {
   const causal = kind === 'causal';
   const given = [
-    f32([1, 4, length, 4]),
-    f32([1, 2, length, 4], 2),
-    f32([1, 2, length, 4], 3),
+    f32([rows, 4, length, 4]),
+    f32([rows, 2, length, 4], 2),
+    f32([rows, 2, length, 4], 3),
     f32([1, 4, length, length], 4),
     causal ? mask(length) : f32([1, length, length], 5),
   ];

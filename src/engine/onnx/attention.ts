@@ -122,13 +122,16 @@ function emitRows(to: Lowering, plan: Plan, names: readonly string[]): string[] 
   const isOwn = (i: number) => node.inputs[i]!.shape[0] === rows;
   const scanned = names.flatMap((name, i) => (isOwn(i) ? [{ name, shape: node.inputs[i]!.shape }] : []));
   const results = node.outputs.map(({ shape }) => shape.slice(1));
-  return emitScan(to, scanned, results, (inner, parts) => {
+  const made = emitScan(to, scanned, results, (inner, parts) => {
     const next = parts.values();
     const all = names.map((name, i) => (isOwn(i) ? next.next().value! : name));
     return emitHeads(inner, plan, all).map((name, i) =>
       inner.emit('Reshape', [name, inner.int64(results[i]!)]),
     );
   });
+  const sumOf = (name: string) => to.emit('ReduceSum', [name, to.int64([0])]);
+  // The gradient of a bias that all rows share.
+  return made.map((name, i) => (node.outputs[i]!.shape[0] === rows ? name : sumOf(name)));
 }
 
 /** Devices that run an op over the whole of it at once take all heads together. `rules` says how the ops of the body are computed. */

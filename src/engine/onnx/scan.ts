@@ -8,7 +8,7 @@ export interface Scanned {
   readonly shape: readonly number[];
 }
 
-/** What a body may do is name values around it; it takes the names of elements and returns those of results. */
+/** Takes the names of elements and returns those of results; it may read what is around it. */
 export type Body = (inner: Lowering, names: readonly string[]) => readonly string[];
 
 /** -> the names of the results of all elements, one below the other; `results` are the shapes of one element's. */
