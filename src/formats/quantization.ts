@@ -9,12 +9,11 @@ export type Quantization = ColumnQuantization | BlockQuantization;
 export const INT8_LEVELS = 127;
 
 /**
- * A code of int16 is two digits of this base, both with a sign and in eight bits, so that its products are made of products of eight
- * bits: https://arxiv.org/abs/2306.11975
+ * A code of int16 is two digits of this base, both from -127 to 127, so that its products are made of products of eight bits:
+ * https://arxiv.org/abs/2306.11975
  */
-export const INT16_BASE = 256;
-/** Codes of int16 are as large at most: the largest of both digits. */
-export const INT16_LEVELS = INT8_LEVELS * INT16_BASE + INT8_LEVELS;
+export const INT16_BASE = 2 * INT8_LEVELS;
+export const INT16_LEVELS = INT8_LEVELS * INT16_BASE;
 
 export interface QuantizedColumns {
   /** [rows, columns]; of int16 [2 * rows, columns], the lower digits of all numbers first. */

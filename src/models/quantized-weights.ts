@@ -46,7 +46,7 @@ interface Scheme {
 }
 
 /** Of the codes in a copy: one of another form is made anew. */
-const FORM = 2;
+const FORM = 3;
 
 const PLAIN = '';
 const TRANSPOSED = '.transposed';

@@ -43,8 +43,8 @@ test('numbers that do not fill their blocks are refused', () => {
 
 test.each([
   ['int8', [127, 0, -127, -63, 0, 0, 38, 0, 1]],
-  // The lower digits, then the upper ones: 32639 is 127 * 256 + 127, and 9792 (0.3 of it) is 38 * 256 + 64.
-  ['int16', [127, 0, -127, 65, 0, 127, 64, 0, -125, 127, 0, -127, -64, 0, 0, 38, 0, 1]],
+  // The lower digits, then the upper ones: 32258 is 127 * 254, and 9677 (0.3 of it) is 38 * 254 + 25.
+  ['int16', [0, 0, 0, -127, 0, 126, 25, 0, -125, 127, 0, -127, -63, 0, 0, 38, 0, 1]],
 ] as const)(
   '%s keeps the largest number of every column and is off by half a scale at most',
   (kind, codes) => {
