@@ -1,14 +1,13 @@
 // What settings name, tried before anything is opened on it: a folder that cannot be written, a database that does not
 // answer, a device that is not there, a port that is taken. A failure is a ConfigError that names the setting. Nothing stays open.
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { type Config, ConfigError, variables } from './config.ts';
 import type { EngineOptions } from './engine/engine.ts';
 import type { Probed } from './engine/probe-child.ts';
-import { askChild } from './queue/ask-child.ts';
+import { askWithSpec } from './queue/ask-child.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /** CUDA takes some seconds to begin on a machine that does much else. */
@@ -80,21 +79,16 @@ export async function checkDevice(config: Config): Promise<void> {
 
 /** In a process of its own: libraries of devices stay in memory, and may end their process. */
 async function probeEngine(options: EngineOptions): Promise<string | null> {
-  const folder = await mkdtemp(join(tmpdir(), 'anneal-probe-'));
   try {
-    const specPath = join(folder, 'options.json');
-    await writeFile(specPath, JSON.stringify(options));
-    const { refused } = await askChild<Probed>({
+    const { refused } = await askWithSpec<Probed>({
       module: join(import.meta.dirname, 'engine/probe-child.ts'),
-      specPath,
+      spec: options,
       what: 'trying the device',
       signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
     });
     return refused;
   } catch (error) {
     return (error as Error).message;
-  } finally {
-    await rm(folder, { recursive: true, force: true });
   }
 }
 

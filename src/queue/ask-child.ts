@@ -1,6 +1,9 @@
 // A module in a process of its own that answers once: what it is asked stands in a file. For native work that must neither block nor take
 // its caller down.
 import { fork } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { cudaEnvironment } from '../engine/onnx/cuda.ts';
 
 const KEPT_OUTPUT = 4000;
@@ -40,4 +43,20 @@ export function askChild<Answer>({ module, specPath, what, signal }: ChildQuesti
     );
   });
   return promise;
+}
+
+export interface SmallQuestion extends Omit<ChildQuestion, 'specPath'> {
+  readonly spec: object;
+}
+
+/** The same where the spec has no folder of its own: it lies in a temporary one meanwhile. */
+export async function askWithSpec<Answer>({ spec, ...question }: SmallQuestion): Promise<Answer> {
+  const directory = await mkdtemp(join(tmpdir(), 'anneal-ask-'));
+  try {
+    const specPath = join(directory, 'spec.json');
+    await writeFile(specPath, JSON.stringify(spec));
+    return await askChild<Answer>({ ...question, specPath });
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
 }

@@ -1,11 +1,10 @@
 // How fast this machine's device is, measured once when a worker starts, in a process of its own.
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { cpus, tmpdir } from 'node:os';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import type { EngineOptions } from '../engine/engine.ts';
 import type { DeviceRate } from '../engine/rate-child.ts';
 import { readDevices } from '../monitoring/devices.ts';
-import { askChild } from './ask-child.ts';
+import { askWithSpec } from './ask-child.ts';
 
 const CHILD = join(import.meta.dirname, '../engine/rate-child.ts');
 
@@ -19,21 +18,14 @@ export async function measureDevice(
   { engine, device, precision, threads }: EngineOptions,
   signal: AbortSignal,
 ): Promise<MeasuredDevice> {
-  const directory = await mkdtemp(join(tmpdir(), 'anneal-device-'));
-  try {
-    const specPath = join(directory, 'options.json');
-    await writeFile(specPath, JSON.stringify({ engine, device, precision, threads } satisfies EngineOptions));
-    const rate = await askChild<DeviceRate>({
-      module: CHILD,
-      specPath,
-      what: 'measuring the device',
-      signal,
-    });
-    const hardware = await hardwareOf(rate.device);
-    return { ...rate, hardware: precision === 'bfloat16' ? `${hardware}, ${precision}` : hardware };
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+  const rate = await askWithSpec<DeviceRate>({
+    module: CHILD,
+    spec: { engine, device, precision, threads } satisfies EngineOptions,
+    what: 'measuring the device',
+    signal,
+  });
+  const hardware = await hardwareOf(rate.device);
+  return { ...rate, hardware: precision === 'bfloat16' ? `${hardware}, ${precision}` : hardware };
 }
 
 const processor = (): string => `${cpus()[0]?.model.trim() || process.arch} (${cpus().length})`;

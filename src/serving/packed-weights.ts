@@ -76,17 +76,10 @@ async function allParts(
   const packed: Part[] = [];
   for (const [name, factor] of Object.entries(factors))
     packed.push(...(await packedParts(name, factor, directory)));
-  const plain = Object.entries(factors).map(
-    ([
-      name,
-      {
-        columns: { codes },
-      },
-    ]): Part => {
-      const { shape } = codes;
-      return [`${name}${CODES}`, { dtype: 'I8', shape, data: codes }];
-    },
-  );
+  const plain = Object.entries(factors).map(([name, { columns }]): Part => {
+    const { codes } = columns;
+    return [`${name}${CODES}`, { dtype: 'I8', shape: codes.shape, data: codes }];
+  });
   return Object.fromEntries([...packed, ...plain]);
 }
 
