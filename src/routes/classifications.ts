@@ -35,12 +35,12 @@ export function classificationRoutes(app: FastifyInstance, deps: Deps): void {
       const { body } = request;
       const inputs = readClassificationInputs(body);
       const { model } = await findTarget(deps, request.caller.projectId, body.model);
+      const signal = endOf(app, reply);
       const meter = await admit(deps, request, reply, {
         kind: 'classifications',
         model: body.model,
         estimateTokens: () => estimateTokens(inputs, 0),
       });
-      const signal = endOf(app, reply);
       const answer = await deps.generation.classify(model, inputs, signal).catch(error => {
         throw asEnded(error, signal);
       });

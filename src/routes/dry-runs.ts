@@ -1,5 +1,4 @@
 // Answers `POST /v1/fine_tuning/jobs?dry_run=true`. The work is a child process', so that the api goes on answering.
-import type { FastifyRequest } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { pricesOf, trainingItem } from '../metering/prices.ts';
@@ -10,31 +9,28 @@ import type { NewJob } from '../store/jobs.ts';
 import { findRunSpeed, listRunners, type Runner } from '../store/runners.ts';
 import { findRootModel } from '../store/runs.ts';
 import type { DryRun } from '../training/dry-run.ts';
+import { asEnded } from './generation.ts';
 
 /** Each is a process that reads whole files. */
 const AT_ONCE = 2;
 const RETRY_AFTER_SECONDS = 5;
 
-/** For one api: it counts what runs. A client that goes away, and the end of the service, end a dry run. */
-export function dryRunner(deps: Deps, closing: AbortSignal) {
+/** For one api: it counts what runs. `signal` ends a dry run. */
+export function dryRunner(deps: Deps) {
   let running = 0;
-  return async (request: FastifyRequest, job: NewJob) => {
+  return async (job: NewJob, signal: AbortSignal) => {
     if (running >= AT_ONCE) {
       const message = `${AT_ONCE} dry runs are under way already; try again in a moment.`;
       throw new ApiError('server_is_overloaded', message, { retryAfterSeconds: RETRY_AFTER_SECONDS });
     }
-    const gone = new AbortController();
-    const onClose = () => gone.abort(new ApiError('client_closed_request', 'The client went away.'));
-    request.raw.socket.once('close', onClose);
     running += 1;
     try {
       const runners = await listRunners(deps.pool);
-      const report = await run(deps, job, runners, AbortSignal.any([gone.signal, closing]));
+      const report = await run(deps, job, runners, signal);
       const estimates = await Promise.all(runners.map(runner => estimateOn(deps, job, runner, report)));
       return dryRunToWire({ job, report, estimates, estimatedCost: estimateCost(deps, job, report) });
     } finally {
       running -= 1;
-      request.raw.socket.off('close', onClose);
     }
   };
 }
@@ -48,7 +44,7 @@ async function run(deps: Deps, job: NewJob, runners: Runner[], signal: AbortSign
     if (answer.type === 'done') return answer.report;
     throw new ApiError('unsupported_value', answer.message, { param: 'model' });
   } catch (cause) {
-    if (!(cause instanceof InputMissing)) throw cause;
+    if (!(cause instanceof InputMissing)) throw asEnded(cause, signal);
     throw new ApiError('not_found', cause.message, { param: cause.jobError.param, cause });
   }
 }

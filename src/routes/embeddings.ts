@@ -30,12 +30,12 @@ export function embeddingRoutes(app: FastifyInstance, deps: Deps): void {
       const { body } = request;
       const inputs = readInputs(body);
       const { model } = await findTarget(deps, request.caller.projectId, body.model);
+      const signal = endOf(app, reply);
       const meter = await admit(deps, request, reply, {
         kind: 'embeddings',
         model: body.model,
         estimateTokens: () => estimateTokens(inputs, 0),
       });
-      const signal = endOf(app, reply);
       const dimensions = body.dimensions ?? null;
       const { vectors, promptTokens } = await deps.generation
         .embed(model, { inputs, dimensions }, signal)

@@ -84,13 +84,16 @@ export function readBeams(body: SamplingBody): BeamOptions | null {
 export const readStop = ({ stop }: SamplingBody): string[] =>
   (typeof stop === 'string' ? [stop] : (stop ?? [])).filter(text => text !== '');
 
-/** Aborted when the client goes away, or the service stops. */
+/**
+ * Aborted when the client goes away, or the service stops. Throws where the client has gone already: a server under load, whose clients
+ * give up before it comes to them, must not work for nobody.
+ */
 export function endOf(app: FastifyInstance, reply: FastifyReply): AbortSignal {
+  // nobody reads this answer; the log does
+  const left = () => new ApiError('client_closed_request', 'The client has gone away.');
+  if (reply.raw.closed) throw left();
   const gone = new AbortController();
-  // Nobody reads the answer; the log does.
-  reply.raw.once('close', () =>
-    gone.abort(new ApiError('client_closed_request', 'The client has gone away.')),
-  );
+  reply.raw.once('close', () => gone.abort(left()));
   return AbortSignal.any([gone.signal, app.closing]);
 }
 

@@ -29,6 +29,7 @@ import { methodsFor } from '../training/methods.ts';
 import type { MethodName } from '../training/protocol.ts';
 import { dryRunner } from './dry-runs.ts';
 import { noSuchFile } from './files.ts';
+import { endOf } from './generation.ts';
 import { checkUsableGrader } from './graders.ts';
 import { answerOnce } from './idempotency.ts';
 import { unusableModel } from './models.ts';
@@ -38,7 +39,7 @@ const tags = ['Fine-tuning'];
 const SEED_END = 2 ** 31;
 
 export function jobRoutes(app: FastifyInstance, deps: Deps): void {
-  const dryRun = dryRunner(deps, app.closing);
+  const dryRun = dryRunner(deps);
   app.post<{ Body: CreateJobBody; Querystring: CreateJobQuery }>(
     '/v1/fine_tuning/jobs',
     {
@@ -63,7 +64,7 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
     },
     async (request, reply) => {
       const read = () => readNewJob(deps, request.caller, request.body);
-      if (request.query.dry_run) return dryRun(request, await read());
+      if (request.query.dry_run) return dryRun(await read(), endOf(app, reply));
       return answerOnce(deps, request, reply, request.body, async commit => {
         const job = await read();
         return commit(async tx => jobToWire(await createJob(deps, tx, job)));

@@ -42,12 +42,12 @@ export function moderationRoutes(app: FastifyInstance, deps: Deps): void {
       if (!name) throw new ApiError('not_served', NOT_CONFIGURED);
       const inputs = readModerationInputs(request.body);
       const { model } = await findTarget(deps, request.caller.projectId, name);
+      const signal = endOf(app, reply);
       const meter = await admit(deps, request, reply, {
         kind: 'moderations',
         model: name,
         estimateTokens: () => estimateTokens(inputs, 0),
       });
-      const signal = endOf(app, reply);
       const texts = inputs.map(input => ({ input }));
       const answer = await deps.generation.classify(model, texts, signal).catch(error => {
         throw asEnded(error, signal);

@@ -22,6 +22,7 @@ import {
   responseOrStream,
   type WireResponse,
 } from '../schemas/responses.ts';
+import type { TargetModel } from '../serving/client.ts';
 import type { GenerationEvent, GenerationParameters } from '../serving/protocol.ts';
 import { pageOf } from '../store/pages.ts';
 import * as store from '../store/responses.ts';
@@ -187,6 +188,7 @@ async function find(
 
 interface Asked {
   projectId: string;
+  model: TargetModel;
   previousId: string | null;
   /** The items of this request. */
   input: KeptItem[];
@@ -209,8 +211,10 @@ async function readAsked(
       param: 'input',
     });
   const { tools, form } = readResponseForm(body);
+  const { model } = await findTarget(deps, caller.projectId, body.model);
   return {
     projectId: caller.projectId,
+    model,
     previousId,
     input,
     response: newWireResponse(body, newId('response'), unixSeconds(new Date())),
@@ -242,11 +246,10 @@ async function generate(
   deps: Deps,
   request: FastifyRequest<{ Body: ResponseBody }>,
   reply: FastifyReply,
-  { parameters, projectId }: Asked,
+  { parameters, model }: Asked,
   signal: AbortSignal,
   until?: Promise<unknown>,
 ): Promise<AsyncIterable<GenerationEvent>> {
-  const { model } = await findTarget(deps, projectId, request.body.model);
   const meter = await admit(deps, request, reply, {
     kind: 'completions',
     model: request.body.model,
