@@ -5,11 +5,11 @@ import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { errorResponses } from '../schemas/errors.ts';
 import { eventToWire, exampleEvent, ListEventsQuery } from '../schemas/events.ts';
-import type { JobId } from '../schemas/jobs.ts';
-import { JobId as JobIdSchema } from '../schemas/jobs.ts';
+import { JobId } from '../schemas/jobs.ts';
 import { exampleList, toWireList } from '../schemas/lists.ts';
 import * as store from '../store/events.ts';
 import { findJob as readJob, TERMINAL_STATUSES } from '../store/jobs.ts';
+import { endOf } from './generation.ts';
 import { findJob } from './jobs.ts';
 
 const BATCH = 200;
@@ -25,7 +25,7 @@ export function eventRoutes(app: FastifyInstance, deps: Deps): void {
         tags: ['Fine-tuning'],
         summary: 'List or follow events',
         description: 'What happened to a job, newest first; with `stream=true` a live stream, oldest first.',
-        params: JobIdSchema,
+        params: JobId,
         querystring: ListEventsQuery,
         response: {
           200: {
@@ -49,11 +49,10 @@ export function eventRoutes(app: FastifyInstance, deps: Deps): void {
       if (!stream)
         return toWireList(await store.listEvents(deps.pool, job.id, { after, limit }), eventToWire);
 
-      const from = after ?? lastEventId(request.headers['last-event-id']);
+      // the header first: a client that was cut off sends it with the address that it began with
+      const from = lastEventId(request.headers['last-event-id']) ?? after;
       const start = (from && (await store.findEventSequence(deps.pool, job.id, from))) || 0;
-      const gone = new AbortController();
-      reply.raw.once('close', () => gone.abort());
-      const signal = AbortSignal.any([gone.signal, app.closing]);
+      const signal = endOf(app, reply);
       reply.header('cache-control', 'no-cache').header('x-accel-buffering', 'no').type('text/event-stream');
       return reply.send(Readable.from(followEvents(deps, job, start, signal), { objectMode: false }));
     },

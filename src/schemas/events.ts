@@ -25,7 +25,7 @@ export const ListEventsQuery = Type.Object({
   stream: Type.Optional(
     Type.Boolean({
       description:
-        "`true`: server-sent events, oldest first, each event's `data` one FineTuningJobEvent, until the job has ended; then `[DONE]`. Begins after `after` or the header `Last-Event-ID`.",
+        "`true`: server-sent events, oldest first, each event's `data` one FineTuningJobEvent, until the job has ended; then `[DONE]`. Begins after the header `Last-Event-ID`, else after `after`.",
     }),
   ),
 });

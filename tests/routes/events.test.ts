@@ -119,8 +119,12 @@ describe('stream', () => {
     await say(jobId, 'a', 'b');
     await server.client.fineTuning.jobs.cancel(jobId);
     const { data } = await server.client.fineTuning.jobs.listEvents(jobId);
-    const seen = data.find(event => event.message === 'a')!.id;
-    for (const options of [{ lastEventId: seen }, { query: `&after=${seen}` }]) {
+    const [first, seen] = [data.at(-1)!.id, data.find(event => event.message === 'a')!.id];
+    for (const options of [
+      { lastEventId: seen },
+      { query: `&after=${seen}` },
+      { query: `&after=${first}`, lastEventId: seen }, // began after the first, was cut off, and asks the same address again
+    ]) {
       const stream = await follow(server, jobId, options);
       await expect.poll(() => stream.ended).toBe(true);
       expect(stream.messages()).toEqual(['b', 'The job has been cancelled']);
