@@ -197,22 +197,25 @@ export async function dropOldResumePoints(db: Queryable, jobId: string): Promise
   );
 }
 
-/** The last `keep` stay models. Of the others one is kept without a name while it may still become the result: the best. */
+/**
+ * The last `keep` stay models. Of the others one is kept without a name while it may still become the result: the best, which has
+ * the lowest loss on the validation file or, where answers are graded, the highest reward.
+ */
 export async function dropOldModels(db: Queryable, jobId: string, keep: number): Promise<void> {
   await db.query(
-    `with old as (
-       select id, model, metrics->'full_valid_loss' as loss from job_checkpoints
-       where job_id = $1 and kind = 'model' order by step desc offset $2),
-     best as (
-       select min((metrics->>'full_valid_loss')::float8) as loss from job_checkpoints
-       where job_id = $1 and kind = 'model'),
+    `with measured as (
+       select id, model, step,
+         coalesce((metrics->>'full_valid_loss')::float8, -(metrics->>'full_valid_reward_mean')::float8) as loss
+       from job_checkpoints where job_id = $1 and kind = 'model'),
+     old as (select id, model, loss from measured order by step desc offset $2),
+     best as (select min(loss) as loss from measured),
      unnamed as (
        update models set deleted_at = now() where id in (select model from old) and deleted_at is null),
      demoted as (
        update job_checkpoints set model = null
-       where id in (select old.id from old, best where old.loss::float8 = best.loss))
+       where id in (select old.id from old, best where old.loss = best.loss))
      delete from job_checkpoints where id in (
-       select old.id from old, best where old.loss is null or old.loss::float8 <> best.loss)`,
+       select old.id from old, best where old.loss is null or old.loss <> best.loss)`,
     [jobId, keep],
   );
 }

@@ -67,10 +67,10 @@ test('a step done again stays as it was; other numbers are told', async () => {
   expect(metrics.map(row => row.train_loss)).toEqual([0.5, 0.4, 0.3, 0.2]);
 });
 
-async function putModelCheckpoint(at: number, loss?: number): Promise<void> {
+async function putModelCheckpoint(at: number, validation: Partial<Step['metrics']> = {}): Promise<void> {
   const model = `ft:${jobId}:ckpt-step-${at}`;
   const files = [{ path: 'weights', key: `jobs/${jobId}/1/model-step-${at}/weights`, bytes: 1, sha256: '' }];
-  const metrics = { ...step(at, 1).metrics, ...(loss !== undefined && { full_valid_loss: loss }) };
+  const metrics = { ...step(at, 1).metrics, ...validation };
   await insertCheckpoint(database.pool, jobId, { kind: 'model', step: at, model, metrics, files });
   await insertModel(database.pool, {
     id: model,
@@ -107,13 +107,20 @@ test('the last three checkpoints are models; without validation nothing else is 
 test('the best by validation is kept without a name, until a better one comes', async () => {
   const losses = [3, 1, 2, 2, 2, 2, 0.5, 1, 1, 1];
   for (const [index, loss] of losses.entries()) {
-    await putModelCheckpoint(index + 1, loss);
+    await putModelCheckpoint(index + 1, { full_valid_loss: loss });
     if (index === 5) expect(await keptSteps()).toEqual(['2 unnamed', '4', '5', '6']);
   }
   expect(await keptSteps()).toEqual(['7 unnamed', '8', '9', '10']);
   expect(await findUsedKeys(database.pool, jobId)).toEqual(
     new Set([7, 8, 9, 10].map(at => `jobs/${jobId}/1/model-step-${at}/weights`)),
   );
+});
+
+test('of graded answers the best is the one with the highest reward', async () => {
+  const rewards = [0.2, 0.9, 0.4, 0.5, 0.6, 0.7];
+  for (const [index, reward] of rewards.entries())
+    await putModelCheckpoint(index + 1, { full_valid_reward_mean: reward });
+  expect(await keptSteps()).toEqual(['2 unnamed', '4', '5', '6']);
 });
 
 test('one checkpoint for resuming is kept: the last', async () => {
