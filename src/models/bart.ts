@@ -6,6 +6,8 @@ import { tf } from '../engine/tf.ts';
 import type { Architecture, Layers } from './architecture.ts';
 import { type ConfigJson, readCount, readFlag, refuse } from './config-fields.ts';
 import {
+  isOutput,
+  LOGIT_BIAS,
   normShapes,
   type PostNormConfig,
   postNorm,
@@ -49,8 +51,6 @@ function readConfig(json: ConfigJson, served: string): BartConfig {
 /** The table of positions begins with two places for paddings of fairseq. */
 const POSITION_OFFSET = 2;
 
-const LOGIT_BIAS = 'final_logits_bias';
-
 function tensors(c: BartConfig): Record<string, readonly number[]> {
   const table = [c.vocabSize, c.hiddenSize];
   return Object.fromEntries([
@@ -72,8 +72,6 @@ function stack(c: BartConfig, side: Side, tokens: Tensor, positions: Tensor, lay
   return postNormLayers(c, side, postNorm(`model.${side}.layernorm_embedding`, placed, layers), layers);
 }
 
-const HEADS = /^(lm_head|classification_head)\.|^final_logits_bias$/;
-
 const UNPREFIXED = /^(shared|encoder|decoder)\./;
 
 export const bart: Architecture<BartConfig> = {
@@ -89,7 +87,7 @@ export const bart: Architecture<BartConfig> = {
     'model.encoder.embed_tokens.weight': 'model.shared.weight',
     'model.decoder.embed_tokens.weight': 'model.shared.weight',
   }),
-  isHead: (c, name) => !c.generates && HEADS.test(name),
+  isHead: (c, name) => !c.generates && isOutput(name),
   linearLayers: postNormLinears,
   encode: (c, tokens, positions, layers) => stack(c, 'encoder', tokens, positions, layers),
   hidden: (c, tokens, positions, layers) => stack(c, 'decoder', tokens, positions, layers),

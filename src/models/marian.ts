@@ -6,7 +6,10 @@ import { tf } from '../engine/tf.ts';
 import type { Architecture, Layers } from './architecture.ts';
 import { type ConfigJson, readCount, readFlag, refuse } from './config-fields.ts';
 import type { NamedShape } from './linear-layers.ts';
+import { ModelError } from './model-error.ts';
 import {
+  isOutput,
+  LOGIT_BIAS,
   type PostNormConfig,
   postNormLayers,
   postNormLinears,
@@ -24,17 +27,28 @@ interface MarianConfig extends PostNormConfig {
   readonly shared: boolean;
   readonly tied: boolean;
   readonly embeddingScale: number;
+  /** False with a head for whole texts: no output projection. */
+  readonly generates: boolean;
   readonly biased: boolean;
 }
 
-function readConfig(json: ConfigJson): MarianConfig {
+/** Anneal's name: transformers has no such class. docs/models.md has one that loads what is trained here. */
+const WITH_HEAD = 'MarianForSequenceClassification';
+
+const UNREADABLE =
+  'config.json: with share_encoder_decoder_embeddings false there is no head for classes or numbers: ' +
+  'its decoder would read the source, and has a vocabulary of its own';
+
+function readConfig(json: ConfigJson, served: string): MarianConfig {
   refuse(json, 'normalize_before', false);
   refuse(json, 'normalize_embedding', false);
   refuse(json, 'add_final_layer_norm', false);
   refuse(json, 'static_position_embeddings', true);
+  const generates = served !== WITH_HEAD;
   const layers = readPostNorm(json, 58_100);
   const vocabSize = readCount(json, 'vocab_size', 58_101);
   const shared = readFlag(json, 'share_encoder_decoder_embeddings', true);
+  if (!shared && !generates) throw new ModelError(UNREADABLE);
   return {
     ...layers,
     vocabSize,
@@ -42,12 +56,12 @@ function readConfig(json: ConfigJson): MarianConfig {
     shared,
     tied: readFlag(json, 'tie_word_embeddings', true),
     embeddingScale: readFlag(json, 'scale_embedding', false) ? Math.sqrt(layers.hiddenSize) : 1,
+    generates,
     biased: true,
   };
 }
 
 const SHARED = 'model.shared.weight';
-const LOGIT_BIAS = 'final_logits_bias';
 
 const tableName = (c: MarianConfig, side: Side): string =>
   c.shared ? SHARED : `model.${side}.embed_tokens.weight`;
@@ -57,7 +71,7 @@ function tables(c: MarianConfig): NamedShape[] {
     [tableName(c, 'encoder'), [c.vocabSize, c.hiddenSize]],
     [tableName(c, 'decoder'), [c.decoderVocabSize, c.hiddenSize]],
   ];
-  return c.tied ? own : [...own, ['lm_head.weight', [c.decoderVocabSize, c.hiddenSize]]];
+  return c.tied || !c.generates ? own : [...own, ['lm_head.weight', [c.decoderVocabSize, c.hiddenSize]]];
 }
 
 const tensors = (c: MarianConfig): Record<string, readonly number[]> =>
@@ -87,9 +101,9 @@ function stack(c: MarianConfig, side: Side, tokens: Tensor, positions: Tensor, l
 export const marian: Architecture<MarianConfig> = {
   name: 'marian',
   kind: 'encoder-decoder',
-  serves: ['MarianMTModel'],
+  serves: ['MarianMTModel', WITH_HEAD],
   readConfig,
-  withTensors: (c, names) => ({ ...c, biased: names.has(LOGIT_BIAS) }),
+  withTensors: (c, names) => ({ ...c, biased: c.generates && names.has(LOGIT_BIAS) }),
   shape: c => postNormShape(c, c.decoderVocabSize),
   tensors,
   /** Positions are computed; older files hold them too. */
@@ -98,9 +112,13 @@ export const marian: Architecture<MarianConfig> = {
     c.shared
       ? { 'model.encoder.embed_tokens.weight': SHARED, 'model.decoder.embed_tokens.weight': SHARED }
       : {},
+  isHead: (c, name) => !c.generates && isOutput(name),
   linearLayers: postNormLinears,
   encode: (c, tokens, positions, layers) => stack(c, 'encoder', tokens, positions, layers),
   hidden: (c, tokens, positions, layers) => stack(c, 'decoder', tokens, positions, layers),
-  outputWeight: c => (c.tied ? tableName(c, 'decoder') : 'lm_head.weight'),
+  outputWeight(c) {
+    if (!c.generates) return null;
+    return c.tied ? tableName(c, 'decoder') : 'lm_head.weight';
+  },
   logitBias: c => (c.biased ? LOGIT_BIAS : null),
 };

@@ -30,6 +30,13 @@ export interface PostNormConfig {
 
 export const SIDES: readonly Side[] = ['encoder', 'decoder'];
 
+/** Added to the logits of tokens. */
+export const LOGIT_BIAS = 'final_logits_bias';
+
+/** On top of the layers: what tokens, or classes of whole texts, are predicted with. */
+export const isOutput = (name: string): boolean =>
+  name === LOGIT_BIAS || /^(lm_head|classification_head)\./.test(name);
+
 const NORM_EPSILON = 1e-5;
 
 export function readPostNorm(json: ConfigJson, padId: number): PostNormConfig {

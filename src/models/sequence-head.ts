@@ -1,11 +1,10 @@
-// The heads that `transformers` puts on its models for classes and numbers (`...ForSequenceClassification`): which state stands for a
-// text, the layers on top, and the names that files have for them. Which losses they are trained with is not here.
+// The heads that `transformers` puts on its models for classes and numbers (`...ForSequenceClassification`; Marian, for which it has none,
+// gets BART's): which state stands for a text, the layers on top, and the names that files have for them. Losses are not here.
 import type { Tensor } from '@tensorflow/tfjs';
 import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import { readActivation } from './activations.ts';
 import { type ConfigJson, readChoice, readCount, readFlag, readPositive } from './config-fields.ts';
-import { ModelError } from './model-error.ts';
 import type { PoolingMode } from './pooling.ts';
 import type { Model } from './registry.ts';
 
@@ -58,7 +57,8 @@ const RULES: Readonly<Record<string, (config: ConfigJson) => HeadRule>> = {
     modules: ['pre_classifier', 'classifier'],
   }),
   ModernBert: modernBertHead,
-  Bart: config => ({ ...onLastToken, spread: readPositive(config, 'init_std', 0.02) }),
+  Bart: bartHead,
+  Marian: bartHead,
   T5: config => ({
     ...onLastToken,
     spread: readPositive(config, 'initializer_factor', 1) * readCount(config, 'd_model', 512) ** -0.5,
@@ -72,6 +72,10 @@ const onLastToken: HeadRule = {
   out: { name: 'classification_head.out_proj', bias: true },
   modules: ['classification_head'],
 };
+
+function bartHead(config: ConfigJson): HeadRule {
+  return { ...onLastToken, spread: readPositive(config, 'init_std', 0.02) };
+}
 
 function robertaHead(): HeadRule {
   return {
@@ -116,11 +120,10 @@ const score: HeadRule = {
 function ruleOf(model: Model): HeadRule {
   if (model.kind === 'causal') return score;
   const rule = RULES[familyOf(model.served)];
-  if (rule) return rule(model.config);
-  throw new ModelError(`${model.served} has no head for classes or numbers`);
+  if (!rule) throw new Error(`${model.served} has no rule for its head`);
+  return rule(model.config);
 }
 
-/** Throws ModelError for a model that has none. */
 export function sequenceHead(model: Model, outputs: number): SequenceHead {
   const { pooling, layers, out, modules, spread } = ruleOf(model);
   const { hiddenSize: width } = model.shape;
@@ -158,9 +161,9 @@ export function sequenceHead(model: Model, outputs: number): SequenceHead {
 // ---- names of classes
 
 const WITH_HEAD = 'ForSequenceClassification';
-const ENDS = /(Model|LMHeadModel|For[A-Z]\w*)$/;
+const ENDS = /((LMHead|MT)?Model|For[A-Z]\w*)$/;
 
-/** `Llama` of `LlamaForCausalLM`. */
+/** `Llama` of `LlamaForCausalLM`, `Marian` of `MarianMTModel`. */
 const familyOf = (served: string): string => served.replace(ENDS, '');
 
 /** The class with a head for what a class without one has: `LlamaForSequenceClassification`. */

@@ -8,9 +8,8 @@ const OF_KIND: Record<ModelKind, readonly MethodName[]> = {
   'encoder-decoder': ['supervised', 'classification', 'regression'],
 };
 
-/** They need a head; `transformers` has none for these. */
+/** They leave a head. */
 const WITH_HEAD: readonly MethodName[] = ['classification', 'regression'];
-const WITHOUT_HEADS: readonly ArchitectureName[] = ['marian'];
 
 /** They need tokens as outputs, which a model with a head has lost. */
 const WITH_TOKENS: readonly MethodName[] = ['supervised', 'dpo', 'reinforcement'];
@@ -51,7 +50,6 @@ export function methodsFor(
   const { architecture, isAdapter, trainedBy } = model;
   if (!isKnown(architecture)) return null;
   const all = OF_KIND[KINDS[architecture]];
-  if (WITHOUT_HEADS.includes(architecture)) return all.filter(method => !WITH_HEAD.includes(method));
   // A head that lies in an adapter's folder goes wherever the adapter goes.
   if (isAdapter && trainedBy !== null && WITH_HEAD.includes(trainedBy)) return WITH_HEAD;
   return answersOf(model).includes('text') ? all : all.filter(method => !WITH_TOKENS.includes(method));

@@ -9,7 +9,10 @@ import sys
 import peft
 import torch
 import transformers
+from documented import run_python_of
 from safetensors.torch import load_file
+
+run_python_of("models.md")
 
 CLASSES = {
     "sequence": transformers.AutoModelForSequenceClassification, "causal": transformers.AutoModelForCausalLM,

@@ -13,7 +13,12 @@ from pathlib import Path
 import peft
 import torch
 import transformers
+from documented import run_python_of
 from safetensors.torch import save_file
+from transformers.models.bart.modeling_bart import shift_tokens_right
+
+# transformers' MarianModel under its BartClassificationHead, as AutoModelForSequenceClassification from here on.
+run_python_of("models.md")
 
 HERE = Path(__file__).parent
 RANK, ALPHA = 4, 8
@@ -47,6 +52,8 @@ RUNS = {
     "roberta-single": ("roberta", "single", "lora", None, [name.replace("bert.", "roberta.", 1) for name in BERT_TARGETS], ["classifier"]),
     "distilbert-full": ("distilbert", "single", "full", None, None, None),
     "modernbert-full": ("modernbert", "single", "full", None, None, None),
+    "marian-single": ("marian", "single", "full", [2.0, 1.0, 0.5], None, None),
+    "marian-multiple": ("marian", "multiple", "lora", None, BART_TARGETS, ["classification_head"]),
 }
 PROBLEMS = {
     "single": "single_label_classification", "multiple": "multi_label_classification", "regression": "regression",
@@ -66,8 +73,8 @@ def load(name, problem, seed):
 
 
 def randomize(model, names, seed):
-    """Away from zero, and numbers of float32. Scores of T5 are not scaled: with large adapters its gradients are rounding errors."""
-    spread = 0.05 if model.config.model_type == "t5" else 0.2
+    """Away from zero, and numbers of float32. Scores of T5 are not scaled, Marian's embeddings are: with large adapters gradients are rounding errors."""
+    spread = 0.05 if model.config.model_type in ("t5", "marian") else 0.2
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -103,6 +110,16 @@ def logits_of(model, examples):
     return torch.cat([model(torch.tensor([each["tokens"]])).logits for each in examples])
 
 
+def assert_as_bart(model, examples):
+    """The class that is documented for Marian, against the forward pass of transformers' BartForSequenceClassification on its parts."""
+    with torch.no_grad():
+        for each in examples:
+            tokens = torch.tensor([each["tokens"]])
+            shifted = shift_tokens_right(tokens, model.config.pad_token_id, model.config.decoder_start_token_id)
+            expected = transformers.BartForSequenceClassification.forward(model, tokens, decoder_input_ids=shifted).logits
+            assert torch.equal(model(tokens).logits, expected)
+
+
 def loss_of(logits, examples, problem, weights):
     targets = [each["target"] for each in examples]
     weight = None if weights is None else torch.tensor(weights, dtype=torch.float64)
@@ -126,6 +143,10 @@ def make(name, seed):
     # Squared errors near zero are all rounding.
     learning_rate = LEARNING_RATE[kind] * (0.25 if problem == "regression" else 1)
     model = load(base, problem, seed)
+    if base == "marian":
+        # Sines, which PyTorch would train: from_pretrained forgets that they are fixed.
+        for side in (model.model.encoder, model.model.decoder):
+            side.embed_positions.weight.requires_grad_(False)
     vocabulary = model.config.get_text_config().vocab_size
     if kind == "lora":
         model = peft.get_peft_model(model, peft.LoraConfig(
@@ -139,6 +160,8 @@ def make(name, seed):
     # Heads of encoder-decoders read the state of the end token.
     end = [model.config.eos_token_id] if model.config.is_encoder_decoder else []
     examples = make_examples(problem, vocabulary, rng, end)
+    if base == "marian":
+        assert_as_bart(model.get_base_model() if kind == "lora" else model, examples)
     tensors = float32(trained(model), "start")
     logits = logits_of(model, examples)
     if problem == "single" and weights is None:

@@ -504,7 +504,7 @@ describe('create', () => {
   test.each([
     ['bert', 'supervised', "'classification', 'regression', 'embedding'"],
     ['t5', 'dpo', "'supervised', 'classification', 'regression'"],
-    ['marian', 'regression', "'supervised'"],
+    ['marian', 'reinforcement', "'supervised', 'classification', 'regression'"],
   ])(
     'refuses a method that does not fit the model, in a dry run too: %s and %s',
     async (architecture, type, fitting) => {

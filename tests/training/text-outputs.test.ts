@@ -31,7 +31,8 @@ const labelled = (i: number) => ({ input: text(i), label: LABELS[i % 3]! });
 const several = (i: number) => ({ input: text(i), labels: i % 3 === 0 ? [] : LABELS.slice(0, i % 3) });
 const numbered = (i: number) => ({ input: text(i), value: (i % 3) - 1 });
 
-const [CAUSAL, ENCODER_DECODER] = [goldenModel('llama-tiny'), goldenModel('t5-tiny')];
+const CAUSAL = goldenModel('llama-tiny');
+const [ENCODER_DECODER, TRANSLATOR] = [goldenModel('t5-tiny'), goldenModel('marian-tiny')];
 
 const TASKS = {
   classes: { method: { type: 'classification' }, make: labelled, modelDirectory: CAUSAL },
@@ -39,6 +40,11 @@ const TASKS = {
     method: { type: 'classification' },
     make: labelled,
     modelDirectory: ENCODER_DECODER,
+  },
+  'classes of a translator': {
+    method: { type: 'classification' },
+    make: labelled,
+    modelDirectory: TRANSLATOR,
   },
   'several classes': {
     method: { type: 'classification', class_weights: 'balanced' },
