@@ -177,7 +177,10 @@ const CASES = {
     ...reduce((x, axis, keep) => x.sum(axis, keep)),
     ...reduce((x, axis) => x.sum(axis), i32([1, 2, 2], [1, 2, 3, 4])),
   ],
-  Mean: reduce((x, axis, keep) => x.mean(axis, keep)),
+  Mean: [
+    ...reduce((x, axis, keep) => x.mean(axis, keep)),
+    ...reduce((x, axis) => x.mean(axis), i32([1, 2, 2], [1, 2, 3, 5])),
+  ],
   Max: reduce((x, axis, keep) => x.max(axis, keep)),
   Min: reduce((x, axis, keep) => x.min(axis, keep)),
   Prod: reduce((x, axis, keep) => x.prod(axis, keep)),

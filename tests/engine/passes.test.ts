@@ -171,6 +171,20 @@ const CASES: Record<string, Case> = {
       ),
     left: { Add: 1 },
   },
+  'foldConstants leaves alone what TensorFlow.js has no kernel for': {
+    passes: [foldConstants, removeDead],
+    given: [f32([2])],
+    body(x: Tensor) {
+      const weight = tf.tensor2d([1, 0, 0, 1, 1, 1], [3, 2]);
+      const losses = ops.tokenLosses(
+        tf.tensor2d([1, 2, 3, 4], [2, 2]),
+        { weight },
+        tf.tensor1d([1, 2], 'int32'),
+      );
+      return x.add(losses);
+    },
+    left: { TokenLosses: 1, Add: 1 },
+  },
   'mergeEqual computes once, with equal constants': {
     passes: [mergeEqual],
     given: [f32([3])],
@@ -249,6 +263,13 @@ const CASES: Record<string, Case> = {
       return [value, ...grads];
     },
     left: { CrossEntropy: 1, Multiply: 2 },
+  },
+  'joinLosses tells caps apart': {
+    passes: [joinLosses, removeDead],
+    given: [f32([4, 3], 1, 3), f32([5, 3], 2), i32([4], [1, -1, 4, 0])],
+    body: (h: Tensor, w: Tensor, t: Tensor) =>
+      [null, 0.5, 2].map(cap => ops.crossEntropySums(h, w, t, cap).lossSum),
+    left: { CrossEntropy: 3 },
   },
 };
 

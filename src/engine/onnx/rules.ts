@@ -41,6 +41,10 @@ const reduction =
     to.emit(op, [x!, to.int64(axes)], { attributes, outputs: y });
   };
 
+/** The mean of whole numbers is none: ReduceMean would keep their type. */
+const mean: Rule = (to, node, [x], y) =>
+  reduction('ReduceMean')(to, node, [dtypeOf(node) === 'float32' ? x! : to.cast(x!, 'float32')], y);
+
 /** All and Any: the smallest or largest of 0 and 1. */
 const logicalReduction =
   (op: string): Rule =>
@@ -116,12 +120,13 @@ const clip: Rule = (to, node, [x], y) => {
   to.emit('Clip', [x!, ...bounds], { outputs: y });
 };
 
-/** 1 above zero, else alpha. A comparison is 1 or 0 already, and to read it as that takes a fraction of the time of a choice. */
-const step: Rule = (to, { attributes }, [x], y) => {
-  const [zero, one, alpha] = [0, 1, Number(attributes.alpha ?? 0)].map(value => to.scalar('float32', value));
-  const positive = to.emit('Greater', [x!, zero!]);
-  if (alpha === zero) to.cast(positive, 'float32', y);
-  else to.emit('Where', [positive, one!, alpha!], { outputs: y });
+/** 1 above zero, alpha elsewhere. With alpha 0 the comparison is the result already; casting it costs a fraction of a `Where`. */
+const step: Rule = (to, node, [x], y) => {
+  const dtype = dtypeOf(node);
+  const alpha = Number(node.attributes.alpha ?? 0);
+  const positive = to.emit('Greater', [x!, to.scalar(dtype, 0)]);
+  if (alpha === 0) to.cast(positive, dtype, y);
+  else to.emit('Where', [positive, to.scalar(dtype, 1), to.scalar(dtype, alpha)], { outputs: y });
 };
 
 /** y > 0 ? dy : dy * (y + 1) */
@@ -154,18 +159,6 @@ const split: Rule = (to, node, [x], y) => {
   to.emit('Split', [x!, sizes], { attributes: { axis: int(axis) }, outputs: y });
 };
 
-function emitSlice(
-  to: Lowering,
-  x: string,
-  begin: readonly number[],
-  end: number[],
-  strides: number[],
-  y: readonly string[],
-) {
-  const axes = begin.map((_, i) => i);
-  to.emit('Slice', [x, to.int64(begin), to.int64(end), to.int64(axes), to.int64(strides)], { outputs: y });
-}
-
 const slice: Rule = (to, { inputs, outputs, attributes }, [x], y) => {
   const begin = attributes.begin as number[];
   const axes = inputs[0]!.shape.map((_, i) => i).filter(i => outputs[0]!.shape[i] !== inputs[0]!.shape[i]);
@@ -182,8 +175,9 @@ const BEFORE_FIRST = -(2 ** 31);
 
 const stridedSlice: Rule = (to, { attributes }, [x], y) => {
   const { begin, end, strides } = attributes as Record<string, number[]>;
-  const ends = end!.map((to, i) => (to < 0 && strides![i]! < 0 ? BEFORE_FIRST : to));
-  emitSlice(to, x!, begin!, ends, strides!, y);
+  const ends = end!.map((at, i) => (at < 0 && strides![i]! < 0 ? BEFORE_FIRST : at));
+  const axes = begin!.map((_, i) => i);
+  to.emit('Slice', [x!, ...[begin!, ends, axes, strides!].map(numbers => to.int64(numbers))], { outputs: y });
 };
 
 const reverse: Rule = (to, { inputs, attributes }, [x], y) => {
@@ -341,7 +335,7 @@ export const RULES = {
   Prelu: same('PRelu'),
   Select: select,
   Sum: reduction('ReduceSum'),
-  Mean: reduction('ReduceMean'),
+  Mean: mean,
   Max: reduction('ReduceMax'),
   Min: reduction('ReduceMin'),
   Prod: reduction('ReduceProd'),

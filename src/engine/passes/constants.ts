@@ -1,6 +1,7 @@
 // Computes beforehand, in plain TensorFlow.js, what depends on constants only.
 import type { Tensor } from '@tensorflow/tfjs';
 import { sizeOf, toHostArray } from '../arrays.ts';
+import { COMPOSITIONS, type OwnOp } from '../compositions.ts';
 import { onBackend } from '../eager.ts';
 import { type Graph, type Node, rewrite } from '../graph.ts';
 import { KERNELS, type Kernel, type OpName } from '../kernels.ts';
@@ -10,24 +11,14 @@ import { tf } from '../tf.ts';
 /** Larger results would only make the model larger. */
 const LARGEST_RESULT = 1 << 20;
 
-/** Not TensorFlow.js kernels, or kept as they are because they make much out of little. */
-const KEPT: ReadonlySet<OpName> = new Set<OpName>([
+/** What TensorFlow.js has no kernels for, and what makes much out of little. */
+const KEPT: ReadonlySet<string> = new Set<OpName>([
+  ...(Object.keys(COMPOSITIONS) as OwnOp[]),
+  'Gemm',
+  'After',
   'BroadcastTo',
   'Tile',
   'StridedSlice',
-  'LayerNorm',
-  'LayerNormGrad',
-  'RmsNorm',
-  'RmsNormGrad',
-  'Gelu',
-  'GeluGrad',
-  'Silu',
-  'SiluGrad',
-  'Rotary',
-  'Attention',
-  'AttentionGrad',
-  'CrossEntropy',
-  'Gemm',
 ]);
 
 function compute({ op, inputs, attributes }: Node, data: readonly HostArray[]): HostArray[] {
@@ -48,6 +39,7 @@ function compute({ op, inputs, attributes }: Node, data: readonly HostArray[]): 
 
 export const foldConstants = (graph: Graph): Graph =>
   rewrite(graph, (node, builder) => {
+    // An `alpha` is a factor that foldIntoProducts has put into a product; TensorFlow.js would leave it out.
     if (KEPT.has(node.op) || node.inputs.length === 0 || node.attributes.alpha !== undefined) return null;
     const data = node.inputs.map(input => builder.constants.get(input));
     if (data.some(array => array === undefined)) return null;

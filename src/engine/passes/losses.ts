@@ -1,67 +1,69 @@
-// One cross-entropy for the loss and its gradients: all come from the same scores.
-import { countUses, type Graph, type Node, rewrite, type Value } from '../graph.ts';
+// Computes a cross-entropy and its gradients by one node: all of them come from the same logits.
+import { countUses, type Graph, type GraphBuilder, type Node, rewrite, type Value } from '../graph.ts';
 
-const keyOf = (inputs: readonly Value[], ids: Map<Value, number>): string =>
-  inputs
-    .map(input => {
-      const id = ids.get(input) ?? ids.size;
-      ids.set(input, id);
-      return id;
-    })
-    .join();
-
+/** lossSum, correct and count come before the gradients. */
 const LOSS_OUTPUTS = 3;
 
-/** Which of a group's gradients something reads. */
-function gradientsOf(nodes: readonly Node[], uses: Map<Value, number>): { hidden: boolean; weight: boolean } {
-  const read = (kind: string) =>
-    nodes.some(node => node.attributes.gradients === kind && uses.has(node.outputs[LOSS_OUTPUTS]!));
-  return { hidden: read('hidden'), weight: read('weight') };
+/** The CrossEntropy nodes of one loss: each gives the sums, and at most one gradient besides. */
+interface Group {
+  readonly nodes: readonly Node[];
+  /** Which of the gradients something reads. */
+  readonly hidden: boolean;
+  readonly weight: boolean;
 }
 
-const kindOf = (hidden: boolean, weight: boolean): string =>
-  hidden ? (weight ? 'both' : 'hidden') : weight ? 'weight' : 'none';
+/** By the first output of each node that belongs to one. */
+function groupsOf(graph: Graph): Map<Value, Group> {
+  const ids = new Map<Value, number>();
+  const idOf = (value: Value): number => {
+    const id = ids.get(value) ?? ids.size;
+    ids.set(value, id);
+    return id;
+  };
+  const uses = countUses(graph);
+  const losses = graph.nodes.filter(
+    ({ op, attributes }) => op === 'CrossEntropy' && attributes.gradients !== 'both',
+  );
+  const byLoss = Map.groupBy(
+    losses,
+    ({ inputs, attributes }) => `${inputs.map(idOf)} capped ${attributes.softcap}`,
+  );
+  const groups = Array.from(byLoss.values(), (nodes): Group => {
+    const isRead = (kind: string) =>
+      nodes.some(
+        ({ attributes, outputs }) => attributes.gradients === kind && uses.has(outputs[LOSS_OUTPUTS]!),
+      );
+    return { nodes, hidden: isRead('hidden'), weight: isRead('weight') };
+  });
+  return new Map(groups.flatMap(group => group.nodes.map(({ outputs }) => [outputs[0]!, group])));
+}
+
+interface Joined {
+  readonly sums: readonly Value[];
+  readonly hidden?: Value;
+  readonly weight?: Value;
+}
+
+function join({ inputs, outputs, attributes }: Node, group: Group, builder: GraphBuilder): Joined {
+  const gradients = (['hidden', 'weight'] as const).filter(kind => group[kind]);
+  const kind = gradients.length === 2 ? 'both' : (gradients[0] ?? 'none');
+  const like = { hidden: inputs[0]!, weight: inputs[1]! };
+  const specs = [...outputs.slice(0, LOSS_OUTPUTS), ...gradients.map(name => like[name])];
+  const values = builder.add('CrossEntropy', inputs, { ...attributes, gradients: kind }, specs);
+  const found = gradients.map((name, i) => [name, values[LOSS_OUTPUTS + i]!]);
+  return { sums: values.slice(0, LOSS_OUTPUTS), ...Object.fromEntries(found) };
+}
 
 export function joinLosses(graph: Graph): Graph {
-  const ids = new Map<Value, number>();
-  const groups = new Map<string, Node[]>();
-  for (const node of graph.nodes) {
-    if (node.op !== 'CrossEntropy' || node.attributes.gradients === 'both') continue;
-    const key = keyOf(node.inputs, ids);
-    groups.set(key, [...(groups.get(key) ?? []), node]);
-  }
-  const uses = countUses(graph);
-  const joined = new Map<string, { losses: Value[]; hidden?: Value; weight?: Value }>();
-  const original = new Map(graph.nodes.map(node => [node.outputs[0]!, node]));
+  const groups = groupsOf(graph);
+  const joined = new Map<Group, Joined>();
   return rewrite(graph, (node, builder) => {
-    if (node.op !== 'CrossEntropy' || node.attributes.gradients === 'both') return null;
-    const key = keyOf(original.get(node.outputs[0]!)!.inputs, ids);
-    const nodes = groups.get(key)!;
-    let made = joined.get(key);
-    if (!made) {
-      const { hidden, weight } = gradientsOf(nodes, uses);
-      const specs = [
-        ...node.outputs.slice(0, LOSS_OUTPUTS),
-        ...(hidden ? [node.inputs[0]!] : []),
-        ...(weight ? [node.inputs[1]!] : []),
-      ];
-      const values = builder.add(
-        'CrossEntropy',
-        node.inputs,
-        { ...node.attributes, gradients: kindOf(hidden, weight) },
-        specs,
-      );
-      const gradients = values.slice(LOSS_OUTPUTS);
-      made = {
-        losses: values.slice(0, LOSS_OUTPUTS),
-        hidden: hidden ? gradients.shift() : undefined,
-        weight: weight ? gradients.shift() : undefined,
-      };
-      joined.set(key, made);
-    }
-    const gradient = made[node.attributes.gradients as 'hidden' | 'weight'];
-    return node.attributes.gradients === 'none'
-      ? made.losses
-      : [...made.losses, gradient ?? node.outputs[LOSS_OUTPUTS]!];
+    const group = groups.get(node.outputs[0]!);
+    if (!group) return null;
+    const made = joined.get(group) ?? join(node, group, builder);
+    joined.set(group, made);
+    const kind = node.attributes.gradients as 'none' | 'hidden' | 'weight';
+    // A gradient that nothing reads stays a value that nothing makes.
+    return kind === 'none' ? made.sums : [...made.sums, made[kind] ?? node.outputs[LOSS_OUTPUTS]!];
   });
 }
