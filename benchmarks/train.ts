@@ -2,7 +2,7 @@
 // `node benchmarks/train.ts [--quick] [--shape gpt2-124m,bert-base] [--length 512] [--masked 0] [--tokens 512] [--contender onnx,int8,pytorch] [--rounds 2] [--steps 5]
 // [--device cuda] [--json file]`
 // It says first how long it will take. Random weights of published shapes, rank 8, AdamW and clipping included, the same tokens for all.
-// A contender that is not installed is left out: PyTorch needs torch, transformers, peft and accelerate in the Python that PYTHON names.
+// A contender that is not installed is left out, unless --contender names it: PyTorch needs torch, transformers, peft and accelerate in the Python that PYTHON names.
 import { spawnSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -49,6 +49,13 @@ interface Printed {
 
 /** Steps that a contender warms up on: allocation, thread pools, page cache. */
 const WARM_UP = 2;
+
+function refuse(message: string): never {
+  console.error(message);
+  process.exit(2);
+}
+if (!(steps > WARM_UP))
+  refuse(`--steps must be at least ${WARM_UP + 1}: the first ${WARM_UP} are not timed.`);
 
 type Measured = Printed & OnCards;
 type Contender = (row: Row, folder: string) => Promise<Measured>;
@@ -154,7 +161,26 @@ const rows = rowsOf(Number(values.tokens)).filter(
     chosenBy(values.length, row.length) &&
     chosenBy(values.masked, row.masked),
 );
-const contenders = (values.contender ?? USUAL).split(',').filter(name => CONTENDERS[name]);
+if (rows.length === 0)
+  refuse(
+    'No row has that shape, length and share of masked tokens. Rows (--shape --length --masked):\n' +
+      rowsOf(Number(values.tokens))
+        .map(row => `  ${row.shape} ${row.length} ${row.masked}`)
+        .join('\n'),
+  );
+
+/** Every contender of the usual ones that is installed, or those that are asked for, which must be. */
+function chosenContenders(asked: string | undefined): string[] {
+  const names = (asked ?? USUAL).split(',');
+  if (asked === undefined) return names.filter(name => CONTENDERS[name]);
+  const missing = names.filter(name => !CONTENDERS[name]);
+  if (missing.length > 0)
+    refuse(
+      `Not known or not installed: ${missing.join(', ')}. There are ${Object.keys(CONTENDERS).join(', ')}.`,
+    );
+  return names;
+}
+const contenders = chosenContenders(values.contender);
 
 /** Millions of parameters that multiply. */
 const MILLIONS: Record<ShapeName, number> = {
