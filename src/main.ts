@@ -33,22 +33,24 @@ const program = new Command('anneal')
   .version(packageJson.version)
   .addHelpText(
     'after',
-    '\nSettings are environment variables, or lines of a file .env; .env.example lists them all.',
+    '\nSettings are environment variables, or lines of a file .env; .env.example lists all of them.',
   );
 
 program
   .command('start')
-  .description('run everything: database (unless DATABASE_URL names one), api and workers')
+  .description('run everything on this machine: database (unless DATABASE_URL is set), api and workers')
   .action(() => run(start));
 
 program
   .command('api')
-  .description('run the HTTP api alone; needs a migrated database')
+  .description('run one api; needs DATABASE_URL and a migrated database')
   .action(() => run(config => serve(config, 'api', startApi)));
 
 program
   .command('worker')
-  .description('run one worker alone: it validates files, trains and evaluates')
+  .description(
+    'run one worker, which validates files, trains, evaluates and runs batches; needs DATABASE_URL',
+  )
   .action(() =>
     run(async config => {
       const { startAnsweringWorker } = await import('./answering-worker.ts'); // an api does without
@@ -58,13 +60,13 @@ program
 
 program
   .command('migrate')
-  .description('bring the database to the newest schema')
+  .description('apply missing database migrations')
   .action(() => run(runMigrations));
 
 program
   .command('openapi')
-  .description('write the OpenAPI document of the routes')
-  .option('-o, --output <file>', 'where to', join(import.meta.dirname, '../openapi/openapi.json'))
+  .description('write the OpenAPI document')
+  .option('-o, --output <file>', 'file to write', join(import.meta.dirname, '../openapi/openapi.json'))
   .action(({ output }: { output: string }) => run(config => writeOpenapi(config, output)));
 
 const commandContext: CommandContext = { run, withDatabase: withMigratedDatabase };

@@ -14,19 +14,19 @@ interface ImportCommandOptions {
 }
 
 export function addImportCommands(program: Command, context: CommandContext): void {
-  const imports = program.command('import').description('the history of an account elsewhere');
+  const imports = program.command('import').description('import the history of another service');
   imports
     .command('openai')
-    .description('read files, ended jobs, events and checkpoints of an OpenAI account; may be repeated')
+    .description('import files, ended jobs, events and checkpoints of an OpenAI account; can be repeated')
     .addOption(
       new Option('--key <key>', 'API key of the account').env('OPENAI_API_KEY').makeOptionMandatory(),
     )
     .addOption(
-      new Option('--base-url <url>', 'address of its API')
+      new Option('--base-url <url>', 'base URL of its API')
         .env('OPENAI_BASE_URL')
         .default('https://api.openai.com/v1'),
     )
-    .option('--project <id>', 'project that it becomes part of', DEFAULT_PROJECT_ID)
+    .option('--project <id>', 'project to import into', DEFAULT_PROJECT_ID)
     .action((options: ImportCommandOptions) =>
       context.run(config => importAccount(context, config, options)),
     );
@@ -57,13 +57,13 @@ async function importAccount(
     });
   });
   const summary = [...counts].map(([name, count]) => `${count} ${name}`).join(', ');
-  process.stdout.write(`${summary || 'there is nothing in this account'}\n`);
+  process.stdout.write(`${summary || 'this account is empty'}\n`);
 }
 
 const words: Record<ImportOutcome['type'], string> = {
   imported: 'imported',
   present: 'already here',
-  skipped: 'left out',
+  skipped: 'skipped',
 };
 
 function lineOf({ kind, id, done, total, outcome }: ImportProgress): string {

@@ -23,37 +23,41 @@ const SECONDS_A_DAY = 86_400;
 const MOST_ADMIN_KEYS = 1000;
 
 export function addKeyCommands(program: Command, context: CommandContext): void {
-  const keys = program.command('keys').description('the keys that the service accepts');
+  const keys = program.command('keys').description('manage API keys');
   const onDatabase = (work: (pool: pg.Pool) => Promise<void>) =>
     context.run(config => context.withDatabase(config, ({ pool }) => work(pool)));
 
   keys
     .command('create')
-    .description('make a key and print it; it is shown only this once')
-    .option('--name <name>', 'what it is for', 'key')
+    .description('create a key and print it; it is shown only once')
+    .option('--name <name>', 'description of the key', 'key')
     .option(
       '--project <name>',
-      'make a new project for it, whose files, jobs and models are its own; proj_...: one that is there',
+      'create the key in a new project of this name, or in the existing project proj_...; default: proj_default',
     )
-    .option('--admin', 'a key for the administration (/v1/organization), not for a project')
-    .option('--scopes <list>', `all that it may do, by commas: ${scopeNames.join(', ')}`, readScopes)
-    .option('--expires-in-days <days>', 'after which it is useless', readDays)
+    .option('--admin', 'create an admin key (for /v1/organization) instead of a project key')
+    .option(
+      '--scopes <list>',
+      `comma-separated list; without it the key may do everything in its project. Known: ${scopeNames.join(', ')}`,
+      readScopes,
+    )
+    .option('--expires-in-days <days>', 'days until it expires', readDays)
     .action((options: CreateOptions) => onDatabase(pool => createKey(pool, options)));
 
   keys
     .command('list')
-    .description('show the keys that work, by their ids')
+    .description('list the valid keys with their ids')
     .action(() => onDatabase(listKeys));
 
   keys
     .command('revoke <id>')
-    .description('make a key useless, at once')
+    .description('revoke a key; takes effect at once')
     .action((id: string) => onDatabase(pool => revokeKey(pool, id)));
 }
 
 async function createKey(pool: pg.Pool, options: CreateOptions): Promise<void> {
   if (options.admin && (options.project || options.scopes))
-    throw new Error('an admin key has no project and no scopes');
+    throw new Error('--admin cannot be combined with --project or --scopes');
   const secret = newSecretKey(options.admin ? 'admin' : 'anneal');
   await inTransaction(pool, tx => (options.admin ? insertAdmin : insertOfProject)(tx, secret, options));
   process.stdout.write(`${secret}\n`);
@@ -90,7 +94,9 @@ async function projectOf(tx: pg.PoolClient, name: string | undefined): Promise<{
 async function findActiveProject(tx: pg.PoolClient, id: string): Promise<{ id: string }> {
   const project = await findProject(tx, id);
   if (project && !project.archivedAt) return project;
-  throw new Error(`there is no project ${id}${project ? ': it is archived' : ''}`);
+  throw new Error(
+    `${project ? `project ${id} cannot be used: it is archived` : `there is no project ${id}`}`,
+  );
 }
 
 function noteCreation(
@@ -120,7 +126,7 @@ async function listKeys(pool: pg.Pool): Promise<void> {
     key.lastUsedAt ? dayOf(key.lastUsedAt) : 'never',
     key.expiresAt ? dayOf(key.expiresAt) : 'never',
   ]);
-  const header = ['id', 'key', 'name', 'project', 'may', 'created', 'last used', 'expires'];
+  const header = ['id', 'key', 'name', 'project', 'scopes', 'created', 'last used', 'expires'];
   process.stdout.write(printTable(header, lines));
 }
 
@@ -143,7 +149,7 @@ function readScopes(text: string): string[] {
   const scopes = text.split(',').map(scope => scope.trim());
   const unknown = scopes.find(scope => !scopeNames.includes(scope));
   if (unknown !== undefined)
-    throw new InvalidArgumentError(`'${unknown}' is none of ${scopeNames.join(', ')}`);
+    throw new InvalidArgumentError(`'${unknown}' is not one of ${scopeNames.join(', ')}`);
   return scopes;
 }
 

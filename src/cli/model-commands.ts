@@ -19,19 +19,19 @@ interface AddOptions {
 const REPO = /^[\w.-]+\/[\w.-]+$/;
 
 export function addModelCommands(program: Command, context: CommandContext): void {
-  const models = program.command('models').description('the base models that may be fine-tuned');
+  const models = program.command('models').description('manage base models');
   models
     .command('add')
-    .description('register a base model: a Hugging Face folder, or the id of a model on a hub')
-    .argument('<source>', 'a folder, or owner/name')
-    .option('--id <name>', 'the name to give it; the last part of the source')
+    .description('add a base model from a Hugging Face folder or a hub')
+    .argument('<source>', 'path of a folder, or owner/name of a model on the hub')
+    .option('--id <name>', 'name of the model here; default: the last part of the source')
     .option('--revision <name>', 'branch, tag or commit on the hub', 'main')
     .action((source: string, options: AddOptions) =>
       context.run(config => add(context, config, source, options)),
     );
   models
     .command('list')
-    .description('list the base models')
+    .description('list base models')
     .action(() => context.run(config => list(context, config)));
 }
 
@@ -47,7 +47,7 @@ async function add(
   );
   if (!isFolder && !REPO.test(source))
     throw new ModelError(
-      `${source} is neither a folder with a config.json nor the id of a model on a hub (owner/name)`,
+      `${source} is neither a folder with a config.json nor the id of a model on the hub (owner/name)`,
     );
   const name = id ?? basename(source.replace(/\/+$/, ''));
   const folder = isFolder ? source : join(config.dataDirectory, 'downloads', name);
@@ -73,8 +73,7 @@ async function add(
 function say({ id, architecture, parameters, sizeBytes, leftOut, changed }: AddedModel): void {
   const what = `${architecture}, ${(parameters / 1e6).toFixed(1)} million parameters, ${formatBytes(sizeBytes)}`;
   process.stdout.write(`${id} (${what}) ${changed ? 'is registered' : 'was registered already'}\n`);
-  if (leftOut.length > 0)
-    process.stdout.write(`left out, with the heads of its tasks: ${listNames(leftOut)}\n`);
+  if (leftOut.length > 0) process.stdout.write(`not used (heads of other tasks): ${listNames(leftOut)}\n`);
 }
 
 async function list(context: CommandContext, config: Config): Promise<void> {
@@ -86,6 +85,6 @@ async function list(context: CommandContext, config: Config): Promise<void> {
       formatBytes(files.reduce((sum, { bytes }) => sum + bytes, 0)),
       createdAt.toISOString().slice(0, 10),
     ]);
-    process.stdout.write(printTable(['model', 'architecture', 'size', 'since'], rows));
+    process.stdout.write(printTable(['model', 'architecture', 'size', 'added'], rows));
   });
 }
