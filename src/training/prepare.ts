@@ -210,7 +210,7 @@ async function answeredData(
     ...settings,
     trained,
     readParameters,
-    cacheDirectory: spec.cacheDirectory ?? spec.workDirectory,
+    cacheDirectory: copiesDirectory(spec),
   });
   const reference = await trainer.openReference(await firstParameters(inputs, trained));
   const prompts = async (dataset: Dataset, file: string) => ({ dataset, lines: await readPromptLines(file) });
@@ -293,8 +293,11 @@ export async function trainedModel(
   };
 }
 
-/** Where copies of the model lie. */
 type CopiedTo = Pick<TrainSpec, 'cacheDirectory' | 'workDirectory'>;
+
+/** Where copies of the model lie. */
+export const copiesDirectory = ({ cacheDirectory, workDirectory }: CopiedTo): string =>
+  cacheDirectory ?? workDirectory;
 
 /** Runs of before there was a choice say nothing about it. */
 async function quantizedModel(
@@ -304,7 +307,7 @@ async function quantizedModel(
 ): Promise<Model> {
   if (quantization === 'none') return model;
   await emit({ type: 'progress', message: `Reading the base model as ${quantization}` });
-  return quantizeWeights(model, quantization, join(spec.cacheDirectory ?? spec.workDirectory, 'quantized'));
+  return quantizeWeights(model, quantization, join(copiesDirectory(spec), 'quantized'));
 }
 
 async function startState(

@@ -4,11 +4,12 @@ import type { Dataset } from '../data/dataset.ts';
 import type { Example } from '../data/example-form.ts';
 import type { PromptLine } from '../data/prompts.ts';
 import type { GraderErrorKind } from '../evaluation/graders/grader.ts';
+import type { Answer, Question } from './answerer.ts';
 import type { ValidationResult } from './checkpoint.ts';
 import { TrainingFailure } from './failure.ts';
 import type { Emit } from './loop.ts';
 import type { RolloutSettings } from './objectives/objective.ts';
-import type { Answer, Policy, Question } from './policy.ts';
+import type { Policy } from './policy.ts';
 import type { GradeAnswers, GradedAnswer } from './protocol.ts';
 import { fillBits, type Place } from './random.ts';
 import type { Between, Reference } from './trainer.ts';
@@ -49,8 +50,8 @@ export interface RolloutOptions {
 
 /** Added to the deviation, so that rewards that differ by nothing but rounding teach nothing: `trl`'s. */
 const EPSILON = 1e-4;
-/** Prompts of a validation between the ends of epochs. */
-const SAMPLED_PROMPTS = 16;
+/** Prompts of a validation between the ends of epochs, and those that are answered at once in one of the whole file. */
+export const SAMPLED_PROMPTS = 16;
 /** Steps in a row of which no answer could be graded, after which it is the grader's fault. */
 const MAX_UNGRADED_STEPS = 3;
 
@@ -61,7 +62,8 @@ export function advantagesOf(rewards: readonly number[]): number[] {
   return rewards.map(reward => (reward - mean) / (deviation + EPSILON));
 }
 
-const meanOf = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+export const meanOf = (values: readonly number[]) =>
+  values.reduce((sum, value) => sum + value, 0) / values.length;
 
 function deviationOf(values: readonly number[]): number {
   const mean = meanOf(values);
@@ -77,7 +79,9 @@ interface Sampled {
 
 /** Prompts to be answered, `count` times each. */
 interface Asked {
-  prompts: Prompts;
+  lines: readonly PromptLine[];
+  /** A line's prompt. */
+  tokensOf(place: number): Int32Array;
   places: readonly number[];
   count: number;
   /** Where the seeds are drawn. */
@@ -99,8 +103,7 @@ export function openRollouts(options: RolloutOptions): Rollouts {
         questions.map(({ question }) => question),
         signal,
       );
-      const given = answers.map(({ text, toolCalls }, i) => ({ item: questions[i]!.line, text, toolCalls }));
-      const grades = await orAborted(options.grade(given), signal);
+      const grades = await gradesOf(questions, answers, { grade: options.grade, signal });
       await judge(grades, asked);
       return answers.map((answer, i) => ({
         question: questions[i]!.question,
@@ -117,7 +120,7 @@ export function openRollouts(options: RolloutOptions): Rollouts {
     async draw(step, places) {
       const count = settings.group;
       const asked = {
-        prompts: training,
+        ...askedFrom(training),
         places: Array.from(places),
         count,
         purpose: 'rollout',
@@ -161,7 +164,13 @@ export function openRollouts(options: RolloutOptions): Rollouts {
     for (let start = 0; start < places.length; start += SAMPLED_PROMPTS) {
       const some = places.slice(start, start + SAMPLED_PROMPTS);
       const count = settings.evalSamples;
-      const asked = { prompts: validation!, places: some, count, purpose: 'validation', step: 0 } as const;
+      const asked = {
+        ...askedFrom(validation!),
+        places: some,
+        count,
+        purpose: 'validation',
+        step: 0,
+      } as const;
       rewards.push(...(await sample(asked, 'loss')).map(({ reward }) => reward));
     }
     return { reward_mean: meanOf(rewards) };
@@ -174,10 +183,25 @@ function rotating(step: number, interval: number, total: number): number[] {
   return Array.from({ length: size }, (_, i) => ((step / interval - 1) * size + i) % total);
 }
 
-function questionsOf({ prompts, places, count, purpose, step }: Asked, seed: number) {
+const askedFrom = ({ dataset, lines }: Prompts): Pick<Asked, 'lines' | 'tokensOf'> => ({
+  lines,
+  tokensOf: place => dataset.read(place).sequences[0]!.tokens,
+});
+
+/** Answers to these questions, graded. Rejects with the signal's reason. */
+export function gradesOf(
+  questions: readonly { readonly line: PromptLine }[],
+  answers: readonly Answer[],
+  { grade, signal }: { grade: GradeAnswers; signal: AbortSignal },
+): Promise<GradedAnswer[]> {
+  const given = answers.map(({ text, toolCalls }, i) => ({ item: questions[i]!.line, text, toolCalls }));
+  return orAborted(grade(given), signal);
+}
+
+export function questionsOf({ lines, tokensOf, places, count, purpose, step }: Asked, seed: number) {
   return places.flatMap(place => {
-    const line = prompts.lines[place]!;
-    const prompt = prompts.dataset.read(place).sequences[0]!.tokens;
+    const line = lines[place]!;
+    const prompt = tokensOf(place);
     return Array.from({ length: count }, (_, sample) => {
       const at = [step, place, sample] as const;
       const [drawn] = fillBits(new Uint32Array(1), { seed, purpose, at });

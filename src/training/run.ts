@@ -10,7 +10,7 @@ import { jobParam, TrainingFailure } from './failure.ts';
 import { type Emit, type Run, saveResume, trainToEnd } from './loop.ts';
 import { makeManifest } from './manifest.ts';
 import { totalSteps } from './order.ts';
-import { prepare, type Surroundings } from './prepare.ts';
+import { copiesDirectory, prepare, type Surroundings } from './prepare.ts';
 import type { GradeAnswers, TrainerCommand, TrainSpec } from './protocol.ts';
 import { resultsCsv } from './results.ts';
 import type { Between } from './trainer.ts';
@@ -88,7 +88,7 @@ async function runToEnd(spec: TrainSpec, around: Surroundings, reached: Reached)
   } finally {
     await close();
   }
-  await finish(spec, run, engine, stop);
+  await finish(spec, run, engine, around);
 }
 
 async function announce({ emit, plan, progress, training, validation }: Run): Promise<void> {
@@ -106,7 +106,7 @@ async function announce({ emit, plan, progress, training, validation }: Run): Pr
   });
 }
 
-async function evaluate(spec: TrainSpec, run: Run, engine: Engine, stop: Stop) {
+async function evaluate(spec: TrainSpec, run: Run, engine: Engine, { grade, stop }: Surroundings) {
   if (!spec.validationFile) return null;
   const { tuning, objective } = run.trainer.trained;
   const report = await objective.evaluate({
@@ -120,15 +120,18 @@ async function evaluate(spec: TrainSpec, run: Run, engine: Engine, stop: Stop) {
     validationFile: spec.validationFile,
     maxLength: run.progress.hyperparameters.max_length,
     signal: stop,
+    seed: spec.seed,
+    grade,
+    cacheDirectory: copiesDirectory(spec),
   });
   return report && { ...report, validation: run.progress.best?.validation ?? null };
 }
 
-async function finish(spec: TrainSpec, run: Run, engine: Engine, stop: Stop): Promise<void> {
+async function finish(spec: TrainSpec, run: Run, engine: Engine, around: Surroundings): Promise<void> {
   const { progress, emit } = run;
   await emit({ type: 'progress', message: 'Evaluating' });
-  const report = await evaluate(spec, run, engine, stop);
-  if (stop.aborted) throw new Stopped();
+  const report = await evaluate(spec, run, engine, around);
+  if (around.stop.aborted) throw new Stopped();
   const write = (name: string, text: string) => writeFile(join(spec.workDirectory, name), text);
   await write('results.csv', resultsCsv(progress.history, spec.method.type));
   if (report) {

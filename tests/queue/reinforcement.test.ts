@@ -62,8 +62,8 @@ async function jobWith(grader: Grader, more: RequestedHyperparameters = {}): Pro
   };
 }
 
-const resultsOf = async (job: Record<string, unknown>): Promise<string> => {
-  const [id] = job.result_files as string[];
+const resultsOf = async (job: Record<string, unknown>, index = 0): Promise<string> => {
+  const id = (job.result_files as string[])[index];
   const { rows } = await setting.pool.query('select blob_key from files where id = $1', [id]);
   const stream = await setting.blobs.get(rows[0].blob_key);
   return Buffer.concat(await stream.toArray()).toString();
@@ -92,6 +92,10 @@ test('a job earns more and more, and its rewards are in its events, metrics and 
     'step,train_loss,train_reward_mean,train_reward_std,train_kl,valid_reward_mean,full_valid_reward_mean',
   );
   expect(first).toMatch(/^1,[-\d.e]+,[\d.]+,[\d.]+,[\d.]+,,$/);
+  const { base, fine_tuned: tuned, ...evaluation } = JSON.parse(await resultsOf(job, 1));
+  expect(evaluation).toMatchObject({ validation_examples: 4, samples: 2 });
+  expect(tuned.reward_mean).toBeGreaterThan(base.reward_mean);
+  expect(messages).toContain('Evaluation of the base model and the fine-tuned model completed');
 });
 
 test('a worker that is killed, and pauses: the numbers are those of an undisturbed run', async () => {

@@ -213,6 +213,41 @@ describe('a run', { timeout: 240_000 }, () => {
     });
   });
 
+  it('is evaluated by what its answers earn, against the model that it began with', async () => {
+    const first = spec({ hyperparameters: { n_epochs: 5 } });
+    const events = await collect(first);
+    const [report, steps] = [eventsOf(events, 'evaluation')[0]!.report, stepsOf(events)];
+    const best = Math.max(...steps.map(metrics => metrics.full_valid_reward_mean ?? 0));
+    expect(report).toMatchObject({
+      validation_examples: 4,
+      evaluated_examples: 4,
+      samples: 2,
+      max_tokens: 12,
+      // From the folder that was saved, with the seeds of every validation.
+      fine_tuned: { reward_mean: best, ungraded: 0 },
+      validation: { reward_mean: best },
+    });
+    const { base, examples } = report as {
+      base: Record<string, number>;
+      examples: Record<string, unknown>[];
+    };
+    expect(base.reward_mean).toBeLessThan(best);
+    expect(base.completion_length).toBeLessThanOrEqual(12);
+    expect(examples).toHaveLength(4);
+    for (const name of ['base', 'fine_tuned'])
+      for (const example of examples)
+        expect(example[`${name}_reward`]).toBe((example[name] as string).split('a').length - 1);
+
+    const again = await collect({
+      ...spec({ hyperparameters: { n_epochs: 1 } }),
+      adapterDirectory: eventsOf(events, 'checkpoint').findLast(
+        ({ kind, step }) => kind === 'model' && step === eventsOf(events, 'finished')[0]!.bestStep,
+      )!.directory,
+      validationFile: first.validationFile,
+    });
+    expect(eventsOf(again, 'evaluation')[0]!.report).toMatchObject({ base: { reward_mean: best } });
+  });
+
   it('goes on from a checkpoint with the same numbers, bit for bit', async () => {
     const whole = spec({ hyperparameters: { n_epochs: 2 } });
     const events = await collect(whole);

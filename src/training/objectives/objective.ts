@@ -14,7 +14,7 @@ import type { AnswerForm } from '../../serving/answer-grammar.ts';
 import type { MicroBatchPlan } from '../layout.ts';
 import type { Measure } from '../measures.ts';
 import type { MicroBatchShape } from '../programs.ts';
-import type { Method, RequestedHyperparameters, ResolvedHyperparameters } from '../protocol.ts';
+import type { GradeAnswers, Method, RequestedHyperparameters, ResolvedHyperparameters } from '../protocol.ts';
 import type { Parameter } from '../state.ts';
 
 export interface Objective {
@@ -50,9 +50,18 @@ export interface Objective {
   /** Where the examples of a step are answers that the model gives to the lines of the file, and that are graded. */
   readonly rollouts?: RolloutSettings;
   /** The report of a finished run on its validation file; null where there is nothing to report. */
-  evaluate(evaluation: Evaluation): Promise<Record<string, unknown> | null>;
+  evaluate(evaluation: RunEvaluation): Promise<Record<string, unknown> | null>;
   /** Takes as much memory as that does at its peak, and gives it back; absent: it takes less than a step. */
   rehearse?(rehearsal: EvaluationRehearsal): Promise<void>;
+}
+
+/** And what a method asks with whose answers are graded. */
+export interface RunEvaluation extends Evaluation {
+  /** The run's. */
+  readonly seed: number;
+  readonly grade: GradeAnswers;
+  /** Where copies of the model lie. */
+  readonly cacheDirectory: string;
 }
 
 export interface RolloutSettings {

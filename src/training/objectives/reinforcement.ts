@@ -9,13 +9,14 @@ import { tf } from '../../engine/tf.ts';
 import { type CausalModel, type Model, requireCausal } from '../../models/registry.ts';
 import type { AnswerForm } from '../../serving/answer-grammar.ts';
 import { findToolForm } from '../../serving/tool-forms.ts';
+import { evaluateRollouts } from '../evaluate-rollouts.ts';
 import { type RolloutNumbers, resolveRollouts } from '../hyperparameters.ts';
 import type { MicroBatchPlan } from '../layout.ts';
 import { MEASURES } from '../measures.ts';
 import { packTokens, startsIn, tokenInputs } from '../micro-batch.ts';
 import type { MicroBatchShape } from '../programs.ts';
 import type { MethodSettings } from '../protocol.ts';
-import type { Forward, Objective, OpenObjective } from './objective.ts';
+import type { Forward, Objective, OpenObjective, RolloutSettings } from './objective.ts';
 
 /** Answers to a prompt where `compute_multiplier` is 1, as `trl` has it. A group of one has nothing to be compared with. */
 const GROUP = 8;
@@ -58,29 +59,30 @@ function answerLosses(model: CausalModel, { weight, layers }: Forward, inputs: T
 /**
  * Mean over tokens of advantage * -log p + coefficient * KL. The answers are the model's own, so the ratio to the model that gave
  * them is 1 and its gradient that of log p. KL to the start by the estimator of http://joschu.net/blog/kl-approx.html (k3), which is
- * also the score.
+ * also the score. `calls`: the model can call tools.
  */
-/** `calls`: the model can call tools. */
 export function reinforcement(
   given: Model,
   numbers: RolloutNumbers,
   { form, calls }: { form: AnswerForm | null; calls: boolean },
 ): Objective {
   const model = requireCausal(given);
+  const prompts = promptForm(numbers.max_completion_length, calls);
+  const rollouts: RolloutSettings = {
+    group: Math.max(SMALLEST_GROUP, Math.round(GROUP * numbers.compute_multiplier)),
+    answerLength: numbers.max_completion_length,
+    evalInterval: numbers.eval_interval,
+    evalSamples: numbers.eval_samples,
+    form,
+  };
   return {
-    form: promptForm(numbers.max_completion_length, calls),
+    form: prompts,
     measure: MEASURES.reinforcement,
     hyperparameters: numbers,
     rate: RATE,
     head: null,
     unused: [],
-    rollouts: {
-      group: Math.max(SMALLEST_GROUP, Math.round(GROUP * numbers.compute_multiplier)),
-      answerLength: numbers.max_completion_length,
-      evalInterval: numbers.eval_interval,
-      evalSamples: numbers.eval_samples,
-      form,
-    },
+    rollouts,
     inputs: answerInputs,
     pack: packAnswers,
     reference: (forward, inputs) => tf.neg(answerLosses(model, forward, inputs)),
@@ -96,7 +98,7 @@ export function reinforcement(
         count: tf.sum(tf.cast(learnt, 'int32')),
       };
     },
-    evaluate: async () => null,
+    evaluate: evaluation => evaluateRollouts(rollouts, prompts, evaluation),
   };
 }
 
