@@ -18,6 +18,8 @@ export interface SafetensorsFile {
   readonly tensors: Record<string, StoredTensor>;
   /** Tensors of whole numbers of eight bits: codes of quantised weights, masks. */
   readonly codes: Record<string, StoredCodes>;
+  /** Names of tensors of further types, which nothing here reads: counters, positions. */
+  readonly unread: readonly string[];
   readonly metadata: Record<string, string>;
 }
 
@@ -49,46 +51,45 @@ async function readFully(
   }
 }
 
-function parseHeader(file: string, text: string): Record<string, HeaderEntry> {
+function parseObject(what: string, text: string): Record<string, unknown> {
   try {
-    const header: unknown = JSON.parse(text);
-    if (typeof header === 'object' && header !== null && !Array.isArray(header))
-      return header as Record<string, HeaderEntry>;
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as Record<string, unknown>;
   } catch (cause) {
-    throw new SafetensorsError(`${file}: the header is not JSON`, { cause });
+    throw new SafetensorsError(`${what} is not JSON`, { cause });
   }
-  throw new SafetensorsError(`${file}: the header is not a JSON object`);
+  throw new SafetensorsError(`${what} is not a JSON object`);
 }
+
+const isLengths = (value: unknown): value is number[] =>
+  Array.isArray(value) && value.every(each => Number.isSafeInteger(each) && each >= 0);
 
 function toStored(
   file: string,
   name: string,
-  entry: HeaderEntry,
+  entry: Partial<HeaderEntry> | null,
   start: number,
   end: number,
 ): StoredTensor | StoredCodes | null {
-  const { dtype, shape, data_offsets: offsets } = entry;
-  if (
-    !Array.isArray(shape) ||
-    !Array.isArray(offsets) ||
-    !shape.every(n => Number.isSafeInteger(n) && n >= 0)
-  )
+  const { dtype, shape, data_offsets: offsets } = entry ?? {};
+  if (!isLengths(shape) || !isLengths(offsets) || offsets.length !== 2)
     throw new SafetensorsError(`${file}: tensor '${name}' has no valid shape or data_offsets`);
-  if (!Object.hasOwn(ALL_BYTES, dtype)) return null;
-  const sizeBytes = offsets[1] - offsets[0];
+  if (dtype === undefined || !Object.hasOwn(ALL_BYTES, dtype)) return null;
+  const [begin, finish] = offsets as [number, number];
+  const sizeBytes = finish - begin;
   if (sizeBytes !== product(shape) * ALL_BYTES[dtype as keyof typeof ALL_BYTES])
     throw new SafetensorsError(
       `${file}: tensor '${name}' [${shape}] ${dtype} cannot take ${sizeBytes} bytes`,
     );
-  if (!(offsets[0] >= 0) || start + offsets[1] > end)
-    throw new SafetensorsError(`${file}: tensor '${name}' lies outside the file`);
-  return { file, offset: start + offsets[0], sizeBytes, shape, dtype: dtype as StoredDType };
+  if (start + finish > end) throw new SafetensorsError(`${file}: tensor '${name}' lies outside the file`);
+  return { file, offset: start + begin, sizeBytes, shape, dtype: dtype as StoredDType };
 }
 
 const isCodes = (stored: StoredTensor | StoredCodes): stored is StoredCodes =>
   Object.hasOwn(CODE_BYTES, stored.dtype);
 
-/** Where every tensor of one file lies. Tensors of other types than F32, F16, BF16 and eight-bit integers (counters) are left out. */
+/** Where every tensor of one file lies, of the types F32, F16, BF16, I8 and U8. */
 export async function readHeader(file: string): Promise<SafetensorsFile> {
   const handle = await open(file);
   try {
@@ -100,15 +101,20 @@ export async function readHeader(file: string): Promise<SafetensorsFile> {
       throw new SafetensorsError(`${file}: not a safetensors file (header of ${headerBytes} bytes)`);
     const buffer = Buffer.alloc(headerBytes);
     await readFully(handle, buffer, 8, file);
-    const { __metadata__: metadata = {}, ...entries } = parseHeader(file, buffer.toString('utf8'));
+    const { __metadata__: metadata = {}, ...entries } = parseObject(
+      `${file}: the header`,
+      buffer.toString('utf8'),
+    );
     const tensors: Record<string, StoredTensor> = {};
     const codes: Record<string, StoredCodes> = {};
+    const unread: string[] = [];
     for (const [name, entry] of Object.entries(entries)) {
-      const stored = toStored(file, name, entry, 8 + headerBytes, size);
-      if (stored && isCodes(stored)) codes[name] = stored;
-      else if (stored) tensors[name] = stored;
+      const stored = toStored(file, name, entry as Partial<HeaderEntry> | null, 8 + headerBytes, size);
+      if (stored === null) unread.push(name);
+      else if (isCodes(stored)) codes[name] = stored;
+      else tensors[name] = stored;
     }
-    return { tensors, codes, metadata: metadata as unknown as Record<string, string> };
+    return { tensors, codes, unread, metadata: metadata as unknown as Record<string, string> };
   } finally {
     await handle.close();
   }
@@ -120,27 +126,40 @@ const exists = (file: string) =>
     () => false,
   );
 
+/** What transformers calls the shards, and nothing that leaves the folder. */
+const SHARD = /^[\w.-]+\.safetensors$/;
+
+/** -> by tensor the file that holds it. */
+function parseIndex(file: string, text: string): Record<string, string> {
+  const map: unknown = parseObject(file, text).weight_map;
+  if (typeof map !== 'object' || map === null)
+    throw new SafetensorsError(`${file}: weight_map must say which file each tensor is in`);
+  for (const shard of new Set<unknown>(Object.values(map)))
+    if (typeof shard !== 'string' || !SHARD.test(shard))
+      throw new SafetensorsError(`${file}: '${shard}' is not the name of a safetensors file in its folder`);
+  return map as Record<string, string>;
+}
+
 /** Every tensor of a Hugging Face folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names. */
 export async function readModelHeaders(directory: string): Promise<SafetensorsFile> {
   const indexFile = join(directory, 'model.safetensors.index.json');
   if (!(await exists(indexFile))) return readHeader(join(directory, 'model.safetensors'));
-  const { weight_map: map } = JSON.parse(await readFile(indexFile, 'utf8')) as {
-    weight_map: Record<string, string>;
-  };
-  const tensors: Record<string, StoredTensor> = {};
-  const codes: Record<string, StoredCodes> = {};
-  const metadata: Record<string, string> = {};
-  for (const shard of new Set(Object.values(map))) {
-    if (shard.includes('/') || shard.includes('\\'))
-      throw new SafetensorsError(`${indexFile}: '${shard}' is not a plain file name`);
-    const read = await readHeader(join(directory, shard));
-    Object.assign(tensors, read.tensors);
-    Object.assign(codes, read.codes);
-    Object.assign(metadata, read.metadata);
+  const map = parseIndex(indexFile, await readFile(indexFile, 'utf8'));
+  const shards = new Map<string, SafetensorsFile>();
+  for (const shard of new Set(Object.values(map)))
+    shards.set(shard, await readHeader(join(directory, shard)));
+  for (const [name, shard] of Object.entries(map)) {
+    const { tensors, codes, unread } = shards.get(shard)!;
+    if (!tensors[name] && !codes[name] && !unread.includes(name))
+      throw new SafetensorsError(`${indexFile}: '${name}' is not in ${shard}`);
   }
-  for (const name of Object.keys(map))
-    if (!tensors[name]) throw new SafetensorsError(`${indexFile}: '${name}' is not in ${map[name]}`);
-  return { tensors, codes, metadata };
+  const all = [...shards.values()];
+  return {
+    tensors: Object.assign({}, ...all.map(({ tensors }) => tensors)),
+    codes: Object.assign({}, ...all.map(({ codes }) => codes)),
+    unread: all.flatMap(({ unread }) => unread),
+    metadata: Object.assign({}, ...all.map(({ metadata }) => metadata)),
+  };
 }
 
 /** BF16 is the upper half of a float32. */

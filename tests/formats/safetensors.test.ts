@@ -77,15 +77,43 @@ test('reads a sharded folder by its index', async () => {
   const index = { weight_map: { a: 'x-1.safetensors', b: 'x-2.safetensors' } };
   await writeFile(join(directory, 'model.safetensors.index.json'), JSON.stringify(index));
   expect(Object.keys((await readModelHeaders(directory)).tensors)).toEqual(['a', 'b']);
-  const escaping = { weight_map: { a: '../x.safetensors' } };
-  await writeFile(join(directory, 'model.safetensors.index.json'), JSON.stringify(escaping));
-  await expect(readModelHeaders(directory)).rejects.toThrow('not a plain file name');
+});
+
+test('a sharded folder may hold tensors of types that are not read', async () => {
+  const directory = await folder();
+  const header = {
+    weight: { dtype: 'F32', shape: [1], data_offsets: [0, 4] },
+    mask: { dtype: 'U8', shape: [4], data_offsets: [4, 8] },
+    positions: { dtype: 'I64', shape: [1], data_offsets: [8, 16] },
+  };
+  await writeFile(join(directory, 'x.safetensors'), fileOf(header, new Uint8Array(16)));
+  const map = Object.fromEntries(Object.keys(header).map(name => [name, 'x.safetensors']));
+  await writeFile(join(directory, 'model.safetensors.index.json'), JSON.stringify({ weight_map: map }));
+  const { tensors, codes, unread } = await readModelHeaders(directory);
+  expect([Object.keys(tensors), Object.keys(codes), unread]).toEqual([['weight'], ['mask'], ['positions']]);
+});
+
+test.each([
+  ['another folder', { weight_map: { a: '../x.safetensors' } }, 'not the name of a safetensors file'],
+  ['the folder above', { weight_map: { a: '..' } }, 'not the name of a safetensors file'],
+  ['no file', { weight_map: { a: 3 } }, 'not the name of a safetensors file'],
+  ['nothing', {}, 'weight_map must say'],
+  ['a tensor that is not there', { weight_map: { b: 'x.safetensors' } }, "'b' is not in x.safetensors"],
+])('refuses an index that names %s', async (_name, index, message) => {
+  const directory = await folder();
+  const a = { dtype: 'F32', shape: [1], data: Float32Array.of(1) } as const;
+  await writeSafetensors(join(directory, 'x.safetensors'), { a });
+  await writeFile(join(directory, 'model.safetensors.index.json'), JSON.stringify(index));
+  await expect(readModelHeaders(directory)).rejects.toThrow(message);
 });
 
 test.each([
   ['truncated data', { a: { dtype: 'F32', shape: [2], data_offsets: [0, 8] } }, 4, 'outside the file'],
   ['wrong size', { a: { dtype: 'F32', shape: [3], data_offsets: [0, 8] } }, 8, 'cannot take 8 bytes'],
-  ['negative offset', { a: { dtype: 'F32', shape: [2], data_offsets: [-8, 0] } }, 8, 'outside the file'],
+  ['negative offset', { a: { dtype: 'F32', shape: [2], data_offsets: [-8, 0] } }, 8, 'no valid shape'],
+  ['offsets in text', { a: { dtype: 'F32', shape: [2], data_offsets: ['0', '8'] } }, 8, 'no valid shape'],
+  ['one offset', { a: { dtype: 'F32', shape: [0], data_offsets: [0] } }, 0, 'no valid shape'],
+  ['null for a tensor', { a: null }, 8, 'no valid shape'],
   ['not an object', [], 0, 'not a JSON object'],
 ])('refuses %s', async (_name, header, dataBytes, message) => {
   const file = join(await folder(), 'd.safetensors');
