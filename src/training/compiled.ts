@@ -1,9 +1,10 @@
-// Programs of a run, compiled when first asked for and kept by what they are made for. Which programs there are is the trainer's matter.
+// A cache of compiled programs, by what each is made for. It does not know which programs there are.
 import type { Engine, Executable, Program } from '../engine/program.ts';
 
 export interface Compiled<Key> {
+  /** Compiles it the first time. */
   get(key: Key): Promise<Executable>;
-  /** Closes all, or all but these. */
+  /** Closes all programs but these. */
   close(kept?: readonly Key[]): Promise<void>;
 }
 
@@ -12,9 +13,13 @@ export function openCompiled<Key>(engine: Engine, program: (key: Key) => Program
   return {
     get(key) {
       const name = JSON.stringify(key);
-      const found = compiled.get(name) ?? engine.compile(program(key));
-      compiled.set(name, found);
-      return found;
+      const known = compiled.get(name);
+      if (known) return known;
+      const made = engine.compile(program(key));
+      compiled.set(name, made);
+      // One that does not compile is not kept: whoever asked is told, and `close` has nothing to close.
+      made.catch(() => compiled.delete(name));
+      return made;
     },
     async close(kept = []) {
       const names = kept.map(key => JSON.stringify(key));
