@@ -2,14 +2,18 @@
 import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import { findDeletedModels, forgetModelFiles, unusedModelKeys } from '../store/models.ts';
+import { removeEach } from './remove-each.ts';
 
 const AT_ONCE = 500;
 
-export async function removeModels({ pool, blobs }: { pool: pg.Pool; blobs: Blobs }): Promise<number> {
-  const models = await findDeletedModels(pool, AT_ONCE);
-  for (const id of models) {
+/** Returns of how many. What fails is left for the next time. */
+export async function removeModels(
+  { pool, blobs }: { pool: pg.Pool; blobs: Blobs },
+  signal?: AbortSignal,
+): Promise<number> {
+  const remove = async (id: string) => {
     for (const key of await unusedModelKeys(pool, id)) await blobs.delete(key);
     await forgetModelFiles(pool, id);
-  }
-  return models.length;
+  };
+  return removeEach(await findDeletedModels(pool, AT_ONCE), remove, signal);
 }

@@ -4,6 +4,7 @@ import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import { unnamedFileKeys } from '../store/files.ts';
 import { unnamedModelKeys } from '../store/models.ts';
+import { removeEach } from './remove-each.ts';
 
 /** An object younger than this may still get its row, or be read by a run that began before its model was replaced. */
 const GRACE_MS = 48 * 3600_000;
@@ -13,14 +14,16 @@ type Unnamed = (pool: pg.Pool, keys: readonly string[]) => Promise<string[]>;
 
 const roots: Record<string, Unnamed> = { 'files/': unnamedFileKeys, 'models/': unnamedModelKeys };
 
-/** Resolves to the number of objects that were removed. */
-export async function sweepObjects(deps: { pool: pg.Pool; blobs: Blobs }, now = Date.now()): Promise<number> {
+/** Resolves to the number of objects that were removed. A large store takes hours: `signal` ends it, and the next night goes on. */
+export async function sweepObjects(
+  { pool, blobs }: { pool: pg.Pool; blobs: Blobs },
+  { now = Date.now(), signal }: { now?: number; signal?: AbortSignal } = {},
+): Promise<number> {
   let removed = 0;
   for (const [prefix, unnamed] of Object.entries(roots)) {
-    for await (const keys of oldKeys(deps.blobs, prefix, now - GRACE_MS)) {
-      const garbage = await unnamed(deps.pool, keys);
-      for (const key of garbage) await deps.blobs.delete(key);
-      removed += garbage.length;
+    for await (const keys of oldKeys(blobs, prefix, now - GRACE_MS)) {
+      if (signal?.aborted) return removed;
+      removed += await removeEach(await unnamed(pool, keys), key => blobs.delete(key), signal);
     }
   }
   return removed;

@@ -4,24 +4,18 @@ import type { Deps } from '../deps.ts';
 import type { Logger } from '../log.ts';
 import { combineMetrics, type TrainingMetrics } from '../monitoring/worker-metrics.ts';
 import { openModelCache } from '../serving/model-cache.ts';
-import { removeExpiredKeys } from '../store/idempotency.ts';
 import { CONTROL_CHANNEL } from '../store/jobs.ts';
 import { openNotifications, QUEUE_CHANNEL } from '../store/notifications.ts';
-import { coarsenUsage } from '../store/usage.ts';
-import { removeOldDeliveries } from '../store/webhook-deliveries.ts';
 import type { Answerer } from './answerer.ts';
 import { deliverWebhooks } from './deliver-webhooks.ts';
 import { evaluate } from './evaluate.ts';
-import { expireFiles } from './expire-files.ts';
-import { cleanUploads } from './expire-uploads.ts';
 import { exportModel } from './export-model.ts';
 import { followOnWandb } from './follow-wandb.ts';
+import { everyMinute, everyNight, keepHouse } from './housekeeping.ts';
 import type { MeasuredDevice } from './measure-device.ts';
 import { register } from './registration.ts';
-import { removeModels } from './remove-models.ts';
 import { runBatches } from './run-batches.ts';
 import { sweep } from './sweep.ts';
-import { sweepObjects } from './sweep-objects.ts';
 import { takeWork } from './take.ts';
 import { train } from './train.ts';
 import { validateFiles } from './validate-files.ts';
@@ -44,11 +38,6 @@ export interface WorkerOptions {
   /** Another module than the real trainer, for tests. */
   trainerModule?: string;
 }
-
-/** The log of webhook deliveries goes back so far. */
-const KEPT_DELIVERY_DAYS = 30;
-/** Usage is known by the minute so far back, and by the hour before. */
-const KEPT_MINUTES_DAYS = 60;
 
 export interface WorkerDeps
   extends Pick<
@@ -104,18 +93,12 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
     await registration.beat();
     await sweep(deps);
   });
-  const expiring = await queue.boss.work('expire-files', { pollingIntervalSeconds: 10 }, async () => {
-    await expireFiles(deps);
-    await cleanUploads(deps);
-    await removeExpiredKeys(deps.pool);
-    await removeOldDeliveries(deps.pool, KEPT_DELIVERY_DAYS);
-    await removeModels(deps);
-  });
-  const sweeping = await queue.boss.work('sweep-objects', { pollingIntervalSeconds: 60 }, async () => {
-    await coarsenUsage(deps.pool, new Date(Date.now() - KEPT_MINUTES_DAYS * 86_400_000));
-    const removed = await sweepObjects(deps);
-    if (removed > 0) log.info({ removed }, 'objects without a name were removed');
-  });
+  const expiring = await queue.boss.work('expire-files', { pollingIntervalSeconds: 10 }, () =>
+    keepHouse(everyMinute, deps, closing.signal),
+  );
+  const sweeping = await queue.boss.work('sweep-objects', { pollingIntervalSeconds: 60 }, () =>
+    keepHouse(everyNight, deps, closing.signal),
+  );
   log.info({ runner: runner.id }, 'the worker runs');
   return {
     async close() {

@@ -15,7 +15,6 @@ import {
 } from '../schemas/files.ts';
 import { exampleList, toWireList } from '../schemas/lists.ts';
 import * as store from '../store/files.ts';
-import { findFilesInUse } from '../store/runs.ts';
 import { missing, receiveFormFile, unknownField } from './form-file.ts';
 import { answerOnce, type Commit } from './idempotency.ts';
 import { checkExtension, type FileOfBytes, keepIfNamed, nameBytes } from './new-files.ts';
@@ -173,8 +172,7 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
 
 /** The second half of a deletion. What a job still reads, or what fails here, is removed by a sweep of the worker's. */
 async function removeBytes(deps: Deps, file: store.File): Promise<void> {
-  const inUse = await findFilesInUse(deps.pool, [file.id]);
-  if (inUse.has(file.id)) return;
+  if (await store.isFileRead(deps.pool, file.id)) return;
   await deps.blobs.delete(file.blobKey);
   await store.removeFile(deps.pool, file.id);
 }

@@ -1,7 +1,7 @@
 // Chat completions that are kept, with the messages they answer. SQL only.
 import type { Queryable } from './database.ts';
 import { toJsonb } from './jsonb.ts';
-import { type Page, type PageRequest, toPage } from './pages.ts';
+import { type Page, type PageRequest, placeOf, toPage } from './pages.ts';
 
 export interface StoredCompletion {
   id: string;
@@ -55,17 +55,17 @@ export interface CompletionFilter extends PageRequest {
   order: 'asc' | 'desc';
 }
 
-/** By time of creation. A page after one that is not there is empty. */
+/** By time of creation. A page after one that was never there is empty. */
 export async function listCompletions(
   db: Queryable,
   filter: CompletionFilter,
 ): Promise<Page<StoredCompletion>> {
   const beyond = filter.order === 'asc' ? '>' : '<';
+  const place = placeOf({ table: 'chat_completions', id: '$4', list: '$1', column: 'project_id' });
   const { rows } = await db.query<StoredCompletion>(
     `select ${columns} from chat_completions
      where project_id = $1 and ($2::text is null or model = $2) and ($3::jsonb is null or metadata @> $3)
-       and ($4::text is null or (created_at, id) ${beyond}
-         (select created_at, id from chat_completions where id = $4 and project_id = $1))
+       and ($4::text is null or (created_at, id) ${beyond} ${place})
      order by created_at ${filter.order}, id ${filter.order}
      limit $5`,
     [filter.projectId, filter.model ?? null, filter.metadata ?? null, filter.after ?? null, filter.limit + 1],

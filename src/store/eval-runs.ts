@@ -5,7 +5,7 @@ import type { Queryable } from './database.ts';
 import type { Eval } from './evals.ts';
 import { CONTROL_CHANNEL } from './jobs.ts';
 import { toJsonb } from './jsonb.ts';
-import { type Page, type PageRequest, toPage } from './pages.ts';
+import { type Page, type PageRequest, placeOf, toPage } from './pages.ts';
 import { announce } from './webhook-deliveries.ts';
 
 export type EvalRunStatus = 'queued' | 'in_progress' | 'completed' | 'canceled' | 'failed';
@@ -130,14 +130,14 @@ export interface RunFilter extends PageRequest {
   status?: EvalRunStatus | undefined;
 }
 
-/** A page after a run that is not there is empty. */
+/** A page after a run that was never there is empty. */
 export async function listRuns(db: Queryable, filter: RunFilter): Promise<Page<EvalRun>> {
   const beyond = filter.order === 'asc' ? '>' : '<';
+  const place = placeOf({ table: 'eval_runs', id: '$3', list: '$1', column: 'eval_id' });
   const { rows } = await db.query<EvalRun>(
     `select ${columns} from eval_runs
      where eval_id = $1 and ($2::text is null or status = $2)
-       and ($3::text is null
-         or (created_at, id) ${beyond} (select created_at, id from eval_runs where id = $3 and eval_id = $1))
+       and ($3::text is null or (created_at, id) ${beyond} ${place})
      order by created_at ${filter.order}, id ${filter.order}
      limit $4`,
     [filter.evalId, filter.status ?? null, filter.after ?? null, filter.limit + 1],

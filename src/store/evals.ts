@@ -3,7 +3,7 @@ import type { SingleGrader } from '../evaluation/graders/grader.ts';
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { toJsonb } from './jsonb.ts';
-import { type Page, type PageRequest, toPage } from './pages.ts';
+import { type Page, type PageRequest, placeOf, toPage } from './pages.ts';
 
 export type EvalDataSourceConfig =
   | { type: 'custom'; item_schema: Record<string, unknown>; include_sample_schema?: boolean }
@@ -52,15 +52,15 @@ export interface EvalFilter extends PageRequest {
   orderBy: 'created_at' | 'updated_at';
 }
 
-/** A page after an evaluation that is not there is empty. */
+/** A page after an evaluation that was never there is empty. */
 export async function listEvals(db: Queryable, filter: EvalFilter): Promise<Page<Eval>> {
   const { order, orderBy } = filter;
   const beyond = order === 'asc' ? '>' : '<';
+  const place = placeOf({ table: 'evals', id: '$2', list: '$1', column: 'project_id', by: orderBy });
   const { rows } = await db.query<Eval>(
     `select ${columns} from evals
      where project_id = $1
-       and ($2::text is null
-         or (${orderBy}, id) ${beyond} (select ${orderBy}, id from evals where id = $2 and project_id = $1))
+       and ($2::text is null or (${orderBy}, id) ${beyond} ${place})
      order by ${orderBy} ${order}, id ${order}
      limit $3`,
     [filter.projectId, filter.after ?? null, filter.limit + 1],

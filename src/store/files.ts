@@ -1,7 +1,7 @@
 // Files as rows: what was uploaded or produced, and under which key its bytes lie. SQL only.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
-import { type Page, type PageRequest, toPage } from './pages.ts';
+import { type Page, type PageRequest, placeOf, toPage } from './pages.ts';
 
 export type FileStatus = 'uploaded' | 'processed' | 'error';
 
@@ -79,13 +79,14 @@ export interface FileFilter extends PageRequest {
   order: 'asc' | 'desc';
 }
 
-/** By time of creation. A page after a file that is gone, or was never there, is empty. */
+/** By time of creation. A page after a file that was never there is empty. */
 export async function listFiles(db: Queryable, filter: FileFilter): Promise<Page<File>> {
   const beyond = filter.order === 'asc' ? '>' : '<';
+  const place = placeOf({ table: 'files', id: '$3', list: '$1', column: 'project_id' });
   const { rows } = await db.query<File>(
     `select ${columns} from files
      where project_id = $1 and ${alive} and ($2::text is null or purpose = $2)
-       and ($3::text is null or (created_at, id) ${beyond} (select created_at, id from files where id = $3 and project_id = $1))
+       and ($3::text is null or (created_at, id) ${beyond} ${place})
      order by created_at ${filter.order}, id ${filter.order}
      limit $4`,
     [filter.projectId, filter.purpose ?? null, filter.after ?? null, filter.limit + 1],
@@ -102,12 +103,27 @@ export async function markFileDeleted(db: Queryable, projectId: string, id: stri
   return rows[0] ?? null;
 }
 
-/** Marks what has expired, and returns it with what an earlier deletion left behind. */
-export async function markExpiredFiles(db: Queryable, limit: number): Promise<File[]> {
+/** SQL: whether a job or a batch that has not ended still reads the file of this id. */
+const isRead = (id: string): string =>
+  `(exists (
+      select 1 from jobs where status in ('validating_files', 'queued', 'running', 'paused')
+        and ${id} in (training_file, validation_file))
+    or exists (
+      select 1 from batches where status in ('validating', 'in_progress', 'finalizing', 'cancelling')
+        and input_file_id = ${id}))`;
+
+export async function isFileRead(db: Queryable, id: string): Promise<boolean> {
+  const { rows } = await db.query<{ read: boolean }>(`select ${isRead('$1')} as read`, [id]);
+  return rows[0]!.read;
+}
+
+/** Marks what has expired, and returns it with what an earlier deletion left behind; not what is still read. */
+export async function markRemovableFiles(db: Queryable, limit: number): Promise<File[]> {
   const { rows } = await db.query<File>(
     `update files set deleted_at = coalesce(deleted_at, now())
      where id in (
-       select id from files where deleted_at is not null or expires_at <= now()
+       select id from files
+       where (deleted_at is not null or (deleted_at is null and expires_at <= now())) and not ${isRead('files.id')}
        order by created_at limit $1 for update skip locked)
      returning ${columns}`,
     [limit],

@@ -144,14 +144,16 @@ export async function markModelDeleted(
 }
 
 const isTrainedOn = (id: string): string =>
-  `exists (
-    select 1 from jobs where jobs.model = ${id} and status in ('validating_files', 'queued', 'running', 'paused'))`;
+  `${id} in (select model from jobs where status in ('validating_files', 'queued', 'running', 'paused'))`;
 
-/** A job that has not ended reads a model, and an adapter that is not gone or is trained on needs the model that it sits on. */
+/**
+ * A job that has not ended reads a model, and an adapter that is not gone or is trained on needs the model that it sits on. Nothing in the inner
+ * queries names the outer row: each is run once for a statement, not once for each model.
+ */
 const isNeeded = (id: string): string =>
   `(${isTrainedOn(id)}
-  or exists (
-    select 1 from models as adapter where adapter.base_model = ${id} and adapter.kind = 'adapter'
+  or ${id} in (
+    select adapter.base_model from models as adapter where adapter.kind = 'adapter' and adapter.base_model is not null
       and (adapter.deleted_at is null or ${isTrainedOn('adapter.id')})))`;
 
 /** Keys of a deleted model's objects that nothing which is still there uses. */

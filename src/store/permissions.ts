@@ -1,7 +1,7 @@
 // Which projects may use a fine-tuned model of another one. SQL only; who sees a model is models.ts'.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
-import { type Page, type PageRequest, toPage } from './pages.ts';
+import { type Page, type PageRequest, placeOf, toPage } from './pages.ts';
 
 export interface Permission {
   id: string;
@@ -42,10 +42,11 @@ export async function listPermissions(
   filter: PermissionFilter,
 ): Promise<Page<Permission>> {
   const beyond = filter.order === 'asc' ? '>' : '<';
+  const place = placeOf({ table: 'model_permissions', id: '$3', list: '$1', column: 'model_id' });
   const { rows } = await db.query<Permission>(
     `select ${columns} from model_permissions
      where model_id = $1 and ($2::text is null or project_id = $2)
-       and ($3::text is null or (created_at, id) ${beyond} (select created_at, id from model_permissions where id = $3))
+       and ($3::text is null or (created_at, id) ${beyond} ${place})
      order by created_at ${filter.order}, id ${filter.order}
      limit $4`,
     [modelId, filter.projectId ?? null, filter.after ?? null, filter.limit + 1],

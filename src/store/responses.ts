@@ -1,6 +1,7 @@
 // Responses of the Responses API that are kept. SQL only.
 import type pg from 'pg';
 import { inTransaction, type Queryable } from './database.ts';
+import { placeOf } from './pages.ts';
 import { announce } from './webhook-deliveries.ts';
 
 export type ResponseStatus = 'queued' | 'in_progress' | 'completed' | 'failed' | 'incomplete' | 'cancelled';
@@ -121,10 +122,11 @@ export interface ResponsePage {
 
 /** Those that were answered, oldest first. What is in them is not looked at: Postgres cannot read json that holds U+0000. */
 export async function listAnsweredResponses(db: Queryable, page: ResponsePage): Promise<StoredResponse[]> {
+  const place = placeOf({ table: 'responses', id: '$2', list: '$1', column: 'project_id' });
   const { rows } = await db.query<StoredResponse>(
     `select ${columns} from responses
      where project_id = $1 and status in ('completed', 'incomplete')
-       and ($2::text is null or (created_at, id) > (select created_at, id from responses where id = $2))
+       and ($2::text is null or (created_at, id) > ${place})
        and ($4::timestamptz is null or created_at >= $4) and created_at <= $5
      order by created_at, id
      limit $3`,

@@ -54,20 +54,6 @@ export async function findInputFile(db: Queryable, id: string): Promise<InputFil
   return rows[0] ?? null;
 }
 
-/** Those of the files that a job or a batch which has not ended still reads. */
-export async function findFilesInUse(db: Queryable, ids: string[]): Promise<Set<string>> {
-  const { rows } = await db.query<{ id: string }>(
-    `select file.id from unnest($1::text[]) as file (id) where exists (
-       select 1 from jobs where status in ('validating_files', 'queued', 'running', 'paused')
-         and file.id in (training_file, validation_file))
-     or exists (
-       select 1 from batches where status in ('validating', 'in_progress', 'finalizing', 'cancelling')
-         and file.id = input_file_id)`,
-    [ids],
-  );
-  return new Set(rows.map(row => row.id));
-}
-
 /** The base model at the end of a chain of fine-tuned ones: its name stands in theirs. */
 export async function findRootModel(db: Queryable, modelId: string): Promise<string> {
   const { rows } = await db.query<{ id: string }>(

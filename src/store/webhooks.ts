@@ -1,7 +1,7 @@
 // Webhook endpoints as rows: where a project's events are sent, and the secrets that sign them. SQL only.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
-import { type Page, type PageRequest, toPage } from './pages.ts';
+import { type Page, type PageRequest, placeOf, toPage } from './pages.ts';
 
 export interface WebhookEndpoint {
   id: string;
@@ -64,11 +64,11 @@ export async function listWebhookEndpoints(
   projectId: string,
   page: PageRequest,
 ): Promise<Page<WebhookEndpoint>> {
+  const place = placeOf({ table: 'webhook_endpoints', id: '$2', list: '$1', column: 'project_id' });
   const { rows } = await db.query<WebhookEndpoint>(
     `select ${columns} from webhook_endpoints
      where project_id = $1
-       and ($2::text is null
-         or (created_at, id) < (select created_at, id from webhook_endpoints where id = $2 and project_id = $1))
+       and ($2::text is null or (created_at, id) < ${place})
      order by created_at desc, id desc
      limit $3`,
     [projectId, page.after ?? null, page.limit + 1],

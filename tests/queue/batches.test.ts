@@ -7,9 +7,8 @@ import type { Answerer, AnswererRequest } from '../../src/queue/answerer.ts';
 import { checkInput } from '../../src/queue/batch-input.ts';
 import { failBatch, takeBatch, writeLineAnswer } from '../../src/store/batch-runs.ts';
 import { cancelBatch, findBatch, insertBatch } from '../../src/store/batches.ts';
-import { findFile } from '../../src/store/files.ts';
+import { findFile, isFileRead } from '../../src/store/files.ts';
 import { LeaseLost } from '../../src/store/leases.ts';
-import { findFilesInUse } from '../../src/store/runs.ts';
 import { insertWebhookEndpoint } from '../../src/store/webhooks.ts';
 import { useDatabase } from '../support/postgres.ts';
 import { startWorkerProcess } from './processes.ts';
@@ -409,9 +408,9 @@ test('who lost the lease can write nothing', async () => {
 test('its input stays as long as it is read, also when the file is deleted', async () => {
   const id = await create(requests(1));
   const { inputFileId } = await read(id);
-  expect(await findFilesInUse(database.pool, [inputFileId])).toEqual(new Set([inputFileId]));
+  expect(await isFileRead(database.pool, inputFileId)).toBe(true);
   await database.pool.query('update files set deleted_at = now() where id = $1', [inputFileId]);
   const { answer } = answering(() => ({}));
   await withWorker(answer, () => ended(id, 'completed'));
-  expect(await findFilesInUse(database.pool, [inputFileId])).toEqual(new Set());
+  expect(await isFileRead(database.pool, inputFileId)).toBe(false);
 });

@@ -1,8 +1,11 @@
 // What is deleted or has expired goes, and what a job still reads stays.
+import pino from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { expireFiles } from '../../src/queue/expire-files.ts';
+import { everyMinute, keepHouse } from '../../src/queue/housekeeping.ts';
 import { removeModels } from '../../src/queue/remove-models.ts';
 import { sweepObjects } from '../../src/queue/sweep-objects.ts';
+import { markRemovableFiles } from '../../src/store/files.ts';
 import { insertModel, markModelDeleted } from '../../src/store/models.ts';
 import { useDatabase } from '../support/postgres.ts';
 import { chatLines, openSetting, type Setting } from './setting.ts';
@@ -45,6 +48,55 @@ test('a file that a job still reads is kept until the job ends', async () => {
   await setting.change(job, 'cancel');
   expect(await expireFiles(setting)).toBe(2);
   expect(await hasObject(validationFile)).toBe(false);
+});
+
+test('files that are still read do not keep the place of others', async () => {
+  const read = await setting.putFile(chatLines(10));
+  const job = await setting.createJob({ trainingFile: read });
+  const unread = await setting.putFile(chatLines(1));
+  await setting.pool.query('update files set deleted_at = now() where id = any($1)', [[read, unread]]);
+  expect((await markRemovableFiles(setting.pool, 1)).map(({ id }) => id)).toEqual([unread]);
+  await setting.change(job, 'cancel');
+  expect(await expireFiles(setting)).toBe(2);
+});
+
+test('what cannot be removed does not keep what comes after it, and is tried again', async () => {
+  const [stuck, next] = [await setting.putFile(chatLines(1)), await setting.putFile(chatLines(1))];
+  await setting.pool.query('update files set deleted_at = now() where id = any($1)', [[stuck, next]]);
+  const model = await putModel('ft:after-files');
+  await markModelDeleted(setting.pool, setting.projectId, 'ft:after-files');
+  const warnings: string[] = [];
+  const log = pino({ level: 'warn' }, { write: line => void warnings.push(JSON.parse(line).what) });
+  const deps = {
+    ...setting,
+    log,
+    blobs: {
+      ...setting.blobs,
+      delete: async (key: string) => {
+        if (key === `files/${stuck}`) throw new Error('it is locked');
+        await setting.blobs.delete(key);
+      },
+    },
+  };
+  const { signal } = new AbortController();
+  await keepHouse(everyMinute, deps, signal);
+  expect([await hasObject(stuck), await hasObject(next)]).toEqual([true, false]);
+  expect(await setting.blobs.size(model)).toBeNull();
+  expect(warnings).toEqual(['files']);
+  await keepHouse(everyMinute, { ...setting, log }, signal);
+  expect(warnings).toEqual(['files']);
+  expect(await hasObject(stuck)).toBe(false);
+});
+
+test('a worker that ends does not finish the house first', async () => {
+  const file = await setting.putFile(chatLines(1));
+  await setting.pool.query('update files set deleted_at = now() where id = $1', [file]);
+  const ended = AbortSignal.abort();
+  expect(await expireFiles(setting, ended)).toBe(0);
+  await setting.blobs.put('files/file-without-a-row', Buffer.from('x'));
+  expect(await sweepObjects(setting, { now: Date.now() + 49 * 3600_000, signal: ended })).toBe(0);
+  await setting.blobs.delete('files/file-without-a-row');
+  expect(await expireFiles(setting)).toBe(1);
 });
 
 async function putModel(
@@ -109,7 +161,7 @@ test('objects that no row names go, once they are old', async () => {
   for (const key of orphans) await setting.blobs.put(key, Buffer.from('x'));
   await setting.blobs.put('jobs/of-another-sweep/1/x', Buffer.from('x'));
   expect(await sweepObjects(setting)).toBe(0);
-  expect(await sweepObjects(setting, Date.now() + 49 * 3600_000)).toBe(2);
+  expect(await sweepObjects(setting, { now: Date.now() + 49 * 3600_000 })).toBe(2);
   for (const key of orphans) expect(await setting.blobs.size(key)).toBeNull();
   for (const key of [`files/${file}`, 'models/named/weights', 'jobs/of-another-sweep/1/x'])
     expect(await setting.blobs.size(key)).toBeGreaterThan(0);

@@ -1,0 +1,27 @@
+// Removes many things one after the other: one that cannot be removed does not keep the others.
+
+/** After the first failure no more is begun for longer than this: the store itself may be away, and each attempt then takes seconds. */
+const AFTER_FAILURE_MS = 60_000;
+
+/** Returns how many were removed. Throws at the end where some could not be: the first reason is its cause. */
+export async function removeEach<Thing>(
+  all: readonly Thing[],
+  remove: (one: Thing) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<number> {
+  const failures: unknown[] = [];
+  let removed = 0;
+  let deadline = Number.POSITIVE_INFINITY;
+  for (const one of all) {
+    if (signal?.aborted || performance.now() > deadline) break;
+    await remove(one).then(
+      () => removed++,
+      error => failures.push(error),
+    );
+    if (failures.length === 1) deadline = Math.min(deadline, performance.now() + AFTER_FAILURE_MS);
+  }
+  if (failures.length === 0) return removed;
+  throw new Error(`${removed} of ${all.length} were removed, ${failures.length} could not be`, {
+    cause: failures[0],
+  });
+}
