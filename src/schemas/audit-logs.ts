@@ -4,6 +4,7 @@ import { type AuditLog as AuditRow, auditTypes } from '../store/audit-logs.ts';
 import { Choice } from './choice.ts';
 import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts';
 import { operator } from './project-keys.ts';
+import { UnixSeconds } from './times.ts';
 
 const details = Type.Object({}, { additionalProperties: true });
 const user = Type.Object({ id: Type.String(), email: Type.String() });
@@ -43,7 +44,7 @@ export const ListAuditLogsResponse = ListOf(
   'A page of the audit log, newest first.',
 );
 
-const seconds = Type.Optional(Type.Integer({ description: 'Unix seconds.' }));
+const seconds = Type.Optional(UnixSeconds('Unix seconds.'));
 const texts = (description: string) => Type.Optional(Type.Array(Type.String(), { description }));
 
 export const ListAuditLogsQuery = Type.Object({

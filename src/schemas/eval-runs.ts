@@ -7,6 +7,7 @@ import { EvalId } from './evals.ts';
 import { Nullable } from './generation.ts';
 import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts';
 import { Metadata } from './metadata.ts';
+import { UnixSeconds } from './times.ts';
 
 const closed = { additionalProperties: false };
 const AnyObject = Type.Record(Type.String(), Type.Unknown());
@@ -26,8 +27,8 @@ const storedCompletions = Type.Object(
     type: Type.Literal('stored_completions'),
     metadata: Nullable(Metadata),
     model: Nullable(Type.String()),
-    created_after: Nullable(Type.Integer(), 'Unix seconds.'),
-    created_before: Nullable(Type.Integer(), 'Unix seconds.'),
+    created_after: Nullable(UnixSeconds('Unix seconds.')),
+    created_before: Nullable(UnixSeconds('Unix seconds.')),
     limit: Nullable(Type.Integer({ minimum: 1 })),
   },
   closed,
@@ -38,9 +39,9 @@ const storedResponses = Type.Object(
     type: Type.Literal('responses'),
     metadata: Nullable(Metadata),
     model: Nullable(Type.String()),
-    created_after: Nullable(Type.Integer(), 'Unix seconds.'),
-    created_before: Nullable(Type.Integer(), 'Unix seconds.'),
-    instructions_search: Nullable(Type.String(), 'A part of the instructions, whatever the case.'),
+    created_after: Nullable(UnixSeconds('Unix seconds.')),
+    created_before: Nullable(UnixSeconds('Unix seconds.')),
+    instructions_search: Nullable(Type.String(), 'Text contained in the instructions, ignoring case.'),
     temperature: Nullable(Type.Number()),
     top_p: Nullable(Type.Number()),
     users: Nullable(Type.Array(Type.String())),

@@ -3,6 +3,7 @@
 import { type Static, Type } from 'typebox';
 import { ApiError } from '../errors.ts';
 import type { UsageFilter } from '../store/usage.ts';
+import { UnixSeconds } from './times.ts';
 
 const results = ['UsageCompletionsResult', 'UsageEmbeddingsResult', 'UsageFineTuningResult', 'CostsResult'];
 
@@ -34,14 +35,12 @@ export const texts = (description: string) => Type.Optional(Type.Array(Type.Stri
 
 /** What every query of these has. */
 export const TimeQuery = Type.Object({
-  start_time: Type.Integer({ minimum: 0, description: 'Unix seconds; inclusive.' }),
-  end_time: Type.Optional(
-    Type.Integer({ minimum: 0, description: 'Unix seconds; exclusive. Default: now.' }),
-  ),
-  limit: Type.Optional(Type.Integer({ minimum: 1, description: 'Most buckets on the page.' })),
-  page: Type.Optional(Type.String({ description: '`next_page` of the page before.', maxLength: 100 })),
-  project_ids: texts('Only of these projects.'),
-  api_key_ids: texts('Only of these keys.'),
+  start_time: UnixSeconds('Unix seconds; inclusive.'),
+  end_time: Type.Optional(UnixSeconds('Unix seconds; exclusive. Default: now.')),
+  limit: Type.Optional(Type.Integer({ minimum: 1, description: 'Most buckets per page.' })),
+  page: Type.Optional(Type.String({ description: '`next_page` of the previous page.', maxLength: 100 })),
+  project_ids: texts('Only these projects.'),
+  api_key_ids: texts('Only these keys.'),
 });
 export type TimeQuery = Static<typeof TimeQuery>;
 
