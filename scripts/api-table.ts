@@ -31,7 +31,7 @@ type Fate = 'served' | 'ignored' | 'refused';
 /** How the description of a parameter begins -> what becomes of it. */
 const FATES: [RegExp, Fate][] = [
   [/^No effect/, 'ignored'],
-  [/^Not served/, 'refused'],
+  [/^Not supported/, 'refused'],
 ];
 
 interface Parameter {

@@ -17,6 +17,7 @@ import type { Deps } from './deps.ts';
 import { ApiError, type ErrorKind, toWire } from './errors.ts';
 import { newId } from './ids.ts';
 import type { Answerer, AnswererRequest } from './queue/answerer.ts';
+import { isTransient } from './queue/retry.ts';
 import { adminKeyRoutes } from './routes/admin-keys.ts';
 import { auditLogRoutes } from './routes/audit-logs.ts';
 import { decorateCallers, requireAdminKey, requireProjectKey } from './routes/authentication.ts';
@@ -76,6 +77,8 @@ const DOCS_THEME = {
   title: 'Anneal',
   css: [{ filename: 'anneal.css', content: '.swagger-ui .topbar { display: none }' }],
 };
+/** A field to find one of a hundred operations by its tag, and an address for each. */
+const DOCS_UI = { filter: true, deepLinking: true };
 
 export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   const app = appWithoutRoutes(deps);
@@ -86,7 +89,12 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
     transformObject: styleMaps,
   });
   await app.register(multipart, { limits: { fileSize: Number.POSITIVE_INFINITY, files: 1, fields: 20 } });
-  await app.register(swaggerUi, { routePrefix: '/docs', logLevel: 'silent', theme: DOCS_THEME });
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    logLevel: 'silent',
+    theme: DOCS_THEME,
+    uiConfig: DOCS_UI,
+  });
   app.get('/', { schema: { hide: true } }, (_request, reply) => reply.redirect('/docs'));
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
   healthRoutes(app, deps, packageJson.version);
@@ -311,6 +319,9 @@ function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyRep
   return reply.status(error.status).type('application/json').send(toWire(error));
 }
 
+/** A restart of Postgres takes a few. */
+const STORAGE_RETRY_SECONDS = 5;
+
 /** What Postgres says of texts that it cannot hold: a NUL, half of a surrogate pair. */
 const UNSTORABLE_TEXT = ['22021', '22P05', '22P02'];
 
@@ -325,6 +336,13 @@ function asApiError(thrown: unknown): ApiError {
   }
   if (statusCode && statusCode >= 400 && statusCode < 500) {
     return new ApiError(refusals[statusCode] ?? 'invalid_request', message);
+  }
+  if (isTransient(thrown)) {
+    const message = 'The database or the object store does not answer. Please try again in a moment.';
+    return new ApiError('storage_unavailable', message, {
+      retryAfterSeconds: STORAGE_RETRY_SECONDS,
+      cause: thrown,
+    });
   }
   return new ApiError(
     'server_error',

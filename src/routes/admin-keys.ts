@@ -61,7 +61,7 @@ export function adminKeyRoutes(app: FastifyInstance, deps: Deps): void {
         ...administration,
         operationId: 'listAdminApiKeys',
         summary: 'List admin keys',
-        description: 'Without those that were deleted.',
+        description: 'Without deleted keys.',
         querystring: ListAdminApiKeysQuery,
         response: {
           200: json('A page of keys.', Type.Ref('AdminApiKeyListResponse'), exampleList(exampleAdminKey)),
@@ -78,8 +78,8 @@ export function adminKeyRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         ...administration,
         operationId: 'retrieveAdminApiKey',
-        summary: 'Look at an admin key',
-        description: 'What is known of a key; the key itself is not.',
+        summary: 'Retrieve an admin key',
+        description: 'Metadata of a key, without the key itself.',
         params: AdminKeyId,
         response: { 200: json('The key.', Type.Ref('AdminApiKey'), exampleAdminKey), ...errorResponses(404) },
       },
@@ -98,10 +98,10 @@ export function adminKeyRoutes(app: FastifyInstance, deps: Deps): void {
         ...administration,
         operationId: 'deleteAdminApiKey',
         summary: 'Delete an admin key',
-        description: 'It is useless at once, also when it is the one that this request came with.',
+        description: 'The key stops working at once, even if it is the one used for this request.',
         params: AdminKeyId,
         response: {
-          200: json('It is deleted.', Type.Ref('AdminApiKeyDeleteResponse'), {
+          200: json('Deleted.', Type.Ref('AdminApiKeyDeleteResponse'), {
             id: exampleAdminKey.id,
             object: 'organization.admin_api_key.deleted',
             deleted: true,

@@ -17,7 +17,7 @@ export function auditLogRoutes(app: FastifyInstance, deps: Deps): void {
         ...administration,
         operationId: 'listAuditLogs',
         summary: 'List the audit log',
-        description: 'Newest first. Entries are only ever added.',
+        description: 'Newest first. Entries are never changed or deleted.',
         querystring: ListAuditLogsQuery,
         response: {
           200: json('A page of entries.', Type.Ref('ListAuditLogsResponse'), exampleList(exampleAuditLog)),

@@ -31,7 +31,7 @@ export function batchRoutes(app: FastifyInstance, deps: Deps): void {
         tags,
         summary: 'Create a batch',
         description:
-          'Has the requests of a file answered by the workers, when there is time between those of people. Each line is `{"custom_id", "method": "POST", "url", "body"}`.',
+          'Workers answer the requests of a file at low priority. Each line is `{"custom_id", "method": "POST", "url", "body"}`.',
         body: Type.Ref('CreateBatchRequest'),
         response: { 200: json('The batch.', Type.Ref('Batch'), exampleBatch), ...errorResponses(404) },
       },
@@ -79,8 +79,8 @@ export function batchRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'retrieveBatch',
         tags,
-        summary: 'Look at a batch',
-        description: 'The batch as it is now.',
+        summary: 'Retrieve a batch',
+        description: 'The current state of a batch.',
         params: BatchId,
         response: { 200: json('The batch.', Type.Ref('Batch'), exampleBatch), ...errorResponses(404) },
       },
@@ -95,7 +95,7 @@ export function batchRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'cancelBatch',
         tags,
         summary: 'Cancel a batch',
-        description: 'What was answered until now becomes its output; then it is cancelled.',
+        description: 'Cancels the batch; answers so far become its output.',
         params: BatchId,
         response: {
           200: json('The batch.', Type.Ref('Batch'), { ...exampleBatch, status: 'cancelling' }),

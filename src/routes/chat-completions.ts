@@ -29,8 +29,8 @@ export function chatCompletionRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'createChatCompletion',
         tags: ['Chat'],
-        summary: 'Answer a conversation',
-        description: "The next message of a conversation, in the form of the model's chat template.",
+        summary: 'Create a chat completion',
+        description: "Generates the next message of a conversation with the model's chat template.",
         body: Type.Ref('CreateChatCompletionRequest'),
         response: wholeOrStream(
           'The answer, or the stream.',

@@ -18,7 +18,7 @@ export function checkpointRoutes(app: FastifyInstance, deps: Deps): void {
         tags: ['Fine-tuning'],
         summary: 'List checkpoints',
         description:
-          'The model after each epoch (the last three are kept), newest first. Each answers under its own name.',
+          'The model after each epoch (the last three are kept), newest first. Each can be used by its own name.',
         params: JobId,
         querystring: ListCheckpointsQuery,
         response: {

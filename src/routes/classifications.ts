@@ -21,9 +21,9 @@ export function classificationRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'createClassification',
         tags: ['Classifications'],
-        summary: 'Tell classes or numbers of texts',
+        summary: 'Classify texts',
         description:
-          "The label of each text with the probability of every label, or its number, as a model was fine-tuned to tell them. Anneal's own: OpenAI has none.",
+          "Returns the label of each text with the probability of every label, or its number, from a model fine-tuned for it. Not in OpenAI's API.",
         body: Type.Ref('CreateClassificationRequest'),
         response: {
           200: json('The answers.', Type.Ref('CreateClassificationResponse'), exampleClassifications),

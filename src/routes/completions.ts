@@ -36,9 +36,9 @@ export function completionRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'createCompletion',
         tags: ['Completions'],
-        summary: 'Continue a text',
+        summary: 'Create a completion',
         description:
-          'Text that goes on from a prompt. With `echo`, `logprobs` and `max_tokens: 0`: how probable the prompt is.',
+          'Continues a prompt. With `echo`, `logprobs` and `max_tokens: 0`: the log-probabilities of the prompt.',
         body: Type.Ref('CreateCompletionRequest'),
         response: wholeOrStream(
           'The text, or the stream.',

@@ -17,7 +17,7 @@ export function costRoutes(app: FastifyInstance, deps: Deps): void {
         ...administration,
         operationId: 'getCosts',
         summary: 'Costs',
-        description: 'Of tokens read, written and trained, by day. Prices are set by `ANNEAL_PRICES`.',
+        description: 'Costs of input, output and trained tokens per day, by the prices in `ANNEAL_PRICES`.',
         querystring: CostsQuery,
         response: {
           200: json('A page of buckets.', Type.Ref('UsageResponse'), exampleCosts),

@@ -16,9 +16,9 @@ export function embeddingRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'createEmbedding',
         tags: ['Embeddings'],
-        summary: 'Make vectors of texts',
+        summary: 'Create embeddings',
         description:
-          'Vectors whose products say how alike texts are. Encoders pool as their sentence-transformers files say, by the mean without them; causal models give the state of the last token.',
+          'Embeds texts. Encoders pool as their sentence-transformers files say (default: mean); causal models use the last token.',
         body: Type.Ref('CreateEmbeddingRequest'),
         response: {
           200: json('The vectors.', Type.Ref('CreateEmbeddingResponse'), exampleEmbeddings),

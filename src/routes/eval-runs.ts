@@ -42,8 +42,8 @@ export function evalRunRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'createEvalRun',
         tags,
-        summary: 'Run an evaluation',
-        description: 'A worker has the model answer every item and grades the answers.',
+        summary: 'Create a run',
+        description: 'A worker lets the model answer every item and grades the answers.',
         params: EvalId,
         body: Type.Ref('CreateEvalRunRequest'),
         response: { 201: json('The run.', Type.Ref('EvalRun'), exampleRun), ...errorResponses(404) },
@@ -71,7 +71,7 @@ export function evalRunRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'getEvalRuns',
         tags,
         summary: 'List runs',
-        description: 'Runs of an evaluation, oldest first.',
+        description: 'Runs of an eval, oldest first.',
         params: EvalId,
         querystring: ListRunsQuery,
         response: {
@@ -93,8 +93,8 @@ export function evalRunRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'getEvalRun',
         tags,
-        summary: 'Look at a run',
-        description: 'The run as it is now: how many items are done, passed and failed.',
+        summary: 'Retrieve a run',
+        description: 'The current state of a run: items done, passed and failed.',
         params: RunId,
         response: { 200: json('The run.', Type.Ref('EvalRun'), exampleRun), ...errorResponses(404) },
       },
@@ -113,7 +113,7 @@ export function evalRunRoutes(app: FastifyInstance, deps: Deps): void {
           operationId,
           tags,
           summary: 'Cancel a run',
-          description: "Ends a run that has not ended; what is done stays. OpenAI's clients use both paths.",
+          description: "Cancels an unfinished run; finished items are kept. OpenAI's clients use both paths.",
           params: RunId,
           response: {
             200: json('The run.', Type.Ref('EvalRun'), { ...exampleRun, status: 'canceled' }),
@@ -132,10 +132,10 @@ export function evalRunRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'deleteEvalRun',
         tags,
         summary: 'Delete a run',
-        description: 'With what came out of it; a run that goes on ends.',
+        description: 'Deletes the run with its results, and ends it if it is running.',
         params: RunId,
         response: {
-          200: json('It is deleted.', Type.Ref('DeleteEvalRunResponse'), {
+          200: json('Deleted.', Type.Ref('DeleteEvalRunResponse'), {
             object: 'eval.run.deleted',
             deleted: true,
             run_id: exampleRun.id,
@@ -162,8 +162,8 @@ function itemRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'getEvalRunOutputItems',
         tags,
-        summary: 'List what came out',
-        description: 'The items of a run that are done, in the order of the data.',
+        summary: 'List output items',
+        description: 'Finished items of a run, in the order of the data.',
         params: RunId,
         querystring: ListItemsQuery,
         response: {
@@ -189,8 +189,8 @@ function itemRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'getEvalRunOutputItem',
         tags,
-        summary: 'Look at one item',
-        description: 'What was answered, and what every criterion said.',
+        summary: 'Retrieve an output item',
+        description: 'The answer and the result of every criterion.',
         params: OutputItemId,
         response: {
           200: json('The item.', Type.Ref('EvalRunOutputItem'), exampleOutputItem),

@@ -27,11 +27,11 @@ export function evalRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'createEval',
         tags,
-        summary: 'Create an evaluation',
-        description: 'What is tested and by which criteria; runs of it test models and data.',
+        summary: 'Create an eval',
+        description: 'Defines data and criteria; its runs test models or data.',
         body: Type.Ref('CreateEvalRequest'),
         response: {
-          201: json('The evaluation.', Type.Ref('Eval'), exampleEval),
+          201: json('The eval.', Type.Ref('Eval'), exampleEval),
           ...errorResponses(404),
         },
       },
@@ -54,11 +54,11 @@ export function evalRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'listEvals',
         tags,
-        summary: 'List evaluations',
-        description: "The project's evaluations, oldest first.",
+        summary: 'List evals',
+        description: "The project's evals, oldest first.",
         querystring: ListEvalsQuery,
         response: {
-          200: json('A page of evaluations.', Type.Ref('ListEvalsResponse'), exampleList(exampleEval)),
+          200: json('A page of evals.', Type.Ref('ListEvalsResponse'), exampleList(exampleEval)),
           ...errorResponses(),
         },
       },
@@ -78,10 +78,10 @@ export function evalRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'getEval',
         tags,
-        summary: 'Look at an evaluation',
-        description: 'The evaluation.',
+        summary: 'Retrieve an eval',
+        description: 'The eval.',
         params: EvalId,
-        response: { 200: json('The evaluation.', Type.Ref('Eval'), exampleEval), ...errorResponses(404) },
+        response: { 200: json('The eval.', Type.Ref('Eval'), exampleEval), ...errorResponses(404) },
       },
     },
     async request => evalToWire(await findEval(deps, request)),
@@ -93,12 +93,13 @@ export function evalRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'updateEval',
         tags,
-        summary: 'Change an evaluation',
-        description: 'Its name and metadata; what it tests stays, so that runs can be compared.',
+        summary: 'Update an eval',
+        description:
+          'Changes name and metadata. Data source and criteria cannot change, so that runs stay comparable.',
         params: EvalId,
         body: Type.Ref('UpdateEvalRequest'),
         response: {
-          200: json('The evaluation.', Type.Ref('Eval'), exampleEval),
+          200: json('The eval.', Type.Ref('Eval'), exampleEval),
           ...errorResponses(404),
         },
       },
@@ -116,11 +117,11 @@ export function evalRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'deleteEval',
         tags,
-        summary: 'Delete an evaluation',
-        description: 'With its runs and what came out of them.',
+        summary: 'Delete an eval',
+        description: 'Deletes the eval with its runs and their results.',
         params: EvalId,
         response: {
-          200: json('It is deleted.', Type.Ref('DeleteEvalResponse'), {
+          200: json('Deleted.', Type.Ref('DeleteEvalResponse'), {
             object: 'eval.deleted',
             deleted: true,
             eval_id: exampleEval.id,

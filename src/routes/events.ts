@@ -24,7 +24,7 @@ export function eventRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'listFineTuningEvents',
         tags: ['Fine-tuning'],
         summary: 'List or follow events',
-        description: 'What happened to a job, newest first; with `stream=true` a live stream, oldest first.',
+        description: 'Events of a job, newest first; with `stream=true` a live stream, oldest first.',
         params: JobId,
         querystring: ListEventsQuery,
         response: {

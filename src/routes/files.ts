@@ -33,8 +33,7 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'createFile',
         tags,
         summary: 'Upload a file',
-        description:
-          'A multipart form with the fields in any order. Files for fine-tuning are JSON lines in UTF-8.',
+        description: 'A multipart form with fields in any order. Files for fine-tuning are JSONL in UTF-8.',
         consumes: ['multipart/form-data'],
         body: Type.Ref('CreateFileRequest'),
         response: {
@@ -91,8 +90,8 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'retrieveFile',
         tags,
-        summary: 'Look at a file',
-        description: 'What is known of a file; its bytes are at `/content`.',
+        summary: 'Retrieve a file',
+        description: 'Metadata of a file; its content is at `/content`.',
         params: FileId,
         response: { 200: json('The file.', Type.Ref('OpenAIFile'), exampleFile), ...errorResponses(404) },
       },
@@ -107,11 +106,11 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'downloadFile',
         tags,
         summary: 'Download a file',
-        description: "The file's bytes, as they were uploaded or produced.",
+        description: 'The content of the file.',
         params: FileId,
         response: {
           200: {
-            description: 'The bytes.',
+            description: 'The content.',
             content: {
               'application/octet-stream': {
                 schema: Type.String({ format: 'binary' }),
@@ -146,10 +145,10 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'deleteFile',
         tags,
         summary: 'Delete a file',
-        description: 'The file is gone at once for everybody but the jobs that were created with it.',
+        description: 'Deletes the file. Jobs created with it keep it.',
         params: FileId,
         response: {
-          200: json('It is deleted.', Type.Ref('DeleteFileResponse'), {
+          200: json('Deleted.', Type.Ref('DeleteFileResponse'), {
             id: exampleFile.id,
             object: 'file',
             deleted: true,

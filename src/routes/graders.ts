@@ -28,10 +28,10 @@ export function graderRoutes(app: FastifyInstance, deps: Deps): void {
         tags,
         summary: 'Run a grader',
         description:
-          'Grades one sample. What a grader stumbles over is told in `metadata.errors`; the reward is 0 then.',
+          'Scores one sample. If the grader fails, `metadata.errors` says why and the reward is 0.',
         body: Type.Ref('RunGraderRequest'),
         response: {
-          200: json('What the grader said.', Type.Ref('RunGraderResponse'), exampleRun),
+          200: json('Result of the grader.', Type.Ref('RunGraderResponse'), exampleRun),
           ...errorResponses(404, 429, 503),
         },
       },
@@ -60,7 +60,7 @@ export function graderRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'validateGrader',
         tags,
         summary: 'Validate a grader',
-        description: 'Looks at a grader: its shape, variables, formula and models. Python is not run.',
+        description: "Checks a grader's fields, variables, formula and models. Python is not run.",
         body: Type.Ref('ValidateGraderRequest'),
         response: {
           200: json('The grader.', Type.Ref('ValidateGraderResponse'), { grader: exampleGrader }),

@@ -16,10 +16,10 @@ export function healthRoutes(app: FastifyInstance, deps: Deps, version: string):
       schema: {
         operationId: 'getHealth',
         tags: ['Health'],
-        summary: 'Is the process up',
-        description: 'Answers as soon as the process listens, whatever the database does.',
+        summary: 'Liveness',
+        description: 'Answers as soon as the process listens, even if the database does not.',
         security: [],
-        response: { 200: json('It is up.', Type.Ref('Health'), { status: 'ok', version }) },
+        response: { 200: json('The process is up.', Type.Ref('Health'), { status: 'ok', version }) },
       },
     },
     () => ({ status: 'ok', version }),
@@ -31,11 +31,11 @@ export function healthRoutes(app: FastifyInstance, deps: Deps, version: string):
       schema: {
         operationId: 'getReadiness',
         tags: ['Health'],
-        summary: 'Can it serve',
-        description: 'Asks the database, the object store and the queue.',
+        summary: 'Readiness',
+        description: 'Checks the database, the object store and the queue.',
         security: [],
         response: {
-          200: json('All answer.', Type.Ref('Readiness'), ready),
+          200: json('Everything answers.', Type.Ref('Readiness'), ready),
           503: json('Something does not answer.', Type.Ref('Readiness'), {
             status: 'unavailable',
             checks: { ...ready.checks, object_store: 'connect ECONNREFUSED 127.0.0.1:9000' },

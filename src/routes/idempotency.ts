@@ -16,7 +16,7 @@ const LONGEST_KEY = 255;
 export const IdempotencyHeaders = Type.Object({
   'idempotency-key': Type.Optional(
     Type.String({
-      description: `Any text of up to ${LONGEST_KEY} characters. For 24 hours the same request with the same key makes nothing new and is given the first answer; another request with that key is a 409.`,
+      description: `Any text of up to ${LONGEST_KEY} characters. For 24 hours, the same request with the same key has no further effect and gets the first answer; a different request with that key is a 409.`,
     }),
   ),
 });

@@ -49,12 +49,12 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
         tags,
         summary: 'Create a job',
         description:
-          'Fine-tunes a model on a file. The job is made at once; its files are checked next, then it waits for a worker. With `dry_run=true` nothing is made: the answer says what the job would do.',
+          'Fine-tunes a model on a file. The job is created at once; its files are validated next, then it waits for a worker. With `dry_run=true` nothing is created: the answer says what the job would do.',
         querystring: CreateJobQuery,
         body: Type.Ref('CreateFineTuningJobRequest'),
         response: {
           200: json(
-            'The job; with `dry_run=true` what it would do.',
+            'The job; with `dry_run=true`, what it would do.',
             Type.Union([Type.Ref('FineTuningJob'), Type.Ref('FineTuningDryRun')]),
             exampleJob,
           ),
@@ -103,8 +103,8 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'retrieveFineTuningJob',
         tags,
-        summary: 'Look at a job',
-        description: 'The job as it is now.',
+        summary: 'Retrieve a job',
+        description: 'The current state of a job.',
         params: JobId,
         response: { 200: json('The job.', Type.Ref('FineTuningJob'), exampleJob), ...errorResponses(404) },
       },
@@ -292,19 +292,19 @@ const transitions: Transition[] = [
   {
     name: 'cancel',
     summary: 'Cancel a job',
-    description: 'Ends a job that has not ended yet, whatever it does. Its checkpoints stay.',
+    description: 'Ends a job in any unfinished state. Its checkpoints are kept.',
     message: 'The job has been cancelled',
   },
   {
     name: 'pause',
     summary: 'Pause a job',
-    description: 'Stops a job that waits or runs, and keeps where it is. The worker goes to the next one.',
+    description: 'Pauses a queued or running job and saves its state. The worker takes the next job.',
     message: 'The job has been paused',
   },
   {
     name: 'resume',
     summary: 'Resume a job',
-    description: 'Puts a paused job back into the queue; it goes on where it stopped.',
+    description: 'Returns a paused job to the queue; it continues where it stopped.',
     message: 'The job has been resumed, moving it to queued state',
   },
 ];

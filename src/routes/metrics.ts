@@ -29,7 +29,7 @@ export function metricRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'listFineTuningJobMetrics',
         tags: ['Fine-tuning'],
         summary: 'List metrics',
-        description: 'What was measured in every step so far, the first step first.',
+        description: 'Metrics of every step so far, from the first step on.',
         params: JobId,
         querystring: ListMetricsQuery,
         response: {

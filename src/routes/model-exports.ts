@@ -25,7 +25,7 @@ export function modelExportRoutes(app: FastifyInstance, deps: Deps): void {
         tags: ['Models'],
         summary: 'Export a model',
         description:
-          'The first request begins the export, later ones say how far it is. Once it has `succeeded`, `file` is the id of a file that holds it. A worker makes it, reads it back, and holds what that says against the served model. A format that the model has no form in is a 400 that names those it has.',
+          'The first request starts the export, later ones report its status. Once it has `succeeded`, `file` is the id of the file. A worker writes the export, reads it back and compares it with the served model. A format that the model cannot have is a 400 that names those it can.',
         params: ModelId,
         querystring: ExportQuery,
         response: {

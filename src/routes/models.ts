@@ -39,7 +39,7 @@ export function modelRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'retrieveModel',
         tags,
-        summary: 'Look at a model',
+        summary: 'Retrieve a model',
         description: 'A base model, a fine-tuned model, or a checkpoint.',
         params: ModelId,
         response: { 200: json('The model.', Type.Ref('Model'), exampleModel), ...errorResponses(404) },
@@ -55,10 +55,10 @@ export function modelRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'deleteModel',
         tags,
         summary: 'Delete a fine-tuned model',
-        description: 'Base models stay. Models that were trained from this one are not touched.',
+        description: 'Base models cannot be deleted. Models trained from this one are kept.',
         params: ModelId,
         response: {
-          200: json('It is deleted.', Type.Ref('DeleteModelResponse'), {
+          200: json('Deleted.', Type.Ref('DeleteModelResponse'), {
             id: exampleModel.id,
             object: 'model',
             deleted: true,

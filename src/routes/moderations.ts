@@ -27,12 +27,12 @@ export function moderationRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'createModeration',
         tags: ['Moderations'],
-        summary: 'Look whether texts are harmful',
+        summary: 'Moderate texts',
         description:
-          "By the classifier in ANNEAL_MODERATION_MODEL: a category is one of its labels. A 404 of code `not_served` where there is none, or it is another project's.",
+          'Uses the classifier in ANNEAL_MODERATION_MODEL, whose labels are the categories. A 404 with code `not_served` without one, or if it belongs to another project.',
         body: Type.Ref('CreateModerationRequest'),
         response: {
-          200: json('What it says.', Type.Ref('CreateModerationResponse'), exampleModeration),
+          200: json('The results.', Type.Ref('CreateModerationResponse'), exampleModeration),
           ...errorResponses(404, 429, 503),
         },
       },

@@ -1,25 +1,25 @@
 // What the OpenAPI document says besides the routes: title, security, tags. The routes' schemas say the rest.
 import type { FastifyDynamicSwaggerOptions, SwaggerTransformObject } from '@fastify/swagger';
 
-const description = `Fine-tuning on your own machines, with the wire protocol of the OpenAI fine-tuning platform.
+const description = `Self-hosted fine-tuning with the API of the OpenAI fine-tuning platform.
 
-Any OpenAI client works against it: set its base URL to this server's address with \`/v1\` and use an Anneal API key.`;
+Any OpenAI client works: set its base URL to this server's address with \`/v1\`, and use an Anneal API key.`;
 
 const tags = [
   { name: 'Files', description: 'Upload training data, download results.' },
   { name: 'Uploads', description: 'Upload large files in parts.' },
-  { name: 'Fine-tuning', description: 'Create jobs and follow them.' },
-  { name: 'Graders', description: 'Give samples their scores.' },
-  { name: 'Evals', description: 'Test models and data by graders, and compare runs.' },
-  { name: 'Models', description: 'Base models and the fine-tuned ones.' },
+  { name: 'Fine-tuning', description: 'Create, follow and control jobs.' },
+  { name: 'Graders', description: "Score a model's answers." },
+  { name: 'Evals', description: 'Test models and data with graders, and compare runs.' },
+  { name: 'Models', description: 'Base models and fine-tuned models.' },
   { name: 'Chat', description: 'Chat with a model.' },
-  { name: 'Responses', description: 'The same in the form of the Responses API, with conversations kept.' },
+  { name: 'Responses', description: 'The Responses API, with stored conversations.' },
   { name: 'Completions', description: 'Continue a text.' },
-  { name: 'Classifications', description: 'Labels and numbers of texts.' },
-  { name: 'Embeddings', description: 'Vectors of texts.' },
-  { name: 'Moderations', description: 'Whether texts are harmful.' },
-  { name: 'Batches', description: 'Many requests in a file.' },
-  { name: 'Webhooks', description: 'Where events are sent.' },
+  { name: 'Classifications', description: "Classify texts, or predict a number (not in OpenAI's API)." },
+  { name: 'Embeddings', description: 'Embed texts as vectors.' },
+  { name: 'Moderations', description: 'Detect harmful texts with your own classifier.' },
+  { name: 'Batches', description: 'Process many requests from a file.' },
+  { name: 'Webhooks', description: 'Endpoints that events are sent to.' },
   { name: 'Administration', description: 'Projects, keys, usage and limits; needs an admin key.' },
   { name: 'Health', description: 'Whether the service is up; no key is needed.' },
 ];

@@ -41,8 +41,7 @@ export function permissionRoutes(app: FastifyInstance, deps: Deps): void {
         ...common,
         operationId: 'createFineTuningCheckpointPermission',
         summary: 'Share a model',
-        description:
-          'The projects find it among their models and may use it as their own, but not delete it.',
+        description: 'The projects can list, use and train from the model, but not delete it.',
         params: CheckpointName,
         body: Type.Ref('CreateFineTuningCheckpointPermissionRequest'),
         response: { ...page, ...errorResponses(404) },
@@ -60,8 +59,8 @@ export function permissionRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         ...common,
         operationId: 'listFineTuningCheckpointPermissions',
-        summary: 'List whom a model is shared with',
-        description: 'The newest first, unless asked otherwise.',
+        summary: 'List permissions of a model',
+        description: 'Newest first by default.',
         params: CheckpointName,
         querystring: ListPermissionsQuery,
         response: { ...page, ...errorResponses(404) },
@@ -81,11 +80,11 @@ export function permissionRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         ...common,
         operationId: 'deleteFineTuningCheckpointPermission',
-        summary: 'Share a model no longer',
-        description: 'The project does not find it any more. Jobs that were created with it go on.',
+        summary: 'Stop sharing a model',
+        description: 'The project can no longer use the model. Jobs created with it continue.',
         params: PermissionId,
         response: {
-          200: json('It is deleted.', Type.Ref('DeleteFineTuningCheckpointPermissionResponse'), {
+          200: json('Deleted.', Type.Ref('DeleteFineTuningCheckpointPermissionResponse'), {
             id: examplePermission.id,
             object: 'checkpoint.permission',
             deleted: true,

@@ -30,7 +30,7 @@ export function projectKeyRoutes(app: FastifyInstance, deps: Deps): void {
         ...administration,
         operationId: 'listProjectApiKeys',
         summary: "List a project's keys",
-        description: 'Oldest first, without those that were deleted.',
+        description: 'Oldest first, without deleted keys.',
         params: ProjectId,
         querystring: ListProjectApiKeysQuery,
         response: {
@@ -60,8 +60,8 @@ export function projectKeyRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         ...administration,
         operationId: 'retrieveProjectApiKey',
-        summary: "Look at a project's key",
-        description: 'What is known of a key; the key itself is not.',
+        summary: "Retrieve a project's key",
+        description: 'Metadata of a key, without the key itself.',
         params: ProjectApiKeyId,
         response: { ...answer, ...errorResponses(404) },
       },
@@ -75,8 +75,8 @@ export function projectKeyRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         ...administration,
         operationId: 'updateProjectApiKey',
-        summary: "Change a project's key",
-        description: 'Its scopes, its expiry, or both; they hold from the next request on.',
+        summary: "Update a project's key",
+        description: 'Changes scopes, expiry, or both, from the next request on.',
         params: ProjectApiKeyId,
         body: Type.Ref('UpdateProjectApiKeyRequest'),
         response: { ...answer, ...errorResponses(404) },
@@ -92,10 +92,10 @@ export function projectKeyRoutes(app: FastifyInstance, deps: Deps): void {
         ...administration,
         operationId: 'deleteProjectApiKey',
         summary: "Delete a project's key",
-        description: 'It is useless at once.',
+        description: 'The key stops working at once.',
         params: ProjectApiKeyId,
         response: {
-          200: json('It is deleted.', Type.Ref('ProjectApiKeyDeleteResponse'), {
+          200: json('Deleted.', Type.Ref('ProjectApiKeyDeleteResponse'), {
             id: exampleProjectApiKey.id,
             object: 'organization.project.api_key.deleted',
             deleted: true,

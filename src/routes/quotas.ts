@@ -25,8 +25,8 @@ export function quotaRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         ...administration,
         operationId: 'retrieveProjectQuotas',
-        summary: "Look at a project's quotas",
-        description: 'With what it has at the moment.',
+        summary: "Retrieve a project's quotas",
+        description: 'Quotas and their current use.',
         params: ProjectId,
         response: { ...answer, ...errorResponses(404) },
       },
@@ -40,9 +40,8 @@ export function quotaRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         ...administration,
         operationId: 'updateProjectQuotas',
-        summary: "Change a project's quotas",
-        description:
-          'What is left out stays; null takes a quota away. What the project has already, it keeps.',
+        summary: "Update a project's quotas",
+        description: 'Omitted fields are unchanged; null removes a quota. Existing objects are kept.',
         params: ProjectId,
         body: Type.Ref('UpdateProjectQuotasRequest'),
         response: { ...answer, ...errorResponses(404) },

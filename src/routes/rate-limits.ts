@@ -57,8 +57,8 @@ export function rateLimitRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         ...administration,
         operationId: 'updateProjectRateLimit',
-        summary: 'Change a rate limit',
-        description: 'It holds from the next request on, in every api process.',
+        summary: 'Update a rate limit',
+        description: 'Applies from the next request on, in every api process.',
         params: RateLimitId,
         body: Type.Ref('ProjectRateLimitUpdateRequest'),
         response: {

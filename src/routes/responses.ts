@@ -42,9 +42,9 @@ export function responseRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'createResponse',
         tags,
-        summary: 'Answer',
+        summary: 'Create a response',
         description:
-          "The model's answer to a text or a list of items, in the form of its chat template; whole, as a stream, or in the background.",
+          "Answers a text or a list of items with the model's chat template: at once, as a stream, or in the background.",
         body: Type.Ref('CreateResponseRequest'),
         response: responseOrStream,
       },
@@ -66,8 +66,8 @@ export function responseRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'getResponse',
         tags,
-        summary: 'Look at a response',
-        description: 'A stored response as it is now.',
+        summary: 'Retrieve a response',
+        description: 'The current state of a stored response.',
         params: ResponseId,
         querystring: RetrieveResponseQuery,
         response: { 200: one, ...errorResponses(404) },
@@ -93,10 +93,10 @@ export function responseRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'deleteResponse',
         tags,
         summary: 'Delete a response',
-        description: 'It is gone at once; responses that go on from it can no longer be gone on from.',
+        description: 'Deletes the response. Responses that continue it can no longer be continued.',
         params: ResponseId,
         response: {
-          200: json('What was deleted.', Type.Ref('DeleteResponseResponse'), {
+          200: json('The deleted object.', Type.Ref('DeleteResponseResponse'), {
             id: exampleResponse.id,
             object: 'response',
             deleted: true,
@@ -118,8 +118,8 @@ export function responseRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'cancelResponse',
         tags,
-        summary: 'Cancel a response in the background',
-        description: 'What has been written is kept. One that has ended stays as it is.',
+        summary: 'Cancel a background response',
+        description: 'Keeps what has been generated. A response that has ended is unchanged.',
         params: ResponseId,
         response: { 200: one, ...errorResponses(404) },
       },
@@ -141,8 +141,8 @@ export function responseRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'listInputItems',
         tags,
-        summary: 'List the input of a response',
-        description: 'The items of its own request, not those of responses that it goes on from.',
+        summary: 'List input items',
+        description: "Items of this response's own request, without those of previous responses.",
         params: ResponseId,
         querystring: ListInputItemsQuery,
         response: {

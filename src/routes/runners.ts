@@ -15,7 +15,7 @@ export function runnerRoutes(app: FastifyInstance, { pool }: Deps): void {
         ...administration,
         operationId: 'listRunners',
         summary: 'List workers',
-        description: 'Those that are alive: one that falls silent for as long as a lease is no longer here.',
+        description: 'Workers that are alive: one that is silent for the duration of a lease is not listed.',
         response: {
           200: json('The workers.', Type.Ref('OrganizationRunnerList'), exampleRunners),
           ...errorResponses(),

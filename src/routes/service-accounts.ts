@@ -35,7 +35,7 @@ export function serviceAccountRoutes(app: FastifyInstance, deps: Deps): void {
         ...administration,
         operationId: 'createProjectServiceAccount',
         summary: 'Create a service account',
-        description: 'With a key, which is shown only in this answer.',
+        description: 'Includes a key, which is shown only in this answer.',
         params: ProjectId,
         body: Type.Ref('CreateProjectServiceAccountRequest'),
         response: {
@@ -57,7 +57,7 @@ export function serviceAccountRoutes(app: FastifyInstance, deps: Deps): void {
         ...administration,
         operationId: 'listProjectServiceAccounts',
         summary: 'List service accounts',
-        description: 'Of one project, oldest first.',
+        description: 'Service accounts of a project, oldest first.',
         params: ProjectId,
         querystring: ListProjectServiceAccountsQuery,
         response: {
@@ -88,8 +88,8 @@ export function serviceAccountRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         ...administration,
         operationId: 'retrieveProjectServiceAccount',
-        summary: 'Look at a service account',
-        description: 'Its keys are among those of the project.',
+        summary: 'Retrieve a service account',
+        description: 'Its keys are listed with those of the project.',
         params: ServiceAccountId,
         response: { ...answer, ...errorResponses(404) },
       },
@@ -103,8 +103,8 @@ export function serviceAccountRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         ...administration,
         operationId: 'updateProjectServiceAccount',
-        summary: 'Change a service account',
-        description: 'Its name or its role.',
+        summary: 'Update a service account',
+        description: 'Changes name or role.',
         params: ServiceAccountId,
         body: Type.Ref('UpdateProjectServiceAccountRequest'),
         response: { ...answer, ...errorResponses(404) },
@@ -120,10 +120,10 @@ export function serviceAccountRoutes(app: FastifyInstance, deps: Deps): void {
         ...administration,
         operationId: 'deleteProjectServiceAccount',
         summary: 'Delete a service account',
-        description: 'Its keys are useless at once.',
+        description: 'Its keys stop working at once.',
         params: ServiceAccountId,
         response: {
-          200: json('It is deleted.', Type.Ref('ProjectServiceAccountDeleteResponse'), {
+          200: json('Deleted.', Type.Ref('ProjectServiceAccountDeleteResponse'), {
             id: exampleServiceAccount.id,
             object: 'organization.project.service_account.deleted',
             deleted: true,
@@ -144,7 +144,7 @@ export function serviceAccountRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         ...administration,
         operationId: 'createProjectServiceAccountApiKey',
-        summary: 'Make a key for a service account',
+        summary: 'Create a key for a service account',
         description: 'The key is shown only in this answer.',
         params: ServiceAccountId,
         body: Type.Ref('CreateServiceAccountApiKeyRequest'),

@@ -29,12 +29,12 @@ export function storedCompletionRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'listChatCompletions',
         tags,
-        summary: 'List stored answers',
-        description: 'Answers of requests with `store: true`.',
+        summary: 'List stored chat completions',
+        description: 'Chat completions created with `store: true`.',
         querystring: ListCompletionsQuery,
         response: {
           200: json(
-            'A page of answers.',
+            'A page of chat completions.',
             Type.Ref('ListChatCompletionsResponse'),
             exampleList(exampleStoredCompletion),
           ),
@@ -54,8 +54,8 @@ export function storedCompletionRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'getChatCompletion',
         tags,
-        summary: 'Look at a stored answer',
-        description: 'The answer, with its metadata and the parameters of its request.',
+        summary: 'Retrieve a stored chat completion',
+        description: 'A stored chat completion with its metadata and request parameters.',
         params: CompletionId,
         response: { 200: one, ...errorResponses(404) },
       },
@@ -69,8 +69,8 @@ export function storedCompletionRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'updateChatCompletion',
         tags,
-        summary: 'Change the metadata of a stored answer',
-        description: 'The metadata given takes the place of what was there.',
+        summary: 'Update a stored chat completion',
+        description: 'Replaces the metadata.',
         params: CompletionId,
         body: Type.Ref('UpdateChatCompletionRequest'),
         response: { 200: one, ...errorResponses(404) },
@@ -91,11 +91,11 @@ export function storedCompletionRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'deleteChatCompletion',
         tags,
-        summary: 'Delete a stored answer',
-        description: 'The answer and its messages are gone at once.',
+        summary: 'Delete a stored chat completion',
+        description: 'Deletes the chat completion and its messages.',
         params: CompletionId,
         response: {
-          200: json('What was deleted.', Type.Ref('DeleteChatCompletionResponse'), {
+          200: json('The deleted object.', Type.Ref('DeleteChatCompletionResponse'), {
             id: exampleStoredCompletion.id,
             object: 'chat.completion.deleted',
             deleted: true,
@@ -118,8 +118,8 @@ export function storedCompletionRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'getChatCompletionMessages',
         tags,
-        summary: 'List the messages of a stored answer',
-        description: 'The conversation that was answered.',
+        summary: 'List messages of a stored chat completion',
+        description: 'Messages of the request.',
         params: CompletionId,
         querystring: ListMessagesQuery,
         response: {

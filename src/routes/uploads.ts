@@ -38,9 +38,9 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'createUpload',
         tags,
-        summary: 'Begin an upload',
+        summary: 'Create an upload',
         description:
-          'For files of up to 8 GB. Add parts of up to 64 MB, several at once if you like, and complete it within an hour.',
+          'For files of up to 8 GB. Add parts of up to 64 MB, in parallel if you like, and complete the upload within an hour.',
         body: Type.Ref('CreateUploadRequest'),
         response: {
           200: json('The upload.', Type.Ref('Upload'), exampleUpload),
@@ -68,7 +68,7 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
         tags,
         summary: 'Add a part',
         description:
-          'A multipart form with one field, `data`. The order of parts is given when it is completed.',
+          'A multipart form with one field, `data`. The order of the parts is given on completion.',
         consumes: ['multipart/form-data'],
         params: UploadId,
         body: Type.Ref('AddUploadPartRequest'),
@@ -112,7 +112,7 @@ export function uploadRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'cancelUpload',
         tags,
         summary: 'Cancel an upload',
-        description: 'Its parts are removed; nothing can be added to it any more.',
+        description: 'Deletes the parts; no more can be added.',
         params: UploadId,
         response: {
           200: json('The upload.', Type.Ref('Upload'), { ...exampleUpload, status: 'cancelled' }),

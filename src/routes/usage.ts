@@ -80,7 +80,7 @@ const reports: Report[] = [
     path: 'fine_tuning',
     operationId: 'getUsageFineTuning',
     summary: 'Usage of fine-tuning',
-    description: 'Jobs that succeeded, and their trained tokens, at the time of their end.',
+    description: 'Succeeded jobs and their trained tokens, at the time they ended.',
     async read({ pool }, filter, groups) {
       const sums = await sumTraining(pool, filter, groups);
       return sums.map(sum => ({ start: sum.start, result: fineTuningResult(sum) }));

@@ -39,8 +39,9 @@ export function webhookRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'createWebhookEndpoint',
         tags,
-        summary: 'Make a webhook endpoint',
-        description: 'From now on the events that it names are sent to its URL. The answer holds its secret.',
+        summary: 'Create a webhook endpoint',
+        description:
+          'Sends the given event types to a URL from now on. The answer contains the signing secret.',
         body: Type.Ref('CreateWebhookEndpointRequest'),
         response: {
           200: json(
@@ -91,7 +92,7 @@ export function webhookRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'retrieveWebhookEndpoint',
         tags,
-        summary: 'Look at a webhook endpoint',
+        summary: 'Retrieve a webhook endpoint',
         description: 'The endpoint, without its secret.',
         params: WebhookEndpointId,
         response: {
@@ -109,8 +110,8 @@ export function webhookRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'updateWebhookEndpoint',
         tags,
-        summary: 'Change a webhook endpoint',
-        description: 'What is given replaces what was; the secret stays.',
+        summary: 'Update a webhook endpoint',
+        description: 'Replaces the given fields; the secret is unchanged.',
         params: WebhookEndpointId,
         body: Type.Ref('UpdateWebhookEndpointRequest'),
         response: {
@@ -137,10 +138,10 @@ export function webhookRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'deleteWebhookEndpoint',
         tags,
         summary: 'Delete a webhook endpoint',
-        description: 'Nothing more is sent there, nor what was still to be sent.',
+        description: 'Nothing more is sent to it, including pending deliveries.',
         params: WebhookEndpointId,
         response: {
-          200: json('It is deleted.', Type.Ref('DeletedWebhookEndpoint'), {
+          200: json('Deleted.', Type.Ref('DeletedWebhookEndpoint'), {
             id: exampleWebhookEndpoint.id,
             object: 'webhook_endpoint.deleted',
             deleted: true,
@@ -162,8 +163,9 @@ export function webhookRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'rotateWebhookEndpointSecret',
         tags,
-        summary: "Replace a webhook endpoint's secret",
-        description: 'The answer holds the new one. The old one signs no more, or a day longer where asked.',
+        summary: "Rotate a webhook endpoint's secret",
+        description:
+          'The answer contains the new secret. The old one stops signing at once, or after a day if requested.',
         params: WebhookEndpointId,
         body: Type.Ref('RotateWebhookSecretRequest'),
         response: {
@@ -191,12 +193,11 @@ export function webhookRoutes(app: FastifyInstance, deps: Deps): void {
         operationId: 'testWebhookEndpoint',
         tags,
         summary: 'Send a sample to a webhook endpoint',
-        description:
-          'An event about something that does not exist, sent once and at once, signed as any other.',
+        description: 'Sends one signed sample event about an object that does not exist.',
         params: WebhookEndpointId,
         body: Type.Ref('TestWebhookEndpointRequest'),
         response: {
-          200: json('How it answered.', Type.Ref('WebhookEndpointTest'), {
+          200: json("The endpoint's answer.", Type.Ref('WebhookEndpointTest'), {
             object: 'webhook_endpoint.test',
             webhook_endpoint_id: exampleWebhookEndpoint.id,
             event_type: 'fine_tuning.job.succeeded',
@@ -216,9 +217,9 @@ export function webhookRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'listWebhookDeliveries',
         tags,
-        summary: 'List what was sent to a webhook endpoint',
+        summary: 'List deliveries of a webhook endpoint',
         description:
-          'Each event for the endpoint with the attempts to send it, newest first. Kept for 30 days. Not among the routes of OpenAI.',
+          "Events sent to the endpoint with their attempts, newest first. Kept for 30 days. Not in OpenAI's API.",
         params: WebhookEndpointId,
         querystring: WebhookPageQuery,
         response: {
@@ -243,10 +244,13 @@ export function webhookRoutes(app: FastifyInstance, deps: Deps): void {
       schema: {
         operationId: 'listWebhookEventTypes',
         tags,
-        summary: 'List events',
-        description: 'The types of events that are sent.',
+        summary: 'List event types',
+        description: 'Event types that are sent.',
         response: {
-          200: json('The types.', Type.Ref('WebhookEventTypeList'), { object: 'list', data: sentEventTypes }),
+          200: json('The event types.', Type.Ref('WebhookEventTypeList'), {
+            object: 'list',
+            data: sentEventTypes,
+          }),
           ...errorResponses(),
         },
       },

@@ -11,9 +11,9 @@ const key = {
   id: Type.String(),
   object: Type.Literal('organization.admin_api_key'),
   name: Type.String(),
-  redacted_value: Type.String({ description: 'Beginning and end of the key.' }),
+  redacted_value: Type.String({ description: 'First and last characters of the key.' }),
   created_at: Type.Integer(),
-  last_used_at: Type.Union([Type.Integer(), Type.Null()], { description: 'To the minute.' }),
+  last_used_at: Type.Union([Type.Integer(), Type.Null()], { description: 'Unix seconds, to the minute.' }),
   expires_at: nullableInteger,
   owner: Type.Object({
     type: Type.Literal('user'),
@@ -27,17 +27,17 @@ const key = {
 
 export const AdminApiKey = Type.Object(key, {
   $id: 'AdminApiKey',
-  description: 'A key for the administration of all projects.',
+  description: 'A key for administering all projects.',
 });
 
 export const AdminApiKeyCreateResponse = Type.Object(
-  { ...key, value: Type.String({ description: 'The key itself. It is shown only here.' }) },
+  { ...key, value: Type.String({ description: 'The key. It is shown only in this answer.' }) },
   { $id: 'AdminApiKeyCreateResponse', description: 'A new admin key.' },
 );
 
 export const CreateAdminApiKeyRequest = Type.Object(
   {
-    name: Type.String({ minLength: 1, maxLength: 200, description: 'What it is for.' }),
+    name: Type.String({ minLength: 1, maxLength: 200, description: 'Description of the key.' }),
     expires_in_seconds: Type.Optional(ExpiresInSeconds),
   },
   { $id: 'CreateAdminApiKeyRequest', additionalProperties: false, examples: [{ name: 'billing report' }] },
@@ -47,7 +47,7 @@ export type CreateAdminApiKeyBody = Static<typeof CreateAdminApiKeyRequest>;
 export const ListAdminApiKeysQuery = Type.Object({
   after: After,
   limit: Limit(20, 100),
-  order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'By time of creation.' })),
+  order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'Order by creation time.' })),
 });
 export type ListAdminApiKeysQuery = WithDefaults<Static<typeof ListAdminApiKeysQuery>, 'limit' | 'order'>;
 
@@ -63,7 +63,7 @@ export const AdminApiKeyDeleteResponse = Type.Object(
     object: Type.Literal('organization.admin_api_key.deleted'),
     deleted: Type.Boolean(),
   },
-  { $id: 'AdminApiKeyDeleteResponse', description: 'The key is useless from now on.' },
+  { $id: 'AdminApiKeyDeleteResponse', description: 'The key is deleted and no longer works.' },
 );
 
 export const AdminKeyId = Type.Object({

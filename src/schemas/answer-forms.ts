@@ -11,27 +11,27 @@ const NAME = '^[a-zA-Z0-9_-]{1,64}$';
 const JsonSchema = Type.Unsafe<Record<string, unknown>>({
   type: 'object',
   additionalProperties: true,
-  description: 'A JSON Schema; with `strict` of the keywords in docs/api.md, to which the answer is held.',
+  description: 'JSON Schema that constrains the answer; with `strict`, only keywords listed in docs/api.md.',
 });
 const strict = Nullable(
   Type.Boolean(),
-  'Refuse a schema that cannot be held to in full; otherwise it is held to as far as possible.',
+  '`true`: refuse a schema that cannot be fully enforced; otherwise it is enforced as far as possible.',
 );
 
 export const functionFields = {
   name: Type.String({ pattern: NAME }),
   description: Nullable(Type.String()),
-  parameters: Nullable(JsonSchema, 'A JSON Schema of an object; absent: no parameters.'),
+  parameters: Nullable(JsonSchema, 'JSON Schema of an object; default: no parameters.'),
   strict,
 };
 
 export const FunctionTool = Type.Object(
   {
-    type: Type.String({ description: 'Only `function` is served.' }),
+    type: Type.String({ description: 'Only `function` is supported.' }),
     function: Type.Optional(Type.Object(functionFields)),
     custom: Type.Optional(Type.Unknown()),
   },
-  { $id: 'ChatCompletionTool', description: 'A function that the model may ask the client to call.' },
+  { $id: 'ChatCompletionTool', description: 'A function the model may call.' },
 );
 
 export const schemaFields = {
@@ -47,7 +47,7 @@ export const ResponseFormat = Type.Object(
   },
   {
     $id: 'ResponseFormat',
-    description: '`json_object`: the answer is a JSON object; `json_schema`: one that the schema allows.',
+    description: '`json_object`: the answer is a JSON object; `json_schema`: it satisfies the schema.',
   },
 );
 

@@ -15,11 +15,11 @@ export const AuditLog = Type.Object(
     type: Choice(auditTypes),
     effective_at: Type.Integer(),
     project: Type.Optional(
-      Type.Object({ id: Type.String(), name: Type.String() }, { description: 'Where it happened.' }),
+      Type.Object({ id: Type.String(), name: Type.String() }, { description: 'Project of the change.' }),
     ),
     actor: Type.Object({
       type: Choice(['api_key', 'session'], {
-        description: '`session`: the command line; for a failed login, whoever tried.',
+        description: '`session`: the command line, or an unknown caller of a failed login.',
       }),
       api_key: Type.Optional(
         Type.Object({
@@ -35,7 +35,7 @@ export const AuditLog = Type.Object(
     }),
     ...Object.fromEntries(auditTypes.map(type => [type, Type.Optional(details)])),
   },
-  { $id: 'AuditLog', description: 'Who did what.' },
+  { $id: 'AuditLog', description: 'An entry of the audit log.' },
 );
 
 export const ListAuditLogsResponse = ListOf(
@@ -54,19 +54,17 @@ export const ListAuditLogsQuery = Type.Object({
   ),
   limit: Limit(20, 100),
   event_types: texts('Only entries of these types.'),
-  project_ids: texts('Only what happened in these projects.'),
-  actor_ids: texts('Only what these keys or service accounts did.'),
-  actor_emails: texts('Only what these users did; the one user is the operator.'),
-  resource_ids: texts('Only what was done to these.'),
+  project_ids: texts('Only entries of these projects.'),
+  actor_ids: texts('Only actions of these keys or service accounts.'),
+  actor_emails: texts('Only actions of these users; the operator is the only user.'),
+  resource_ids: texts('Only changes to these objects.'),
   effective_at: Type.Optional(
     Type.Object(
       { gt: seconds, gte: seconds, lt: seconds, lte: seconds },
-      { description: 'Only entries of this time.', additionalProperties: false },
+      { description: 'Only entries in this time range.', additionalProperties: false },
     ),
   ),
-  tenant_only: Type.Optional(
-    Type.Boolean({ description: 'Only entries of a tenant, of which there are none.' }),
-  ),
+  tenant_only: Type.Optional(Type.Boolean({ description: 'Only entries of tenants; there are none.' })),
 });
 export type ListAuditLogsQuery = WithDefaults<Static<typeof ListAuditLogsQuery>, 'limit'>;
 

@@ -22,15 +22,17 @@ export const CreateBatchRequest = Type.Object(
       minLength: 1,
       description: 'A file of purpose `batch`: up to 50,000 lines and 200 MB.',
     }),
-    endpoint: Choice(batchEndpoints, { description: 'What all its requests are for.' }),
-    completion_window: Choice(['24h'], { description: 'Requests that are not answered by then never are.' }),
+    endpoint: Choice(batchEndpoints, { description: 'Endpoint of all requests.' }),
+    completion_window: Choice(['24h'], {
+      description: 'Time limit; requests not answered within it expire.',
+    }),
     metadata: Type.Optional(Type.Union([Metadata, Type.Null()])),
     output_expires_after: Type.Optional(
       Type.Object(
         { anchor: Choice(['created_at']), seconds: Type.Integer(expirySeconds) },
         {
           additionalProperties: false,
-          description: 'When the files with the answers are deleted; after 30 days where absent.',
+          description: 'When the output files are deleted; default: after 30 days.',
         },
       ),
     ),
@@ -45,7 +47,7 @@ export const CreateBatchRequest = Type.Object(
         completion_window: '24h',
       },
     ],
-    description: 'A batch to make.',
+    description: 'A batch to create.',
   },
 );
 export type CreateBatchBody = Static<typeof CreateBatchRequest>;
@@ -60,7 +62,7 @@ export const Batch = Type.Object(
     object: Type.Literal('batch'),
     endpoint: Type.String(),
     model: Type.Union([Type.String(), Type.Null()], {
-      description: 'Of all its requests; null when they name several.',
+      description: 'Model of all requests; null if there are several.',
     }),
     input_file_id: Type.String(),
     completion_window: Type.String(),
@@ -89,21 +91,23 @@ export const Batch = Type.Object(
         }),
         Type.Null(),
       ],
-      { description: 'What is wrong with the input file.' },
+      { description: 'Mistakes in the input file.' },
     ),
-    output_file_id: Type.Union([Type.String(), Type.Null()], { description: 'Answers, once it has ended.' }),
+    output_file_id: Type.Union([Type.String(), Type.Null()], {
+      description: 'File with the answers, once the batch has ended.',
+    }),
     error_file_id: Type.Union([Type.String(), Type.Null()], {
-      description: 'Requests that failed or were not answered, once it has ended.',
+      description: 'File with failed and unanswered requests, once the batch has ended.',
     }),
     created_at: Type.Integer({ description: 'Unix seconds.' }),
-    in_progress_at: when('its file was found to be right.'),
+    in_progress_at: when('validation succeeded.'),
     expires_at: when('the end of its window.'),
-    finalizing_at: when('nothing more was to be answered.'),
+    finalizing_at: when('all requests were processed.'),
     completed_at: when('it ended.'),
-    failed_at: when('its file was found to be wrong.'),
-    expired_at: when('it ended with requests that were not answered in time.'),
-    cancelling_at: when('it was to be cancelled.'),
-    cancelled_at: when('it was.'),
+    failed_at: when('validation failed.'),
+    expired_at: when('its window ended with unanswered requests.'),
+    cancelling_at: when('cancellation was requested.'),
+    cancelled_at: when('it was cancelled.'),
     request_counts: Type.Object({
       total: Type.Integer(),
       completed: Type.Integer({ description: 'Answered with a 2xx.' }),
@@ -118,7 +122,7 @@ export const Batch = Type.Object(
     }),
     metadata: Type.Union([Metadata, Type.Null()]),
   },
-  { $id: 'Batch', description: 'Requests in a file, and how far they are.' },
+  { $id: 'Batch', description: 'A batch of requests and its progress.' },
 );
 
 export const ListBatchesResponse = ListOf('ListBatchesResponse', Type.Ref('Batch'), 'A page of batches.');

@@ -19,7 +19,7 @@ import { NoEffect, Nullable, samplingParameters, Unserved, type UnservedTable } 
 import { Metadata } from './metadata.ts';
 
 const contentPart = Type.Object({
-  type: Type.String({ description: 'Only `text`, and `refusal` of an assistant, are served.' }),
+  type: Type.String({ description: 'Only `text`, and `refusal` of an assistant, are supported.' }),
   text: Type.Optional(Type.String()),
   refusal: Type.Optional(Type.String()),
 });
@@ -35,17 +35,19 @@ export const ChatCompletionMessage = Type.Object(
     role: Choice(['developer', 'system', 'user', 'assistant', 'tool', 'function']),
     content: Nullable(
       Type.Union([Type.String(), Type.Array(contentPart)]),
-      'Text, or parts of type `text`. Null only beside `tool_calls`.',
+      'Text, or parts of type `text`. Null only with `tool_calls`.',
     ),
     name: Nullable(Type.String()),
     refusal: Nullable(Type.String()),
     tool_calls: Nullable(Type.Array(toolCall)),
-    tool_call_id: Type.Optional(Type.String({ description: 'Of the call that a `tool` message answers.' })),
+    tool_call_id: Type.Optional(
+      Type.String({ description: 'Id of the call that a `tool` message answers.' }),
+    ),
     function_call: Nullable(Type.Object({ name: Type.String(), arguments: Type.String() })),
     audio: Unserved,
     annotations: NoEffect,
   },
-  { $id: 'ChatCompletionMessage', description: 'One message of a conversation.' },
+  { $id: 'ChatCompletionMessage', description: 'A message of a conversation.' },
 );
 
 export const exampleChatRequest = {
@@ -62,24 +64,27 @@ export const CreateChatCompletionRequest = Type.Object(
       description: 'The conversation so far.',
     }),
     ...samplingParameters,
-    max_completion_tokens: Nullable(Type.Integer({ minimum: 1 }), 'At most so many tokens; as many as fit.'),
+    max_completion_tokens: Nullable(
+      Type.Integer({ minimum: 1 }),
+      'Most tokens to generate; default: as many as fit.',
+    ),
     max_tokens: Type.Optional(
       Type.Union([Type.Integer({ minimum: 1 }), Type.Null()], {
         deprecated: true,
         description: 'Use `max_completion_tokens`.',
       }),
     ),
-    logprobs: Nullable(Type.Boolean(), 'Give the log-probability of every token.'),
+    logprobs: Nullable(Type.Boolean(), 'Return the log-probability of every token.'),
     top_logprobs: Nullable(
       Type.Integer({ minimum: 0, maximum: 20 }),
-      'Give so many alternatives with each token; needs `logprobs`.',
+      'Return this many alternatives per token; needs `logprobs`.',
     ),
     tools: Nullable(
       Type.Array(Type.Ref('ChatCompletionTool'), { maxItems: 128 }),
-      'Functions that the model may ask for, written in the form of its chat template. A model whose template has no place for them is a 400.',
+      'Functions the model may call. A model whose chat template does not support tools is a 400.',
     ),
     tool_choice: Nullable(ToolChoice),
-    parallel_tool_calls: Nullable(Type.Boolean(), 'Whether several calls may come at once; true.'),
+    parallel_tool_calls: Nullable(Type.Boolean(), 'Allow several calls in one answer; default true.'),
     functions: Type.Optional(
       Type.Union([Type.Array(Type.Object(functionFields), { minItems: 1, maxItems: 128 }), Type.Null()], {
         deprecated: true,
@@ -92,9 +97,9 @@ export const CreateChatCompletionRequest = Type.Object(
         description: 'Use `tool_choice`.',
       }),
     ),
-    response_format: Nullable(Type.Ref('ResponseFormat'), 'What the answer must be; any text.'),
-    store: Nullable(Type.Boolean(), 'Keep the conversation and its answer, to be listed and read; false.'),
-    metadata: Nullable(Metadata, 'Kept with a stored answer.'),
+    response_format: Nullable(Type.Ref('ResponseFormat'), 'Form of the answer; default: text.'),
+    store: Nullable(Type.Boolean(), 'Store the conversation and its answer; default false.'),
+    metadata: Nullable(Metadata, 'Metadata of a stored answer.'),
     prediction: NoEffect,
     prompt_cache_key: NoEffect,
     prompt_cache_options: NoEffect,
@@ -112,7 +117,7 @@ export const CreateChatCompletionRequest = Type.Object(
     $id: 'CreateChatCompletionRequest',
     examples: [exampleChatRequest],
     additionalProperties: false,
-    description: 'A conversation for the model to go on with.',
+    description: 'A conversation to continue.',
   },
 );
 
@@ -234,8 +239,8 @@ const withoutNulls = (value: object): object =>
   Object.fromEntries(Object.entries(value).filter(([, each]) => each !== null && each !== undefined));
 
 const candidate = {
-  token: Type.String({ description: 'Its text; bytes that are no whole characters as `\\xe2`.' }),
-  logprob: Type.Number({ description: 'Under the model itself, whatever the temperature.' }),
+  token: Type.String({ description: 'Text of the token; incomplete characters as `\\xe2`.' }),
+  logprob: Type.Number({ description: 'Log-probability under the model, regardless of temperature.' }),
   bytes: Type.Union([Type.Array(Type.Integer()), Type.Null()]),
 };
 
@@ -253,12 +258,12 @@ const logprobs = Type.Union([
 ]);
 const finishReason = Choice(['stop', 'length', 'tool_calls', 'function_call'], {
   description:
-    '`stop`: the model ended its turn, or a stop text came. `length`: the limit was reached. `tool_calls`: it calls tools.',
+    '`stop`: the model ended its turn, or a stop text was generated. `length`: the token limit. `tool_calls`: the model calls tools.',
 });
 
 const calledFunction = Type.Object({
   name: Type.String(),
-  arguments: Type.String({ description: 'JSON, as the model wrote it.' }),
+  arguments: Type.String({ description: 'JSON as generated by the model.' }),
 });
 
 const envelope = {
@@ -266,7 +271,7 @@ const envelope = {
   created: Type.Integer(),
   model: Type.String({ description: 'As in the request.' }),
   service_tier: Type.Literal('default'),
-  system_fingerprint: Type.String({ description: "Changes with the model's files." }),
+  system_fingerprint: Type.String({ description: "Identifies the model's files." }),
 };
 
 const NullableJson = Type.Optional(Type.Unknown());
@@ -296,7 +301,7 @@ export const ChatCompletion = Type.Object(
         message: Type.Object({
           role: Type.Literal('assistant'),
           content: Type.Union([Type.String(), Type.Null()], {
-            description: 'Null where there are only calls.',
+            description: 'Null if there are only calls.',
           }),
           refusal: Type.Union([Type.String(), Type.Null()]),
           annotations: Type.Array(Type.Unknown()),
@@ -346,7 +351,7 @@ export const ChatCompletionChunk = Type.Object(
     ),
     usage: Type.Optional(
       Type.Union([Type.Ref('CompletionUsage'), Type.Null()], {
-        description: 'With `include_usage`: null, but in the last event.',
+        description: 'With `include_usage`: null except in the last event.',
       }),
     ),
   },

@@ -11,12 +11,12 @@ export const FineTuningJobCheckpoint = Type.Object(
     id: Type.String(),
     object: Type.Literal('fine_tuning.job.checkpoint'),
     created_at: Type.Integer(),
-    fine_tuned_model_checkpoint: Type.String({ description: 'Name under which it answers, as a model.' }),
+    fine_tuned_model_checkpoint: Type.String({ description: 'Name of the checkpoint as a model.' }),
     fine_tuning_job_id: Type.String(),
     step_number: Type.Integer(),
     metrics: Type.Object(Object.fromEntries(metricNames.map(name => [name, Type.Optional(Type.Number())]))),
   },
-  { $id: 'FineTuningJobCheckpoint', description: 'A model as it was at the end of an epoch.' },
+  { $id: 'FineTuningJobCheckpoint', description: 'The model at the end of an epoch.' },
 );
 
 export const ListCheckpointsQuery = Type.Object({ after: After, limit: Limit(10, 100) });

@@ -20,23 +20,23 @@ export const CreateClassificationRequest = Type.Object(
   {
     model: Type.String({
       minLength: 1,
-      description: 'A model that was fine-tuned with `classification` or `regression`.',
+      description: 'A model fine-tuned with `classification` or `regression`.',
     }),
     input: Type.Optional(
       Type.Union([text, Type.Array(text, { minItems: 1, maxItems: MAX_INPUTS })], {
-        description: 'A text, or several. Either `input` or `messages`.',
+        description: 'One or several texts. Either `input` or `messages`.',
       }),
     ),
     messages: Type.Optional(
       Type.Array(Type.Ref('ChatCompletionMessage'), {
         minItems: 1,
         description:
-          'A conversation. A model that was trained on texts alone is given what the user said last, and one that was trained on conversations is given a text as what a user says.',
+          'A conversation. A model trained on texts reads the last user message; a model trained on conversations reads a text as a user message.',
       }),
     ),
     threshold: Nullable(
       Type.Number({ minimum: 0, maximum: 1 }),
-      'Where a text may have several labels: those whose score is above this; 0.5.',
+      'For models with several labels per text: return labels with a score above this; default 0.5.',
     ),
     user: Nullable(Type.String(), 'No effect.'),
   },
@@ -44,7 +44,7 @@ export const CreateClassificationRequest = Type.Object(
     $id: 'CreateClassificationRequest',
     examples: [exampleClassificationRequest],
     additionalProperties: false,
-    description: 'Texts whose labels, or whose number, are asked for.',
+    description: 'Texts to classify.',
   },
 );
 /** `Type.Ref` has no static type of its own. */
@@ -60,19 +60,19 @@ const nullable = <Schema extends Parameters<typeof Type.Union>[0][number]>(
 export const Classification = Type.Object(
   {
     object: Type.Literal('classification'),
-    index: Type.Integer({ description: 'Of the text in `input`.' }),
-    label: nullable(Type.String(), 'The most probable label; null where a text may have several, or none.'),
+    index: Type.Integer({ description: 'Index of the text in `input`.' }),
+    label: nullable(Type.String(), 'The most probable label; null if a text can have several.'),
     labels: nullable(
       Type.Array(Type.String()),
-      'Every label above the threshold, where a text may have several; null otherwise.',
+      'Every label above the threshold, if a text can have several; otherwise null.',
     ),
-    value: nullable(Type.Number(), 'The number of a regression; null otherwise.'),
+    value: nullable(Type.Number(), 'Value of a regression; otherwise null.'),
     scores: nullable(
       Type.Record(Type.String(), Type.Number()),
-      'The probability of each label. They add up to 1 where a text has one label. Null for a regression.',
+      'Probability of each label; they sum to 1 if a text has one label. Null for a regression.',
     ),
   },
-  { $id: 'Classification', description: 'What a model says of a text.' },
+  { $id: 'Classification', description: 'Classification of a text.' },
 );
 
 export const CreateClassificationResponse = Type.Object(
@@ -82,7 +82,7 @@ export const CreateClassificationResponse = Type.Object(
     model: Type.String({ description: 'As in the request.' }),
     usage: Type.Object({ prompt_tokens: Type.Integer(), total_tokens: Type.Integer() }),
   },
-  { $id: 'CreateClassificationResponse', description: 'One answer for each text, in their order.' },
+  { $id: 'CreateClassificationResponse', description: 'One classification per text, in order.' },
 );
 
 export const exampleClassifications = {

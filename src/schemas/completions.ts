@@ -24,29 +24,29 @@ export const CreateCompletionRequest = Type.Object(
         tokens,
         Type.Array(tokens, { minItems: 1, maxItems: MAX_PROMPTS }),
       ]),
-      'A text, several, or their tokens. Absent: the beginning of a document.',
+      'One or several texts, or their tokens. Default: the start of a document.',
     ),
     ...samplingParameters,
     best_of: Nullable(
       Type.Integer({ minimum: 0, maximum: 20 }),
-      'Generates so many choices and returns the `n` with the highest log-probability per token; `n`.',
+      'Generate this many choices and return the `n` with the highest log-probability per token; default `n`.',
     ),
     echo: Nullable(
       Type.Boolean(),
-      'Give the prompt back before the answer; with `logprobs` and `max_tokens` 0 its own log-probabilities.',
+      "Return the prompt before the answer; with `logprobs` and `max_tokens` 0, the prompt's log-probabilities.",
     ),
     logprobs: Nullable(
       Type.Integer({ minimum: 0, maximum: 5 }),
-      'Give the log-probabilities of every token and so many alternatives.',
+      'Return the log-probability of every token and this many alternatives.',
     ),
-    max_tokens: Nullable(Type.Integer({ minimum: 0 }), 'At most so many tokens; 16.'),
+    max_tokens: Nullable(Type.Integer({ minimum: 0 }), 'Most tokens to generate; default 16.'),
     suffix: Unserved,
   },
   {
     $id: 'CreateCompletionRequest',
     examples: [exampleCompletionRequest],
     additionalProperties: false,
-    description: 'A text to go on from.',
+    description: 'A text to continue.',
   },
 );
 export type CompletionBody = Static<typeof CreateCompletionRequest>;
@@ -69,7 +69,7 @@ export const Completion = Type.Object(
     object: Type.Literal('text_completion'),
     created: Type.Integer(),
     model: Type.String({ description: 'As in the request.' }),
-    system_fingerprint: Type.String({ description: "Changes with the model's files." }),
+    system_fingerprint: Type.String({ description: "Identifies the model's files." }),
     choices: Type.Array(
       Type.Object({
         index: Type.Integer({ description: 'Choices of the second prompt follow those of the first.' }),
@@ -82,11 +82,11 @@ export const Completion = Type.Object(
     ),
     usage: Type.Optional(
       Type.Union([Type.Ref('CompletionUsage'), Type.Null()], {
-        description: 'In a stream with `include_usage` only: null, but in the last event.',
+        description: 'In a stream only with `include_usage`: null except in the last event.',
       }),
     ),
   },
-  { $id: 'Completion', description: 'The text, or one event of it.' },
+  { $id: 'Completion', description: 'A completion, or an event of its stream.' },
 );
 
 /** Tokens are named by their text; bytes that are no whole characters as OpenAI writes them here. */

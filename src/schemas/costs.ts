@@ -19,16 +19,16 @@ export const CostsResult = Type.Object(
     quantity: Type.Union([Type.Number(), Type.Null()]),
     quantity_unit: Type.Union([Type.Literal('tokens'), Type.Null()]),
   },
-  { $id: 'CostsResult', description: 'What something costs with the prices as they are set now.' },
+  { $id: 'CostsResult', description: 'Cost at the current prices.' },
 );
 
 const groupNames = ['project_id', 'api_key_id', 'line_item', 'user_id', 'api_source'] as const;
 
 export const CostsQuery = Type.Object({
   ...TimeQuery.properties,
-  bucket_width: Type.Optional(Choice(['1d'], { default: '1d', description: 'Of each bucket.' })),
-  line_items: texts('Only of these line items.'),
-  group_by: Type.Optional(Type.Array(Choice(groupNames), { description: 'What results are told apart by.' })),
+  bucket_width: Type.Optional(Choice(['1d'], { default: '1d', description: 'Width of a bucket.' })),
+  line_items: texts('Only these line items.'),
+  group_by: Type.Optional(Type.Array(Choice(groupNames), { description: 'Fields to group by.' })),
 });
 export type CostsQuery = Static<typeof CostsQuery>;
 

@@ -17,10 +17,10 @@ export const DuplicateLines = Type.Object(
     count: count('Lines that repeat an earlier one.'),
     groups: Type.Array(Type.Array(Type.Integer()), {
       description:
-        'Numbers of lines that are the same once rendered, at most 100 groups. Between files: line of the training file, line of the validation file.',
+        'Line numbers of equal lines, at most 100 groups. Between files: a line of the training file, then one of the validation file.',
     }),
   },
-  { $id: 'DuplicateLines', description: 'Lines whose tokens and loss mask are equal.' },
+  { $id: 'DuplicateLines', description: 'Lines with equal tokens and loss mask.' },
 );
 
 export const DryRunFile = Type.Object(
@@ -30,32 +30,32 @@ export const DryRunFile = Type.Object(
       description: '`chat`, `completion` or `preference`.',
     }),
     lines: count('Lines that are not blank.'),
-    bad_lines: count('Lines with something wrong.'),
-    error_count: count('All that is wrong; a line may have several.'),
+    bad_lines: count('Lines with mistakes.'),
+    error_count: count('Number of mistakes; a line can have several.'),
     errors: Type.Array(Type.Object({ line: Type.Integer(), path: Type.String(), message: Type.String() }), {
-      description: 'What is wrong, and where; the first 10,000.',
+      description: 'The first 10,000 mistakes.',
     }),
     examples: count('Examples that are trained on.'),
-    dropped_examples: count('Examples with nothing to learn, or none left after the cut.'),
-    truncated_examples: count('Examples that are cut at `max_length`.'),
-    longest_example: count('Tokens of the longest example, after the cut.'),
+    dropped_examples: count('Examples with no trained token, or none left after truncation.'),
+    truncated_examples: count('Examples truncated to `max_length`.'),
+    longest_example: count('Tokens of the longest example, after truncation.'),
     tokens: count('Tokens in one pass over the file.'),
-    trained_tokens: count('Those of them that have a loss.'),
-    untrained_tokens: count('Those that have none: prompts, and what `weight` 0 leaves out.'),
+    trained_tokens: count('Tokens with a loss.'),
+    untrained_tokens: count('Tokens without a loss: prompts, and messages with `weight` 0.'),
     bos: Type.Object(
       {
-        id: nullableInteger('Token; null where the model has none.'),
-        tokens: count('How often it occurs.'),
-        examples_with_several: count('Examples in which it occurs more than once.'),
+        id: nullableInteger('Token id; null if the model has none.'),
+        tokens: count('Number of occurrences.'),
+        examples_with_several: count('Examples with more than one.'),
       },
-      { description: 'The token that begins a text.' },
+      { description: 'The token at the start of a text.' },
     ),
     eos: Type.Object(
       {
         ids: Type.Array(Type.Integer(), { description: 'Tokens at which generation stops.' }),
-        tokens: count('How often they occur.'),
-        trained_tokens: count('How often they are learnt.'),
-        examples_without: count('Examples in which none is learnt: nothing teaches the model to stop.'),
+        tokens: count('Number of occurrences.'),
+        trained_tokens: count('Occurrences with a loss.'),
+        examples_without: count('Examples without a trained one: they do not teach the model to stop.'),
       },
       { description: 'The tokens that end an answer.' },
     ),
@@ -63,33 +63,33 @@ export const DryRunFile = Type.Object(
     equal_answers: Type.Union(
       [
         Type.Object({
-          count: count('Lines whose two answers are the same, after the cut.'),
+          count: count('Lines whose two answers are identical after truncation.'),
           lines: Type.Array(Type.Integer(), { description: 'The first 100 of them.' }),
         }),
         Type.Null(),
       ],
-      { description: 'Pairs that teach nothing; null for methods other than `dpo`.' },
+      { description: 'Pairs with identical answers; null for methods other than `dpo`.' },
     ),
     answers: Type.Union(
       [Type.Array(Type.Object({ answer: Type.String(), count: Type.Integer() })), Type.Null()],
-      { description: 'How often each answer is given, where there are few; null for free text.' },
+      { description: 'Occurrences of each answer, if there are few; null for free text.' },
     ),
     samples: Type.Array(
       Type.Object({
         line: Type.Integer(),
-        length: count('Tokens of the example; of more than 4096 the first are shown.'),
+        length: count('Tokens of the example; the first 4096 are shown.'),
         tokens: Type.Array(
           Type.Object({
             id: Type.Integer(),
-            text: Type.String({ description: 'U+FFFD where a token is part of a character.' }),
-            trained: Type.Boolean({ description: 'Whether it has a loss.' }),
+            text: Type.String({ description: 'Text of the token; U+FFFD for a part of a character.' }),
+            trained: Type.Boolean({ description: 'Whether the token has a loss.' }),
           }),
         ),
       }),
-      { description: 'The first three examples as the model sees them.' },
+      { description: 'The first three examples, token by token.' },
     ),
   },
-  { $id: 'DryRunFile', description: 'What a file holds, as a run would take it.' },
+  { $id: 'DryRunFile', description: 'Content of a file, as the job would use it.' },
 );
 
 const nullableNumber = (description: string) => Type.Union([Type.Number(), Type.Null()], { description });
@@ -99,29 +99,29 @@ export const DryRunRunner = Type.Object(
     id: Type.String(),
     host: Type.String(),
     device: Type.String({ description: '`cpu`, `cuda` or `webgpu`.' }),
-    available_memory_bytes: count('What a run may use there.'),
+    available_memory_bytes: count('Memory that the job may use.'),
     estimated_memory_bytes: nullableInteger(
-      'What its trainer would hold at most, the evaluation at the end included.',
+      'Peak memory of the trainer, including the evaluation at the end.',
     ),
-    estimated_seconds: nullableNumber('Of all steps.'),
+    estimated_seconds: nullableNumber('Time of all steps.'),
     seconds_from: Type.Union([Type.Literal('earlier_runs'), Type.Literal('matrix_products'), Type.Null()], {
       description:
-        '`earlier_runs`: the arithmetic of the run at the speed of earlier ones on such a machine, of the same base model and kind of adapter. `matrix_products`: at the speed at which the worker multiplies matrices, which no run reaches.',
+        "`earlier_runs`: at the speed of earlier runs on such a machine with the same base model and kind of adapter. `matrix_products`: at the worker's speed of plain matrix products, which no run reaches.",
     }),
     micro_batch_rows: Type.Array(Type.Integer(), {
-      description: 'Rows of each shape of micro-batch that the run would be laid out in there.',
+      description: 'Rows of each shape of micro-batch.',
     }),
-    row_lengths: Type.Array(Type.Integer(), { description: 'Tokens in a row of each of them.' }),
-    error: Type.Union([Type.String(), Type.Null()], { description: 'Why the run cannot be there.' }),
+    row_lengths: Type.Array(Type.Integer(), { description: 'Tokens per row of each shape.' }),
+    error: Type.Union([Type.String(), Type.Null()], { description: 'Why the job cannot run there.' }),
   },
-  { $id: 'DryRunRunner', description: 'What a run would take on a worker that is alive.' },
+  { $id: 'DryRunRunner', description: 'What the job would take on a live worker.' },
 );
 
 export const FineTuningDryRun = Type.Object(
   {
     object: Type.Literal('fine_tuning.job.dry_run'),
     model: Type.String(),
-    valid: Type.Boolean({ description: 'Whether the job would get as far as training.' }),
+    valid: Type.Boolean({ description: 'Whether the job would reach training.' }),
     error: Type.Union(
       [
         Type.Object({
@@ -140,34 +140,34 @@ export const FineTuningDryRun = Type.Object(
         'Lines of the validation file that are in the training file; null without a validation file.',
     }),
     hyperparameters: Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Null()], {
-      description: 'Every one with the number that would be used; null when they cannot be resolved.',
+      description: 'Every hyperparameter with its resolved value; null if they cannot be resolved.',
     }),
-    n_steps: nullableInteger('Steps of the whole run.'),
+    n_steps: nullableInteger('Steps of the whole job.'),
     trained_tokens: nullableInteger('Tokens with a loss, over all epochs.'),
-    trained_parameters: nullableInteger('Numbers that are trained.'),
-    state_bytes: nullableInteger('Memory of the trained numbers, their gradients and the optimizer.'),
+    trained_parameters: nullableInteger('Number of trained parameters.'),
+    state_bytes: nullableInteger('Memory of the trained parameters, their gradients and the optimizer.'),
     estimated_memory_bytes: nullableInteger(
-      'Of the worker that would be done first: what its trainer holds at most, the evaluation at the end included, without the pages of the model’s files. Null where `no_estimate` says why.',
+      'Peak memory of the trainer on the worker that would finish first, including the evaluation, without the pages of the model’s files. Null: `no_estimate` says why.',
     ),
     estimated_seconds: Type.Union([Type.Number(), Type.Null()], {
       description:
-        'Of all steps, on the worker that would be done first; waiting, the start and the evaluation at the end are not in it. Null where `no_estimate` says why.',
+        'Time of all steps on the worker that would finish first, without waiting, start-up and the evaluation. Null: `no_estimate` says why.',
     }),
     no_estimate: Type.Union([Type.String(), Type.Null()], {
-      description: 'Why seconds or memory are null; null when both are there.',
+      description: 'Why time or memory is null; null if both are known.',
     }),
     runners: Type.Array(Type.Ref('DryRunRunner'), {
-      description: 'The workers that are alive, each with what the run would take there.',
+      description: 'The live workers, each with what the job would take there.',
     }),
     estimated_cost: Type.Union(
       [Type.Object({ value: Type.Number(), currency: Type.String() }), Type.Null()],
       {
         description:
-          'Of the trained tokens, by `ANNEAL_PRICES`; null when there is no price for training the model.',
+          'Cost of the trained tokens by `ANNEAL_PRICES`; null if the model has no price for training.',
       },
     ),
   },
-  { $id: 'FineTuningDryRun', description: 'What a job would do. Nothing was made.' },
+  { $id: 'FineTuningDryRun', description: 'What a job would do. Nothing was created.' },
 );
 
 /** A worker, and what the run would take there; null where nothing is known. */

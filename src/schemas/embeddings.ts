@@ -14,7 +14,7 @@ export const CreateEmbeddingRequest = Type.Object(
   {
     model: Type.String({
       minLength: 1,
-      description: 'An encoder, a causal model, or one that was fine-tuned from them.',
+      description: 'An encoder, a causal model, or a model fine-tuned from one.',
     }),
     input: Type.Union(
       [
@@ -25,16 +25,16 @@ export const CreateEmbeddingRequest = Type.Object(
       ],
       {
         description:
-          'A text, several, or their tokens. Texts get what the tokenizer puts around them (`[CLS]`); tokens are taken as they are.',
+          'One or several texts, or their tokens. The tokenizer adds its special tokens (`[CLS]`) to texts; tokens are used as they are.',
       },
     ),
     encoding_format: Nullable(
       Choice(['float', 'base64']),
-      '`float` (default), or `base64`: float32 numbers, little-endian.',
+      '`float` (default), or `base64`: little-endian float32.',
     ),
     dimensions: Nullable(
       Type.Integer({ minimum: 1 }),
-      'Only so many numbers of each vector. Good where the model was trained to be cut.',
+      'Keep this many dimensions. Only useful for models trained for it.',
     ),
     user: Nullable(Type.String(), 'No effect.'),
   },
@@ -42,7 +42,7 @@ export const CreateEmbeddingRequest = Type.Object(
     $id: 'CreateEmbeddingRequest',
     examples: [exampleEmbeddingRequest],
     additionalProperties: false,
-    description: 'Texts to make vectors of.',
+    description: 'Texts to embed.',
   },
 );
 export type EmbeddingBody = Static<typeof CreateEmbeddingRequest>;
@@ -50,9 +50,10 @@ export type EmbeddingBody = Static<typeof CreateEmbeddingRequest>;
 export const Embedding = Type.Object(
   {
     object: Type.Literal('embedding'),
-    index: Type.Integer({ description: 'Of the text in `input`.' }),
+    index: Type.Integer({ description: 'Index of the text in `input`.' }),
     embedding: Type.Union([Type.Array(Type.Number()), Type.String()], {
-      description: 'The vector, as `encoding_format` asks. Of length 1 unless the model says otherwise.',
+      description:
+        'The vector in the `encoding_format`, normalized to length 1 unless the model says otherwise.',
     }),
   },
   { $id: 'Embedding', description: 'The vector of a text.' },
@@ -65,7 +66,7 @@ export const CreateEmbeddingResponse = Type.Object(
     model: Type.String({ description: 'As in the request.' }),
     usage: Type.Object({ prompt_tokens: Type.Integer(), total_tokens: Type.Integer() }),
   },
-  { $id: 'CreateEmbeddingResponse', description: 'A vector for each text, in their order.' },
+  { $id: 'CreateEmbeddingResponse', description: 'One vector per text, in order.' },
 );
 
 export const exampleEmbeddings = {

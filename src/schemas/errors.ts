@@ -4,18 +4,20 @@ import { Type } from 'typebox';
 export const ErrorResponse = Type.Object(
   {
     error: Type.Object({
-      message: Type.String({ description: 'What is wrong, for people.' }),
-      type: Type.String({ description: 'Kind of error, such as `invalid_request_error`.' }),
-      param: Type.Union([Type.String(), Type.Null()], { description: 'The parameter at fault.' }),
-      code: Type.Union([Type.String(), Type.Null()], { description: 'What is wrong, for programs.' }),
+      message: Type.String({ description: 'Human-readable message.' }),
+      type: Type.String({ description: 'Type of error, such as `invalid_request_error`.' }),
+      param: Type.Union([Type.String(), Type.Null()], {
+        description: 'The parameter that caused the error.',
+      }),
+      code: Type.Union([Type.String(), Type.Null()], { description: 'Machine-readable code.' }),
     }),
   },
-  { $id: 'ErrorResponse', description: 'An error, in the shape that OpenAI clients read.' },
+  { $id: 'ErrorResponse', description: "An error in OpenAI's format." },
 );
 
 const answers = {
   400: {
-    description: 'The request is wrong; `param` names where.',
+    description: 'The request is invalid; `param` names the parameter.',
     example: {
       message: "Missing required parameter: 'model'.",
       param: 'model',
@@ -23,15 +25,15 @@ const answers = {
     },
   },
   401: {
-    description: 'The API key is missing or not known.',
+    description: 'The API key is missing or invalid.',
     example: { message: 'Incorrect API key provided: sk-ann***4abc.', param: null, code: 'invalid_api_key' },
   },
   403: {
-    description: 'This may not be done, or not with this key.',
+    description: 'Not allowed, or not with this key.',
     example: { message: 'Base models cannot be deleted.', param: 'model', code: 'permission_denied' },
   },
   404: {
-    description: "There is nothing of that name in the key's project.",
+    description: "Not found in the key's project.",
     example: { message: 'No such File object: file-abc123', param: 'id', code: null },
   },
   409: {
@@ -43,7 +45,7 @@ const answers = {
     },
   },
   413: {
-    description: 'The request is larger than what is accepted.',
+    description: 'The request is too large.',
     example: {
       message: 'The file is larger than the limit of 512 MB.',
       param: 'file',
@@ -51,7 +53,7 @@ const answers = {
     },
   },
   415: {
-    description: 'The body is of a kind that is not read here.',
+    description: 'Unsupported content type.',
     example: {
       message: 'Unsupported Media Type. Send Content-Type: application/json.',
       param: null,
@@ -60,7 +62,7 @@ const answers = {
   },
   429: {
     description:
-      'A limit of the project is reached: `rate_limit_exceeded`, worth trying again after `retry-after`, or `insufficient_quota`.',
+      'A limit of the project is reached: `rate_limit_exceeded` (retry after `retry-after`) or `insufficient_quota`.',
     example: {
       message:
         'Rate limit reached for all models in project proj_default on requests per min (RPM): Limit 3, Used 3, Requested 1. Please try again in 20s.',
@@ -69,7 +71,7 @@ const answers = {
     },
   },
   500: {
-    description: 'A fault of the server; its log says more, under the `x-request-id` of the answer.',
+    description: 'Server error; its log has more, under the `x-request-id` of the answer.',
     example: {
       message: 'The server had an error while processing your request. Sorry about that!',
       param: null,
@@ -77,13 +79,17 @@ const answers = {
     },
   },
   503: {
-    description: 'Something that the service needs does not answer at the moment; try again.',
-    example: { message: 'The object store does not answer.', param: null, code: 'storage_unavailable' },
+    description: 'A dependency is unavailable or the server is overloaded; retry.',
+    example: {
+      message: 'The database or the object store does not answer. Please try again in a moment.',
+      param: null,
+      code: 'storage_unavailable',
+    },
   },
 } as const;
 
 /** Of every route that needs a key. 400 also where nothing but an id is given: one with a NUL can be looked up nowhere. */
-const ALWAYS = [400, 401, 403, 500] as const;
+const ALWAYS = [400, 401, 403, 500, 503] as const;
 
 /** Responses of a route for its errors, besides those that every route has. */
 export function errorResponses(...statuses: (keyof typeof answers)[]) {

@@ -45,7 +45,7 @@ const storedResponses = Type.Object(
     temperature: Nullable(Type.Number()),
     top_p: Nullable(Type.Number()),
     users: Nullable(Type.Array(Type.String())),
-    tools: Nullable(Type.Array(Type.String()), 'Names of tools that it had.'),
+    tools: Nullable(Type.Array(Type.String()), 'Names of its tools.'),
     reasoning_effort: Nullable(Type.String(), 'No effect.'),
   },
   closed,
@@ -54,7 +54,7 @@ const storedResponses = Type.Object(
 const message = Type.Object(
   {
     role: Choice(['user', 'assistant', 'system', 'developer']),
-    content: Type.Unknown({ description: 'Text, or parts of text; may hold {{item...}}.' }),
+    content: Type.Unknown({ description: 'Text, or parts of text; may contain {{item...}}.' }),
     type: Type.Optional(Type.Literal('message')),
   },
   closed,
@@ -80,7 +80,10 @@ const sampling = {
   reasoning_effort: Nullable(Type.String(), 'No effect.'),
   tools: Nullable(Type.Array(AnyObject)),
 };
-const model = Nullable(Type.String({ minLength: 1 }), 'Who answers; absent: answers are part of the data.');
+const model = Nullable(
+  Type.String({ minLength: 1 }),
+  'Model that answers; default: answers are part of the data.',
+);
 
 const jsonl = Type.Object({ type: Type.Literal('jsonl'), source: Type.Union([fileContent, fileId]) }, closed);
 const completions = Type.Object(
@@ -110,7 +113,7 @@ const responses = Type.Object(
 
 const dataSource = Type.Union([jsonl, completions, responses], {
   description:
-    'Where items come from; `completions` and `responses` have a model answer them, unless they are stored answers.',
+    'Source of the items. With `completions` and `responses` a model answers them, unless they are stored answers.',
 });
 
 export const exampleRunRequest = {
@@ -130,7 +133,7 @@ export const CreateEvalRunRequest = Type.Object(
     $id: 'CreateEvalRunRequest',
     ...closed,
     examples: [exampleRunRequest],
-    description: 'A run of an evaluation.',
+    description: 'A run of an eval.',
   },
 );
 export type CreateEvalRunBody = Omit<Static<typeof CreateEvalRunRequest>, 'data_source'> & {
@@ -139,7 +142,7 @@ export type CreateEvalRunBody = Omit<Static<typeof CreateEvalRunRequest>, 'data_
 
 const runError = Type.Object(
   { code: Type.String(), message: Type.String() },
-  { description: 'Both are empty when there is no error.' },
+  { description: 'Code and message; both empty without an error.' },
 );
 
 export const EvalRunSchema = Type.Object(
@@ -149,11 +152,11 @@ export const EvalRunSchema = Type.Object(
     eval_id: Type.String(),
     report_url: Type.String({ description: 'Address of this run.' }),
     status: Choice(['queued', 'in_progress', 'completed', 'canceled', 'failed']),
-    model: Type.String({ description: 'Who answers; empty where answers are part of the data.' }),
+    model: Type.String({ description: 'Model that answers; empty if answers are part of the data.' }),
     name: Type.String(),
     created_at: Type.Integer({ description: 'Unix seconds.' }),
     result_counts: Type.Object({
-      total: Type.Integer({ description: 'Items that are done.' }),
+      total: Type.Integer({ description: 'Finished items.' }),
       errored: Type.Integer(),
       failed: Type.Integer(),
       passed: Type.Integer(),
@@ -175,7 +178,7 @@ export const EvalRunSchema = Type.Object(
     metadata: Type.Union([Metadata, Type.Null()]),
     error: runError,
   },
-  { $id: 'EvalRun', description: 'A run of an evaluation.' },
+  { $id: 'EvalRun', description: 'A run of an eval.' },
 );
 
 export const ListRunsQuery = Type.Object({
@@ -183,7 +186,9 @@ export const ListRunsQuery = Type.Object({
   limit: Limit(20, 100),
   order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'Oldest or newest first.' })),
   status: Type.Optional(
-    Choice(['queued', 'in_progress', 'completed', 'canceled', 'failed'], { description: 'Only these.' }),
+    Choice(['queued', 'in_progress', 'completed', 'canceled', 'failed'], {
+      description: 'Only with this status.',
+    }),
   ),
 });
 export type ListRunsQuery = WithDefaults<Static<typeof ListRunsQuery>, 'limit' | 'order'>;
@@ -198,7 +203,7 @@ export type RunId = Static<typeof RunId>;
 
 export const DeleteEvalRunResponse = Type.Object(
   { object: Type.Literal('eval.run.deleted'), deleted: Type.Boolean(), run_id: Type.String() },
-  { $id: 'DeleteEvalRunResponse', description: 'What was deleted, with its items.' },
+  { $id: 'DeleteEvalRunResponse', description: 'The deleted run; its items are deleted too.' },
 );
 
 // ---- items
@@ -215,7 +220,7 @@ export const EvalRunOutputItem = Type.Object(
     eval_id: Type.String(),
     created_at: Type.Integer({ description: 'Unix seconds.' }),
     status: Choice(['pass', 'fail', 'error']),
-    datasource_item_id: Type.Integer({ description: 'Place in the data source, from 0 on.' }),
+    datasource_item_id: Type.Integer({ description: 'Index in the data source, from 0.' }),
     datasource_item: AnyObject,
     results: Type.Array(
       Type.Object(
@@ -225,7 +230,7 @@ export const EvalRunOutputItem = Type.Object(
           score: Type.Number(),
           passed: Type.Boolean(),
           sample: Type.Union([AnyObject, Type.Null()], {
-            description: 'What a model that judged was asked and said.',
+            description: 'Input and output of a judging model.',
           }),
           error: Type.Optional(runError),
         },
@@ -250,14 +255,14 @@ export const EvalRunOutputItem = Type.Object(
       seed: Type.Integer(),
     }),
   },
-  { $id: 'EvalRunOutputItem', description: 'What came out for one item.' },
+  { $id: 'EvalRunOutputItem', description: 'Result of one item.' },
 );
 
 export const ListItemsQuery = Type.Object({
   after: After,
   limit: Limit(20, 100),
-  order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'In the order of the data.' })),
-  status: Type.Optional(Choice(['fail', 'pass', 'error'], { description: 'Only these.' })),
+  order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'Order of the data.' })),
+  status: Type.Optional(Choice(['fail', 'pass', 'error'], { description: 'Only with this status.' })),
 });
 export type ListItemsQuery = WithDefaults<Static<typeof ListItemsQuery>, 'limit' | 'order'>;
 

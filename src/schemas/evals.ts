@@ -22,7 +22,7 @@ const config = Type.Union(
         type: Type.Literal('custom'),
         item_schema: JsonSchema,
         include_sample_schema: Type.Optional(
-          Type.Boolean({ description: 'Whether answers come with the data, or of a model.' }),
+          Type.Boolean({ description: "Whether items can refer to a model's answer (`sample`)." }),
         ),
       },
       closed,
@@ -31,7 +31,7 @@ const config = Type.Union(
     Type.Object({ type: Type.Literal('stored_completions'), metadata: Nullable(Metadata) }, closed),
   ],
   {
-    description: 'What items look like: your own, or stored chat completions (`logs`, `stored_completions`).',
+    description: 'Schema of the items: your own, or stored chat completions (`logs`, `stored_completions`).',
   },
 );
 
@@ -58,14 +58,14 @@ export const CreateEvalRequest = Type.Object(
     testing_criteria: Type.Array(Type.Ref('TestingCriterion'), {
       minItems: 1,
       maxItems: 50,
-      description: 'Graders that every item goes through. They cannot be changed later.',
+      description: 'Graders applied to every item. They cannot be changed later.',
     }),
   },
   {
     $id: 'CreateEvalRequest',
     ...closed,
     examples: [exampleEvalRequest],
-    description: 'An evaluation to make.',
+    description: 'An eval to create.',
   },
 );
 export type CreateEvalBody = Omit<
@@ -79,7 +79,7 @@ export const UpdateEvalRequest = Type.Object(
     $id: 'UpdateEvalRequest',
     ...closed,
     examples: [{ name: 'tickets of May' }],
-    description: 'What is to be changed; the rest stays.',
+    description: 'Fields to change.',
   },
 );
 export type UpdateEvalBody = Static<typeof UpdateEvalRequest>;
@@ -98,7 +98,7 @@ export const EvalSchema = Type.Object(
     created_at: Type.Integer({ description: 'Unix seconds.' }),
     metadata: Type.Union([Metadata, Type.Null()]),
   },
-  { $id: 'Eval', description: 'What is tested and by which criteria.' },
+  { $id: 'Eval', description: 'An eval: its data source and criteria.' },
 );
 
 export const ListEvalsQuery = Type.Object({
@@ -106,21 +106,21 @@ export const ListEvalsQuery = Type.Object({
   limit: Limit(20, 100),
   order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'Oldest or newest first.' })),
   order_by: Type.Optional(
-    Choice(['created_at', 'updated_at'], { default: 'created_at', description: 'Which time counts.' }),
+    Choice(['created_at', 'updated_at'], { default: 'created_at', description: 'Time to order by.' }),
   ),
 });
 export type ListEvalsQuery = WithDefaults<Static<typeof ListEvalsQuery>, 'limit' | 'order' | 'order_by'>;
 
-export const ListEvalsResponse = ListOf('ListEvalsResponse', Type.Ref('Eval'), 'A page of evaluations.');
+export const ListEvalsResponse = ListOf('ListEvalsResponse', Type.Ref('Eval'), 'A page of evals.');
 
 export const EvalId = Type.Object({
-  eval_id: Type.String({ description: 'Id of the evaluation.', examples: ['eval_abc123'] }),
+  eval_id: Type.String({ description: 'Id of the eval.', examples: ['eval_abc123'] }),
 });
 export type EvalId = Static<typeof EvalId>;
 
 export const DeleteEvalResponse = Type.Object(
   { object: Type.Literal('eval.deleted'), deleted: Type.Boolean(), eval_id: Type.String() },
-  { $id: 'DeleteEvalResponse', description: 'What was deleted, with its runs.' },
+  { $id: 'DeleteEvalResponse', description: 'The deleted eval; its runs are deleted too.' },
 );
 
 const sampleSchema = {

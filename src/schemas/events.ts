@@ -13,10 +13,10 @@ export const FineTuningJobEvent = Type.Object(
     message: Type.String(),
     type: Choice(['message', 'metrics']),
     data: Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Null()], {
-      description: 'Numbers of a step for `metrics`; details of a message, or null.',
+      description: 'Metrics of a step, details of a message, or null.',
     }),
   },
-  { $id: 'FineTuningJobEvent', description: 'Something that happened to a job.' },
+  { $id: 'FineTuningJobEvent', description: 'An event of a job.' },
 );
 
 export const ListEventsQuery = Type.Object({
@@ -25,7 +25,7 @@ export const ListEventsQuery = Type.Object({
   stream: Type.Optional(
     Type.Boolean({
       description:
-        "`true`: server-sent events, oldest first, each event's `data` one FineTuningJobEvent, until the job has ended; then `[DONE]`. Begins after the header `Last-Event-ID`, else after `after`.",
+        '`true`: server-sent events, oldest first, each with one FineTuningJobEvent as `data`, until the job has ended; then `[DONE]`. Starts after the header `Last-Event-ID`, else after `after`.',
     }),
   ),
 });

@@ -21,7 +21,7 @@ export const OpenAIFile = Type.Object(
     status: Choice(['uploaded', 'processed', 'error'], { deprecated: true }),
     status_details: Type.Union([Type.String(), Type.Null()], { deprecated: true }),
   },
-  { $id: 'OpenAIFile', description: 'An uploaded or produced file.' },
+  { $id: 'OpenAIFile', description: 'An uploaded or generated file.' },
 );
 
 export const exampleUpload = { file: '{"messages": [...]}', purpose: 'fine-tune' };
@@ -32,19 +32,19 @@ export const CreateFileRequest = Type.Object(
       format: 'binary',
       description: 'The bytes, with a file name. `.jsonl` for `fine-tune` and `batch`.',
     }),
-    purpose: Choice(uploadPurposes, { description: 'What it is for.' }),
+    purpose: Choice(uploadPurposes, { description: 'Description of the key.' }),
     'expires_after[anchor]': Type.Optional(Type.Literal('created_at')),
     'expires_after[seconds]': Type.Optional(
       Type.Integer({ ...expirySeconds, description: 'Seconds until it is deleted.' }),
     ),
   },
-  { $id: 'CreateFileRequest', examples: [exampleUpload], description: 'Fields of the form, in any order.' },
+  { $id: 'CreateFileRequest', examples: [exampleUpload], description: 'Form fields, in any order.' },
 );
 
 export const ListFilesQuery = Type.Object({
   purpose: Type.Optional(Type.String({ description: 'Only files of this purpose.' })),
   limit: Limit(10_000, 10_000),
-  order: Type.Optional(Choice(['asc', 'desc'], { default: 'desc', description: 'By time of creation.' })),
+  order: Type.Optional(Choice(['asc', 'desc'], { default: 'desc', description: 'Order by creation time.' })),
   after: After,
 });
 export type ListFilesQuery = WithDefaults<Static<typeof ListFilesQuery>, 'limit' | 'order'>;
@@ -58,7 +58,7 @@ export type FileId = Static<typeof FileId>;
 
 export const DeleteFileResponse = Type.Object(
   { id: Type.String(), object: Type.Literal('file'), deleted: Type.Boolean() },
-  { $id: 'DeleteFileResponse', description: 'What was deleted.' },
+  { $id: 'DeleteFileResponse', description: 'The deleted object.' },
 );
 
 export function fileToWire(file: File) {

@@ -11,50 +11,53 @@ export const Nullable = <Schema extends TSchema>(schema: Schema, description?: s
 };
 
 const penalty = (what: string) =>
-  Nullable(Type.Number({ minimum: -2, maximum: 2 }), `Lowers the odds of generated tokens ${what}; 0.`);
+  Nullable(
+    Type.Number({ minimum: -2, maximum: 2 }),
+    `Lowers the logits of generated tokens ${what}; default 0.`,
+  );
 
 export const samplingParameters = {
   temperature: Nullable(
     Type.Number({ minimum: 0, maximum: 2 }),
-    '0 always takes the most probable token; 1 (default) draws from the model as it is.',
+    "0 is greedy; 1 (default) samples from the model's distribution.",
   ),
   top_p: Nullable(
     Type.Number({ minimum: 0, maximum: 1 }),
-    'Only the most probable tokens that together reach this probability; 1.',
+    'Sample only from the most probable tokens that together reach this probability; default 1.',
   ),
-  n: Nullable(Type.Integer({ minimum: 1, maximum: 128 }), 'How many choices; 1.'),
+  n: Nullable(Type.Integer({ minimum: 1, maximum: 128 }), 'Number of choices; default 1.'),
   seed: Nullable(
     Type.Integer({ minimum: -(2 ** 53), maximum: 2 ** 53 }),
-    'The same seed and request give the same answer. Drawn where absent.',
+    'The same seed and request give the same answer. Random by default.',
   ),
-  frequency_penalty: penalty('by how often they came'),
-  presence_penalty: penalty('that came at all'),
+  frequency_penalty: penalty('by their frequency'),
+  presence_penalty: penalty('once, whatever their frequency'),
   logit_bias: Nullable(
     Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 })),
-    'Token id -> what is added to its logit.',
+    'Token id to the value added to its logit.',
   ),
   num_beams: Nullable(
     Type.Integer({ minimum: 1, maximum: 16 }),
-    "Anneal's own. Above 1: beam search with so many beams for the most probable answers, of which the `n` best are returned. " +
-      'Not with `stream`, sampling parameters or forms of answers; 1.',
+    "Not in OpenAI's API. Above 1: beam search with this many beams, which returns the `n` best answers. " +
+      'Not with `stream`, sampling parameters, tools or response formats; default 1.',
   ),
   length_penalty: Nullable(
     Type.Number({ minimum: -10, maximum: 10 }),
-    "Anneal's own. A beam's log-probability is divided by its length to this power: above 0 longer answers gain; 1.",
+    "Not in OpenAI's API. A beam's log-probability is divided by its length to this power: above 0 favours longer answers; default 1.",
   ),
   early_stopping: Nullable(
     Type.Union([Type.Boolean(), Type.Literal('never')]),
-    "Anneal's own. When beam search ends: true with as many answers as beams, false when no better one is likely, `never` when none can come; false.",
+    "Not in OpenAI's API. When beam search ends: `true` at as many answers as beams, `false` when a better one is unlikely, `never` when it is impossible; default `false`.",
   ),
   stop: Nullable(
     Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1, maxItems: 4 })]),
-    'Up to 4 texts before which the answer ends.',
+    'Up to 4 texts that end the answer.',
   ),
-  stream: Nullable(Type.Boolean(), 'Answer as server-sent events, piece by piece.'),
+  stream: Nullable(Type.Boolean(), 'Stream the answer as server-sent events.'),
   stream_options: Nullable(
     Type.Object(
       {
-        include_usage: Nullable(Type.Boolean(), 'A last event with the usage.'),
+        include_usage: Nullable(Type.Boolean(), 'Add a last event with the usage.'),
         include_obfuscation: Nullable(Type.Boolean(), 'No effect.'),
       },
       { additionalProperties: false },
@@ -72,7 +75,7 @@ export const NoEffect = Type.Optional(Type.Unknown({ description: 'No effect.' }
 /** A parameter of OpenAI's that is refused unless its value asks for nothing. */
 export const Unserved = Type.Optional(
   Type.Unknown({
-    description: 'Not served yet: refused with `unsupported_parameter` unless it asks for nothing.',
+    description: 'Not supported: refused with `unsupported_parameter` unless it asks for nothing.',
   }),
 );
 
@@ -97,7 +100,7 @@ export function refuseUnserved(body: object, table: UnservedTable, where = 'this
 export const CompletionUsage = Type.Object(
   {
     prompt_tokens: Type.Integer(),
-    completion_tokens: Type.Integer({ description: 'Of all choices, the tokens that ended them included.' }),
+    completion_tokens: Type.Integer({ description: 'Tokens of all choices, including end tokens.' }),
     total_tokens: Type.Integer(),
     prompt_tokens_details: Type.Object({ cached_tokens: Type.Integer(), audio_tokens: Type.Integer() }),
     completion_tokens_details: Type.Object({
@@ -107,7 +110,7 @@ export const CompletionUsage = Type.Object(
       rejected_prediction_tokens: Type.Integer(),
     }),
   },
-  { $id: 'CompletionUsage', description: 'What a request took.' },
+  { $id: 'CompletionUsage', description: 'Tokens used by a request.' },
 );
 
 export interface Usage {

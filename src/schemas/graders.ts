@@ -15,8 +15,8 @@ import { Nullable } from './generation.ts';
 
 const name = Type.String({ minLength: 1, description: 'Name of the grader.' });
 const template = (description: string) =>
-  Type.String({ description: `${description} May hold {{item...}} and {{sample...}}.` });
-const passThreshold = Type.Number({ description: 'The least score that passes.' });
+  Type.String({ description: `${description} May contain {{item...}} and {{sample...}}.` });
+const passThreshold = Type.Number({ description: 'Lowest passing score.' });
 
 const contentPart = Type.Union([
   Type.String(),
@@ -28,7 +28,7 @@ const contentPart = Type.Union([
       detail: Type.Optional(Type.String()),
       input_audio: Type.Optional(Type.Unknown()),
     },
-    { additionalProperties: false, description: 'Only text is served.' },
+    { additionalProperties: false, description: 'Only text is supported.' },
   ),
 ]);
 
@@ -36,11 +36,11 @@ export const EvalItem = Type.Object(
   {
     role: Choice(['user', 'assistant', 'system', 'developer']),
     content: Type.Union([contentPart, Type.Array(contentPart)], {
-      description: 'Text, or parts of text; may hold variables.',
+      description: 'Text, or parts of text; may contain variables.',
     }),
     type: Type.Optional(Type.Literal('message')),
   },
-  { $id: 'EvalItem', additionalProperties: false, description: 'A message with variables.' },
+  { $id: 'EvalItem', additionalProperties: false, description: 'A message template.' },
 );
 
 const messages = Type.Array(Type.Ref('EvalItem'), { minItems: 1 });
@@ -49,9 +49,9 @@ const stringCheck = {
   type: Type.Literal('string_check'),
   name,
   input: template('The text to check.'),
-  reference: template('What it is compared with.'),
+  reference: template('The text to compare with.'),
   operation: Choice(['eq', 'ne', 'like', 'ilike'], {
-    description: 'Equal, not equal, contains, contains whatever the case.',
+    description: 'Equal, not equal, contains, contains ignoring case.',
   }),
 };
 
@@ -59,8 +59,8 @@ const textSimilarity = {
   type: Type.Literal('text_similarity'),
   name,
   input: template('The text to judge.'),
-  reference: template('The text it should be near to.'),
-  evaluation_metric: Choice(similarityMetrics, { description: 'How nearness is measured; see docs/api.md.' }),
+  reference: template('The expected text.'),
+  evaluation_metric: Choice(similarityMetrics, { description: 'Similarity metric; see docs/api.md.' }),
 };
 
 /** Named, since some generators of clients fail on the same unnamed object in several kinds. */
@@ -75,7 +75,7 @@ export const GraderScoreModelSamplingParams = Type.Object(
   {
     $id: 'GraderScoreModelSamplingParams',
     additionalProperties: false,
-    description: 'How the model that gives the score draws its answer.',
+    description: 'Sampling of the judging model.',
   },
 );
 
@@ -91,7 +91,7 @@ const scoreModel = {
     Type.Array(Type.Number(), {
       minItems: 2,
       maxItems: 2,
-      description: 'Least and greatest score; 0 and 1.',
+      description: 'Lowest and highest score; default 0 and 1.',
     }),
   ),
   sampling_params: Type.Optional(Type.Ref('GraderScoreModelSamplingParams')),
@@ -127,22 +127,22 @@ export const GraderStringCheck = Type.Object(stringCheck, {
 export const GraderTextSimilarity = Type.Object(textSimilarity, {
   $id: 'GraderTextSimilarity',
   ...closed,
-  description: 'How near a text is to another.',
+  description: 'Similarity of two texts.',
 });
 export const GraderScoreModel = Type.Object(scoreModel, {
   $id: 'GraderScoreModel',
   ...closed,
-  description: 'The number that a model gives.',
+  description: 'A score given by a model.',
 });
 export const GraderLabelModel = Type.Object(labelModel, {
   $id: 'GraderLabelModel',
   ...closed,
-  description: 'Whether the label that a model gives is one that passes.',
+  description: 'Whether a model chooses a passing label.',
 });
 export const GraderPython = Type.Object(python, {
   $id: 'GraderPython',
   ...closed,
-  description: 'What a function in Python says.',
+  description: 'A score computed by a Python function.',
 });
 
 const parts = [
@@ -159,7 +159,7 @@ const namedByKey = [stringCheck, textSimilarity, scoreModel, labelModel, python]
 
 export const GradersByName = Type.Record(Type.String({ pattern: '^.+$' }), Type.Union(namedByKey), {
   $id: 'GradersByName',
-  description: 'Graders by the names that the formula knows them by.',
+  description: 'Graders by their names in the formula.',
 });
 
 export const GraderMulti = Type.Object(
@@ -169,7 +169,7 @@ export const GraderMulti = Type.Object(
     graders: Type.Union(
       [Type.Array(Type.Union(parts), { minItems: 1 }), ...parts, Type.Ref('GradersByName')],
       {
-        description: 'Graders by the names that the formula knows them by, a list of them, or one.',
+        description: 'Graders by their names in the formula, a list of graders, or one.',
       },
     ),
     calculate_output: Type.String({
@@ -186,7 +186,7 @@ const singlePython = Type.Object({ ...python, name: Type.Optional(name) }, close
 
 export const Grader = Type.Union([...parts.slice(0, -1), singlePython, Type.Ref('GraderMulti')], {
   $id: 'Grader',
-  description: 'What gives a sample its score.',
+  description: 'Scores a sample.',
 });
 
 /** Of an evaluation: graders with the score that passes. */
@@ -198,7 +198,7 @@ export const TestingCriterion = Type.Union(
     Type.Object({ ...python, pass_threshold: Type.Optional(passThreshold) }, closed),
     Type.Object({ ...scoreModel, pass_threshold: Type.Optional(passThreshold) }, closed),
   ],
-  { $id: 'TestingCriterion', description: 'A grader that every item of an evaluation goes through.' },
+  { $id: 'TestingCriterion', description: 'A grader applied to every item of an eval.' },
 );
 
 export const exampleGrader = {
@@ -213,17 +213,15 @@ export const RunGraderRequest = Type.Object(
   {
     grader: Type.Ref('Grader'),
     model_sample: Type.String({
-      description: '`sample.output_text`; where it is JSON, also `sample.output_json`.',
+      description: '`sample.output_text`, and `sample.output_json` if it is JSON.',
     }),
-    item: Type.Optional(
-      Type.Record(Type.String(), Type.Unknown(), { description: 'What `{{item...}}` names.' }),
-    ),
+    item: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'Value of `{{item}}`.' })),
   },
   {
     $id: 'RunGraderRequest',
     ...closed,
     examples: [{ grader: exampleGrader, model_sample: 'returns', item: { label: 'returns' } }],
-    description: 'A grader and what it is to judge.',
+    description: 'A grader and a sample to score.',
   },
 );
 /** `Type.Ref` has no static type of its own. */
@@ -235,7 +233,7 @@ export const ValidateGraderRequest = Type.Object(
     $id: 'ValidateGraderRequest',
     ...closed,
     examples: [{ grader: exampleGrader }],
-    description: 'A grader to look at.',
+    description: 'A grader to validate.',
   },
 );
 export type ValidateGraderBody = { grader: AnyGrader };
@@ -261,13 +259,13 @@ export const RunGraderResponse = Type.Object(
       }),
       execution_time: Type.Number({ description: 'Seconds.' }),
       scores: Type.Record(Type.String(), Type.Number()),
-      token_usage: Type.Union([Type.Integer(), Type.Null()], { description: 'Of models that judged.' }),
+      token_usage: Type.Union([Type.Integer(), Type.Null()], { description: 'Tokens of judging models.' }),
       sampled_model_name: nullableString,
     }),
     sub_rewards: Type.Record(Type.String(), Type.Number()),
     model_grader_token_usage_per_model: Type.Record(Type.String(), Type.Unknown()),
   },
-  { $id: 'RunGraderResponse', description: 'What the grader said.' },
+  { $id: 'RunGraderResponse', description: 'Result of the grader.' },
 );
 
 /** With a name, which OpenAI's guide leaves out at times. */

@@ -16,5 +16,5 @@ export const Readiness = Type.Object(
       queue: Type.String(),
     }),
   },
-  { $id: 'Readiness', description: 'Whether all that the service needs answers.' },
+  { $id: 'Readiness', description: "Whether the service's dependencies answer." },
 );

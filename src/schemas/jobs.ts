@@ -18,10 +18,10 @@ const openaiHyperparameters = {
     }),
   ),
   batch_size: Type.Optional(
-    Type.Union([auto, Type.Integer({ minimum: 1, maximum: 256 })], { description: 'Examples in each step.' }),
+    Type.Union([auto, Type.Integer({ minimum: 1, maximum: 256 })], { description: 'Examples per step.' }),
   ),
   learning_rate_multiplier: Type.Optional(
-    Type.Union([auto, Type.Number({ exclusiveMinimum: 0 })], {
+    Type.Union([auto, Type.Number({ exclusiveMinimum: 0, maximum: 1000 })], {
       description: 'Factor on the default learning rate.',
     }),
   ),
@@ -30,61 +30,89 @@ const openaiHyperparameters = {
 export const Hyperparameters = Type.Object(openaiHyperparameters, {
   $id: 'Hyperparameters',
   additionalProperties: false,
-  description: 'The hyperparameters that OpenAI knows.',
+  description: "OpenAI's hyperparameters.",
 });
 
 export const SupervisedHyperparameters = Type.Object(
   {
     ...openaiHyperparameters,
     adapter: Type.Optional(
-      Choice(['lora', 'full'], { description: 'Train a LoRA adapter (default) or all weights.' }),
+      Choice(['lora', 'full'], { description: '`lora` trains an adapter (default), `full` all weights.' }),
     ),
-    rank: Type.Optional(Type.Integer({ minimum: 1, maximum: 1024, description: 'Rank of the adapter; 16.' })),
+    rank: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 256, description: 'Rank of the adapter; default 16.' }),
+    ),
     alpha: Type.Optional(
-      Type.Number({ exclusiveMinimum: 0, description: 'The adapter is scaled by alpha / rank.' }),
+      Type.Number({
+        exclusiveMinimum: 0,
+        maximum: 4096,
+        description: 'The adapter is scaled by alpha / rank; default twice the rank.',
+      }),
     ),
     dropout: Type.Optional(
-      Type.Number({ minimum: 0, exclusiveMaximum: 1, description: "Dropout on the adapter's input; 0." }),
+      Type.Number({
+        minimum: 0,
+        maximum: 0.9,
+        description: "Dropout on the adapter's input; default 0.",
+      }),
     ),
     target_modules: Type.Optional(
       Type.Union([Type.Literal('all-linear'), Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })], {
-        description: "Layers with an adapter, by the ends of their names; 'all-linear'.",
+        description: 'Layers with an adapter, by the ends of their names; default `all-linear`.',
       }),
     ),
     learning_rate: Type.Optional(
-      Type.Number({ exclusiveMinimum: 0, maximum: 1, description: 'Before the multiplier.' }),
+      Type.Number({
+        exclusiveMinimum: 0,
+        maximum: 1,
+        description: 'Learning rate; replaces the multiplier.',
+      }),
     ),
     weight_decay: Type.Optional(
-      Type.Number({ minimum: 0, maximum: 1, description: 'Decoupled weight decay.' }),
+      Type.Number({ minimum: 0, maximum: 1, description: 'Decoupled weight decay; default 0.01.' }),
     ),
     warmup_ratio: Type.Optional(
-      Type.Number({ minimum: 0, maximum: 1, description: 'Share of the steps that warm up.' }),
+      Type.Number({
+        minimum: 0,
+        maximum: 1,
+        description: 'Share of the steps used for warm-up; default 0.05.',
+      }),
     ),
     schedule: Type.Optional(
-      Choice(['cosine', 'linear', 'constant'], { description: 'Learning rate after warm-up.' }),
+      Choice(['cosine', 'linear', 'constant'], {
+        description: 'Learning rate schedule after warm-up; default `cosine`.',
+      }),
     ),
     max_grad_norm: Type.Optional(
-      Type.Number({ exclusiveMinimum: 0, description: 'Global norm that gradients are clipped to.' }),
+      Type.Number({
+        exclusiveMinimum: 0,
+        maximum: 1000,
+        description: 'Global norm that gradients are clipped to; default 1.',
+      }),
     ),
     max_length: Type.Optional(
-      Type.Integer({ minimum: 8, description: 'Tokens after which an example is cut.' }),
+      Type.Integer({
+        minimum: 8,
+        maximum: 1_048_576,
+        description: 'Longer examples are cut to this many tokens.',
+      }),
     ),
     quantization: Type.Optional(
       Choice(['none', 'int16', 'int8', 'int4', 'nf4'], {
-        description: 'How an adapter reads the frozen weights while it is trained; none: as they are.',
+        description: 'Quantization of the frozen base weights during training; default `none`.',
       }),
     ),
     gradient_checkpointing: Type.Optional(
       Type.Boolean({
         description:
-          'Activations are computed again for the gradients instead of kept: less memory, more time, the same numbers.',
+          'Recompute activations in the backward pass instead of keeping them: less memory, more time, the same results.',
       }),
     ),
   },
   {
     $id: 'SupervisedHyperparameters',
     additionalProperties: false,
-    description: "OpenAI's hyperparameters, and Anneal's own; all are optional.",
+    description: "OpenAI's hyperparameters and Anneal's own; all are optional.",
   },
 );
 
@@ -95,14 +123,14 @@ export const DpoHyperparameters = Type.Object(
     ...supervisedProperties,
     beta: Type.Optional(
       Type.Union([auto, Type.Number({ exclusiveMinimum: 0, maximum: 2 })], {
-        description: 'How strongly the model is held to what it was at the start; 0.1.',
+        description: 'How strongly the model is held to its state at the start; default 0.1.',
       }),
     ),
   },
   {
     $id: 'DPOHyperparameters',
     additionalProperties: false,
-    description: 'Those of supervised training, and the beta of direct preference optimization.',
+    description: 'Hyperparameters of supervised training, and the beta of direct preference optimization.',
   },
 );
 
@@ -115,34 +143,38 @@ export const ReinforcementHyperparameters = Type.Object(
     ...adapterProperties,
     compute_multiplier: autoOr(
       Type.Number({ exclusiveMinimum: 0.00001, maximum: 10 }),
-      'Answers to each prompt of a step, in parts of 8; 1.',
+      'Answers sampled per prompt, as a multiple of 8; default 1.',
     ),
-    eval_interval: autoOr(Type.Integer({ minimum: 1 }), 'Steps between validations; 5.'),
+    eval_interval: autoOr(
+      Type.Integer({ minimum: 1, maximum: 1_000_000 }),
+      'Steps between validations; default 5.',
+    ),
     eval_samples: autoOr(
       Type.Integer({ minimum: 1, maximum: 64 }),
-      'Answers to each prompt of a validation; 2.',
+      'Answers per prompt of a validation; default 2.',
     ),
     reasoning_effort: Type.Optional(
-      Choice(['default', 'low', 'medium', 'high'], { description: 'Only `default` is served.' }),
+      Choice(['default', 'low', 'medium', 'high'], { description: 'Only `default` is supported.' }),
     ),
     kl_coefficient: Type.Optional(
       Type.Number({
         minimum: 0,
         maximum: 10,
-        description: 'How strongly the model is held to what it was at the start; 0.04.',
+        description: 'Weight of the KL divergence from the model at the start; default 0.04.',
       }),
     ),
     max_completion_length: Type.Optional(
       Type.Integer({
         minimum: 1,
-        description: 'Tokens of an answer, at most; 256, or half of `max_length`.',
+        maximum: 65_536,
+        description: 'Most tokens of an answer; default 256, or half of `max_length` if that is less.',
       }),
     ),
   },
   {
     $id: 'ReinforcementHyperparameters',
     additionalProperties: false,
-    description: "OpenAI's hyperparameters, and Anneal's own for adapters; all are optional.",
+    description: "OpenAI's hyperparameters and Anneal's own for adapters; all are optional.",
   },
 );
 
@@ -153,7 +185,7 @@ export const ClassWeights = Type.Unsafe<Record<string, number>>({
   $id: 'ClassWeights',
   type: 'object',
   additionalProperties: { type: 'number', exclusiveMinimum: 0 },
-  description: 'Factors by label.',
+  description: 'Loss factor for each label.',
 });
 
 /** What a method is asked for; its place in the request has its name. */
@@ -178,14 +210,14 @@ const methodSettings = {
           ],
           {
             description:
-              'All labels, in the order of the classes; those of the training file, sorted, when absent.',
+              'All labels, in the order of the classes; default: those of the training file, sorted.',
           },
         ),
       ),
       class_weights: Type.Optional(
         Type.Union([Type.Literal('balanced'), Type.Ref('ClassWeights'), Type.Null()], {
           description:
-            'Factors on the loss of each class: by label, or `balanced`, so that all classes weigh the same. All 1 when absent.',
+            'Loss factors of the classes: by label, or `balanced` for equal total weight. Default: all 1.',
         }),
       ),
     },
@@ -198,7 +230,7 @@ const methodSettings = {
       temperature: Type.Optional(
         Type.Union([Type.Number({ minimum: 0.001, maximum: 1 }), Type.Null()], {
           description:
-            'Similarities (cosines) are divided by it: the lower, the more the nearest texts weigh; 0.05.',
+            'Divides the cosine similarities: the lower, the more the nearest texts count; default 0.05.',
         }),
       ),
     },
@@ -207,7 +239,7 @@ const methodSettings = {
   reinforcement: Type.Object(
     {
       grader: Type.Ref('Grader', {
-        description: 'What gives every answer its score. `label_model` only within `multi`.',
+        description: 'Grader that scores every answer. `label_model` only within `multi`.',
       }),
       hyperparameters: Type.Optional(Type.Ref('ReinforcementHyperparameters')),
       response_format: Type.Optional(Type.Union([Type.Ref('ResponseFormat'), Type.Null()])),
@@ -233,16 +265,16 @@ export const WandbIntegration = Type.Object(
         project: Type.String({
           minLength: 1,
           maxLength: 128,
-          description: 'It is made where it is not there.',
+          description: 'Created if it does not exist.',
         }),
         name: Type.Optional(
           Type.Union([Type.String({ minLength: 1 }), Type.Null()], {
-            description: "The run's name; the job's id where absent.",
+            description: "Name of the run; default: the job's id.",
           }),
         ),
         entity: Type.Optional(
           Type.Union([Type.String({ minLength: 1 }), Type.Null()], {
-            description: "Team or user; the key's own where absent.",
+            description: 'Team or user; default: that of the API key.',
           }),
         ),
         tags: Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: 64 }), { maxItems: 50 })),
@@ -253,7 +285,7 @@ export const WandbIntegration = Type.Object(
   {
     $id: 'WandbIntegration',
     additionalProperties: false,
-    description: 'A run on a Weights & Biases server that shows how the job goes on.',
+    description: 'A run on a Weights & Biases server that follows the job.',
   },
 );
 
@@ -261,14 +293,17 @@ export type WandbIntegrationBody = Static<typeof WandbIntegration>;
 
 export const CreateFineTuningJobRequest = Type.Object(
   {
-    model: Type.String({ minLength: 1, description: 'A base model, or a fine-tuned one to go on from.' }),
+    model: Type.String({
+      minLength: 1,
+      description: 'A base model, or a fine-tuned model to train further.',
+    }),
     training_file: Type.String({
       minLength: 1,
       description: 'Id of a file uploaded with purpose `fine-tune`.',
     }),
     validation_file: Type.Optional(
       Type.Union([Type.String({ minLength: 1 }), Type.Null()], {
-        description: 'Id of a file to measure on; not trained on.',
+        description: 'Id of a file to validate on.',
       }),
     ),
     suffix: Type.Optional(
@@ -278,7 +313,7 @@ export const CreateFineTuningJobRequest = Type.Object(
     ),
     seed: Type.Optional(
       Type.Union([Type.Integer({ minimum: 0, maximum: 2_147_483_647 }), Type.Null()], {
-        description: 'The same seed gives the same model; drawn when absent.',
+        description: 'The same seed gives the same model; random by default.',
       }),
     ),
     metadata: Type.Optional(Type.Union([Metadata, Type.Null()])),
@@ -286,7 +321,7 @@ export const CreateFineTuningJobRequest = Type.Object(
       Type.Object(
         {
           type: Choice(['supervised', 'dpo', 'reinforcement', 'classification', 'regression', 'embedding'], {
-            description: "`classification`, `regression` and `embedding` are Anneal's own.",
+            description: "`classification`, `regression` and `embedding` are not in OpenAI's API.",
           }),
           supervised: Type.Optional(methodSettings.supervised),
           dpo: Type.Optional(methodSettings.dpo),
@@ -303,7 +338,7 @@ export const CreateFineTuningJobRequest = Type.Object(
     ),
     integrations: Type.Optional(
       Type.Union([Type.Array(Type.Ref('WandbIntegration'), { maxItems: 5 }), Type.Null()], {
-        description: 'Where the job can be followed, too; only on servers that are configured for it.',
+        description: 'Weights & Biases servers to report to; only if the service is configured for it.',
       }),
     ),
   },
@@ -321,7 +356,7 @@ export const CreateJobQuery = Type.Object(
     dry_run: Type.Optional(
       Type.Boolean({
         default: false,
-        description: '`true`: make nothing, and answer with a FineTuningDryRun: what the job would do.',
+        description: '`true`: create nothing and answer with a FineTuningDryRun.',
       }),
     ),
   },
@@ -357,9 +392,9 @@ export const FineTuningJob = Type.Object(
     object: Type.Literal('fine_tuning.job'),
     created_at: Type.Integer(),
     finished_at: nullableInteger,
-    model: Type.String({ description: 'The model that is fine-tuned.' }),
+    model: Type.String({ description: 'The model being fine-tuned.' }),
     fine_tuned_model: Type.Union([Type.String(), Type.Null()], {
-      description: 'The result, once there is one.',
+      description: 'Name of the result, once it exists.',
     }),
     organization_id: Type.String(),
     status: Choice(['validating_files', 'queued', 'running', 'paused', 'succeeded', 'failed', 'cancelled']),
@@ -372,17 +407,17 @@ export const FineTuningJob = Type.Object(
     hyperparameters: Type.Object(
       {
         n_epochs: resolvedNumber('Passes over the training file.'),
-        batch_size: resolvedNumber('Examples in each step.'),
+        batch_size: resolvedNumber('Examples per step.'),
         learning_rate_multiplier: resolvedNumber('Factor on the default learning rate.'),
       },
-      { description: 'Numbers once the files are validated, `auto` before.' },
+      { description: '`auto` until the trainer has resolved them.' },
     ),
     method: Type.Object(
       {
         type: Choice(methodsOfJobs),
         ...Object.fromEntries(methodsOfJobs.map(name => [name, Type.Optional(MethodOnJob)])),
       },
-      { description: 'What was asked for, under the name that `type` has, with every hyperparameter.' },
+      { description: 'The settings, under the name in `type`, with every hyperparameter.' },
     ),
     seed: Type.Integer(),
     error: Type.Union([
@@ -397,7 +432,7 @@ export const FineTuningJob = Type.Object(
     shared_with_openai: Type.Boolean(),
     imported_from: Type.Optional(
       Type.String({
-        description: 'Of a job that ran elsewhere: the address of the API that it was read from.',
+        description: 'Address of the API that the job was imported from.',
       }),
     ),
   },

@@ -5,13 +5,13 @@ import type { Page } from '../store/pages.ts';
 /** Identifier of the last object of the page before. */
 export const After = Type.Optional(
   Type.String({
-    description: 'Id of the last object of the page before; the page begins after it.',
+    description: 'Id of the last object of the previous page.',
     maxLength: 300,
   }),
 );
 
 export function Limit(fallback: number, maximum: number) {
-  const options = { minimum: 1, maximum, default: fallback, description: 'Most objects on the page.' };
+  const options = { minimum: 1, maximum, default: fallback, description: 'Most objects per page.' };
   return Type.Optional(Type.Integer(options));
 }
 
@@ -28,7 +28,7 @@ export function ListOf($id: string, item: TSchema, description: string) {
         description: 'Id of the first object of this page.',
       }),
       last_id: Type.Union([Type.String(), Type.Null()], {
-        description: 'Id of the last one; give it as `after` for the next page.',
+        description: 'Id of the last object of this page; pass it as `after` to get the next page.',
       }),
       has_more: Type.Boolean({ description: 'Whether there are objects after this page.' }),
     },

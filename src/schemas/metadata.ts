@@ -6,5 +6,5 @@ export const Metadata = Type.Unsafe<Record<string, string>>({
   propertyNames: { maxLength: 64 },
   additionalProperties: { type: 'string', maxLength: 512 },
   maxProperties: 16,
-  description: 'Up to 16 pairs: keys of up to 64, values of up to 512 characters.',
+  description: 'Up to 16 pairs, with keys of up to 64 and values of up to 512 characters.',
 });

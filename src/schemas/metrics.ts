@@ -8,17 +8,17 @@ import { After, Limit, ListOf, type WithDefaults } from './lists.ts';
 
 /** What `train_`, `valid_` and `full_valid_` stand before, by the job's method. */
 const measures: Record<Exclude<Measure, 'kl'>, string> = {
-  mean_token_accuracy: 'Share of the tokens with a loss that the model would have chosen.',
-  reward_accuracy: 'Share of the pairs whose preferred answer has gained more.',
+  mean_token_accuracy: 'Share of the trained tokens that the model predicts.',
+  reward_accuracy: 'Share of the pairs whose preferred answer gained more.',
   accuracy:
-    'Share of the texts, or of the texts and labels, that are told right; of the anchors that their positive is nearest to.',
-  mean_absolute_error: 'Mean distance from the number.',
+    'Share of correct texts, or of correct text-label pairs; for embeddings, share of anchors nearest to their positive.',
+  mean_absolute_error: 'Mean absolute error.',
 };
 
 const ALWAYS = {
-  learning_rate: 'Used in this step.',
-  gradient_norm: 'Before clipping.',
-  seconds: 'The step took.',
+  learning_rate: 'Learning rate of this step.',
+  gradient_norm: 'Norm before clipping.',
+  seconds: 'Duration of the step.',
 };
 
 const metricsWith = (of: readonly (keyof typeof measures)[]): Record<string, string> => {
@@ -26,11 +26,11 @@ const metricsWith = (of: readonly (keyof typeof measures)[]): Record<string, str
     Object.fromEntries(of.map(measure => [prefix + measure, measures[measure]]));
   return {
     epoch: 'Counts from 1.',
-    train_loss: 'Mean over the tokens, or the examples, of the batch that have a loss.',
+    train_loss: 'Mean loss over the trained tokens, or the examples, of the batch.',
     ...measured('train_'),
-    valid_loss: 'Of a few validation examples; not at every step.',
+    valid_loss: 'Loss on a few validation examples; not at every step.',
     ...measured('valid_'),
-    full_valid_loss: 'Of the whole validation file, at the end of an epoch.',
+    full_valid_loss: 'Loss on the whole validation file, at the end of an epoch.',
     ...measured('full_valid_'),
     ...ALWAYS,
   };
@@ -39,13 +39,13 @@ const metricsWith = (of: readonly (keyof typeof measures)[]): Record<string, str
 /** Of reinforcement. */
 const rewards: Record<string, string> = {
   epoch: 'Counts from 1.',
-  train_loss: 'Mean over the tokens, or the examples, of the batch that have a loss.',
-  train_kl: 'How far the model is from what it was at the start: KL divergence, mean over the tokens.',
-  train_reward_mean: "Mean of the grader's scores of the answers of the step.",
-  train_reward_std: 'Deviation of the scores of a group of answers to one prompt, mean over the prompts.',
-  train_completion_length: 'Tokens of an answer, mean over the answers.',
-  valid_reward_mean: 'Mean score of answers to a few validation prompts; every `eval_interval` steps.',
-  full_valid_reward_mean: 'Mean score of answers to the whole validation file, at the end of an epoch.',
+  train_loss: 'Mean loss over the trained tokens, or the examples, of the batch.',
+  train_kl: 'KL divergence from the model at the start, mean over the tokens.',
+  train_reward_mean: "Mean score of the step's answers.",
+  train_reward_std: 'Standard deviation of the scores for one prompt, mean over the prompts.',
+  train_completion_length: 'Mean tokens per answer.',
+  valid_reward_mean: 'Mean score on a few validation prompts, every `eval_interval` steps.',
+  full_valid_reward_mean: 'Mean score on the whole validation file, at the end of an epoch.',
   ...ALWAYS,
 };
 
@@ -63,7 +63,7 @@ export const metricNamesOf = (method: MethodName): string[] => {
 
 export const FineTuningJobMetrics = Type.Object(
   {
-    id: Type.String({ description: '`step-` and the number of the step.' }),
+    id: Type.String({ description: '`step-` and the step number.' }),
     object: Type.Literal('fine_tuning.job.metrics'),
     fine_tuning_job_id: Type.String(),
     step_number: Type.Integer({ description: 'Counts from 1.' }),
@@ -73,17 +73,17 @@ export const FineTuningJobMetrics = Type.Object(
       ),
     ),
   },
-  { $id: 'FineTuningJobMetrics', description: 'What was measured in one step.' },
+  { $id: 'FineTuningJobMetrics', description: 'Metrics of one step.' },
 );
 
 export const ListMetricsQuery = Type.Object({
   after: After,
   limit: Limit(100, 1000),
-  order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'By step.' })),
+  order: Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'Order by step.' })),
   format: Type.Optional(
     Choice(['json', 'csv'], {
       default: 'json',
-      description: '`csv`: all steps as one text, from the first; `after`, `limit` and `order` do not apply.',
+      description: '`csv`: all steps from the first as CSV; `after`, `limit` and `order` do not apply.',
     }),
   ),
 });

@@ -8,10 +8,10 @@ import { unixSeconds, type WithDefaults } from './lists.ts';
 export const ExportQuery = Type.Object({
   format: Choice(EXPORT_FORMATS, {
     description:
-      '`adapter`: the PEFT folder in a tar. `merged`: a Hugging Face folder with the adapter in its weights, in a tar. `gguf`: one file for llama.cpp.',
+      '`adapter`: a tar of the PEFT folder. `merged`: a tar of a Hugging Face folder with the adapter merged into its weights. `gguf`: one file for llama.cpp.',
   }),
   again: Type.Optional(
-    Type.Boolean({ default: false, description: '`true`: an export that has ended is made once more.' }),
+    Type.Boolean({ default: false, description: '`true`: repeat an export that has ended.' }),
   ),
 });
 export type ExportQuery = WithDefaults<Static<typeof ExportQuery>, 'again'>;
@@ -29,15 +29,14 @@ export const ModelExport = Type.Object(
     created_at: Type.Integer(),
     finished_at: nullable(Type.Integer()),
     file: Type.Union([Type.String(), Type.Null()], {
-      description: 'Id of the file, once there is one: its content is the export.',
+      description: 'Id of the file with the export, once it exists.',
     }),
     compared: Type.Union([Choice(COMPARED), Type.Null()], {
       description:
-        'What the check compared, over the same tokens: `logprobs` of a model that writes text, the `outputs` of a head for classes or numbers (before softmax), `vectors` (of length 1) of an encoder.',
+        'What was compared, over the same tokens: `logprobs` of generated text, `outputs` of a head (before softmax), or `vectors` (of length 1) of an encoder.',
     }),
     largest_difference: Type.Union([Type.Number(), Type.Null()], {
-      description:
-        'What it found: the largest difference between a number of the served model and of the export, read back.',
+      description: 'Largest difference between the served model and the export read back.',
     }),
     error: Type.Union([Type.Object({ code: Type.String(), message: Type.String() }), Type.Null()]),
   },

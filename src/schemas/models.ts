@@ -5,14 +5,13 @@ import { unixSeconds } from './lists.ts';
 
 export const Model = Type.Object(
   {
-    id: Type.String({ description: 'What `model` is set to in requests.' }),
+    id: Type.String({ description: 'Name to use as `model` in requests.' }),
     object: Type.Literal('model'),
     created: Type.Integer(),
     owned_by: Type.String(),
     available: Type.Optional(
       Type.Boolean({
-        description:
-          'False: only its name was imported; its weights are not here, and it answers no requests.',
+        description: 'False: only the name was imported, without weights; requests are refused.',
       }),
     ),
   },
@@ -21,12 +20,12 @@ export const Model = Type.Object(
 
 export const ListModelsResponse = Type.Object(
   { object: Type.Literal('list'), data: Type.Array(Type.Ref('Model')) },
-  { $id: 'ListModelsResponse', description: 'All models that the project may use.' },
+  { $id: 'ListModelsResponse', description: 'All models available to the project.' },
 );
 
 export const DeleteModelResponse = Type.Object(
   { id: Type.String(), object: Type.Literal('model'), deleted: Type.Boolean() },
-  { $id: 'DeleteModelResponse', description: 'What was deleted.' },
+  { $id: 'DeleteModelResponse', description: 'The deleted object.' },
 );
 
 export const ModelId = Type.Object({

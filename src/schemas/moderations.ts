@@ -31,17 +31,19 @@ export const CreateModerationRequest = Type.Object(
         Type.Array(text, { minItems: 1, maxItems: 2048 }),
         Type.Array(Type.Object({ type: Type.String() }, { additionalProperties: true }), { minItems: 1 }),
       ],
-      { description: 'A text, several, or parts of `type` `text` that are one text together.' },
+      { description: 'One or several texts, or parts of `type` `text` that form one text.' },
     ),
     model: Type.Optional(
-      Type.Union([Type.String(), Type.Null()], { description: 'No effect: the server has one for it.' }),
+      Type.Union([Type.String(), Type.Null()], {
+        description: 'No effect: the classifier is configured on the server.',
+      }),
     ),
   },
   {
     $id: 'CreateModerationRequest',
     additionalProperties: false,
     examples: [{ input: 'I will find you.' }],
-    description: 'Texts to look at.',
+    description: 'Texts to moderate.',
   },
 );
 export type ModerationBody = Static<typeof CreateModerationRequest>;
@@ -57,23 +59,23 @@ const eachCategory = <Schema extends object>(schema: Schema, description: string
 export const CreateModerationResponse = Type.Object(
   {
     id: Type.String(),
-    model: Type.String({ description: 'The classifier that the server has for it.' }),
+    model: Type.String({ description: 'The configured classifier.' }),
     results: Type.Array(
       Type.Object({
-        flagged: Type.Boolean({ description: 'It is of one category at least.' }),
-        categories: eachCategory(Type.Boolean(), 'Whether it is of each.'),
+        flagged: Type.Boolean({ description: 'At least one category applies.' }),
+        categories: eachCategory(Type.Boolean(), 'Whether each category applies.'),
         category_scores: eachCategory(
           Type.Number(),
-          'How probable each is; 0 where the model does not know it.',
+          'Probability of each category; 0 if the model does not know it.',
         ),
         category_applied_input_types: eachCategory(
           Type.Array(Type.Literal('text')),
-          'What was looked at; empty where the model does not know the category.',
+          'Input types considered; empty if the model does not know the category.',
         ),
       }),
     ),
   },
-  { $id: 'CreateModerationResponse', description: 'What a classifier says of each text.' },
+  { $id: 'CreateModerationResponse', description: 'Result of the classifier for each text.' },
 );
 
 /** Throws for what is not text. */

@@ -9,9 +9,12 @@ export const FineTuningCheckpointPermission = Type.Object(
     id: Type.String(),
     object: Type.Literal('checkpoint.permission'),
     created_at: Type.Integer({ description: 'Unix seconds.' }),
-    project_id: Type.String({ description: 'Who may use the model.' }),
+    project_id: Type.String({ description: 'Project that may use the model.' }),
   },
-  { $id: 'FineTuningCheckpointPermission', description: 'That a project may use a model of another one.' },
+  {
+    $id: 'FineTuningCheckpointPermission',
+    description: "Permission of a project to use another project's model.",
+  },
 );
 
 export const ListFineTuningCheckpointPermissionResponse = ListOf(
@@ -26,21 +29,21 @@ export const CreateFineTuningCheckpointPermissionRequest = Type.Object(
       minItems: 1,
       maxItems: 1000,
       uniqueItems: true,
-      description: 'Projects that may use the model from now on.',
+      description: 'Projects that may use the model.',
     }),
   },
   {
     $id: 'CreateFineTuningCheckpointPermissionRequest',
     additionalProperties: false,
     examples: [{ project_ids: ['proj_Abc123Abc123Abc123Abc123'] }],
-    description: 'Who is permitted.',
+    description: 'Projects to share with.',
   },
 );
 export type CreatePermissionsBody = Static<typeof CreateFineTuningCheckpointPermissionRequest>;
 
 export const DeleteFineTuningCheckpointPermissionResponse = Type.Object(
   { id: Type.String(), object: Type.Literal('checkpoint.permission'), deleted: Type.Boolean() },
-  { $id: 'DeleteFineTuningCheckpointPermissionResponse', description: 'What was deleted.' },
+  { $id: 'DeleteFineTuningCheckpointPermissionResponse', description: 'The deleted object.' },
 );
 
 export const CheckpointName = Type.Object({
@@ -58,11 +61,11 @@ export const PermissionId = Type.Object({
 export type PermissionId = Static<typeof PermissionId>;
 
 export const ListPermissionsQuery = Type.Object({
-  project_id: Type.Optional(Type.String({ description: 'Only of this project.' })),
+  project_id: Type.Optional(Type.String({ description: 'Only this project.' })),
   after: After,
   limit: Limit(10, 100),
   order: Type.Optional(
-    Choice(['ascending', 'descending'], { default: 'descending', description: 'By time of creation.' }),
+    Choice(['ascending', 'descending'], { default: 'descending', description: 'Order by creation time.' }),
   ),
 });
 export type ListPermissionsQuery = WithDefaults<Static<typeof ListPermissionsQuery>, 'limit' | 'order'>;

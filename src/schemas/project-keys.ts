@@ -12,7 +12,7 @@ const TEN_YEARS_SECONDS = 10 * 365 * 86400;
 export const ExpiresInSeconds = Type.Integer({
   minimum: 1,
   maximum: TEN_YEARS_SECONDS,
-  description: 'Seconds from now until the key is useless.',
+  description: 'Seconds from now until the key expires.',
 });
 
 const owner = {
@@ -27,13 +27,15 @@ export const ProjectApiKey = Type.Object(
     id: Type.String(),
     object: Type.Literal('organization.project.api_key'),
     name: Type.String(),
-    redacted_value: Type.String({ description: 'Beginning and end of the key.' }),
+    redacted_value: Type.String({ description: 'First and last characters of the key.' }),
     created_at: Type.Integer(),
-    last_used_at: Type.Union([Type.Integer(), Type.Null()], { description: 'To the minute.' }),
+    last_used_at: Type.Union([Type.Integer(), Type.Null()], { description: 'Unix seconds, to the minute.' }),
     expires_at: nullableInteger,
-    scopes: Type.Array(Type.String(), { description: 'What it may do; empty: everything.' }),
+    scopes: Type.Array(Type.String(), {
+      description: 'Scopes of the key; empty: everything in its project.',
+    }),
     owner: Type.Object({
-      type: Choice(['user', 'service_account'], { description: '`user`: made at the command line.' }),
+      type: Choice(['user', 'service_account'], { description: '`user`: created on the command line.' }),
       user: Type.Optional(Type.Object({ ...owner, email: Type.String() })),
       service_account: Type.Optional(Type.Object(owner)),
     }),
@@ -57,7 +59,7 @@ export const ListProjectApiKeysQuery = Type.Object({
   limit: Limit(20, 100),
   owner_project_access: Type.Optional(
     Choice(['active', 'inactive', 'any'], {
-      description: 'Every owner has access here: `inactive` finds none.',
+      description: 'All owners are active here: `inactive` finds none.',
     }),
   ),
 });
@@ -75,7 +77,7 @@ export const ProjectApiKeyDeleteResponse = Type.Object(
     object: Type.Literal('organization.project.api_key.deleted'),
     deleted: Type.Boolean(),
   },
-  { $id: 'ProjectApiKeyDeleteResponse', description: 'The key is useless from now on.' },
+  { $id: 'ProjectApiKeyDeleteResponse', description: 'The key is deleted and no longer works.' },
 );
 
 export const ProjectApiKeyId = Type.Object({

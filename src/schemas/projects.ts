@@ -13,18 +13,20 @@ export const Project = Type.Object(
     archived_at: Type.Union([Type.Integer(), Type.Null()]),
     status: Choice(['active', 'archived']),
   },
-  { $id: 'Project', description: 'Whom files, jobs and models belong to.' },
+  { $id: 'Project', description: 'Owner of files, jobs and models.' },
 );
 
 /** A text for the generators of clients, of which many know no null alone; there is nothing to choose. */
 const unchosen = Type.Optional(
-  Type.Union([Type.String({ maxLength: 0 }), Type.Null()], { description: 'Null; data is kept here.' }),
+  Type.Union([Type.String({ maxLength: 0 }), Type.Null()], {
+    description: 'Always null: data stays on this server.',
+  }),
 );
 
 /** OpenAI's, about where data is kept: here it is where the service runs. */
 const unserved = { geography: unchosen, external_key_id: unchosen };
 
-const name = Type.String({ minLength: 1, maxLength: 200, description: 'What it is called; not unique.' });
+const name = Type.String({ minLength: 1, maxLength: 200, description: 'Display name; need not be unique.' });
 
 export const CreateProjectRequest = Type.Object(
   { name, ...unserved, residency: unchosen },
@@ -42,7 +44,7 @@ export const ListProjectsQuery = Type.Object({
   after: After,
   limit: Limit(20, 100),
   include_archived: Type.Optional(
-    Type.Boolean({ default: false, description: 'Also those that are archived.' }),
+    Type.Boolean({ default: false, description: 'Include archived projects.' }),
   ),
 });
 export type ListProjectsQuery = WithDefaults<Static<typeof ListProjectsQuery>, 'limit' | 'include_archived'>;

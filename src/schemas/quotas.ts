@@ -8,9 +8,9 @@ const MOST_JOBS = 2 ** 31 - 1;
 
 const quotas = {
   max_active_jobs: Type.Union([Type.Integer({ minimum: 0, maximum: MOST_JOBS }), Type.Null()], {
-    description: 'Jobs that have not ended, those that are paused too; null: any number.',
+    description: 'Jobs that have not ended, including paused ones; null: unlimited.',
   }),
-  max_stored_bytes: nullable('Of files, uploads under way and models together; null: any number.'),
+  max_stored_bytes: nullable('Bytes of files, unfinished uploads and models together; null: unlimited.'),
 };
 
 export const ProjectQuotas = Type.Object(
@@ -18,10 +18,10 @@ export const ProjectQuotas = Type.Object(
     object: Type.Literal('organization.project.quotas'),
     project_id: Type.String(),
     ...quotas,
-    active_jobs: Type.Integer({ description: 'At this moment.' }),
-    stored_bytes: Type.Integer({ description: 'At this moment.' }),
+    active_jobs: Type.Integer({ description: 'Current use.' }),
+    stored_bytes: Type.Integer({ description: 'Current use.' }),
   },
-  { $id: 'ProjectQuotas', description: 'How much a project may have at once, and how much it has.' },
+  { $id: 'ProjectQuotas', description: 'Quotas of a project, and how much of them it uses.' },
 );
 
 export const UpdateProjectQuotasRequest = Type.Partial(Type.Object(quotas), {

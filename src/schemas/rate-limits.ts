@@ -9,9 +9,9 @@ export const NO_LIMIT = 2 ** 31 - 1;
 
 const number = (description: string) => Type.Integer({ minimum: 0, description });
 const limits = {
-  max_requests_per_1_minute: number(`${NO_LIMIT}: any number.`),
-  max_tokens_per_1_minute: number(`Read and written together. ${NO_LIMIT}: any number.`),
-  max_requests_per_1_day: number(`${NO_LIMIT}: any number.`),
+  max_requests_per_1_minute: number(`${NO_LIMIT}: unlimited.`),
+  max_tokens_per_1_minute: number(`Input and output tokens together. ${NO_LIMIT}: unlimited.`),
+  max_requests_per_1_day: number(`${NO_LIMIT}: unlimited.`),
 };
 
 export const ProjectRateLimit = Type.Object(
@@ -19,11 +19,11 @@ export const ProjectRateLimit = Type.Object(
     id: Type.String({ description: '`rl-` and the model.' }),
     object: Type.Literal('project.rate_limit'),
     model: Type.String({
-      description: 'A base model, for it and all that was trained from it; `all`: for all models together.',
+      description: 'A base model, including everything trained from it; `all`: all models together.',
     }),
     ...limits,
   },
-  { $id: 'ProjectRateLimit', description: 'What a project may ask of a model.' },
+  { $id: 'ProjectRateLimit', description: 'Rate limit of a project for a model.' },
 );
 
 export const ProjectRateLimitListResponse = ListOf(
@@ -42,7 +42,10 @@ export type UpdateRateLimitBody = Static<typeof ProjectRateLimitUpdateRequest>;
 export const ListRateLimitsQuery = Type.Object({
   after: After,
   before: Type.Optional(
-    Type.String({ description: 'Id of an object; the page ends before it.', maxLength: 300 }),
+    Type.String({
+      description: 'Id of the first object of the next page; the page ends before it.',
+      maxLength: 300,
+    }),
   ),
   limit: Limit(100, 100),
 });

@@ -30,7 +30,7 @@ const { temperature, top_p, stream, user } = samplingParameters;
 
 /** Nothing but a function is served; other kinds have other fields. */
 const Tool = Type.Object({
-  type: Type.String({ description: 'Only `function` is served.' }),
+  type: Type.String({ description: 'Only `function` is supported.' }),
   ...functionFields,
   name: Type.Optional(functionFields.name),
 });
@@ -65,34 +65,40 @@ export const CreateResponseRequest = Type.Object(
     model: Type.String({ minLength: 1, description: 'A base model, a fine-tuned model, or a checkpoint.' }),
     input: Nullable(
       Type.Union([Type.String(), Type.Array(Type.Ref('ResponseInputItem'))]),
-      'A text of the user, or items: messages, calls of functions and what they said.',
+      'User text, or items: messages, function calls and their outputs.',
     ),
     instructions: Nullable(
       Type.String(),
-      'A system message before the input; those of a previous response do not carry over.',
+      'System message before the input; not inherited from a previous response.',
     ),
-    previous_response_id: Nullable(Type.String(), 'A stored response to go on from.'),
+    previous_response_id: Nullable(Type.String(), 'A stored response to continue.'),
     tools: Nullable(Type.Array(Tool, { maxItems: 128 })),
     tool_choice: Nullable(ToolChoice),
-    parallel_tool_calls: Nullable(Type.Boolean(), 'Whether several calls may come at once; true.'),
+    parallel_tool_calls: Nullable(Type.Boolean(), 'Allow several calls in one answer; default true.'),
     text: Nullable(
       Type.Object({ format: Nullable(TextFormat), verbosity: Unserved }),
-      '`format`: what the answer must be, as `response_format` of chat completions.',
+      '`format`: form of the answer, like `response_format` of chat completions.',
     ),
     temperature,
     top_p,
-    max_output_tokens: Nullable(Type.Integer({ minimum: 16 }), 'At most so many tokens; as many as fit.'),
+    max_output_tokens: Nullable(
+      Type.Integer({ minimum: 16 }),
+      'Most tokens to generate; default: as many as fit.',
+    ),
     top_logprobs: Nullable(
       Type.Integer({ minimum: 0, maximum: 20 }),
-      `Alternatives with each token; needs \`include\` with \`${LOGPROBS}\`.`,
+      `Alternatives per token; needs \`include\` with \`${LOGPROBS}\`.`,
     ),
     include: Nullable(Type.Array(Choice(includable)), `Only \`${LOGPROBS}\` has an effect.`),
     truncation: Nullable(
       Choice(['auto', 'disabled']),
-      '`auto`: where the context is too long, the oldest messages are left out; otherwise that is a 400.',
+      '`auto`: drop the oldest turns if the context is too long; otherwise that is a 400.',
     ),
-    store: Nullable(Type.Boolean(), 'Keep it, to be read and gone on from; true.'),
-    background: Nullable(Type.Boolean(), 'Answer at once, and work on; needs `store`, and no `stream`.'),
+    store: Nullable(Type.Boolean(), 'Store the response; default true.'),
+    background: Nullable(
+      Type.Boolean(),
+      'Answer at once and continue in the background; needs `store`, and no `stream`.',
+    ),
     metadata: Nullable(Metadata),
     stream,
     stream_options: NoEffect,
@@ -113,7 +119,7 @@ export const CreateResponseRequest = Type.Object(
     $id: 'CreateResponseRequest',
     examples: [exampleResponseRequest],
     additionalProperties: false,
-    description: 'What the model is to go on from.',
+    description: 'Input of a response.',
   },
 );
 export type ResponseBody = Omit<Static<typeof CreateResponseRequest>, 'input'> & {
@@ -187,7 +193,7 @@ export const ResponseUsage = Type.Object(
     output_tokens_details: Type.Object({ reasoning_tokens: Type.Integer() }),
     total_tokens: Type.Integer(),
   },
-  { $id: 'ResponseUsage', description: 'What a response took.' },
+  { $id: 'ResponseUsage', description: 'Tokens used by a response.' },
 );
 
 export const ResponseSchema = Type.Object(
@@ -221,7 +227,7 @@ export const ResponseSchema = Type.Object(
     user: orNull(Type.String()),
     metadata: Metadata,
   },
-  { $id: 'Response', description: 'What came of a request.' },
+  { $id: 'Response', description: 'A response.' },
 );
 
 export const ResponseStreamEvent = Type.Object(
@@ -307,13 +313,15 @@ export const ResponseId = Type.Object({
 export type ResponseId = Static<typeof ResponseId>;
 
 export const RetrieveResponseQuery = Type.Object({
-  stream: Type.Optional(Type.Boolean({ description: 'Not served: must be false.' })),
+  stream: Type.Optional(Type.Boolean({ description: 'Not supported: must be false.' })),
 });
 export type RetrieveResponseQuery = Static<typeof RetrieveResponseQuery>;
 
 export const ListInputItemsQuery = Type.Object({
   limit: Limit(20, 100),
-  order: Type.Optional(Choice(['asc', 'desc'], { default: 'desc', description: 'By place in the input.' })),
+  order: Type.Optional(
+    Choice(['asc', 'desc'], { default: 'desc', description: 'Order by position in the input.' }),
+  ),
   after: After,
 });
 export type ListInputItemsQuery = WithDefaults<Static<typeof ListInputItemsQuery>, 'limit' | 'order'>;
@@ -326,7 +334,7 @@ export const ListResponseItemsResponse = ListOf(
 
 export const DeleteResponseResponse = Type.Object(
   { id: Type.String(), object: Type.Literal('response'), deleted: Type.Boolean() },
-  { $id: 'DeleteResponseResponse', description: 'What was deleted.' },
+  { $id: 'DeleteResponseResponse', description: 'The deleted object.' },
 );
 
 export const exampleResponse = {

@@ -14,13 +14,13 @@ export const OrganizationRunner = Type.Object(
     engine: Type.String(),
     device: Type.String({ description: '`cpu`, `cuda` or `webgpu`; `auto` until it was measured.' }),
     threads: Type.Integer(),
-    memory_bytes: bytes('Of the machine, or of its control group.'),
-    free_memory_bytes: bytes('Of that, when it last trained nothing.'),
+    memory_bytes: bytes('Memory of the machine, or of its control group.'),
+    free_memory_bytes: bytes('Free memory when it last trained nothing.'),
     memory_budget_bytes: Type.Union([Type.Integer(), Type.Null()], {
-      description: 'What training may use, by `ANNEAL_MEMORY_GB`; null: most of what is free.',
+      description: 'Limit for training by `ANNEAL_MEMORY_GB`; null: most of the free memory.',
     }),
     flops_per_second: Type.Union([Type.Number(), Type.Null()], {
-      description: 'Of matrix products, measured at its start; null until then.',
+      description: 'Speed of matrix products, measured at the start; null until then.',
     }),
     started_at: Type.Integer({ description: 'Unix seconds.' }),
     last_seen_at: Type.Integer({ description: 'Unix seconds.' }),

@@ -31,7 +31,7 @@ export const scopeNames = [
 export const Scopes = Type.Array(Choice(scopeNames), {
   maxItems: scopeNames.length,
   description:
-    'What the key may do; empty: everything. `api.all.read` reads everything, `api.model.request` asks models for answers.',
+    'Scopes of the key; empty: everything. `api.all.read` allows all reads, `api.model.request` asking models for answers.',
   examples: [['api.model.request']],
 });
 

@@ -14,13 +14,13 @@ const account = {
   id: Type.String(),
   object: Type.Literal('organization.project.service_account'),
   name: Type.String(),
-  role: Choice(roles, { description: 'Kept and shown; what a key may do, its scopes say.' }),
+  role: Choice(roles, { description: "Stored and shown only; permissions come from a key's scopes." }),
   created_at: Type.Integer(),
 };
 
 export const ProjectServiceAccount = Type.Object(account, {
   $id: 'ProjectServiceAccount',
-  description: 'What the keys of a program belong to.',
+  description: 'Owner of the keys of a program.',
 });
 
 export const ProjectServiceAccountApiKey = Type.Object(
@@ -28,7 +28,7 @@ export const ProjectServiceAccountApiKey = Type.Object(
     id: Type.String(),
     object: Type.Literal('organization.project.service_account.api_key'),
     name: Type.String(),
-    value: Type.String({ description: 'The key itself. It is shown only here.' }),
+    value: Type.String({ description: 'The key. It is shown only in this answer.' }),
     created_at: Type.Integer(),
     expires_at: Type.Union([Type.Integer(), Type.Null()]),
   },
@@ -40,13 +40,15 @@ export const ProjectServiceAccountCreateResponse = Type.Object(
   { $id: 'ProjectServiceAccountCreateResponse', description: 'A new service account, with its first key.' },
 );
 
-const name = Type.String({ minLength: 1, maxLength: 200, description: 'What it is called.' });
+const name = Type.String({ minLength: 1, maxLength: 200, description: 'Display name.' });
 
 export const CreateProjectServiceAccountRequest = Type.Object(
   {
     name,
     create_service_account_only: Type.Optional(
-      Type.Union([Type.Boolean(), Type.Null()], { description: 'Without a key, and with the role `none`.' }),
+      Type.Union([Type.Boolean(), Type.Null()], {
+        description: 'Create the account without a key and with the role `none`.',
+      }),
     ),
     expires_in_seconds: Type.Optional(Type.Union([ExpiresInSeconds, Type.Null()])),
   },
@@ -100,7 +102,10 @@ export const ProjectServiceAccountDeleteResponse = Type.Object(
     object: Type.Literal('organization.project.service_account.deleted'),
     deleted: Type.Boolean(),
   },
-  { $id: 'ProjectServiceAccountDeleteResponse', description: 'It is gone, and its keys with it.' },
+  {
+    $id: 'ProjectServiceAccountDeleteResponse',
+    description: 'The service account and its keys are deleted.',
+  },
 );
 
 export const ServiceAccountId = Type.Object({

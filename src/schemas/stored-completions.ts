@@ -11,13 +11,15 @@ export const CompletionId = Type.Object({
 });
 export type CompletionId = Static<typeof CompletionId>;
 
-const order = Type.Optional(Choice(['asc', 'desc'], { default: 'asc', description: 'By time of creation.' }));
+const order = Type.Optional(
+  Choice(['asc', 'desc'], { default: 'asc', description: 'Order by creation time.' }),
+);
 
 export const ListCompletionsQuery = Type.Object({
-  model: Type.Optional(Type.String({ description: 'Only answers of this model.' })),
+  model: Type.Optional(Type.String({ description: 'Only of this model.' })),
   metadata: Type.Optional(
     Type.Record(Type.String(), Type.String(), {
-      description: '`metadata[key]=value`: those with all of these pairs.',
+      description: '`metadata[key]=value`: only with all of these pairs.',
     }),
   ),
   limit: Limit(20, 100),
@@ -30,12 +32,12 @@ export const ListMessagesQuery = Type.Object({ limit: Limit(20, 100), order, aft
 export type ListMessagesQuery = WithDefaults<Static<typeof ListMessagesQuery>, 'limit' | 'order'>;
 
 export const UpdateChatCompletionRequest = Type.Object(
-  { metadata: Type.Union([Metadata, Type.Null()], { description: 'In place of what was there.' }) },
+  { metadata: Type.Union([Metadata, Type.Null()], { description: 'Replaces the previous metadata.' }) },
   {
     $id: 'UpdateChatCompletionRequest',
     additionalProperties: false,
     examples: [{ metadata: { team: 'support' } }],
-    description: 'What of a stored answer may change.',
+    description: 'Changes to a stored answer.',
   },
 );
 export type UpdateCompletionBody = Static<typeof UpdateChatCompletionRequest>;
@@ -43,7 +45,7 @@ export type UpdateCompletionBody = Static<typeof UpdateChatCompletionRequest>;
 export const ListChatCompletionsResponse = ListOf(
   'ListChatCompletionsResponse',
   Type.Ref('ChatCompletion'),
-  'A page of stored answers.',
+  'A page of stored chat completions.',
 );
 
 export const StoredChatMessage = Type.Object(
@@ -60,7 +62,7 @@ export const StoredChatMessage = Type.Object(
     tool_calls: Type.Optional(Type.Array(Type.Unknown())),
     tool_call_id: Type.Optional(Type.String()),
   },
-  { $id: 'StoredChatMessage', description: 'A message of the conversation that was answered.' },
+  { $id: 'StoredChatMessage', description: 'A message of a stored conversation.' },
 );
 
 export const ListChatMessagesResponse = ListOf(
@@ -71,7 +73,7 @@ export const ListChatMessagesResponse = ListOf(
 
 export const DeleteChatCompletionResponse = Type.Object(
   { id: Type.String(), object: Type.Literal('chat.completion.deleted'), deleted: Type.Boolean() },
-  { $id: 'DeleteChatCompletionResponse', description: 'What was deleted.' },
+  { $id: 'DeleteChatCompletionResponse', description: 'The deleted object.' },
 );
 
 export const storedCompletionToWire = ({ id, metadata, completion }: StoredCompletion) => ({

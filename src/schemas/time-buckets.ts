@@ -13,7 +13,7 @@ export const UsageTimeBucket = Type.Object(
     start_time: Type.Integer(),
     end_time: Type.Integer({ description: 'Exclusive.' }),
     results: Type.Array(Type.Union(results.map(name => Type.Ref(name))), {
-      description: 'Empty where nothing was used.',
+      description: 'Empty if nothing was used.',
     }),
   },
   { $id: 'UsageTimeBucket', description: 'A whole minute, hour or day of UTC.' },
@@ -25,7 +25,7 @@ export const UsageResponse = Type.Object(
     data: Type.Array(Type.Ref('UsageTimeBucket')),
     has_more: Type.Boolean(),
     next_page: Type.Union([Type.String(), Type.Null()], {
-      description: 'Give it as `page` for the next buckets.',
+      description: 'Pass it as `page` to get the next buckets.',
     }),
   },
   { $id: 'UsageResponse', description: 'A page of buckets, oldest first.' },

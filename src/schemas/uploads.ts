@@ -20,17 +20,17 @@ export const exampleUploadRequest = {
 export const CreateUploadRequest = Type.Object(
   {
     filename: Type.String({ minLength: 1, description: '`.jsonl` for `fine-tune` and `batch`.' }),
-    purpose: Choice(uploadPurposes, { description: 'What it is for.' }),
+    purpose: Choice(uploadPurposes, { description: 'Description of the key.' }),
     bytes: Type.Integer({
       minimum: 1,
       maximum: uploadLimits.bytes,
       description: 'Size of the whole file; at most 8 GB.',
     }),
-    mime_type: Type.String({ description: 'Of the file. It is not looked at.' }),
+    mime_type: Type.String({ description: 'Media type of the file. Not checked.' }),
     expires_after: Type.Optional(
       Type.Object(
         { anchor: Choice(['created_at']), seconds: Type.Integer(expirySeconds) },
-        { additionalProperties: false, description: 'When the file is deleted; never where absent.' },
+        { additionalProperties: false, description: 'When the file is deleted; default: never.' },
       ),
     ),
   },
@@ -38,7 +38,7 @@ export const CreateUploadRequest = Type.Object(
     $id: 'CreateUploadRequest',
     examples: [exampleUploadRequest],
     additionalProperties: false,
-    description: 'An upload to begin.',
+    description: 'An upload to create.',
   },
 );
 export type CreateUploadBody = Static<typeof CreateUploadRequest>;
@@ -54,14 +54,17 @@ export const AddUploadPartRequest = Type.Object(
 
 export const CompleteUploadRequest = Type.Object(
   {
-    part_ids: Type.Array(Type.String(), { minItems: 1, description: 'In the order of the file.' }),
-    md5: Type.Optional(Type.String({ description: 'Hexadecimal, of the whole file; checked where given.' })),
+    part_ids: Type.Array(Type.String(), {
+      minItems: 1,
+      description: 'Ids of the parts, in the order of the file.',
+    }),
+    md5: Type.Optional(Type.String({ description: 'Hexadecimal MD5 of the whole file; checked if given.' })),
   },
   {
     $id: 'CompleteUploadRequest',
     examples: [{ part_ids: ['part_Abc123Abc123Abc123Abc123', 'part_Def456Def456Def456Def456'] }],
     additionalProperties: false,
-    description: 'What the file is made of.',
+    description: 'The parts of the file.',
   },
 );
 export type CompleteUploadBody = Static<typeof CompleteUploadRequest>;
@@ -70,15 +73,17 @@ export const Upload = Type.Object(
   {
     id: Type.String(),
     object: Type.Literal('upload'),
-    bytes: Type.Integer({ description: 'Of the whole file.' }),
+    bytes: Type.Integer({ description: 'Size of the whole file.' }),
     created_at: Type.Integer({ description: 'Unix seconds.' }),
-    expires_at: Type.Integer({ description: 'Unix seconds; it must be completed before.' }),
+    expires_at: Type.Integer({ description: 'Unix seconds; the upload must be completed before.' }),
     filename: Type.String(),
     purpose: Choice(uploadPurposes),
     status: Choice(['pending', 'completed', 'cancelled', 'expired']),
-    file: Type.Union([Type.Ref('OpenAIFile'), Type.Null()], { description: 'Once it is completed.' }),
+    file: Type.Union([Type.Ref('OpenAIFile'), Type.Null()], {
+      description: 'The file, once the upload is completed.',
+    }),
   },
-  { $id: 'Upload', description: 'A file that comes in parts.' },
+  { $id: 'Upload', description: 'A file uploaded in parts.' },
 );
 
 export const UploadPart = Type.Object(

@@ -18,7 +18,7 @@ export const UsageCompletionsResult = Type.Object(
   {
     object: Type.Literal('organization.usage.completions.result'),
     num_model_requests: Type.Integer(),
-    input_tokens: Type.Integer({ description: 'The cached ones too.' }),
+    input_tokens: Type.Integer({ description: 'Including cached tokens.' }),
     input_cached_tokens: Type.Integer(),
     output_tokens: Type.Integer(),
     input_audio_tokens: Type.Integer(),
@@ -27,7 +27,7 @@ export const UsageCompletionsResult = Type.Object(
     batch: Type.Union([Type.Boolean(), Type.Null()]),
     service_tier: Type.Union([Type.Literal('default'), Type.Null()]),
   },
-  { $id: 'UsageCompletionsResult', description: 'What chat, completions and responses took.' },
+  { $id: 'UsageCompletionsResult', description: 'Usage of chat, completions and responses.' },
 );
 
 export const UsageEmbeddingsResult = Type.Object(
@@ -39,17 +39,17 @@ export const UsageEmbeddingsResult = Type.Object(
     input_tokens: Type.Integer(),
     ...groups,
   },
-  { $id: 'UsageEmbeddingsResult', description: 'What requests took whose answers are no tokens.' },
+  { $id: 'UsageEmbeddingsResult', description: 'Usage of requests whose answers are not tokens.' },
 );
 
 export const UsageFineTuningResult = Type.Object(
   {
     object: Type.Literal('organization.usage.fine_tuning.result'),
-    num_jobs: Type.Integer({ description: 'That succeeded.' }),
+    num_jobs: Type.Integer({ description: 'Succeeded jobs.' }),
     trained_tokens: Type.Integer(),
     ...groups,
   },
-  { $id: 'UsageFineTuningResult', description: 'What training took, at the time of the end of each job.' },
+  { $id: 'UsageFineTuningResult', description: 'Usage of training, at the time each job ended.' },
 );
 
 // ---- queries
@@ -67,13 +67,15 @@ type UsageGroupName = keyof typeof usageGroupNames;
 
 export const UsageQuery = Type.Object({
   ...TimeQuery.properties,
-  bucket_width: Type.Optional(Choice(['1m', '1h', '1d'], { default: '1d', description: 'Of each bucket.' })),
-  models: texts('Only of these models.'),
-  user_ids: texts('Only of these users; keys belong to none.'),
-  batch: Type.Optional(Type.Boolean({ description: 'Only batches, or all but batches.' })),
+  bucket_width: Type.Optional(
+    Choice(['1m', '1h', '1d'], { default: '1d', description: 'Width of a bucket.' }),
+  ),
+  models: texts('Only these models.'),
+  user_ids: texts('Only these users; keys belong to no user.'),
+  batch: Type.Optional(Type.Boolean({ description: '`true`: only batches; `false`: without batches.' })),
   group_by: Type.Optional(
     Type.Array(Choice(Object.keys(usageGroupNames) as UsageGroupName[]), {
-      description: 'What results are told apart by.',
+      description: 'Fields to group by.',
     }),
   ),
 });

@@ -44,12 +44,12 @@ const unsentEventTypes = [
 const EventType = Choice([...sentEventTypes, ...unsentEventTypes]);
 
 const settings = {
-  name: Type.String({ minLength: 1, maxLength: 256, description: 'For people.' }),
-  url: Type.String({ minLength: 1, maxLength: 2048, description: 'https:// and where events are sent.' }),
+  name: Type.String({ minLength: 1, maxLength: 256, description: 'Display name.' }),
+  url: Type.String({ minLength: 1, maxLength: 2048, description: 'https:// URL to send events to.' }),
   event_types: Type.Array(EventType, {
     minItems: 1,
     uniqueItems: true,
-    description: 'Events that are sent there.',
+    description: 'Event types to send.',
   }),
 };
 
@@ -63,7 +63,7 @@ export const CreateWebhookEndpointRequest = Type.Object(settings, {
       event_types: ['fine_tuning.job.succeeded', 'fine_tuning.job.failed'],
     },
   ],
-  description: 'An endpoint to make.',
+  description: 'An endpoint to create.',
 });
 export type CreateWebhookEndpointBody = Static<typeof CreateWebhookEndpointRequest>;
 
@@ -77,7 +77,7 @@ export const UpdateWebhookEndpointRequest = Type.Object(
     $id: 'UpdateWebhookEndpointRequest',
     additionalProperties: false,
     examples: [{ event_types: ['fine_tuning.job.succeeded'] }],
-    description: 'What changes. `event_types` replaces all that there were.',
+    description: 'Fields to change. `event_types` replaces the whole list.',
   },
 );
 export type UpdateWebhookEndpointBody = Static<typeof UpdateWebhookEndpointRequest>;
@@ -85,14 +85,14 @@ export type UpdateWebhookEndpointBody = Static<typeof UpdateWebhookEndpointReque
 export const RotateWebhookSecretRequest = Type.Object(
   {
     keep_old_secret_active_for_24_hours: Type.Optional(
-      Type.Boolean({ default: false, description: 'Events are then signed with both for a day.' }),
+      Type.Boolean({ default: false, description: 'Sign with both secrets for a day.' }),
     ),
   },
   {
     $id: 'RotateWebhookSecretRequest',
     additionalProperties: false,
     examples: [{ keep_old_secret_active_for_24_hours: true }],
-    description: 'How the secret is replaced.',
+    description: 'Options of the rotation.',
   },
 );
 export type RotateWebhookSecretBody = Static<typeof RotateWebhookSecretRequest>;
@@ -103,7 +103,7 @@ export const TestWebhookEndpointRequest = Type.Object(
     $id: 'TestWebhookEndpointRequest',
     additionalProperties: false,
     examples: [{ event_type: 'fine_tuning.job.succeeded' }],
-    description: 'Which event is sent as a sample.',
+    description: 'Event type to send as a sample.',
   },
 );
 export type TestWebhookEndpointBody = Static<typeof TestWebhookEndpointRequest>;
@@ -115,26 +115,30 @@ const endpointFields = {
   url: Type.String(),
   event_types: Type.Array(Type.String()),
   created_at: Type.Integer({ description: 'Unix seconds.' }),
-  updated_at: Type.Integer({ description: 'Unix seconds; of its last change.' }),
-  signing_secret_hint: Type.Union([Type.String(), Type.Null()], { description: 'The end of its secret.' }),
+  updated_at: Type.Integer({ description: 'Unix seconds of the last change.' }),
+  signing_secret_hint: Type.Union([Type.String(), Type.Null()], {
+    description: 'Last characters of the secret.',
+  }),
 };
 
 export const WebhookEndpoint = Type.Object(endpointFields, {
   $id: 'WebhookEndpoint',
-  description: 'Where events are sent.',
+  description: 'Endpoints that events are sent to.',
 });
 
 export const WebhookEndpointWithSecret = Type.Object(
   {
     ...endpointFields,
-    signing_secret: Type.String({ description: 'Signs what is sent there. It is shown only this once.' }),
+    signing_secret: Type.String({
+      description: 'Secret that signs deliveries. It is shown only in this answer.',
+    }),
   },
-  { $id: 'WebhookEndpointWithSecret', description: 'An endpoint that has just been given its secret.' },
+  { $id: 'WebhookEndpointWithSecret', description: 'An endpoint with its new secret.' },
 );
 
 export const DeletedWebhookEndpoint = Type.Object(
   { id: Type.String(), object: Type.Literal('webhook_endpoint.deleted'), deleted: Type.Boolean() },
-  { $id: 'DeletedWebhookEndpoint', description: 'What was deleted.' },
+  { $id: 'DeletedWebhookEndpoint', description: 'The deleted object.' },
 );
 
 export const WebhookEndpointTest = Type.Object(
@@ -142,44 +146,44 @@ export const WebhookEndpointTest = Type.Object(
     object: Type.Literal('webhook_endpoint.test'),
     webhook_endpoint_id: Type.String(),
     event_type: Type.String(),
-    status_code: Type.Integer({ description: 'What the endpoint answered.' }),
-    success: Type.Boolean({ description: 'It answered, whatever it was.' }),
+    status_code: Type.Integer({ description: 'Status the endpoint answered with.' }),
+    success: Type.Boolean({ description: 'The endpoint answered, with any status.' }),
   },
-  { $id: 'WebhookEndpointTest', description: 'How an endpoint answered to a sample.' },
+  { $id: 'WebhookEndpointTest', description: 'Result of a sample delivery.' },
 );
 
 export const WebhookEventTypeList = Type.Object(
   { object: Type.Literal('list'), data: Type.Array(Type.String()) },
-  { $id: 'WebhookEventTypeList', description: 'Events that can be sent.' },
+  { $id: 'WebhookEventTypeList', description: 'Event types that are sent.' },
 );
 
 const nullableTime = Type.Union([Type.Integer(), Type.Null()]);
 
 export const WebhookDelivery = Type.Object(
   {
-    id: Type.String({ description: 'What the receiver sees as `webhook-id`, at each attempt.' }),
+    id: Type.String({ description: 'Sent as `webhook-id`, the same at each attempt.' }),
     object: Type.Literal('webhook_endpoint.delivery'),
     webhook_endpoint_id: Type.String(),
     event_id: Type.String(),
     event_type: Type.String(),
-    data: Type.Record(Type.String(), Type.Unknown(), { description: "The event's." }),
+    data: Type.Record(Type.String(), Type.Unknown(), { description: 'Data of the event.' }),
     status: Choice(['pending', 'delivered', 'failed'], {
-      description: 'pending: it is sent again until 72 hours have passed.',
+      description: '`pending`: it is retried for 72 hours.',
     }),
-    attempts: Type.Integer({ description: 'How often it was sent.' }),
+    attempts: Type.Integer({ description: 'Number of attempts.' }),
     created_at: Type.Integer({ description: 'Unix seconds.' }),
     delivered_at: Type.Unsafe<number | null>({ ...nullableTime, description: 'Unix seconds.' }),
     last_attempt_at: Type.Unsafe<number | null>({ ...nullableTime, description: 'Unix seconds.' }),
     next_attempt_at: Type.Unsafe<number | null>({
       ...nullableTime,
-      description: 'Unix seconds; null once it is over.',
+      description: 'Unix seconds; null once it has ended.',
     }),
     last_status_code: Type.Union([Type.Integer(), Type.Null()], {
-      description: 'What the endpoint answered at last; null when it did not.',
+      description: 'Last status of the endpoint; null if it did not answer.',
     }),
-    last_error: Type.Union([Type.String(), Type.Null()], { description: 'Why it did not.' }),
+    last_error: Type.Union([Type.String(), Type.Null()], { description: 'Why the last attempt failed.' }),
   },
-  { $id: 'WebhookDelivery', description: 'An event for an endpoint, and what became of sending it.' },
+  { $id: 'WebhookDelivery', description: 'An event for an endpoint, and its delivery status.' },
 );
 
 export const ListWebhookEndpointsResponse = ListOf(

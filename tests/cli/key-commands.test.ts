@@ -62,7 +62,9 @@ test('--admin makes a key for the administration, which is listed and revoked li
   expect(await anneal('list')).toMatch(/billing +administration/);
   await anneal('revoke', id!);
   expect(await findAdminCaller(database.pool, secret)).toBeNull();
-  await expect(anneal('create', '--admin', '--scopes', 'api.all.read')).rejects.toThrow(/cannot be combined with --project or --scopes/);
+  await expect(anneal('create', '--admin', '--scopes', 'api.all.read')).rejects.toThrow(
+    /cannot be combined with --project or --scopes/,
+  );
 });
 
 test('a key may be restricted, and end by itself', async () => {

@@ -242,7 +242,7 @@ describe('create', () => {
       'decimal_below_min_value',
       /> 0/,
     ],
-    ['dropout 1', h({ dropout: 1 }), at('dropout'), 'decimal_above_max_value', /< 1, but got 1/],
+    ['dropout 1', h({ dropout: 1 }), at('dropout'), 'decimal_above_max_value', /<= 0.9, but got 1/],
     [
       'no target modules',
       h({ target_modules: [] }),
@@ -504,7 +504,7 @@ describe('create', () => {
   test.each([
     ['bert', 'supervised', "'classification', 'regression', 'embedding'"],
     ['t5', 'dpo', "'supervised', 'classification', 'regression'"],
-    ['marian', 'reinforcement', "'supervised', 'classification', 'regression'"],
+    ['marian', 'embedding', "'supervised', 'classification', 'regression'"],
   ])(
     'refuses a method that does not fit the model, in a dry run too: %s and %s',
     async (architecture, type, fitting) => {

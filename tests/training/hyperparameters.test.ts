@@ -1,11 +1,13 @@
 // Every 'auto' as a number, and every refusal by name.
 import { describe, expect, it } from 'vitest';
+import { DpoHyperparameters, ReinforcementHyperparameters } from '../../src/schemas/jobs.ts';
 import { TrainingFailure } from '../../src/training/failure.ts';
 import {
   automaticBatchSize,
   automaticEpochs,
   baseLearningRate,
   type Circumstances,
+  hyperparameterLimits,
   resolveHyperparameters,
 } from '../../src/training/hyperparameters.ts';
 import type { RequestedHyperparameters } from '../../src/training/protocol.ts';
@@ -188,5 +190,30 @@ describe('going on from an adapter', () => {
   ] satisfies [RequestedHyperparameters, string][])('refuses %j', (requested, name) => {
     const failure = failureOf(() => resolve(requested, { start }));
     expect(failure.param).toBe(`.hyperparameters.${name}`);
+  });
+});
+
+describe('the request names the ranges that the trainer holds it to', () => {
+  interface Range {
+    minimum?: number;
+    exclusiveMinimum?: number;
+    maximum?: number;
+    type?: string;
+    anyOf?: Range[];
+  }
+  const properties = {
+    ...DpoHyperparameters.properties,
+    ...ReinforcementHyperparameters.properties,
+  } as unknown as Record<string, Range>;
+
+  it.each(Object.entries(hyperparameterLimits))('%s', (name, limit) => {
+    const found = properties[name]!;
+    const number = found.anyOf?.find(({ type }) => type === 'number' || type === 'integer') ?? found;
+    expect({
+      minimum: number.exclusiveMinimum ?? number.minimum,
+      maximum: number.maximum,
+      above: number.exclusiveMinimum !== undefined,
+      integer: number.type === 'integer',
+    }).toEqual({ above: false, integer: false, ...limit });
   });
 });
