@@ -156,10 +156,17 @@ export function serviceAccountRoutes(app: FastifyInstance, deps: Deps): void {
     },
     async request => {
       const { id: projectId } = await findActiveProject(deps, request.params.project_id);
-      const account = await findAccount(deps, request);
-      const { name = account.name, scopes = [], expires_in_seconds: expiresInSeconds = null } = request.body;
-      const key = { projectId, name, scopes, expiresInSeconds, serviceAccountId: account.id };
-      return inTransaction(deps.pool, tx => createKey(tx, request, key));
+      const { service_account_id: id } = request.params;
+      return inTransaction(deps.pool, async tx => {
+        const account = await store.holdServiceAccount(tx, projectId, id);
+        if (!account) throw noSuchAccount(id);
+        const {
+          name = account.name,
+          scopes = [],
+          expires_in_seconds: expiresInSeconds = null,
+        } = request.body;
+        return createKey(tx, request, { projectId, name, scopes, expiresInSeconds, serviceAccountId: id });
+      });
     },
   );
 }

@@ -36,6 +36,19 @@ export async function findServiceAccount(
   return rows[0] ?? null;
 }
 
+/** The same in a transaction that makes something for it, a key: nobody deletes it before that ends. */
+export async function holdServiceAccount(
+  tx: Queryable,
+  projectId: string,
+  id: string,
+): Promise<ServiceAccount | null> {
+  const { rows } = await tx.query<ServiceAccount>(
+    `select ${columns} from service_accounts where id = $1 and project_id = $2 and deleted_at is null for share`,
+    [id, projectId],
+  );
+  return rows[0] ?? null;
+}
+
 /** Oldest first. A page after an account that is not there is empty. */
 export async function listServiceAccounts(
   db: Queryable,
@@ -69,21 +82,23 @@ export async function updateServiceAccount(
   return rows[0] ?? null;
 }
 
-/** Its keys end with it. Returns their ids; null when there is no such account. */
+/**
+ * Its keys end with it. Returns their ids; null when there is no such account. In a transaction, by two statements: the second sees a key
+ * that was being made when the first had to wait.
+ */
 export async function deleteServiceAccount(
-  db: Queryable,
+  tx: Queryable,
   projectId: string,
   id: string,
 ): Promise<string[] | null> {
-  const { rows } = await db.query<{ keys: string[] }>(
-    `with account as (
-       update service_accounts set deleted_at = now()
-       where id = $1 and project_id = $2 and deleted_at is null returning id),
-     keys as (
-       update api_keys set revoked_at = now() from account
-       where service_account_id = account.id and revoked_at is null returning api_keys.id)
-     select array(select id from keys) as keys from account`,
+  const { rowCount } = await tx.query(
+    'update service_accounts set deleted_at = now() where id = $1 and project_id = $2 and deleted_at is null',
     [id, projectId],
   );
-  return rows[0]?.keys ?? null;
+  if (rowCount === 0) return null;
+  const { rows } = await tx.query<{ id: string }>(
+    'update api_keys set revoked_at = now() where service_account_id = $1 and revoked_at is null returning id',
+    [id],
+  );
+  return rows.map(row => row.id);
 }

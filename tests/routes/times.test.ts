@@ -18,7 +18,7 @@ test.each([
   for (const time of [FIRST_REFUSED, Number.MAX_SAFE_INTEGER]) {
     const answer = await read(path(time));
     expect(answer.status).toBe(400);
-    expect((await answer.json()).error).toMatchObject({ param, code: 'integer_above_max_value' });
+    expect(await answer.json()).toMatchObject({ error: { param, code: 'integer_above_max_value' } });
   }
   expect((await read(path(FIRST_REFUSED - 2))).status).toBe(200);
   expect((await read(path(-1))).status).toBe(400);
