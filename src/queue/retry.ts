@@ -70,7 +70,7 @@ const NETWORK_CODES = new Set([
 
 /** node-postgres has no codes for a session that ends under it. */
 const CUT =
-  /connection terminated|client has encountered a connection error|timeout exceeded when trying to connect|socket hang up|aborted|not queryable/i;
+  /connection terminated|client has encountered a connection error|timeout exceeded when trying to connect|query read timeout|socket hang up|aborted|not queryable/i;
 
 function isCutConnection(error: Error & { code?: string; errors?: Error[]; cause?: unknown }): boolean {
   if (error.code && NETWORK_CODES.has(error.code)) return true;

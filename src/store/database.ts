@@ -43,6 +43,10 @@ export function openPool(databaseUrl: string, log: Logger, options: { max?: numb
   return pool;
 }
 
+/** Of a session that does not answer: nothing further is asked of it, and its transaction ends with it. */
+const isSilence = (error: unknown): error is Error =>
+  error instanceof Error && error.message === 'Query read timeout';
+
 /** Runs `work` in one transaction: committed when it returns, rolled back when it throws. */
 export async function inTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect();
@@ -58,9 +62,11 @@ export async function inTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient) 
     await client.query('commit');
     return result;
   } catch (error) {
-    await client.query('rollback').catch(cause => {
-      broken = cause;
-    });
+    if (isSilence(error)) broken = error;
+    else
+      await client.query('rollback').catch(cause => {
+        broken = cause;
+      });
     throw error;
   } finally {
     if (!broken) client.off('error', onError);

@@ -1,4 +1,4 @@
-// A TCP proxy on loopback that a test can cut: a database or an object store that is away for a while.
+// A TCP proxy on loopback that a test can cut or freeze: a database or an object store that is away, or silent, for a while.
 import { connect, createServer, type Socket } from 'node:net';
 
 export interface Proxy {
@@ -7,13 +7,18 @@ export interface Proxy {
   cut(): void;
   /** Lets connections in again, to another port when one is given. */
   restore(targetPort?: number): void;
+  /** Hands nothing on: connections stay, and new ones are taken, without an answer. */
+  freeze(): void;
+  thaw(): void;
   close(): Promise<void>;
 }
 
 export async function openProxy(targetPort: number): Promise<Proxy> {
-  const sockets = new Set<Socket>();
+  /** Each with the one that it hands on to. */
+  const sockets = new Map<Socket, Socket>();
   let target: number | null = targetPort;
   let last = targetPort;
+  let frozen = false;
   const server = createServer(client => {
     if (target === null) return client.resetAndDestroy();
     const upstream = connect(target, '127.0.0.1');
@@ -21,19 +26,19 @@ export async function openProxy(targetPort: number): Promise<Proxy> {
       [client, upstream],
       [upstream, client],
     ] as const) {
-      sockets.add(socket);
+      sockets.set(socket, other);
       socket.on('error', () => undefined); // `close` follows
       socket.on('close', () => {
         sockets.delete(socket);
         other.destroy();
       });
-      socket.pipe(other);
+      if (!frozen) socket.pipe(other);
     }
   });
   await new Promise<void>(done => server.listen(0, '127.0.0.1', done));
   const cut = () => {
     target = null;
-    for (const socket of sockets) socket.resetAndDestroy();
+    for (const socket of sockets.keys()) socket.resetAndDestroy();
   };
   return {
     port: (server.address() as { port: number }).port,
@@ -41,6 +46,15 @@ export async function openProxy(targetPort: number): Promise<Proxy> {
     restore(port = last) {
       last = port;
       target = port;
+    },
+    freeze() {
+      frozen = true;
+      for (const [socket, other] of sockets) socket.unpipe(other);
+    },
+    thaw() {
+      if (!frozen) return; // a second pipe would say everything twice
+      frozen = false;
+      for (const [socket, other] of sockets) socket.pipe(other);
     },
     async close() {
       cut();
