@@ -1,7 +1,7 @@
 // Host arrays: checks against the specs of a program, allocation, transposing. It knows no backend.
 import type { DeviceArray, DType, HostArray, RunArrays, TensorSpec } from './program.ts';
 
-/** Something given to an engine does not fit the program. A bug of the caller, not of a user. */
+/** An argument that does not match the program: a bug of the caller, not of a user. */
 export class ProgramError extends Error {
   override readonly name = 'ProgramError';
 }
@@ -18,13 +18,13 @@ export const sizeOf = (shape: readonly number[]): number => shape.reduce((size, 
 
 export const allocate = (spec: TensorSpec): HostArray => new ARRAYS[spec.dtype](sizeOf(spec.shape));
 
-/** The same numbers in the array type of `dtype`; TensorFlow.js's plain backend keeps whole numbers in other types too. */
+/** The numbers in the array type of `dtype`; TensorFlow.js's plain backend also keeps integers in other array types. */
 export const toHostArray = (dtype: DType, values: ArrayLike<number>): HostArray =>
   values instanceof ARRAYS[dtype] ? values : ARRAYS[dtype].from(values);
 
 export const isHostArray = (array: HostArray | DeviceArray): array is HostArray => ArrayBuffer.isView(array);
 
-/** Throws unless `array` has the type and the length that `spec` asks for; `device`: it may lie on the device. */
+/** Throws unless `array` has the type and length of `spec`. `device`: it may be a device array. */
 export function checkArray(
   what: string,
   spec: TensorSpec,
@@ -40,7 +40,10 @@ export function checkArray(
     throw new ProgramError(`${what} must hold ${size} numbers ([${spec.shape}]), got ${array.length}`);
 }
 
-/** Throws unless `arrays` holds exactly the arrays that `specs` names (`partial`: some of them; `device`: on the device, too). */
+/**
+ * Throws unless `arrays` holds exactly the arrays that `specs` names. `partial`: some may be absent; `device`: they may
+ * be device arrays.
+ */
 export function checkArrays(
   what: string,
   specs: Readonly<Record<string, TensorSpec>>,

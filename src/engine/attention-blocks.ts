@@ -1,13 +1,13 @@
-// Softmax attention and its gradients as arithmetic on blocks of queries: which blocks there are, and what is computed of one. What is
-// kept for the gradients, and who runs the blocks, is not its affair.
+// The arithmetic of softmax attention and its gradients on blocks of queries: which blocks there are, and what is
+// computed for one. What is kept for the backward pass, and who iterates over the blocks, is decided by the callers.
 import type { Tensor, Tensor4D } from '@tensorflow/tfjs';
 import { softcap as cap, softcapSlope } from './softcap.ts';
 import { tf } from './tf.ts';
 
-/** What attention computes; the same in a graph, as attributes. */
+/** Options of attention; stored as attributes of graph nodes. */
 export interface AttentionKind {
   readonly scale: number;
-  /** The masks hide every key after its query: the hidden half is not computed. */
+  /** The masks hide every key after its query, so the masked half is not computed. */
   readonly causal: boolean;
   /** 0: none. */
   readonly softcap: number;
@@ -25,7 +25,7 @@ export interface AttentionInputs {
   readonly bias: Tensor | null;
 }
 
-/** The order in which nodes of a graph read them. */
+/** Inputs in the order in which graph nodes take them. */
 export const listed = ({ query, key, value, masks, bias }: AttentionInputs): Tensor[] => [
   query,
   key,
@@ -39,7 +39,7 @@ export function unlisted([query, key, value, ...rest]: readonly Tensor[], biased
   return { query: query!, key: key!, value: value!, masks, bias };
 }
 
-/** Queries from `start` to `end` (excluded) and the keys 0 to `keys` (excluded) that they may see. */
+/** Queries `start` to `end` (exclusive), and the keys 0 to `keys` (exclusive) that they may see. */
 export interface Block {
   readonly start: number;
   readonly end: number;
@@ -56,27 +56,28 @@ const lengthsOf = (query: Shaped, key: Shaped) => ({
   group: query.shape[1]! / key.shape[1]!,
 });
 
-/** Scores of a head from which on they are computed again for the gradients, and are in larger blocks. */
+/** Scores per head (length * keys) from which on the backward pass recomputes them, and blocks are larger. */
 const LONG = 1 << 20;
 
 /**
- * Whether weights are computed again for the gradients instead of kept. Measured with GPT-2 in int8 on two cores: a step of a row of 2048
- * takes 8% less time so and 2.1 instead of 5.3 GB, one of 1024 3% less and 1.5 instead of 2.2 GB. Attention over 512 takes a fifth longer.
+ * Whether the backward pass recomputes the attention weights. Measured with GPT-2 in int8 on two cores: a step with a
+ * row of 2048 tokens takes 8% less time this way and 2.1 instead of 5.3 GB; with 1024 tokens, 3% less and 1.5 instead
+ * of 2.2 GB. Attention over 512 tokens would take a fifth longer.
  */
 export function isLong(query: Shaped, key: Shaped): boolean {
   const { length, keys } = lengthsOf(query, key);
   return length * keys >= LONG;
 }
 
-/** Queries of a block: small enough that a causal block skips most of the hidden half, large enough for fast products. */
+/** Queries per block: small enough that causal blocks skip most of the masked half, large enough for fast products. */
 const BLOCK = 128;
-/** In long rows the keys before a block are much more than the block itself: fewer blocks copy fewer of them. */
+/** In long rows most of the keys lie before the block; larger blocks slice them less often. */
 const LONG_BLOCK = 256;
 const LEAST_BLOCK = 16;
-/** Without a hidden half blocks only keep memory down: the scores of one are gone before the next. */
+/** Without a causal mask, blocks only limit memory: the scores of one block are freed before the next. */
 const WIDE = 1024;
 
-/** Queries of all heads that share a key head are computed together, so that a block has fewer of each. */
+/** The query heads that share a key head are computed together, so a block has fewer queries of each. */
 function blockSize(query: Shaped, key: Shaped, causal: boolean): number {
   const { length, group } = lengthsOf(query, key);
   if (isLong(query, key)) return Math.max(LEAST_BLOCK, Math.floor(LONG_BLOCK / group));
@@ -105,11 +106,11 @@ function along(x: Tensor, start: number, end: number): Tensor {
 const product = (a: Tensor, b: Tensor, transposeA = false, transposeB = false): Tensor =>
   tf.matMul(a as Tensor4D, b as Tensor4D, transposeA, transposeB);
 
-/** All heads that read one key head, one below the other: [rows, heads, length, d] -> [rows, kvHeads, group * length, d]. */
+/** Stacks the query heads of each key head: [rows, heads, length, d] -> [rows, kvHeads, group * length, d]. */
 const stack = (x: Tensor, { shape: [, kvHeads] }: Shaped): Tensor =>
   x.reshape([x.shape[0]!, kvHeads!, (x.shape[1]! / kvHeads!) * x.shape[2]!, x.shape[3]!]);
 
-/** And back. */
+/** The inverse of `stack`. */
 const unstack = (x: Tensor, { shape: [rows, heads] }: Shaped): Tensor =>
   x.reshape([rows!, heads!, (x.shape[1]! * x.shape[2]!) / heads!, x.shape[3]!]);
 
@@ -124,7 +125,7 @@ export interface Weights {
   readonly slope: Tensor | null;
 }
 
-/** `at` is the place of the block among all. */
+/** `at` is the block's index. */
 export function weightsOf(inputs: AttentionInputs, kind: AttentionKind, block: Block, at: number): Weights {
   const { query, key, masks, bias } = inputs;
   const { start, end, keys } = block;
@@ -150,7 +151,7 @@ export const outputOf = ({ query, value }: AttentionInputs, weights: Tensor, { k
 /** sum(weights * d weights) of every query, which is sum(output * d output): https://arxiv.org/abs/2205.14135 */
 export const meanSlope = (dy: Tensor, output: Tensor): Tensor => dy.mul(output).sum(-1, true);
 
-/** d loss / d scores of a block, stacked as its weights are. */
+/** d loss / d scores of a block, stacked like its weights. */
 export function scoreGradient(
   { key, value }: AttentionInputs,
   { weights, slope }: Weights,
@@ -163,17 +164,17 @@ export function scoreGradient(
   return slope ? dScores.mul(slope) : dScores;
 }
 
-/** One block's part of a gradient that runs over keys, with zeros for the keys that it does not see. */
+/** Pads a block's part of a gradient over keys with zeros for the keys it does not see. */
 function padKeys(x: Tensor, keys: number): Tensor {
   const hidden = keys - x.shape[3]!;
   const paddings = [0, 0, 0, hidden].map(after => [0, after] as [number, number]);
   return hidden === 0 ? x : tf.pad(x, paddings);
 }
 
-/** A gradient to the rows of what it is of: one for all where all share it. */
+/** Sums a gradient over rows where its input is shared by all rows. */
 const ofRows = (x: Tensor, rows: number): Tensor => (x.shape[0] === rows ? x : x.sum(0, true));
 
-/** A block on the way back. */
+/** A block in the backward pass. */
 export interface Slopes {
   readonly block: Block;
   /** d loss / d output, of all queries. */
@@ -185,7 +186,7 @@ export interface Slopes {
 
 type Part = (inputs: AttentionInputs, kind: AttentionKind, slopes: Slopes) => Tensor;
 
-/** What a block adds to the gradient of each input. */
+/** A block's contribution to the gradient of each input. */
 const PARTS = {
   query: ({ query, key }, { scale }, { dScores, block }) =>
     unstack(product(dScores(), along(key, 0, block.keys)).mul(scale), query),
@@ -202,11 +203,14 @@ const PARTS = {
 
 export type AttentionInput = keyof typeof PARTS;
 
-/** Of blocks, along the queries. */
+/** Concatenates blocks along the queries. */
 export const joined = (parts: readonly Tensor[]): Tensor =>
   parts.length === 1 ? parts[0]! : tf.concat(parts as Tensor[], 2);
 
-/** Of blocks that see the first keys, later ones no fewer: from the last on, so that what no earlier one sees is done. */
+/**
+ * Sums blocks that see a growing prefix of the keys, from the last block on: the keys that no earlier block sees are
+ * split off as finished.
+ */
 function summed(parts: readonly Tensor[]): Tensor {
   const done: Tensor[] = [];
   const sum = parts.reduceRight((sum, part) => {
@@ -227,7 +231,7 @@ const WHOLE: Record<AttentionInput, (parts: readonly Tensor[]) => Tensor> = {
   bias: joined,
 };
 
-/** The gradient of one input, of all blocks. */
+/** The gradient of one input, combined from all blocks. */
 export const gradientOf = (
   name: AttentionInput,
   inputs: AttentionInputs,
@@ -235,7 +239,7 @@ export const gradientOf = (
   slopes: readonly Slopes[],
 ): Tensor => WHOLE[name](slopes.map(each => PARTS[name](inputs, kind, each)));
 
-/** Everything at once, nothing kept but the output. */
+/** The whole forward pass; keeps nothing but the output. */
 export function attend(inputs: AttentionInputs, kind: AttentionKind): Tensor {
   const blocks = blocksOf(inputs.query, inputs.key, kind.causal);
   return joined(
@@ -245,7 +249,7 @@ export function attend(inputs: AttentionInputs, kind: AttentionKind): Tensor {
   );
 }
 
-/** The gradients of these inputs, all weights computed again. */
+/** The gradients of the named inputs; recomputes the weights. */
 export function attentionGradients(
   names: readonly AttentionInput[],
   inputs: AttentionInputs,

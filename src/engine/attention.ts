@@ -1,4 +1,4 @@
-// Softmax attention as programs call it, with its gradients. It knows no positions, caches or packing: those are in the mask.
+// Softmax attention with its gradients, as programs call it. Positions, caches and packing are expressed by the mask.
 import type { Tensor } from '@tensorflow/tfjs';
 import {
   type AttentionInput,
@@ -20,19 +20,19 @@ import {
 import { differentiable, primitive } from './primitive.ts';
 
 export interface AttentionOptions {
-  /** Promise that the mask hides every key after its query (length = keys): the hidden half is then not computed. */
+  /** The mask hides every key after its query (length = keys), so the masked half need not be computed. */
   readonly causal?: boolean;
-  /** Scores are kept within (-softcap, softcap) before the mask is added; see softcap.ts. */
+  /** Limits scores to (-softcap, softcap) before the mask is added; see softcap.ts. */
   readonly softcap?: number | null;
-  /** [rows or 1, heads, length, keys], added to the scores like the mask, with a gradient. */
+  /** [rows or 1, heads, length, keys], added to the scores like the mask, but with a gradient. */
   readonly bias?: Tensor | null;
 }
 
 /**
- * softmax(query key^T * scale + mask) value, the scores capped where `softcap` says so.
- * query [rows, heads, length, headDim]; key, value [rows, kvHeads, keys, headDim], where query head h reads key head
- * floor(h * kvHeads / heads); mask [rows or 1, length, keys] is added (0 or a large negative number such as -1e9; it gets no gradient).
- * -> [rows, heads, length, headDim]. A query that sees no key averages over all keys it was given.
+ * softmax(query key^T * scale + mask) value, with the scores softcapped if asked for. query [rows, heads, length,
+ * headDim]; key, value [rows, kvHeads, keys, headDim], where query head h reads key head floor(h * kvHeads / heads);
+ * mask [rows or 1, length, keys] is added (0 or a large negative number such as -1e9; no gradient). -> [rows, heads,
+ * length, headDim]. A query that sees no key averages over all keys.
  */
 export function softmaxAttention(
   query: Tensor,
@@ -56,7 +56,7 @@ const taped = ({ query, key, value, bias }: AttentionInputs) => ({
   ...(bias && { bias }),
 });
 
-/** Keeps every block's weights for the gradients. */
+/** Keeps every block's attention weights for the backward pass. */
 function withWeights(inputs: AttentionInputs, kind: AttentionKind, blocks: readonly Block[]): Tensor {
   const gradient =
     (name: AttentionInput) =>
@@ -95,7 +95,10 @@ function withWeights(inputs: AttentionInputs, kind: AttentionKind, blocks: reado
 const named = (tensors: readonly Tensor[]) =>
   Object.fromEntries(tensors.map((tensor, i) => [`input ${i}`, tensor]));
 
-/** Keeps the output only, as FlashAttention does (https://arxiv.org/abs/2205.14135): every block's weights are computed again. */
+/**
+ * Keeps only the output, as FlashAttention does (https://arxiv.org/abs/2205.14135); the backward pass recomputes the
+ * weights block by block.
+ */
 function withoutWeights(inputs: AttentionInputs, kind: AttentionKind): Tensor {
   const attributes = { ...kind, biased: inputs.bias !== null };
   const gradient =

@@ -1,5 +1,6 @@
-// Anneal's own ops made of plain TensorFlow.js ops, for backends that have no kernels for them. What they compute is said in ops.ts;
-// most read host memory or free what they made, so they are not traced; those of attention are, as the body of a loop (onnx/attention.ts).
+// Anneal's own ops (ops.ts) composed of plain TensorFlow.js ops, for backends without kernels for them. Most read
+// tensor data or dispose intermediates and cannot be traced; those of attention can, and become the body of a loop
+// (onnx/attention.ts).
 import type { Tensor } from '@tensorflow/tfjs';
 import { type AttentionKind, attend, attentionGradients, unlisted } from './attention-blocks.ts';
 import type { Attributes, OpName } from './kernels.ts';
@@ -31,7 +32,7 @@ export type OwnOp = Extract<
 const CUBIC = 0.044715;
 const SLOPE = 2 * Math.sqrt(2 / Math.PI);
 
-/** What x is multiplied by, and the slope of that product. */
+/** GELU(x) = x * gate(x), and its derivative. */
 const GELUS: Record<GeluForm, { gate(x: Tensor): Tensor; slope(x: Tensor): Tensor }> = {
   none: {
     gate: x => x.mul(Math.SQRT1_2).erf().add(1).mul(0.5),
@@ -67,15 +68,15 @@ const GELUS: Record<GeluForm, { gate(x: Tensor): Tensor; slope(x: Tensor): Tenso
   },
 };
 
-/** Numbers of [rows, vocab] that are held at once. */
+/** Elements of the logits [rows, vocab] that are held at once: 32 MB. */
 const CHUNK_NUMBERS = 1 << 23;
 
-/** Rows whose scores over the vocabulary are held at once. */
+/** How many rows of logits are held at once. */
 export const crossEntropyChunk = (rows: number, vocab: number): number =>
   Math.min(rows, Math.max(32, Math.floor(CHUNK_NUMBERS / vocab)));
 
 interface TargetRows {
-  /** Places of a chunk's rows, their targets, their hidden states. */
+  /** Indices of a chunk's rows, their targets, their hidden states. */
   readonly places: Tensor;
   readonly targets: Tensor;
   readonly hidden: Tensor;
@@ -107,7 +108,7 @@ interface CrossEntropyKind extends OutputLayer {
   readonly gradients: string;
 }
 
-/** Scores of a chunk's rows [rows, vocab], and of their targets [rows]. */
+/** Logits of a chunk's rows [rows, vocab], those of their targets [rows], and their losses [rows]. */
 function scoresOf({ targets, hidden }: TargetRows, { weight, cap, bias }: OutputLayer) {
   const products: Tensor = tf.matMul(hidden as never, weight as never, false, true);
   const logits = softcap(bias ? products.add(bias) : products, cap);
@@ -115,7 +116,10 @@ function scoresOf({ targets, hidden }: TargetRows, { weight, cap, bias }: Output
   return { logits, own, losses: tf.logSumExp(logits, -1).sub(own) };
 }
 
-/** What the losses of a chunk's rows, each times its slope dy [rows, 1], do to the hidden states and to the weight. */
+/**
+ * Gradients of a chunk's losses with respect to its hidden states and the weight; dy [rows, 1] are the losses' own
+ * gradients, null: 1.
+ */
 function gradientsOf(
   { targets, hidden }: TargetRows,
   logits: Tensor,
@@ -153,7 +157,7 @@ function crossEntropyTerms(rows: TargetRows, hiddenRows: number, kind: CrossEntr
   return terms;
 }
 
-/** Sums of what every chunk gives, whose shapes `first` has. */
+/** Sums the terms of all chunks, starting from `first`. */
 function sumChunks(
   hidden: Tensor,
   targets: Tensor,
@@ -189,7 +193,7 @@ function tokenLosses(hidden: Tensor, targets: Tensor, layer: OutputLayer): Tenso
   ]);
 }
 
-/** What dy [n] does to the hidden states, or to the weight. */
+/** The gradient of hidden or weight, given that of the losses: dy [n]. */
 function tokenLossesGrad(
   hidden: Tensor,
   targets: Tensor,

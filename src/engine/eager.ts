@@ -5,7 +5,7 @@ import type { DType, Engine, Executable, HostArrays, Program, TensorSpec, Tensor
 import { tf } from './tf.ts';
 import { readWeight } from './weights.ts';
 
-/** Runs `body` on a backend that is registered and initialises synchronously, then goes back to the one before. */
+/** Runs `body` on a registered backend that initializes synchronously, then restores the previous backend. */
 export function onBackend<T>(backend: string, body: () => T): T {
   const before = tf.getBackend();
   void tf.setBackend(backend);

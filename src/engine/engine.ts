@@ -1,4 +1,4 @@
-// Opens an engine by name. What an engine does is in its own file.
+// Opens an engine by name.
 import { openCpuEngine } from './cpu.ts';
 import type { Precision } from './onnx/lowering.ts';
 import { openOnnxEngine } from './onnx.ts';
@@ -13,7 +13,7 @@ export interface EngineOptions {
   readonly device: Device;
   /** Threads of one run; 0: as many as the machine has cores. */
   readonly threads: number;
-  /** Of matrix products; float32 where absent. bfloat16 is for `onnx` on CUDA. */
+  /** Of matrix products; default float32. bfloat16 needs the `onnx` engine on CUDA. */
   readonly precision?: Precision;
 }
 

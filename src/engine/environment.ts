@@ -1,9 +1,10 @@
-// The environment of a process that computes for long: what the loader and the C library read once, when it starts.
+// Environment variables for compute processes: those that the loader and the C library read once, at process start.
 import { cudaEnvironment } from './onnx/cuda.ts';
 
 /**
- * Blocks of megabytes lie in huge pages where Linux leaves that to the program (`madvise`, as most distributions have it); other C libraries
- * than glibc do not read it. https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html
+ * Makes glibc's malloc use transparent huge pages for large blocks where Linux leaves that to the program (`madvise`,
+ * most distributions' default). Other C libraries ignore it.
+ * https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html
  */
 const HUGE_PAGES = 'glibc.malloc.hugetlb';
 

@@ -1,5 +1,5 @@
-// How much arithmetic the matrix products of a graph are, counted from its shapes: a multiplication and an addition for each
-// term. What is not a product (norms, activations, softmax) is a few per cent beside them, and is not counted.
+// Counts the floating-point operations of a graph's matrix products from their shapes: two per multiply-add. Everything
+// else (norms, activations, softmax) is a few per cent and not counted.
 import { sizeOf } from './arrays.ts';
 import { blocksOf } from './attention-blocks.ts';
 import type { Graph, Node } from './graph.ts';
@@ -14,7 +14,7 @@ type Count = (node: Node) => number;
 const product: Count = ({ inputs: [a], outputs: [y], attributes }) =>
   2 * sizeOf(y!.shape) * a!.shape.at(attributes.transposeA ? -2 : -1)!;
 
-/** Every letter of the equation is a loop. */
+/** Every letter of the equation is one loop. */
 function einsum({ inputs, attributes }: Node): number {
   const [terms] = (attributes.equation as string).replaceAll(' ', '').split('->') as [string];
   const lengths = new Map<string, number>();
@@ -24,19 +24,25 @@ function einsum({ inputs, attributes }: Node): number {
   return 2 * sizeOf([...lengths.values()]);
 }
 
-/** hidden [.., d] x weight [vocabulary, d], `times`: the logits, and as much again for each gradient; rows without a target count, too. */
+/**
+ * hidden [.., d] x weight [vocabulary, d], `times` times: once for the logits, once for each gradient. Rows without a
+ * target are counted too.
+ */
 const logits =
   (times: (node: Node) => number): Count =>
   node =>
     times(node) * 2 * sizeOf(node.inputs[0]!.shape) * node.inputs[1]!.shape[0]!;
 
-/** Every row of x, times a matrix of its own. */
+/** Every row of x times one of the matrices. */
 const groupProduct: Count = ({ inputs: [x], outputs: [y] }) => 2 * sizeOf(y!.shape) * x!.shape[1]!;
 
 /** Every row of dy, times its row of x. */
 const groupProductGrad: Count = ({ inputs: [dy, x] }) => 2 * sizeOf(dy!.shape) * x!.shape[1]!;
 
-/** Products of a block's queries, or of their gradients, with the keys that it sees: two on the way there, more back. */
+/**
+ * Products of a block's queries (or their gradients) with the keys it sees: two in the forward pass, five in the
+ * backward.
+ */
 const attention =
   (queryAt: number, products: (node: Node) => number): Count =>
   node => {
@@ -66,6 +72,6 @@ const COUNTS: Partial<Record<OpName, Count>> = {
 export const productFlops = ({ nodes }: Graph): number =>
   nodes.reduce((total, node) => total + (COUNTS[node.op]?.(node) ?? 0), 0);
 
-/** Of one run of the program as engines run it; nothing is compiled or computed. */
+/** Of one run of the program; it is traced, not compiled. */
 export const programFlops = (program: Program): number =>
   productFlops(PORTABLE_PASSES.reduce((graph, pass) => pass(graph), trace(program)));

@@ -1,8 +1,8 @@
-// What a traced program is: values, and the ops that make them, in an order in which they can run. Plain data; nothing here computes.
+// The graph of a traced program: values, and the ops that produce them in an order in which they can run. Plain data.
 import type { Attributes, OpName } from './kernels.ts';
 import type { Gradients, HostArray, StoredTensor, TensorSpec } from './program.ts';
 
-/** A tensor in a graph. Two values are the same when they are the same object. */
+/** A tensor in a graph. Values are compared by identity. */
 export interface Value extends TensorSpec {}
 
 export const sameShape = (a: Pick<Value, 'shape'>, b: Pick<Value, 'shape'>): boolean =>
@@ -26,10 +26,10 @@ export interface Graph {
   readonly gradients?: Gradients;
 }
 
-/** One transformation of a graph into a graph that computes the same. */
+/** A transformation of a graph into one that computes the same. */
 export type Pass = (graph: Graph) => Graph;
 
-/** A graph being made, node by node. Passes read what was made before and add to it. */
+/** A graph under construction. Passes look up the nodes made so far and append to them. */
 export class GraphBuilder {
   readonly constants: Map<Value, HostArray>;
   readonly nodes: Node[] = [];
@@ -61,13 +61,13 @@ export class GraphBuilder {
     for (const output of node.outputs) this.#producers.set(output, node);
   }
 
-  /** The node that makes `value`; undefined for inputs, weights and constants. */
+  /** The node that produces `value`; undefined for inputs, weights and constants. */
   producer(value: Value, op?: OpName): Node | undefined {
     const node = this.#producers.get(value);
     return op === undefined || node?.op === op ? node : undefined;
   }
 
-  /** The number that every element of a constant has; undefined where there is no such number. */
+  /** The value of a constant whose elements are all equal; undefined for anything else. */
   splat(value: Value): number | undefined {
     const data = this.constants.get(value);
     if (data) return data.length > 0 && data.every(number => number === data[0]) ? data[0] : undefined;
@@ -76,10 +76,10 @@ export class GraphBuilder {
   }
 }
 
-/** What a rewrite puts in place of a node: its outputs, one for one; null keeps the node. */
+/** Returns the values that replace a node's outputs, one for one; null keeps the node. */
 export type Rewrite = (node: Node, builder: GraphBuilder) => readonly Value[] | null;
 
-/** Goes through the nodes in order; each sees its inputs as already rewritten. */
+/** Applies `rule` to the nodes in order; each node sees its inputs as already rewritten. */
 export function rewrite(graph: Graph, rule: Rewrite): Graph {
   const builder = new GraphBuilder(graph.constants);
   const replaced = new Map<Value, Value>();

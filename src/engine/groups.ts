@@ -1,20 +1,20 @@
-// Rows that each take one of several matrices, which is only known when a program runs: experts. Rows of the same group are laid
-// together, so that no row is computed by a matrix that is not its own. Who belongs where is the caller's to say.
+// Mixture-of-experts products: each row is multiplied by one of several matrices, chosen at run time. Rows of the same
+// group are gathered together, so no row is multiplied by a matrix that is not its own. The caller chooses the groups.
 import type { Tensor } from '@tensorflow/tfjs';
 import { differentiable, primitive } from './primitive.ts';
 import { tf } from './tf.ts';
 
-/** Every one of n rows is in `each` groups. All of it is a choice, without a gradient. */
+/** Each of n rows is in `each` groups. All of it is discrete: nothing has a gradient. */
 export interface Groups {
   readonly each: number;
-  /** Rows of every group: [groups] int32, n * each in all. */
+  /** Rows per group: [groups] int32, n * each in total. */
   readonly sizes: Tensor;
-  /** Where the rows lie once they are laid together: [n * each] int32, and the inverse of it. */
+  /** Destination of each (row, choice) pair when rows are grouped, and the inverse permutation: [n * each] int32. */
   readonly places: Tensor;
   readonly order: Tensor;
 }
 
-/** picks [n, each, groups] float32: 1 at the group, 0 elsewhere. Rows of a group keep their order. */
+/** picks [n, each, groups] float32, one-hot in the last axis. The order within a group is stable. */
 export function groupRows(picks: Tensor): Groups {
   const [n, each, count] = picks.shape as [number, number, number];
   const own = tf.cast(tf.reshape(picks, [n * each, count]), 'int32');
@@ -29,7 +29,7 @@ export function groupRows(picks: Tensor): Groups {
   return { each, sizes, places, order };
 }
 
-/** x [n, width] -> [n * each, width], the rows of a group together. */
+/** x [n, width] -> [n * each, width], grouped. */
 export function layTogether(x: Tensor, { each, places, order }: Groups): Tensor {
   const [n, width] = x.shape as [number, number];
   return differentiable({
@@ -44,7 +44,7 @@ export function layTogether(x: Tensor, { each, places, order }: Groups): Tensor 
   })[0]!;
 }
 
-/** Back from `layTogether`: [n * each, width] -> [n, each, width]. */
+/** The inverse of `layTogether`: [n * each, width] -> [n, each, width]. */
 export function layApart(x: Tensor, { each, places, order }: Groups): Tensor {
   const [rows, width] = x.shape as [number, number];
   return differentiable({
@@ -60,7 +60,10 @@ export function layApart(x: Tensor, { each, places, order }: Groups): Tensor {
 const asList = (tensors: readonly Tensor[]): Record<string, Tensor> =>
   Object.fromEntries(tensors.map((tensor, i) => [String(i), tensor]));
 
-/** x [rows, in], the first sizes[0] rows times weights[0] [out, in], the next sizes[1] times weights[1], and so on -> [rows, out]. */
+/**
+ * x [rows, in] -> [rows, out]: the first sizes[0] rows times weights[0]^T, weights [out, in], the next sizes[1] rows
+ * times weights[1]^T, and so on.
+ */
 export function groupProduct(x: Tensor, sizes: Tensor, weights: readonly Tensor[]): Tensor {
   const product = (x: Tensor, transposeB: boolean, [sizes, ...matrices]: readonly Tensor[]): Tensor =>
     primitive('GroupProduct', asList([x, sizes!, ...matrices]), { transposeB })[0]!;

@@ -1,5 +1,4 @@
-// Runs traced graphs node by node on a TensorFlow.js backend, and frees every tensor after its last use. It is no compiler: what
-// backends do to a node is their affair.
+// Runs traced graphs node by node on a TensorFlow.js backend and disposes every tensor after its last use.
 import type { Tensor } from '@tensorflow/tfjs';
 import { checkArrays, toHostArray } from './arrays.ts';
 import { COMPOSITIONS, type OwnOp } from './compositions.ts';
@@ -29,16 +28,16 @@ function product(a: Tensor, b: Tensor, { transposeA, transposeB, alpha = 1 }: At
   return alpha === 1 ? plain : plain.mul(alpha as number);
 }
 
-/** The ops of the kernel table that are no kernels of TensorFlow.js under that name and with those attributes. */
+/** Ops that need other arguments than the TensorFlow.js kernel of that name, or have no kernel. */
 const RULES: Partial<Record<OpName, Rule>> = {
   After: ([x]) => x!.clone(),
   BroadcastTo: ([x], { shape }) => tf.broadcastTo(x!, shape as number[]),
   BatchMatMul: ([a, b], attributes) => product(a!, b!, attributes),
   Gemm: ([a, b, c], attributes) => product(a!, b!, attributes).add(c!),
-  // TensorFlow's own kernel wants an axis that is not negative.
+  // The native kernel does not accept negative axes.
   GatherV2: ([x, indices], { axis, batchDims = 0 }) =>
     tf.gather(x!, indices as never, axesOf(axis, x!.shape)[0]!, batchDims as number),
-  // An end of -1 is a place before the first element here, and the last element there.
+  // An end of -1 means "before the first element" in our graphs, and "the last element" in TensorFlow.
   StridedSlice([x], { begin, end, strides }) {
     const openEnds = (end as number[]).reduce((mask, at, axis) => (at < 0 ? mask | (1 << axis) : mask), 0);
     return tf.stridedSlice(x!, begin as number[], end as number[], strides as number[], 0, openEnds);
@@ -60,7 +59,7 @@ function runNode({ op, attributes }: Node, inputs: readonly Tensor[]): Tensor[] 
   return [tf.engine().runKernel(op, named(op, inputs) as never, attributes as never)].flat() as Tensor[];
 }
 
-/** For every node the values that nothing reads after it and no one else owns. */
+/** For every node, the values that can be disposed after it: not read later, not an output, weight or constant. */
 function lastUses(graph: Graph): Value[][] {
   const kept = new Set<Value>([
     ...Object.values(graph.outputs),
@@ -79,8 +78,8 @@ function lastUses(graph: Graph): Value[][] {
 }
 
 /**
- * -> a function from tensors of inputs, weights and constants to those of the outputs. It disposes the inputs. Call it inside a scope
- * of TensorFlow.js that ends what a node leaves behind.
+ * Returns a function from the tensors of inputs, weights and constants to those of the outputs. It disposes the inputs;
+ * it must be called inside a TensorFlow.js scope that disposes the other intermediates.
  */
 function interpreter(graph: Graph): (given: ReadonlyMap<Value, Tensor>) => Tensors {
   const ends = lastUses(graph);
@@ -103,7 +102,7 @@ function interpreter(graph: Graph): (given: ReadonlyMap<Value, Tensor>) => Tenso
   };
 }
 
-/** Tensors on the backend's device, one for all programs that name the same stored weight. */
+/** Weights on the backend's device, shared by all programs that name the same stored weight. */
 class Weights {
   readonly #backend: string;
   readonly #held = new Map<string, { readonly tensor: Promise<Tensor>; users: number }>();
@@ -140,7 +139,7 @@ class Weights {
 const keepTensor = (backend: string, { shape, dtype }: TensorSpec, values: HostArray): Tensor =>
   onBackend(backend, () => tf.keep(tf.tensor(values, shape.slice(), dtype)));
 
-/** Copies: what a backend reads may be an array that it goes on using. */
+/** Copies, because `dataSync` may return an array that the backend goes on using. */
 function readOutputs(tensors: Tensors, into: HostArrays): HostArrays {
   const results: HostArrays = {};
   for (const [name, tensor] of Object.entries(tensors)) {

@@ -1,6 +1,9 @@
-// How much memory there is for this process at most. What is free at the moment is not asked here.
+// The upper limit of this process's memory; what is currently free is not considered.
 import { totalmem } from 'node:os';
 
-/** Of the machine, or of the control group (a container's limit) when that has less: Node says 0 where there are no such groups. */
+/**
+ * Total memory of the machine, or the limit of its control group (container) if that is lower; Node reports 0 without
+ * one.
+ */
 export const machineBytes = (): number =>
   Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);

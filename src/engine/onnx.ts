@@ -1,4 +1,4 @@
-// The `onnx` engine: programs are traced once, improved by passes, lowered to ONNX and run by ONNX Runtime.
+// The `onnx` engine: programs are traced once, optimized by passes, lowered to ONNX and run by ONNX Runtime.
 import { realpath } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { parse } from 'node:path';
@@ -36,35 +36,36 @@ export interface OnnxOptions {
   /** Of matrix products; float32 where absent. */
   readonly precision?: Precision;
   readonly profile: string | null;
-  /** Of products in whole numbers, null for none; measured where absent. */
+  /** Range of integer products; null: none, absent: measured. */
   readonly integers?: IntegerRange | null;
 }
 
-/** Bytes that a weight takes where products read it. */
+/** Bytes of a weight in the form that products read. */
 function computedBytes({ shape, quantized, scoring }: StoredTensor): number {
   if (!quantized) return 4 * sizeOf(shape) + (scoring?.codes.sizeBytes ?? 0);
   if ('plain' in quantized) return quantized.plain.codes.sizeBytes + quantized.transposed.codes.sizeBytes;
   return quantized.codes.sizeBytes + quantized.scales.sizeBytes;
 }
 
-/** A program that shares its weights may have a copy of its own up to this size. */
+/** Largest private copy of weights that a program sharing its weights may hold. */
 const SHARED_COPY_BYTES = 32 * 2 ** 20;
 
-/** What a product reads of a weight that would be rearranged for one program alone. */
+/** Bytes that pre-packing would copy for this program alone. */
 const ownBytes = (stored: StoredTensor): number =>
   copiesOf(stored).some(({ codes }) => codes.packed) ? 0 : computedBytes(stored);
 
 const PRODUCTS: ReadonlySet<OpName> = new Set(['BatchMatMul', 'Gemm']);
 
-/** Bytes of the weights that products read. */
+/** Total of `ownBytes` over the weights that products read. */
 function multipliedBytes({ nodes, weights }: Graph): number {
   const read = new Set(nodes.filter(({ op }) => PRODUCTS.has(op)).flatMap(({ inputs }) => inputs));
   return [...weights].reduce((sum, [value, stored]) => sum + (read.has(value) ? ownBytes(stored) : 0), 0);
 }
 
 /**
- * Copies of the weights pay as long as they take a small part of the memory. Not of what is free at the moment: products with
- * rearranged weights round otherwise, and a run that goes on later must give the same bits.
+ * Private copies of the weights are worth it while they take a small part of the machine's memory. The total counts,
+ * not what is free at the moment: products with pre-packed weights round differently, and a resumed run must give the
+ * same bits.
  */
 function weightOptions(
   graph: Graph,
@@ -74,7 +75,7 @@ function weightOptions(
   const weights = [...graph.weights.values()];
   const bytes = weights.reduce((sum, stored) => sum + computedBytes(stored), 0);
   const small = bytes <= (shared ? SHARED_COPY_BYTES : machineBytes() / 8);
-  // On WebGPU the original is gone then, also for nodes that read it otherwise (ONNX Runtime 1.30).
+  // On WebGPU the original would be gone for nodes that read it in another form (ONNX Runtime 1.30).
   return {
     prepack: provider === 'cpu' && (small || (shared && multipliedBytes(graph) <= SHARED_COPY_BYTES)),
     widenOnce: small && !weights.some(stored => copiesOf(stored).length > 0),
@@ -86,14 +87,14 @@ const filesOf = (stored: StoredTensor): string[] => [
   ...copiesOf(stored).flatMap(({ codes, scales }) => [codes.file, scales.file]),
 ];
 
-/** Every file that the weights lie in -> its path without links, as ONNX Runtime wants it. */
+/** Maps each weight file to its real path: ONNX Runtime does not follow links. */
 async function resolveFiles({ weights }: Program): Promise<Map<string, string>> {
   const files = new Set(Object.values(weights).flatMap(filesOf));
   const resolved = [...files].map(async file => [file, await realpath(file)] as const);
   return new Map(await Promise.all(resolved));
 }
 
-/** The root of the one file system that holds all weights. */
+/** The common file system root of all weight files. */
 function rootOf({ name }: Program, files: Iterable<string>): string {
   const roots = new Set(Array.from(files, file => parse(file).root));
   if (roots.size > 1)
@@ -115,7 +116,7 @@ const onHost = (arrays: RunArrays): HostArrays =>
     Object.entries(arrays).filter((entry): entry is [string, HostArray] => isHostArray(entry[1])),
   );
 
-/** Whole numbers are multiplied on the processor only. */
+/** Integer products are used on the CPU only. */
 async function rangeFor(weights: Program['weights'], options: OnnxOptions): Promise<IntegerRange | null> {
   const { integers, provider, threads } = options;
   if (integers !== undefined) return integers;
@@ -125,7 +126,7 @@ async function rangeFor(weights: Program['weights'], options: OnnxOptions): Prom
   return provider === 'cpu' && asked ? measureIntegerRange(threads) : null;
 }
 
-/** On CUDA the binding takes and gives host arrays only. */
+/** onnxruntime-node supports device arrays on WebGPU only. */
 const PROVIDERS_WITH_MEMORY: readonly Provider[] = ['webgpu'];
 
 async function compile(program: Program, options: OnnxOptions): Promise<Executable> {
@@ -135,7 +136,8 @@ async function compile(program: Program, options: OnnxOptions): Promise<Executab
   const lowered = lower(graph, {
     provider: options.provider,
     precision: options.precision,
-    // With gradients a value would round otherwise where it is computed again for them: readers decide what a transpose is joined with.
+    // With gradients, a recomputed value could round differently: whether a transpose is fused depends on how many
+    // nodes read it.
     sharedWeights: program.sharesWeights === true && program.gradients === undefined,
     locate: file => locateFromRoot(files.get(file)!),
     widenOnce: copies.widenOnce,
@@ -151,11 +153,11 @@ async function compile(program: Program, options: OnnxOptions): Promise<Executab
   return {
     outputs,
     flops: productFlops(graph),
-    async run(inputs, into = {}) {
+    async run(inputs, into = {}, wanted = Object.keys(outputs)) {
       checkArrays(`${program.name}: input`, program.inputs, inputs, { device });
       checkArrays(`${program.name}: output`, outputs, into, { partial: true, device });
       const results: RunArrays = {};
-      for (const [name, spec] of Object.entries(outputs)) results[name] = into[name] ?? allocate(spec);
+      for (const name of wanted) results[name] = into[name] ?? allocate(outputs[name]!);
       await session.run(rename(inputs, lowered.inputs), rename(results, lowered.outputs));
       return onHost(results);
     },
@@ -163,7 +165,7 @@ async function compile(program: Program, options: OnnxOptions): Promise<Executab
   };
 }
 
-/** The engine with everything settable, for tests and benchmarks. */
+/** The engine with all options, for tests and benchmarks. */
 export const onnxEngine = (options: OnnxOptions): Engine => ({
   name: 'onnx',
   device: options.provider,
@@ -171,7 +173,7 @@ export const onnxEngine = (options: OnnxOptions): Engine => ({
   compile: program => compile(program, options),
 });
 
-/** What a device needs that npm does not bring. */
+/** Requirements of a device that npm cannot install. */
 const MISSING: Record<Provider, string> = {
   cpu: 'ONNX Runtime does not start',
   cuda: 'it needs an NVIDIA driver, and CUDA libraries: `npm run setup:cuda` brings those',
@@ -185,7 +187,7 @@ const PROBE: Program = {
   run: ({ x }) => ({ y: tf.matMul(x as never, x as never) }),
 };
 
-/** Throws where the device does not compute. */
+/** Throws when the device does not compute. */
 async function probe(engine: Engine, provider: Provider): Promise<void> {
   try {
     const executable = await engine.compile(PROBE);
@@ -210,7 +212,7 @@ async function openOn(provider: Provider, { threads, precision }: EngineOptions)
   return engine;
 }
 
-/** `auto`: CUDA where it was set up and works, else the processor, in float32. */
+/** `auto`: CUDA if it is set up and works, else the CPU in float32. */
 export async function openOnnxEngine(options: EngineOptions): Promise<Engine> {
   const { device, precision } = options;
   const onProcessor = () => openOn('cpu', { ...options, precision: 'float32' });

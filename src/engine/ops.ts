@@ -1,10 +1,10 @@
-// The compound ops of language models, with gradients of their own, so that engines can run them fused. A program may use these or any op of `tf`.
-// Randomness (dropout) is not here: a traced program has none of its own, so masks come in as inputs.
+// The compound ops of language models, with custom gradients, so that engines can fuse them. Programs may use these and
+// any op of `tf`. No op is random: dropout masks are inputs, because a traced program has no randomness of its own.
 import type { Tensor } from '@tensorflow/tfjs';
 import { differentiable, primitive } from './primitive.ts';
 import { tf } from './tf.ts';
 
-/** Sums over all axes but the last: the gradient of a vector that was applied to every row. */
+/** Sums over all axes but the last: the gradient of a vector broadcast to every row. */
 const sumRows = (x: Tensor): Tensor => x.sum(x.shape.slice(0, -1).map((_, axis) => axis));
 
 /** x [..., n], weight [n] -> [..., n]: x / sqrt(mean(x^2) + eps) * weight. https://arxiv.org/abs/1910.07467 */
@@ -40,7 +40,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number):
   })[0]!;
 }
 
-/** The names that PyTorch and ONNX have for them. */
+/** PyTorch's and ONNX's names for the `approximate` option. */
 export type GeluForm = 'none' | 'tanh';
 
 const geluOf =
@@ -55,10 +55,13 @@ const geluOf =
 /** GELU in the tanh form that GPT-2 was trained with (`gelu_new`): x * sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)). */
 export const gelu = geluOf('tanh');
 
-/** GELU as it is defined: x times the standard normal's share below x. https://arxiv.org/abs/1606.08415 */
+/** Exact GELU: x times the standard normal CDF. https://arxiv.org/abs/1606.08415 */
 export const geluExact = geluOf('none');
 
-/** x [..., n] -> [..., count, n]: 1 at the largest of every row, at the next one, and so on, 0 elsewhere. A choice has no gradient. */
+/**
+ * x [..., n] -> [..., count, n] one-hot: the largest element of each row, then the second largest, and so on. No
+ * gradient.
+ */
 export function pickLargest(x: Tensor, count: number): Tensor {
   return differentiable({
     inputs: { x },
@@ -71,8 +74,8 @@ export function pickLargest(x: Tensor, count: number): Tensor {
 }
 
 /**
- * Rows of a table [n, width] by indices [...] -> [..., width]. Looking up row `still` gives it no gradient, as `padding_idx` in
- * torch.nn.Embedding; what else the table is used for does.
+ * Rows of a table [n, width] by indices [...] -> [..., width]. Looking up row `still` contributes no gradient to it,
+ * like `padding_idx` of torch.nn.Embedding; other uses of the table do.
  */
 export function lookUp(table: Tensor, indices: Tensor, still: number): Tensor {
   return differentiable({
@@ -97,12 +100,12 @@ export function silu(x: Tensor): Tensor {
   })[0]!;
 }
 
-/** Turns every pair (i, i + headDim / 2) by its angle. */
+/** Rotates every pair (i, i + headDim / 2) by its angle. */
 const turn = (x: Tensor, cos: Tensor, sin: Tensor): Tensor => primitive('Rotary', { x, cos, sin }, {})[0]!;
 
 /**
- * Rotary positions, in the form of Llama's Hugging Face code: element i is paired with element i + headDim / 2.
- * x [rows, heads, length, headDim]; cos, sin [rows, length, headDim / 2], taken as constants (they get no gradient).
+ * Rotary position embedding as in Hugging Face's Llama: element i is paired with element i + headDim / 2. x [rows,
+ * heads, length, headDim]; cos, sin [rows, length, headDim / 2], constants without a gradient.
  */
 export function rotary(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
   return differentiable({
@@ -115,17 +118,17 @@ export function rotary(x: Tensor, cos: Tensor, sin: Tensor): Tensor {
 export interface CrossEntropySums {
   /** Scalar float32: sum of -log p(target) over the rows that have a target. */
   readonly lossSum: Tensor;
-  /** Scalar int32: rows where no token is more probable than the target. */
+  /** Scalar int32: rows whose target has the largest logit (ties count). */
   readonly correct: Tensor;
   /** Scalar int32: rows that have a target. */
   readonly count: Tensor;
 }
 
 /**
- * Cross-entropy of a language model's output layer, without ever holding [n, vocab] for all rows at once.
- * hidden [n, width], outputWeight [vocab, width], targets [n] int32, -1 where a row has none: such rows cost nothing.
- * Gradients flow from `lossSum` into hidden and outputWeight. `softcap` keeps the scores within it; see softcap.ts.
- * `bias` [vocab] is added to every row of scores; it gets no gradient, and there is either a cap or a bias.
+ * Cross-entropy of a language model's output layer, without ever holding [n, vocab] for all rows at once. hidden [n,
+ * width], outputWeight [vocab, width], targets [n] int32, -1 where a row has none: such rows cost nothing. Gradients
+ * flow from `lossSum` into hidden and outputWeight. `softcap` limits the logits (softcap.ts). `bias` [vocab] is added
+ * to the logits and gets no gradient; it excludes a softcap.
  */
 export function crossEntropySums(
   hidden: Tensor,
@@ -159,16 +162,16 @@ export function crossEntropySums(
 export interface OutputLayer {
   /** [vocab, width] */
   readonly weight: Tensor;
-  /** Scores are kept within it; see softcap.ts. */
+  /** Limits the logits; see softcap.ts. */
   readonly softcap?: number | null;
-  /** [vocab], without a gradient; there is either a cap or a bias. */
+  /** [vocab], without a gradient; excludes a softcap. */
   readonly bias?: Tensor | null;
 }
 
 /**
- * -log p(target) of every row: hidden [n, width], targets [n] int32 -> [n] float32, 0 where the target is -1 (such rows cost nothing).
- * For losses that are no plain sum over tokens. Gradients flow into hidden and the layer's weight, at the price of
- * computing the scores twice; `crossEntropySums` computes them once.
+ * -log p(target) of every row: hidden [n, width], targets [n] int32 -> [n] float32, 0 where the target is -1 (such rows
+ * cost nothing). For losses that are not a plain sum over tokens. Gradients flow into hidden and the layer's weight, at
+ * the cost of computing the logits twice; `crossEntropySums` computes them once.
  */
 export function tokenLosses(
   hidden: Tensor,

@@ -1,4 +1,4 @@
-// The passes of the engines that trace, in order. What a pass does is in its own file.
+// The lists of passes, in the order in which engines apply them. Each pass is a file in passes/.
 import type { Pass } from './graph.ts';
 import { removeBroadcasts } from './passes/broadcasts.ts';
 import { foldConstants } from './passes/constants.ts';
@@ -25,8 +25,10 @@ const COMMON: readonly Pass[] = [
   removeDead,
 ];
 
-/** Those that make less work of any kind, for every engine; what is to be computed twice comes last. */
+/**
+ * For every engine that traces. Recomputation comes last: it duplicates nodes that earlier passes would merge again.
+ */
 export const PORTABLE_PASSES: readonly Pass[] = [...COMMON, recompute];
 
-/** For the `onnx` engine: some make ops that only ONNX Runtime has. */
+/** For the `onnx` engine: adds passes that make ops only ONNX Runtime has. */
 export const PASSES: readonly Pass[] = [...COMMON, foldFactors, removeDead, makeGemms, removeDead, recompute];

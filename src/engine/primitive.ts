@@ -1,5 +1,5 @@
-// How compound ops are made: one node where a program is traced, a composition of plain ops where it runs eagerly, and
-// gradients of their own. Which compound ops there are is in ops.ts.
+// Defines compound ops: a single node while tracing, a composition of plain ops when running eagerly, with a custom
+// gradient in both cases. The ops themselves are in ops.ts.
 import type { NamedTensorMap, Tensor } from '@tensorflow/tfjs';
 import { COMPOSITIONS, type OwnOp } from './compositions.ts';
 import type { Attributes } from './kernels.ts';
@@ -8,7 +8,7 @@ import { tf } from './tf.ts';
 /** The backend whose kernels record; see trace.ts. */
 export const TRACE_BACKEND = 'trace';
 
-/** The op's outputs: recorded as one node while tracing, else composed of plain ops. */
+/** Runs the op: one recorded node while tracing, plain ops otherwise. */
 export function primitive(op: OwnOp, inputs: Record<string, Tensor>, attributes: Attributes): Tensor[] {
   if (tf.getBackend() !== TRACE_BACKEND) return COMPOSITIONS[op](inputs, attributes);
   return [tf.engine().runKernel(op, inputs as never, attributes as never)].flat() as Tensor[];
@@ -17,11 +17,13 @@ export function primitive(op: OwnOp, inputs: Record<string, Tensor>, attributes:
 type Saved = Tensor[];
 
 export interface Differentiable<Name extends string> {
-  /** An optional one may be absent. */
+  /** Optional inputs may be undefined. */
   readonly inputs: { readonly [Each in Name]?: Tensor };
-  /** The outputs, and what the gradients need of what was computed (inputs included). */
+  /** The outputs, and the tensors that the gradients need (inputs included). */
   forward(): { outputs: Tensor[]; save: Tensor[] };
-  /** Gradient by input, given the outputs' gradients; only those are computed that are asked for. An input without one is a constant. */
+  /**
+   * Gradient of each input, given those of the outputs; computed only when asked for. Inputs without one are constants.
+   */
   readonly gradients: Partial<Record<Name, (dys: readonly Tensor[], saved: Saved) => Tensor>>;
 }
 
@@ -33,7 +35,7 @@ interface Recorder {
   }): Tensor[];
 }
 
-/** Like `tf.customGrad`, which computes every gradient whether asked for or not and has one output only. */
+/** Like `tf.customGrad`, but for several outputs, and gradients that nobody asks for are not computed. */
 export function differentiable<Name extends string>({
   inputs,
   forward,

@@ -1,9 +1,9 @@
-// A process that opens an engine as training does, says whether it computes, and ends.
+// A child process that opens an engine as training does, reports whether it works, and exits.
 import { readFile } from 'node:fs/promises';
 import { type EngineOptions, openEngine } from './engine.ts';
 
 export interface Probed {
-  /** Why the engine cannot be used here; null where it can. */
+  /** Why the engine cannot be used here; null if it can. */
   readonly refused: string | null;
 }
 

@@ -1,11 +1,11 @@
-// How fast an engine multiplies matrices on its device: what a step of training is at most as fast as.
+// Measures how fast an engine multiplies matrices: an upper bound for the speed of a training step.
 import { ProgramError } from './arrays.ts';
 import type { Engine } from './program.ts';
 import { tf } from './tf.ts';
 
-/** Large enough for the device to be busy; on a processor as small as a quick look allows. */
+/** Matrix sizes: large enough to saturate the device; on a CPU as small as a quick measurement allows. */
 const SIZES: Record<string, number> = { cpu: 1024, webgpu: 2048, cuda: 4096 };
-/** In one run, each of the one before: what goes over to the device and back is little beside them. */
+/** Chained products per run, so that transfers to and from the device are negligible. */
 const PRODUCTS = 8;
 const RUNS = 3;
 
@@ -15,7 +15,7 @@ export interface ProductRate {
   readonly size: number;
 }
 
-/** Of the fastest run. Throws where a product is wrong. */
+/** The rate of the fastest run. Throws when a product is wrong. */
 export async function measureProductRate(engine: Engine): Promise<ProductRate> {
   const size = SIZES[engine.device]!;
   const executable = await engine.compile({

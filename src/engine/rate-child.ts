@@ -1,10 +1,10 @@
-// A process that opens an engine as training does, measures how fast it multiplies, answers once and ends.
+// A child process that opens an engine as training does, reports its matrix product rate, and exits.
 import { readFile } from 'node:fs/promises';
 import { type EngineOptions, openEngine } from './engine.ts';
 import { measureProductRate } from './product-rate.ts';
 
 export interface DeviceRate {
-  /** Where `auto` leads. */
+  /** The device that `auto` chose. */
   device: string;
   flopsPerSecond: number;
 }

@@ -1,8 +1,8 @@
-// Scores kept within (-cap, cap) by cap * tanh(score / cap), as Gemma 2 keeps its attention and its output.
-// https://arxiv.org/abs/2408.00118
+// Soft-capping: cap * tanh(score / cap), which limits scores to (-cap, cap), as in Gemma 2's attention and output
+// layer. https://arxiv.org/abs/2408.00118
 import type { Tensor } from '@tensorflow/tfjs';
 
-/** null: x as it is. */
+/** cap null: returns x. */
 export const softcap = (x: Tensor, cap: number | null): Tensor =>
   cap === null
     ? x
@@ -11,7 +11,7 @@ export const softcap = (x: Tensor, cap: number | null): Tensor =>
         .tanh()
         .mul(cap);
 
-/** d softcap / d x, from its value. */
+/** d softcap / d x, in terms of the capped value. */
 export const softcapSlope = (capped: Tensor, cap: number): Tensor =>
   capped
     .mul(1 / cap)

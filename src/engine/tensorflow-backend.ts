@@ -1,5 +1,5 @@
-// The native TensorFlow that `npm run setup:tensorflow` puts into .tensorflow/: found, set and registered with TensorFlow.js.
-// It runs no programs.
+// Loads the native TensorFlow that `npm run setup:tensorflow` puts into .tensorflow/ and registers it with
+// TensorFlow.js.
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -34,14 +34,14 @@ export const tensorflowIsSetUp = (): boolean => existsSync(TENSORFLOW_SETUP);
 function settings({ device, threads }: EngineOptions): Record<string, string> {
   return {
     TF_CPP_MIN_LOG_LEVEL: '2',
-    // Else the first process on a GPU takes all of its memory.
+    // Otherwise the first process on a GPU takes all of its memory.
     TF_FORCE_GPU_ALLOW_GROWTH: 'true',
     ...(threads > 0 && { TF_NUM_INTRAOP_THREADS: String(threads), OMP_NUM_THREADS: String(threads) }),
     ...(device === 'cpu' && { CUDA_VISIBLE_DEVICES: '-1' }),
   };
 }
 
-/** The package calls functions of `node:util` that Node 23 took away. */
+/** The package calls functions of `node:util` that Node 23 removed. */
 function mendUtil(): void {
   const util = require('node:util');
   util.isNullOrUndefined = (value: unknown) => value === null || value === undefined;
@@ -49,8 +49,9 @@ function mendUtil(): void {
 }
 
 /**
- * Loads the binding and registers its backend and kernels: what the package's own index does, less what only that needs.
- * Once a process: device and threads are those of the first call, as the library reads them once. -> whether it runs on a GPU
+ * Loads the binding and registers its backend and kernels, as the package's index does, without what only that index
+ * needs. Device and threads are those of the first call in a process: the library reads them once. Returns whether it
+ * runs on a GPU.
  */
 export function registerTensorflow(options: EngineOptions): { readonly isUsingGpuDevice: boolean } {
   if (!tf.findBackendFactory(TENSORFLOW_BACKEND)) loadBackend(options);

@@ -1,5 +1,5 @@
-// Turns a program into a graph: a TensorFlow.js backend whose kernels record instead of computing. What TensorFlow.js does
-// around kernels, its gradients included, is thereby recorded too. It optimises nothing.
+// Traces a program into a graph: a TensorFlow.js backend whose kernels record nodes instead of computing.
+// TensorFlow.js's autodiff runs on it too, so gradients are recorded as well. It optimizes nothing.
 import type { BackendValues, DataId, DataType, KernelConfig, TensorInfo } from '@tensorflow/tfjs';
 import { allocate, ProgramError } from './arrays.ts';
 import { onBackend } from './eager.ts';
@@ -9,7 +9,7 @@ import { TRACE_BACKEND } from './primitive.ts';
 import type { DType, Program, TensorSpec } from './program.ts';
 import { tf } from './tf.ts';
 
-/** Holds the graph so far, and which value each of TensorFlow.js's data ids stands for. */
+/** Holds the graph so far, and the value behind each of TensorFlow.js's data ids. */
 class TraceBackend extends tf.KernelBackend {
   readonly builder = new GraphBuilder();
   readonly #values = new WeakMap<DataId, Value>();
@@ -18,7 +18,7 @@ class TraceBackend extends tf.KernelBackend {
     return this.info(this.literal(values as ArrayLike<number>, { shape, dtype: dtype as DType })).dataId;
   }
 
-  /** A constant; one number for all elements is kept as one number. */
+  /** A constant; if all elements are equal it is stored as one number and broadcast. */
   literal(values: ArrayLike<number>, { shape, dtype }: TensorSpec): Value {
     const data = allocate({ shape, dtype });
     data.set(values);
@@ -59,7 +59,7 @@ class TraceBackend extends tf.KernelBackend {
     return this.readSync();
   }
 
-  // Values belong to the graph: TensorFlow.js's counting of references frees nothing.
+  // Values belong to the graph; TensorFlow.js's reference counting frees nothing.
   override refCount = () => 1;
   override incRef(): void {}
   override dispose(): void {}
@@ -107,7 +107,7 @@ function pack(trace: TraceBackend, inputs: readonly Value[], { axis }: Attribute
   return trace.record('Concat', parts, { axis: at })[0]!;
 }
 
-/** Along axes of length 1 a tile is a broadcast. */
+/** A tile along axes of length 1 is a broadcast. */
 function tile(trace: TraceBackend, [x]: readonly Value[], { reps }: Attributes): Value {
   const times = reps as readonly number[];
   const shape = x!.shape.map((length, i) => length * times[i]!);
@@ -153,7 +153,7 @@ function linSpace(trace: TraceBackend, _inputs: readonly Value[], { start, stop,
   return trace.literal(numbers, { shape: [num as number], dtype: 'float32' });
 }
 
-/** TensorFlow.js kernels that are another op, or several; every other kernel is recorded under its own name. */
+/** TensorFlow.js kernels that expand into other ops; every other kernel is recorded under its own name. */
 const EXPANSIONS: Record<string, { inputs: Kernel['inputs']; expand: Expansion }> = {
   Identity: { inputs: ['x'], expand: (_trace, [x]) => x! },
   ZerosLike: { inputs: ['x'], expand: (trace, [x]) => trace.full(x!.shape, x!.dtype, 0) },
@@ -218,7 +218,10 @@ const declare = (specs: Readonly<Record<string, TensorSpec>>): Record<string, Va
     Object.entries(specs).map(([name, { shape, dtype }]) => [name, { shape: shape.slice(), dtype }]),
   );
 
-/** Runs the program once, on no numbers. Throws ProgramError where it uses an op that has no kernel or reads a tensor. */
+/**
+ * Runs the program once, symbolically. Throws ProgramError when it uses an op without a kernel or reads a tensor's
+ * data.
+ */
 export function trace(program: Program): Graph {
   const backend = new TraceBackend();
   tf.registerBackend(TRACE_BACKEND, () => backend);

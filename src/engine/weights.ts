@@ -1,9 +1,9 @@
-// A frozen weight's numbers in host memory, for engines that hold float32 of their own: what a quantised one stands for.
+// Reads frozen weights into host memory as float32, dequantized if necessary, for engines that hold float32 copies.
 import { BLOCK_CODES, dequantizeBlocks, dequantizeColumns } from '../formats/quantization.ts';
 import { readCodes, readTensor } from '../formats/safetensors.ts';
 import type { QuantizedMatrix, StoredCodes, StoredTensor } from './program.ts';
 
-/** What is read of a weight in few bits, instead of it or beside it. */
+/** The quantized copies of a weight: codes with their scales. */
 export const copiesOf = ({
   quantized,
   scoring,
