@@ -1,5 +1,5 @@
-// Attention over long rows in ONNX: a loop over a few heads at a time, so that the scores of a block stay in the processor's cache. What
-// is computed of those heads is the program of attention-blocks.ts, traced for as many of them.
+// Attention over long rows in ONNX: a loop over a few heads at a time, so that the scores of a block stay in the CPU
+// cache. The loop's body is the program of attention-blocks.ts, traced for that many heads.
 import type { Tensor } from '@tensorflow/tfjs';
 import { blocksOf } from '../attention-blocks.ts';
 import { COMPOSITIONS } from '../compositions.ts';
@@ -11,14 +11,14 @@ import { orderNodes } from './order.ts';
 import type { Rule } from './rules.ts';
 import { emitScan } from './scan.ts';
 
-/** How an input lies: with an axis of heads, or of key heads, or shared by all heads. */
+/** The second axis of an input: heads, key heads, or shared by all heads. */
 type Axis = 'heads' | 'kvHeads' | 'none';
 
 interface Layout {
-  /** By input, in order. */
+  /** One entry per input, in order. */
   readonly inputs: readonly Axis[];
   readonly outputs: readonly Axis[];
-  /** Where query and key stand. */
+  /** Index of the query among the inputs; the key follows it. */
   readonly query: number;
 }
 
@@ -36,10 +36,10 @@ function layoutOf({ op, inputs, outputs, attributes }: Node): Layout {
   };
 }
 
-/** Scores of a block that are computed at a time, 4 MB of them: what two cores have nearest. */
+/** Scores computed at a time: 4 MB, which two cores' caches hold. */
 const SCORES = 1 << 20;
 
-/** Key heads at a time: as many as divide them all and stay under the size. */
+/** Key heads per iteration: the largest divisor of their number that stays under SCORES. */
 function headsAtOnce({ inputs, attributes }: Node, { query: at }: Layout): number {
   const [query, key] = [inputs[at]!, inputs[at + 1]!];
   const kvHeads = key.shape[1]!;
@@ -50,7 +50,7 @@ function headsAtOnce({ inputs, attributes }: Node, { query: at }: Layout): numbe
   return 1;
 }
 
-/** The node's program as a graph, for inputs of these shapes. */
+/** Traces the node's program for inputs of these shapes. */
 function graphOf({ op, attributes }: Node, shapes: readonly (readonly number[])[]): Graph {
   const compose = COMPOSITIONS[op as 'Attention' | 'AttentionGrad'];
   const traced = trace({
@@ -66,7 +66,7 @@ const shapesOf = (values: readonly Value[]) => values.map(({ shape }) => shape);
 
 type Rules = Readonly<Record<string, Rule>>;
 
-/** Adds a graph's nodes; -> the names of its outputs. */
+/** Emits a graph's nodes; returns the names of its outputs. */
 function emitGraph(to: Lowering, graph: Graph, names: readonly string[], rules: Rules): string[] {
   Object.values(graph.inputs).forEach((value, i) => {
     to.rename(value, names[i]!);
@@ -83,19 +83,19 @@ function emitGraph(to: Lowering, graph: Graph, names: readonly string[], rules: 
 interface Plan {
   readonly node: Node;
   readonly layout: Layout;
-  /** Key heads at a time. */
+  /** Key heads per iteration. */
   readonly count: number;
   readonly rules: Rules;
 }
 
-/** One row's shape of so many key heads' part of a value. */
+/** The shape of one row's part of a value in one iteration. */
 function partShape({ node, layout, count }: Plan, { shape }: Value, axis: Axis): number[] {
   const kvHeads = node.inputs[layout.query + 1]!.shape[1]!;
   const heads = axis === 'none' ? shape[1]! : (shape[1]! / kvHeads) * count;
   return [1, heads, ...shape.slice(2)];
 }
 
-/** One row: a loop over its heads. Names are of one row's values, in any shape. */
+/** Emits the loop over the heads of one row. `names` are values of that row, in any shape. */
 function emitHeads(to: Lowering, plan: Plan, names: readonly string[]): string[] {
   const { node, layout, count, rules } = plan;
   const loops = node.inputs[layout.query + 1]!.shape[1]! / count;
@@ -114,7 +114,7 @@ function emitHeads(to: Lowering, plan: Plan, names: readonly string[]): string[]
   });
 }
 
-/** Rows one after the other, if there are several. What all rows share is read where it lies. */
+/** Emits a loop over the rows, if there are several. Values shared by all rows are read in place. */
 function emitRows(to: Lowering, plan: Plan, names: readonly string[]): string[] {
   const { node } = plan;
   const rows = node.inputs[plan.layout.query]!.shape[0]!;
@@ -130,11 +130,11 @@ function emitRows(to: Lowering, plan: Plan, names: readonly string[]): string[] 
     );
   });
   const sumOf = (name: string) => to.emit('ReduceSum', [name, to.int64([0])]);
-  // The gradient of a bias that all rows share.
+  // A bias shared by all rows has the sum of their gradients.
   return made.map((name, i) => (node.outputs[i]!.shape[0] === rows ? name : sumOf(name)));
 }
 
-/** Devices that run an op over the whole of it at once take all heads together. `rules` says how the ops of the body are computed. */
+/** GPUs take all heads at once. `rules` lowers the ops of the body. */
 export const attention =
   (rules: () => Rules): Rule =>
   (to, node, x, y) => {

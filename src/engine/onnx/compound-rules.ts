@@ -1,4 +1,4 @@
-// How Anneal's own ops, all but the cross-entropy, are computed in ONNX.
+// Lowering rules for Anneal's own ops, except attention and cross-entropy.
 import { sizeOf } from '../arrays.ts';
 import type { Node, Value } from '../graph.ts';
 import type { GeluForm } from '../ops.ts';
@@ -24,7 +24,9 @@ const layerNorm: Rule = (to, node, x, y) =>
 
 type Body = (to: Lowering, tiles: readonly string[], outputs?: readonly string[]) => string;
 
-/** A rule that works row by row on those inputs that have rows; the others come whole to every tile. */
+/**
+ * A rule that is computed tile by tile over the inputs that have rows; the other inputs are passed whole to every tile.
+ */
 const tiled =
   (body: (whole: readonly string[]) => Body): Rule =>
   (to, { inputs, outputs }, x, [y]) => {
@@ -47,13 +49,13 @@ const layerNormGrad = tiled(([weight]) => (to, [dy, x, mean, scale], outputs) =>
   return to.emit('Mul', [to.emit('Sub', [level, times(to, centred, slope)]), scale!], { outputs });
 });
 
-/** ONNX Runtime's name for it, in ONNX's own domain. */
+/** SimplifiedLayerNormalization is ONNX Runtime's name for RMS norm, registered in the default domain. */
 const rmsNorm: Rule = (to, node, x, y) => {
   if (to.provider === 'webgpu') rmsNormInParts(to, node, x, y);
   else to.emit('SimplifiedLayerNormalization', x, { attributes: epsilonOf(node), outputs: y });
 };
 
-/** ONNX Runtime's kernel for WebGPU leaves the second output, the scale, as it found it (1.30). */
+/** ONNX Runtime's WebGPU kernel does not write the second output, the scale (1.30). */
 const rmsNormInParts: Rule = (to, { attributes }, [x, weight], [y, scale]) => {
   const mean = shifted(to, meanOfRows(to, times(to, x!, x!)), attributes.eps as number);
   const factor = to.emit('Reciprocal', [to.emit('Sqrt', [mean])], { outputs: [scale!] });
@@ -70,7 +72,7 @@ const rmsNormGrad = tiled(([weight]) => (to, [dy, x, scale], outputs) => {
 const CUBIC = 0.044715;
 const SLOPE = 2 * Math.sqrt(2 / Math.PI);
 
-/** ONNX Runtime's names for the two forms, which every device has. */
+/** ONNX Runtime's ops for the two forms; every provider has them. */
 const GELU_OPS: Record<GeluForm, string> = { none: 'Gelu', tanh: 'FastGelu' };
 
 const geluFormOf = ({ attributes }: Node) => attributes.approximate as GeluForm;
@@ -104,7 +106,7 @@ const siluGrad = tiled(() => (to, [dy, x], outputs) => {
   return to.emit('Mul', [dy!, to.emit('Add', [s, rest])], { outputs });
 });
 
-/** The op takes tables by position: every row's every place is a position of its own. */
+/** The op looks angles up by position id: every token gets a position of its own. */
 const rotary: Rule = (to, { inputs }, [x, cos, sin], y) => {
   const [rows, length, half] = inputs[1]!.shape as [number, number, number];
   const positions = Array.from({ length: rows * length }, (_, i) => i);
@@ -117,14 +119,14 @@ const rotary: Rule = (to, { inputs }, [x, cos, sin], y) => {
   });
 };
 
-/** The rows of every group. */
+/** Splits x into the rows of each group. */
 function splitGroups(to: Lowering, x: string, sizes: string, groups: number): string[] {
   const outputs = Array.from({ length: groups }, () => to.fresh('group'));
   to.emit('Split', [x, to.cast(sizes, 'int64')], { attributes: { axis: { int: 0 } }, outputs });
   return outputs;
 }
 
-/** Lengths that the model does not state: groups have as many rows as it turns out. */
+/** The sizes of groups are known only at run time. */
 const groupProduct: Rule = (to, { attributes }, [x, sizes, ...weights], y) => {
   const transposeB = attributes.transposeB as boolean;
   const parts = splitGroups(to, x!, sizes!, weights.length).map((rows, group) =>

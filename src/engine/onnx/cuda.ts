@@ -1,12 +1,12 @@
-// Where `npm run setup:cuda` puts CUDA's libraries, and how a process finds them. It loads nothing.
+// Paths of the CUDA libraries that `npm run setup:cuda` installs, and the environment in which a process finds them.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Written last: what was unpacked. */
+/** File written last; says what was unpacked. */
 export const STAMP = 'unpacked';
 export const CUDA_HOME = join(import.meta.dirname, '../../../.cuda');
 
-/** `lib` of every package of the set-up; none without one. */
+/** The `lib` folder of every installed package. */
 function libraryFolders(home: string): string[] {
   try {
     return readdirSync(join(home, 'nvidia')).map(name => join(home, 'nvidia', name, 'lib'));
@@ -15,10 +15,10 @@ function libraryFolders(home: string): string[] {
   }
 }
 
-/** Whether the set-up came to its end here; whether a GPU is there is another question. */
+/** Whether the set-up has completed. It does not say whether there is a GPU. */
 export const cudaIsSetUp = (home = CUDA_HOME): boolean => existsSync(join(home, STAMP));
 
-/** The environment for a process that may compute on CUDA: the loader reads it once, when a process starts. */
+/** The environment for a process that may use CUDA; the loader reads LD_LIBRARY_PATH once, at start. */
 export function cudaEnvironment(environment = process.env, home = CUDA_HOME): NodeJS.ProcessEnv {
   const folders = libraryFolders(home);
   if (folders.length === 0) return environment;

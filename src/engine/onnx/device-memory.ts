@@ -1,4 +1,4 @@
-// Arrays in the memory of a WebGPU device that runs read and write where they lie. What is computed with them is the sessions'.
+// Arrays in WebGPU device memory that runs read and write in place.
 import type { InferenceSession as Ort, Tensor as OrtTensor } from 'onnxruntime-node';
 import { encodeOnnx } from '../../formats/onnx.ts';
 import { ProgramError } from '../arrays.ts';
@@ -14,7 +14,7 @@ class WebGpuArray implements DeviceArray {
     this.length = tensor.size;
   }
 
-  /** What was freed must not come to the binding, which would read whatever lies there now. */
+  /** A freed array must not reach the binding, which would read whatever is at its address now. */
   get tensor(): OrtTensor {
     if (this.#tensor === null) throw new ProgramError('an array on the device was freed');
     return this.#tensor;
@@ -31,7 +31,7 @@ function asWebGpuArray(array: DeviceArray): WebGpuArray {
   throw new ProgramError('an array lies on another device');
 }
 
-/** The array as a tensor of any shape of its length. */
+/** The array as a tensor; `shape` must match its length. */
 export const tensorOn = (array: DeviceArray, shape: readonly number[]): OrtTensor =>
   Tensor.fromGpuBuffer(asWebGpuArray(array).tensor.gpuBuffer, { dataType: 'float32', dims: shape });
 
@@ -59,8 +59,8 @@ const openCopy = (options: Ort.SessionOptions = {}) =>
 const onHost = (array: Float32Array) => new Tensor('float32', array, [array.length]);
 
 /**
- * Its sessions stay open to the end of the process: ONNX Runtime 1.30 gives the device up with the last session, and an array that is freed
- * after that ends the process. The one that places holds the array that it made last until it makes another.
+ * Its sessions stay open until the process ends: ONNX Runtime 1.30 destroys the device with the last session, and
+ * freeing an array after that crashes the process. The `placing` session holds on to the last array it made.
  */
 export function openDeviceMemory(): DeviceMemory {
   let placing: ReturnType<typeof openCopy> | undefined;
@@ -71,7 +71,10 @@ export function openDeviceMemory(): DeviceMemory {
       const { y } = await (await placing).run({ x: onHost(array) });
       return new WebGpuArray(y as OrtTensor);
     },
-    /** By a run whose outputs are the host's: `getData` of what stayed on the device is not there in ONNX Runtime 1.30, and ends the process. */
+    /**
+     * Reads by running a copy to a host output: `getData` of device tensors is missing in ONNX Runtime 1.30 and crashes
+     * the process.
+     */
     async read(from, into) {
       reading ??= openCopy();
       await (await reading).run({ x: tensorOn(from, [from.length]) }, { y: onHost(into) });

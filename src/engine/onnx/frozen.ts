@@ -1,5 +1,5 @@
-// Frozen weights in an ONNX model: where they lie in their files, and the nodes that read them as they are stored, in half
-// precision or quantised, so that a full-precision copy of one weight exists while it is used and no longer.
+// Frozen weights in an ONNX model: external data in their files, and the nodes that read them as stored (half precision
+// or quantized), so that the full-precision copy of a weight exists only while it is used.
 import { BLOCK_CODES, type ColumnQuantization, DIGITS, INT16_BASE } from '../../formats/quantization.ts';
 import type { Graph, Node, Value } from '../graph.ts';
 import type { OpName } from '../kernels.ts';
@@ -10,15 +10,15 @@ import { multiply } from './products.ts';
 import { type QuantizedRows, quantizeRows, type RowForm } from './rows.ts';
 
 export interface FrozenOptions {
-  /** A weight's file as the model is to name it. */
+  /** The name of a weight's file inside the model. */
   locate(file: string): string;
-  /** Half precision is converted once; otherwise by every node that reads it. */
+  /** Convert half precision once, when the session opens; otherwise at every use. */
   readonly widenOnce: boolean;
-  /** For products of whole numbers; null: they are only stored, products are taken in float32. */
+  /** Range for integer products; null: weights are stored quantized, but products are computed in float32. */
   readonly integers: IntegerRange | null;
 }
 
-/** Adds the nodes of an op that reads a frozen weight; false when the op's own rule is to read it as float32. */
+/** Emits the nodes of an op that reads a frozen weight; returns false to leave it to the op's own rule. */
 type FrozenRule = (frozen: Frozen, node: Node, y: readonly string[]) => boolean;
 
 const STORED_TYPES = {
@@ -47,7 +47,7 @@ export class Frozen {
     return this.#weights.get(value);
   }
 
-  /** As it is in the file; one for all who read it. */
+  /** The initializer for a stored tensor, one for all readers. */
   initializer(stored: StoredTensor | StoredCodes): string {
     const { file, offset, sizeBytes, shape, dtype } = stored;
     const key = `${offset} ${sizeBytes} ${file}`;
@@ -83,7 +83,7 @@ export class Frozen {
     return widened;
   }
 
-  /** Each row of x [rows, n] in whole numbers, and its scale; made once for all products with x. */
+  /** Quantizes each row of x [rows, n] with a scale of its own, once for all products with x. */
   quantizedRows(x: string, form: RowForm): QuantizedRows {
     const key = `${form.kind} ${x}`;
     const known = this.#rows.get(key);
@@ -99,7 +99,7 @@ function lowerDigits(codes: StoredCodes): StoredCodes {
   return { ...codes, sizeBytes: codes.sizeBytes / 2, shape: [rows / 2, columns] };
 }
 
-/** The upper digits of a matrix of int16, which stand below the lower ones. */
+/** The upper digits of an int16 matrix, which follow the lower ones. */
 function upperDigits(codes: StoredCodes): StoredCodes {
   const [rows, columns] = codes.shape as [number, number];
   const sizeBytes = codes.sizeBytes / 2;
@@ -114,9 +114,9 @@ interface IntegerProduct {
 }
 
 /**
- * Rows [rows, k] times codes [k, n] in whole numbers, as in https://arxiv.org/abs/2304.13013: rows of x and columns of the weight have scales
- * of their own. In sixteen bits the products of the digits are added up, but for those of two lower ones, which come to about as
- * much as rounding to two digits leaves out (https://arxiv.org/abs/2306.11975).
+ * Integer product of rows [rows, k] with codes [k, n] (as in https://arxiv.org/abs/2304.13013): rows of x and columns
+ * of the weight have scales of their own. In int16 the products of the digits are added, except that of the two lower
+ * digits, whose contribution is about as small as the rounding error (https://arxiv.org/abs/2306.11975).
  */
 function integerProduct(
   frozen: Frozen,
@@ -139,18 +139,18 @@ function integerProduct(
   return to.emit('Mul', [sums, rows.scales], { outputs });
 }
 
-/** Rows times an output layer, in sixteen bits. */
+/** The logits of an output layer, in int16. */
 function scoresOf(frozen: Frozen, to: Lowering, rows: string, product: IntegerProduct): string {
   const { columns, range } = product;
   const width = columns.codes.shape[0]! / DIGITS.int16;
   return integerProduct(frozen, to, quantizeRows(to, rows, { kind: 'int16', width, ...range }), product);
 }
 
-/** What the products with a matrix of codes read. */
+/** The parts of a code matrix that products read. */
 export const factorsOf = (kind: ColumnQuantization, codes: StoredCodes): StoredCodes[] =>
   kind === 'int8' ? [codes] : [upperDigits(codes), codes];
 
-/** Two numbers for every byte of codes: ONNX has no table of sixteen. */
+/** Decodes a byte into its two numbers: ONNX can gather bytes, not nibbles. */
 const pairTable = (table: Float32Array): number[] =>
   Array.from({ length: 256 }, (_, pair) => [table[pair >> 4]!, table[pair & 15]!]).flat();
 
@@ -168,7 +168,7 @@ function dequantizedColumns(
   return to.emit('Add', [scaled(upperDigits(codes), upperSteps), scaled(lowerDigits(codes), steps)]);
 }
 
-/** The whole matrix in float32. */
+/** The whole matrix, dequantized to float32. */
 function dequantized(frozen: Frozen, quantized: QuantizedMatrix, shape: readonly number[]): string {
   const { to } = frozen;
   if ('plain' in quantized) return dequantizedColumns(frozen, quantized.kind, quantized.plain);
@@ -180,11 +180,11 @@ function dequantized(frozen: Frozen, quantized: QuantizedMatrix, shape: readonly
   return to.emit('Reshape', [scaled, to.int64(shape)]);
 }
 
-/** Digits of sixteen bits take the whole range. */
+/** int16 digits need the whole range. */
 const rangeFor = (kind: QuantizedMatrix['kind'], range: IntegerRange | null): IntegerRange | null =>
   kind === 'int16' && range?.levels !== WHOLE_RANGE.levels ? null : range;
 
-/** x times a quantised weight, in whole numbers where the processor and the codes allow it. */
+/** x times a quantized weight: as an integer product where the CPU and the scheme allow it. */
 function multiplyQuantized(
   frozen: Frozen,
   { inputs: [x, weight], attributes }: Node,
@@ -205,7 +205,7 @@ function multiplyQuantized(
   return multiply(to, [name, floats], { ranks: [2, 2], transposeB, alpha: factor }, outputs);
 }
 
-/** x times an output layer's transpose, as where losses are made of it; null where that is done in float32. */
+/** x times an output layer, as the loss computes it; null where that is done in float32. */
 function multiplyScoring(
   frozen: Frozen,
   { inputs: [x], attributes }: Node,
@@ -232,7 +232,7 @@ const product: FrozenRule = (frozen, node, y) => {
   return true;
 };
 
-/** Rows of a table in half precision: those that are asked for are converted. */
+/** Rows of a half-precision table: only those that are looked up are converted. */
 const gather: FrozenRule = (frozen, { inputs: [table, indices], attributes }, y) => {
   const stored = frozen.stored(table!);
   if (!stored || stored.dtype === 'F32' || frozen.options.widenOnce || attributes.batchDims) return false;

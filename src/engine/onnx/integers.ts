@@ -1,9 +1,9 @@
-// How large the whole numbers of a product may be for this processor to add them up exactly. It is measured, by a small product.
+// Finds out, by a small product, how large integer codes may be for this CPU to accumulate their products exactly.
 import type { OnnxModel } from '../../formats/onnx.ts';
 import { CONTRIB } from './lowering.ts';
 import { openSession } from './session.ts';
 
-/** Rows are held as `zero` plus a number from -levels to levels, in eight bits without a sign. */
+/** Rows are stored as uint8: `zero` plus a number from -levels to levels. */
 export interface IntegerRange {
   readonly levels: number;
   readonly zero: number;
@@ -11,7 +11,7 @@ export interface IntegerRange {
 
 export const WHOLE_RANGE: IntegerRange = { levels: 127, zero: 128 };
 /**
- * Processors without VNNI add products of u8 and s8 by pairs in 16 bits, which saturate: two times 127 * 127 is just below.
+ * CPUs without VNNI add pairs of u8 * s8 products in 16 bits, which saturate; twice 127 * 127 is just below the limit.
  * https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html#when-and-why-do-i-need-to-try-u8u8
  */
 export const HALF_RANGE: IntegerRange = { levels: 63, zero: 64 };
@@ -30,7 +30,7 @@ const PROBE: OnnxModel = {
   opsets: { '': 20, [CONTRIB]: 1 },
 };
 
-/** The whole range where the largest codes are added up exactly, else the half of it. */
+/** The whole range if the largest codes are accumulated exactly, else half of it. */
 export async function measureIntegerRange(threads: number): Promise<IntegerRange> {
   const options = { provider: 'cpu', threads, prepack: true, widenOnce: true, profile: null } as const;
   const session = await openSession(PROBE, '/', options);

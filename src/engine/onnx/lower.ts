@@ -1,4 +1,5 @@
-// A graph as an ONNX model: inputs, outputs, constants, frozen weights by their place in files, and the nodes of rules.ts in between.
+// Lowers a graph to an ONNX model: inputs, outputs, constants, frozen weights by their place in files, and the nodes
+// that rules.ts makes.
 import type { OnnxModel, OnnxValue } from '../../formats/onnx.ts';
 import type { Graph, Value } from '../graph.ts';
 import { FROZEN_RULES, Frozen, type FrozenOptions } from './frozen.ts';
@@ -23,7 +24,10 @@ function addConstants(to: Lowering, graph: Graph, used: ReadonlySet<Value>): voi
   }
 }
 
-/** A value gets its output's name where the graph makes it; what comes from elsewhere, or goes out twice, is copied. */
+/**
+ * Gives values the names of the outputs they are. An input, weight or constant, or a second output of the same value,
+ * is copied instead.
+ */
 function nameOutputs(to: Lowering, graph: Graph): () => void {
   const made = new Set(graph.nodes.flatMap(node => node.outputs));
   const copies: (() => void)[] = [];

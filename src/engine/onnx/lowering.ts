@@ -1,4 +1,5 @@
-// A graph on its way to ONNX: names for its values, nodes and small constants added one by one. Which nodes an op becomes is in rules.ts.
+// The state of a lowering: names of values, and the nodes and small constants emitted so far. Which nodes an op becomes
+// is in rules.ts.
 import type {
   OnnxAttribute,
   OnnxGraph,
@@ -17,7 +18,7 @@ export const CONTRIB = 'com.microsoft';
 export interface EmitOptions {
   readonly attributes?: Readonly<Record<string, OnnxAttribute>>;
   readonly domain?: string;
-  /** Names of the outputs; by default one new name. */
+  /** Names of the outputs; default: one fresh name. */
   readonly outputs?: readonly string[];
 }
 
@@ -33,16 +34,16 @@ const ARRAYS = {
   bfloat16: Uint16Array,
 } satisfies Record<OnnxType, unknown>;
 
-/** Where ONNX Runtime computes. */
+/** ONNX Runtime's execution provider. */
 export type Provider = 'cpu' | 'cuda' | 'webgpu';
 
-/** What the factors and results of matrix products are rounded to; sums are float32 in both, and everything else is. */
+/** What operands and results of matrix products are rounded to. Accumulation and all other ops are float32. */
 export type Precision = 'float32' | 'bfloat16';
 
 /** rows [m, k] -> [m, n] */
 export type Scoring = (to: Lowering, rows: string) => string;
 
-/** What a node reads, the graphs in its attributes included. */
+/** The values a node reads, including those read by subgraphs in its attributes. */
 const readBy = ({ inputs, attributes }: OnnxNode): string[] => [
   ...inputs,
   ...Object.values(attributes).flatMap(attribute =>
@@ -50,7 +51,7 @@ const readBy = ({ inputs, attributes }: OnnxNode): string[] => [
   ),
 ];
 
-/** Without those that nothing reads: a rule may have asked for a weight in a form that it then did not need. */
+/** Drops nodes that nothing reads: a rule may have asked for a form of a weight that it then did not need. */
 function neededNodes(nodes: readonly OnnxNode[], results: readonly string[]): OnnxNode[] {
   const read = new Set(results);
   const needed = nodes.toReversed().filter(node => {
@@ -68,10 +69,10 @@ export interface LoweringOptions {
 }
 
 export class Lowering {
-  /** Some nodes are not for every device. */
+  /** Some ops are lowered differently per provider. */
   readonly provider: Provider;
   readonly precision: Precision;
-  /** Other programs use the weights too, so that this one has no copies of large ones that are arranged for its products. */
+  /** Other programs use the weights too, so this one keeps no private pre-packed copies of large ones. */
   readonly sharedWeights: boolean;
   readonly #parent: Lowering | null;
   readonly #nodes: OnnxNode[] = [];
@@ -81,9 +82,9 @@ export class Lowering {
   readonly #names = new Map<Value, string>();
   readonly #makers = new Map<Value, () => string>();
   readonly #literals = new Map<string, string>();
-  /** Products of rows and the transposes of weights in whole numbers, by the weights' names in float32. */
+  /** Integer logits of output layers, by the name of the layer's float32 weight. */
   readonly #scorings = new Map<string, Scoring>();
-  /** Values in bfloat16 by their names in float32. */
+  /** bfloat16 versions of values, by the names of the float32 values. */
   readonly #halves = new Map<string, string>();
   #last = 0;
 
@@ -97,12 +98,12 @@ export class Lowering {
     this.#parent = parent;
   }
 
-  /** A graph inside of this one (the body of a loop): it may use this one's names. */
+  /** A subgraph (the body of a loop); it may read this graph's values. */
   child(): Lowering {
     return new Lowering(this, this);
   }
 
-  /** Unique within the outermost graph and all graphs inside of it. */
+  /** A name that is unique in the outermost graph and all its subgraphs. */
   fresh(hint: string): string {
     if (this.#parent) return this.#parent.fresh(hint);
     this.#last++;
@@ -121,12 +122,12 @@ export class Lowering {
     this.#names.set(value, name);
   }
 
-  /** A value that is not there until a node asks for its name, each node anew. */
+  /** A value that is made on demand, anew for each node that asks for its name. */
   provide(value: Value, make: () => string): void {
     this.#makers.set(value, make);
   }
 
-  /** Adds a node; returns the name of its first output. */
+  /** Emits a node; returns the name of its first output. */
   emit(
     op: string,
     inputs: readonly string[],
@@ -138,8 +139,9 @@ export class Lowering {
   }
 
   /**
-   * The nodes that `make` adds stand before all others. ONNX Runtime goes back from the outputs, and of a node's inputs first to the one
-   * that stands last: what hangs on constants only must stand first to be computed just before it is used, not before everything else.
+   * Puts the nodes that `make` emits before all others. ONNX Runtime orders nodes by a depth-first search from the
+   * outputs, visiting the inputs that come last in the model first. A node that depends only on constants must come
+   * first to be computed right before its use, not before everything else.
    */
   early(make: () => string): string {
     const into = this.#into;
@@ -151,7 +153,7 @@ export class Lowering {
     }
   }
 
-  /** A constant of the lowering's own; equal ones are kept once. */
+  /** A constant; equal ones are stored once. */
   literal(type: OnnxType, shape: readonly number[], numbers: readonly number[]): string {
     const key = `${type} [${shape}] ${numbers}`;
     const known = this.#literals.get(key);
@@ -186,7 +188,7 @@ export class Lowering {
     return this.#scorings.get(name) ?? this.#parent?.scoring(name);
   }
 
-  /** `half` is what the value `name` is in bfloat16. */
+  /** Registers `half` as the bfloat16 version of `name`. */
   knowHalf(name: string, half: string): void {
     this.#halves.set(name, half);
   }
@@ -195,7 +197,7 @@ export class Lowering {
     return this.#halves.get(name) ?? (this.#parent ? this.#parent.#knownHalf(name) : undefined);
   }
 
-  /** A value in bfloat16, converted once for all who ask in this graph and those inside of it. */
+  /** The bfloat16 version of a value, converted once per graph and its subgraphs. */
   half(name: string): string {
     const known = this.#knownHalf(name);
     if (known !== undefined) return known;

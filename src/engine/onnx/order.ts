@@ -1,9 +1,10 @@
-// The order of nodes in a model, by which ONNX Runtime chooses the order it runs them in. It changes no node.
+// Orders the nodes of a model, which decides the order in which ONNX Runtime runs them.
 import type { Graph, Node, Value } from '../graph.ts';
 
 /**
- * ONNX Runtime goes back from the nodes that nothing reads, from the last of them to the first, and runs what each one needs. So those
- * that can run first stand last: each is run as soon as it can be, and what it reads is freed, instead of all of them in the end.
+ * ONNX Runtime searches back from the sink nodes, last one first, and runs what each needs. Sinks that are ready
+ * earliest are therefore put last: each runs as soon as it can, and its inputs are freed, instead of all sinks running
+ * at the end.
  */
 export function orderNodes({ nodes }: Pick<Graph, 'nodes'>): readonly Node[] {
   const read = new Set(nodes.flatMap(({ inputs }) => inputs));

@@ -1,5 +1,5 @@
-// Codes of a weight as ONNX Runtime rearranges them for this processor, to be kept in a file that many programs map. Each session
-// still rearranges them when it opens, finds that the file has the same by their hash, and lets go of its own.
+// Pre-packs a weight's integer codes as ONNX Runtime does for this CPU, into a file that many programs map. Each
+// session still packs them when it opens, finds by their hash that the file has the same bytes, and frees its own copy.
 import { randomUUID } from 'node:crypto';
 import { mkdir, readFile, realpath, rm } from 'node:fs/promises';
 import { join, parse } from 'node:path';
@@ -9,7 +9,7 @@ import { CONTRIB } from './lowering.ts';
 import { InferenceSession } from './runtime.ts';
 import { locateFromRoot } from './session.ts';
 
-/** One product, of the kind that frozen.ts makes. */
+/** A model of one product like those of frozen.ts. */
 function productWith({ offset, sizeBytes, shape }: StoredCodes, location: string): OnnxModel {
   const [k, n] = shape as [number, number];
   const one = new Uint8Array(Float32Array.of(1).buffer);
@@ -40,18 +40,18 @@ function productWith({ offset, sizeBytes, shape }: StoredCodes, location: string
   };
 }
 
-/** What ONNX Runtime writes weights into. */
+/** Name of the file that ONNX Runtime writes weights into. */
 const DATA = 'packed';
 
-/** As ONNX Runtime writes it into the model that it saves: key, offset, length. */
+/** An entry in the model that ONNX Runtime saves: key, offset, length. */
 const ENTRY = /(MatMulIntegerToFloat\+\d+)\|(\d+);(\d+);/;
 
 export interface PackedFile extends PackedBytes {
-  /** Holds other things, too. */
+  /** Contains other data too. */
   readonly file: string;
 }
 
-/** Writes the codes, rearranged, into a file in `directory`; null where this processor's kernels read them as they are. */
+/** Writes the packed codes into a file in `directory`; null where this CPU's kernels read them unpacked. */
 export async function packCodes(codes: StoredCodes, directory: string): Promise<PackedFile | null> {
   const folder = join(directory, randomUUID());
   await mkdir(folder, { recursive: true });

@@ -1,13 +1,13 @@
-// A matrix product in ONNX: which nodes compute it on which device, and in which precision. Which products there are is the matter of the rules.
+// Matrix products in ONNX: the nodes that compute one, by provider and precision.
 import { CONTRIB, type Lowering, type Precision, type Provider } from './lowering.ts';
 
 export interface Product {
-  /** How many axes each factor has; those before the last two are a batch. */
+  /** Number of axes of each operand; all but the last two are batch axes. */
   readonly ranks: readonly [number, number];
   readonly transposeA?: boolean;
   readonly transposeB?: boolean;
   readonly alpha?: number;
-  /** Of the last two axes of the result; absent: unknown. */
+  /** Lengths of the result's last two axes; absent: unknown. */
   readonly size?: readonly [rows: number, columns: number];
 }
 
@@ -24,7 +24,7 @@ const attributesOf = ({ transposeA, transposeB, alpha = 1 }: Product) => ({
   alpha: { float: alpha },
 });
 
-/** One node for everything, which WebGPU has no kernel for (ONNX Runtime 1.30): it would go to the processor and back. */
+/** A single node. WebGPU has no kernel for it (ONNX Runtime 1.30), and would run it on the CPU. */
 const fused: Multiply = (to, factors, product, outputs) =>
   to.emit('FusedMatMul', factors, { domain: CONTRIB, attributes: attributesOf(product), outputs });
 
@@ -44,21 +44,22 @@ const inParts: Multiply = (to, [a, b], product, outputs) => {
   return to.emit('Mul', [to.emit('MatMul', [left, right]), to.scalar('float32', alpha)], { outputs });
 };
 
-/** a b^T as the transpose of b a^T. */
+/** a b^T computed as (b a^T)^T. */
 const matrixFirst: Multiply = (to, [a, b], { alpha }, outputs) => {
   const product = fused(to, [b, a], { ranks: [2, 2], transposeB: true, alpha });
   return to.emit('Transpose', [product], { attributes: { perm: { ints: [1, 0] } }, outputs });
 };
 
-/** One row has a way of its own in ONNX Runtime, which rearranges nothing; from some number on rearranging is a small part. */
+/** A single row has its own kernel in ONNX Runtime; from some number of rows on, packing is a small part. */
 const FEW_ROWS = { least: 2, most: 64 };
-/** With fewer columns for each row the second factor is no large matrix. */
+/** With fewer columns per row the second operand is not a large matrix. */
 const COLUMNS_FOR_A_ROW = 8;
 
 /**
- * ONNX Runtime on the processor reads its first factor as it lies and rearranges the second, at every run unless that is a weight which
- * the program has a copy of. Of few rows and a large matrix the matrix had better be the first. Measured on two cores, 3072 x 768 that
- * many programs share: 32 rows 1.2 ms as they are, 0.65 ms so; 8 rows 0.8 and 0.47 ms.
+ * ONNX Runtime on the CPU reads its first operand in place and packs the second, at every run unless it is a weight
+ * that the program has a packed copy of. With few rows and a large matrix, the matrix is better as the first operand.
+ * Measured on two cores with a shared 3072 x 768 matrix: 32 rows 1.2 ms unswapped, 0.65 ms swapped; 8 rows 0.8 and 0.47
+ * ms.
  */
 function isBetterTurned(to: Lowering, product: Product): boolean {
   const { ranks, transposeA = false, transposeB = false, size } = product;
@@ -69,8 +70,8 @@ function isBetterTurned(to: Lowering, product: Product): boolean {
 }
 
 /**
- * One row of each product in a batch, as a new token's query has it: ONNX Runtime has a kernel for that which knows no factor. Scores of 32 rows
- * of 12 heads with 128 keys of 64, for 12 layers: 8.7 ms with a factor, 5.9 ms without.
+ * One row per batch entry, as in decoding: ONNX Runtime's kernel for that does not take alpha, so the operand is scaled
+ * instead. Scores of 32 rows, 12 heads, 128 keys of 64 elements, 12 layers: 8.7 ms with alpha, 5.9 ms without.
  */
 function isOneRowWithFactor({ sharedWeights }: Lowering, { size, alpha = 1, transposeA = false }: Product) {
   return sharedWeights && alpha !== 1 && !transposeA && size?.[0] === 1;
@@ -88,15 +89,15 @@ const onProcessor: Multiply = (to, factors, product, outputs) => {
 
 const MULTIPLY: Record<Provider, Multiply> = { cpu: onProcessor, cuda: fused, webgpu: inParts };
 
-/** Plain MatMul where that is all there is: ONNX Runtime fuses more around it. */
+/** Plain MatMul where possible: ONNX Runtime fuses more around it. */
 const inOwnType: Multiply = (to, factors, product, outputs) =>
   product.transposeA || product.transposeB || (product.alpha ?? 1) !== 1
     ? MULTIPLY[to.provider](to, factors, product, outputs)
     : to.emit('MatMul', factors, { outputs });
 
 /**
- * Factors and result in bfloat16, added up in float32 in between, as PyTorch's autocast has it. ONNX Runtime multiplies bfloat16 on CUDA
- * alone; elsewhere the same roundings stand around a product in float32, so that tests can see what they do.
+ * Operands and result in bfloat16, accumulated in float32, as in PyTorch's autocast. ONNX Runtime multiplies bfloat16
+ * only on CUDA; elsewhere the same roundings surround a float32 product, so that tests can see their effect.
  */
 const inHalves: Multiply = (to, [a, b], product, outputs) => {
   const halves = [to.half(a), to.half(b)] as const;
@@ -110,7 +111,7 @@ const IN_PRECISION: Record<Precision, Multiply> = { float32: inOwnType, bfloat16
 export const multiply: Multiply = (to, factors, product, outputs) =>
   IN_PRECISION[to.precision](to, factors, product, outputs);
 
-/** A product of two axes and a term; the sum is float32 in every precision. */
+/** A product of two matrices plus a term; the sum is float32 in every precision. */
 export function multiplyAdd(
   to: Lowering,
   factors: readonly [string, string],
@@ -124,7 +125,7 @@ export function multiplyAdd(
   return to.emit('Gemm', [...factors, term], { attributes, outputs });
 }
 
-/** Before a loop whose body multiplies by `factor`: it is then converted once, not in every round. */
+/** Call before a loop whose body multiplies by `factor`, so that it is converted once and not in every iteration. */
 export function prepareFactor(to: Lowering, factor: string): void {
   if (to.precision !== 'float32') to.half(factor);
 }

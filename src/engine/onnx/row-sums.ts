@@ -1,4 +1,4 @@
-// Rows added to those of a matrix by their places, several to the same one, in an order that is the same in every run. What they are is the caller's.
+// Scatter-adds rows into a matrix, deterministically also when several go to the same place.
 import type { DType } from '../program.ts';
 import type { Lowering } from './lowering.ts';
 
@@ -9,14 +9,15 @@ export interface AddedRows {
   readonly places: string;
   /** [rows, width] */
   readonly rows: string;
-  /** Of the rows, as a value. */
+  /** Shape of `rows`, as a value. */
   readonly shape: string;
   readonly dtype: DType;
 }
 
 /**
- * ScatterElements adds one row after the other on a processor, where ScatterND may add in any order. On WebGPU its threads add as they
- * come, and round otherwise in every run: there a product makes one sum of the rows of each place, which all of them write.
+ * On the CPU, ScatterElements adds row after row, where ScatterND may add in any order. On WebGPU threads add in any
+ * order, and round differently in every run: there a product sums the rows of each place, and every one of them writes
+ * the same sum.
  */
 export function addRows(to: Lowering, added: AddedRows, outputs?: readonly string[]): string {
   if (to.provider === 'webgpu' && added.dtype === 'float32') return writeSums(to, added, outputs);

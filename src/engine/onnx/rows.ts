@@ -1,15 +1,15 @@
-// Rows of activations in whole numbers of eight or sixteen bits, each row with a scale of its own. What they are multiplied by is
-// the matter of frozen.ts.
+// Dynamic quantization of activations: integers of eight or sixteen bits, with a scale per row. The products are in
+// frozen.ts.
 import { type ColumnQuantization, INT16_BASE, INT16_LEVELS } from '../../formats/quantization.ts';
 import type { IntegerRange } from './integers.ts';
 import type { Lowering } from './lowering.ts';
 
 export interface QuantizedRows {
-  /** [rows, n] in eight bits: the number itself, or the upper of its two digits. */
+  /** [rows, n] in eight bits: the code, or the upper of its two digits. */
   readonly codes: string;
-  /** [rows, 2 * n], the upper digits of a row before its lower ones; null in eight bits. */
+  /** [rows, 2 * n], the upper digits of a row before its lower ones; null for int8. */
   readonly digits: string | null;
-  /** [rows, 1]: what a number in the last place of a code stands for. */
+  /** [rows, 1]: the value of one unit of a code. */
   readonly scales: string;
 }
 
@@ -19,10 +19,10 @@ export interface RowForm extends IntegerRange {
   readonly width: number;
 }
 
-/** Rows of zeros keep a scale to divide by. */
+/** Keeps the scale of an all-zero row above zero. */
 const LEAST = 1e-30;
 
-/** [rows, 1]: the largest number of a row is `levels` of its scale. */
+/** [rows, 1]: the largest magnitude of each row divided by `levels`. */
 function scalesOf(to: Lowering, x: string, levels: number): string {
   const along = (op: string) => to.emit(op, [x, to.int64([-1])], { attributes: { keepdims: { int: 1 } } });
   const lowest = to.emit('Neg', [along('ReduceMin')]);
@@ -38,8 +38,9 @@ interface CodeForm {
 }
 
 /**
- * x / scales, rounded, from `zero` on. A row is one block of ONNX's: ONNX Runtime shares blocks out among its threads, but not the rows of
- * an axis, and so takes less than half the time for them (512 x 3072 on two cores: 0.19 and 0.42 ms).
+ * x / scales + zero, rounded. Each row is one block of QuantizeLinear: ONNX Runtime parallelizes over blocks but not
+ * over the rows of per-axis quantization, which takes more than twice as long (512 x 3072 on two cores: 0.19 and 0.42
+ * ms).
  */
 function codesOf(to: Lowering, x: string, scales: string, { type, zero, width }: CodeForm): string {
   const zeros = to.emit('Expand', [to.literal(type, [], [zero]), to.emit('Shape', [scales])]);
@@ -47,19 +48,18 @@ function codesOf(to: Lowering, x: string, scales: string, { type, zero, width }:
   return to.emit('QuantizeLinear', [x, scales, zeros], { attributes });
 }
 
-/** Zero in sixteen bits: its lower byte is the zero of a digit. */
+/** Zero in 16 bits; its lower byte is the zero of a digit. */
 const WIDE_ZERO = 128 * 256 + 128;
 
 /**
- * The lower digits of numbers in sixteen bits, whose upper digits are there: number - 254 * upper, which as a byte, where 256 is nothing, is
- * the number's lower byte and twice the upper digit. Neither a product nor a shift of sixteen bits is needed, which ONNX Runtime has not or
- * has slowly.
+ * The lower digits of 16-bit codes, given the upper ones: code - 254 * upper, which modulo 256 is the code's lower byte
+ * plus twice the upper digit. This avoids 16-bit products and shifts, which ONNX Runtime lacks or computes slowly.
  */
 function lowerDigits(to: Lowering, numbers: string, upper: string): string {
   return to.emit('Add', [to.cast(numbers, 'uint8'), to.emit('Add', [upper, upper])]);
 }
 
-/** x [rows, width] in whole numbers. */
+/** Quantizes x [rows, width]. */
 export function quantizeRows(to: Lowering, x: string, { kind, levels, zero, width }: RowForm): QuantizedRows {
   if (kind === 'int8') {
     const scales = scalesOf(to, x, levels);

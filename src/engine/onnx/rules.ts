@@ -1,4 +1,4 @@
-// How every op of a graph is computed in ONNX: a row per op. The graph around the nodes is made in lower.ts.
+// The lowering rules: one row per op. lower.ts makes the graph around the nodes.
 import { sizeOf } from '../arrays.ts';
 import type { Node } from '../graph.ts';
 import { type Attributes, axesOf, type OpName, reducedAxes } from '../kernels.ts';
@@ -24,7 +24,7 @@ const same =
     to.emit(op, x, { ...options, outputs: y });
   };
 
-/** ONNX ops one after the other; a string names an op of one input. */
+/** A chain of ONNX ops of one input. */
 const chain =
   (...ops: string[]): Rule =>
   (to, _node, [x], y) => {
@@ -41,11 +41,11 @@ const reduction =
     to.emit(op, [x!, to.int64(axes)], { attributes, outputs: y });
   };
 
-/** The mean of whole numbers is none: ReduceMean would keep their type. */
+/** ReduceMean would keep the integer type. */
 const mean: Rule = (to, node, [x], y) =>
   reduction('ReduceMean')(to, node, [dtypeOf(node) === 'float32' ? x! : to.cast(x!, 'float32')], y);
 
-/** All and Any: the smallest or largest of 0 and 1. */
+/** All and Any, as minimum and maximum of 0 and 1. */
 const logicalReduction =
   (op: string): Rule =>
   (to, node, [x], y) => {
@@ -78,7 +78,7 @@ const batchMatMul: Rule = (to, node, [a, b], y) => multiply(to, [a!, b!], produc
 
 const gemm: Rule = (to, node, [a, b, term], y) => multiplyAdd(to, [a!, b!], term!, productOf(node), y);
 
-/** Floor division and remainder of whole numbers: ONNX divides towards zero. */
+/** Integer division in ONNX truncates; TensorFlow.js floors. */
 const floorDiv: Rule = (to, node, [a, b], y) => {
   if (dtypeOf(node) === 'int32')
     to.emit('Div', [to.emit('Sub', [a!, to.emit('Mod', [a!, b!])]), b!], { outputs: y });
@@ -103,8 +103,9 @@ const select: Rule = (to, { outputs }, [condition, t, e], y) => {
 };
 
 /**
- * x as the element of a list of one that is asked for by the place of the largest of one number of `after`: a copy that ONNX Runtime
- * does not see through. It can neither be made before `after` is there nor be taken for x.
+ * A copy of x that depends on `after`, in a way ONNX Runtime cannot optimize away: x is element 0 of a list of one,
+ * where the index 0 is the ArgMax of a single element of `after`. It can neither be computed before `after` nor be
+ * merged with x.
  */
 const after: Rule = (to, { inputs }, [x, after], y) => {
   const numbers = to.emit('Reshape', [after!, to.int64([-1])]);
@@ -207,7 +208,7 @@ const gather: Rule = (to, { inputs, attributes }, [x, indices], y) => {
   to.emit('GatherND', [x!, paths], { attributes: { batch_dims: int(at!) }, outputs: y });
 };
 
-/** Adds rows into zeros. */
+/** Scatter-adds rows into zeros. */
 function scatterAdd(
   to: Lowering,
   rows: number,
@@ -224,7 +225,7 @@ function scatterAdd(
   return addRows(to, { matrix: zeros, places, rows: flat, shape, dtype });
 }
 
-/** Ids outside of the segments are dropped, as TensorFlow.js does. */
+/** Ids outside the segments are dropped, as in TensorFlow.js. */
 const unsortedSegmentSum: Rule = (to, { inputs, outputs, attributes }, [x, ids], y) => {
   const dtype = inputs[0]!.dtype;
   const count = sizeOf(inputs[1]!.shape);

@@ -1,5 +1,5 @@
-// The one import of ONNX Runtime. Since 1.29 its published builds report models and sessions to their maker unless told not to before
-// they start (https://github.com/microsoft/onnxruntime/pull/27379): here nothing about anybody's models leaves the machine.
+// The only import of ONNX Runtime. Since 1.29 its published builds send telemetry about models and sessions unless
+// disabled before loading (https://github.com/microsoft/onnxruntime/pull/27379); here it is disabled.
 process.env.ORT_DISABLE_TELEMETRY = '1';
 
 export const { InferenceSession, Tensor } = await import('onnxruntime-node');

@@ -1,17 +1,17 @@
-// ONNX's Scan: the same nodes on every element of some arrays, one after the other. What the nodes are is the caller's affair.
+// ONNX's Scan: the same nodes applied to every element along the first axis of some arrays.
 import type { OnnxValue } from '../../formats/onnx.ts';
 import type { Lowering } from './lowering.ts';
 
 export interface Scanned {
   readonly name: string;
-  /** In float32; the first axis is the one that is run over. A name of another shape with as many numbers is taken as this one. */
+  /** float32; the first axis is iterated over. The named value may have another shape with as many elements. */
   readonly shape: readonly number[];
 }
 
-/** Takes the names of elements and returns those of results; it may read what is around it. */
+/** Takes the names of the current elements and returns those of the results; it may read values of the outer graph. */
 export type Body = (inner: Lowering, names: readonly string[]) => readonly string[];
 
-/** -> the names of the results of all elements, one below the other; `results` are the shapes of one element's. */
+/** Returns the names of the stacked results; `results` are the shapes per element. */
 export function emitScan(
   to: Lowering,
   inputs: readonly Scanned[],

@@ -1,4 +1,4 @@
-// An ONNX model in ONNX Runtime: opened from memory, run on the caller's arrays, closed. It knows no graph.
+// An ONNX Runtime session: opened from an in-memory model, run on the caller's arrays, closed.
 import { parse } from 'node:path';
 import type { InferenceSession as Ort } from 'onnxruntime-node';
 import { encodeOnnx, type OnnxModel } from '../../formats/onnx.ts';
@@ -11,32 +11,40 @@ import { InferenceSession, Tensor } from './runtime.ts';
 export interface SessionOptions {
   readonly provider: Provider;
   readonly threads: number;
-  /** Keep the weights rearranged in memory: faster products, but a copy of its own instead of the file's pages. */
+  /** Pre-pack weights: faster products, but a private copy instead of the file's shared pages. */
   readonly prepack: boolean;
-  /** Convert stored weights once, when the session opens, instead of at every use: then all of them stay in memory as float32. */
+  /**
+   * Convert half-precision weights once, when the session opens, instead of at every use; all of them then stay in
+   * memory as float32.
+   */
   readonly widenOnce: boolean;
-  /** The program has gradients: it gives the same bits whether it keeps values for them or computes them again. Absent: no. */
+  /**
+   * The program has gradients, and must give the same bits whether it keeps activations or recomputes them. Default:
+   * no.
+   */
   readonly gradients?: boolean;
-  /** Start of a file name for ONNX Runtime's own profile, written on close; null: none. */
+  /** Prefix of ONNX Runtime's profile file, written on close; null: no profile. */
   readonly profile: string | null;
 }
 
 export interface Session {
-  /** Writes every output into the given array. Names are those in the model. */
+  /** Writes every output into the given array. Names are those of the model. */
   run(inputs: RunArrays, outputs: RunArrays): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Files of weights are named from the root of the file system: ONNX Runtime refuses names that leave the model's folder. */
+/**
+ * Weight files are named relative to the file system root: ONNX Runtime refuses paths that leave the model's folder.
+ */
 export const locateFromRoot = (file: string): string =>
   file.slice(parse(file).root.length).replaceAll('\\', '/');
 
-/** Those that compute a weight before it is used, or once for uses that are far apart, and hold it meanwhile. */
+/** Optimizers that compute a converted weight ahead of its use, or once for distant uses, and keep it in memory. */
 const OPTIMIZERS_THAT_KEEP = ['ConstantFolding', 'CommonSubexpressionElimination'];
 
 /**
- * Those that join ops where nothing else reads what is between them, and round otherwise then: they would tell a value that gradients
- * read from one that is computed again for them.
+ * Optimizers that fuse ops only if nothing else reads their intermediate values, and round differently when fused: a
+ * recomputed value would differ from one that gradients also read.
  */
 const OPTIMIZERS_THAT_COUNT_READERS = [
   'BiasGeluFusion',
@@ -56,12 +64,15 @@ const OPTIMIZERS_THAT_COUNT_READERS = [
   'SkipLayerNormFusion',
 ];
 
-/** Puts factors back into products that products.ts has taken out of them; the others are in them already (passes/). */
+/**
+ * Fuses scalar factors back into products, which products.ts keeps separate on purpose; the others are fused by our own
+ * passes.
+ */
 const OPTIMIZER_THAT_UNDOES = 'MatMulScaleFusion';
 
 /**
- * What a device computes too coarsely for positions: of angles WGSL promises 2^-11, and of large ones nothing
- * (https://www.w3.org/TR/WGSL/#floating-point-accuracy).
+ * Ops that a device computes too imprecisely for rotary positions: WGSL guarantees 2^-11 for small angles and nothing
+ * for large ones (https://www.w3.org/TR/WGSL/#floating-point-accuracy).
  */
 const ON_THE_PROCESSOR: Record<Provider, readonly string[]> = {
   cpu: [],
@@ -72,7 +83,7 @@ const ON_THE_PROCESSOR: Record<Provider, readonly string[]> = {
 const nodesOnTheProcessor = ({ graph }: OnnxModel, provider: Provider): string[] =>
   graph.nodes.filter(({ op }) => ON_THE_PROCESSOR[provider].includes(op)).map(({ outputs }) => outputs[0]!);
 
-/** The processor takes what a device has no kernel for. */
+/** The CPU provider runs the ops that a device has no kernel for. */
 function providersFor(model: OnnxModel, provider: Provider): Ort.ExecutionProviderConfig[] {
   if (provider === 'cpu') return ['cpu'];
   const forceCpuNodeNames = nodesOnTheProcessor(model, provider);
@@ -91,8 +102,8 @@ const toOrtOptions = (model: OnnxModel, root: string, options: SessionOptions): 
   interOpNumThreads: 1,
   executionMode: 'sequential',
   graphOptimizationLevel: 'all',
-  // From the second run on it would take one block for all values of a run, besides what the first has left: 1.9 GB instead of 2.3 for a
-  // step of GPT-2 without it, in the same time.
+  // Memory patterns would preallocate one block for all values from the second run on, in addition to the first run's
+  // memory: 2.3 instead of 1.9 GB for a GPT-2 step, in the same time.
   enableMemPattern: false,
   enableProfiling: options.profile !== null,
   profileFilePrefix: options.profile ?? undefined,
@@ -125,7 +136,7 @@ export async function openSession(model: OnnxModel, root: string, options: Sessi
   return {
     async run(inputs, outputs) {
       const results = await session.run(wrap(inputs), wrap(outputs));
-      // Further names of the same buffers, which the binding gives back by hand only.
+      // They are aliases of our buffers and have to be disposed explicitly.
       for (const tensor of Object.values(results)) if (tensor.location === 'gpu-buffer') tensor.dispose();
     },
     async close() {

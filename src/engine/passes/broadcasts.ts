@@ -1,4 +1,5 @@
-// Leaves to element-by-element ops the broadcasting that TensorFlow.js (its gradients above all) writes out beforehand.
+// Removes explicit broadcasts (TensorFlow.js's gradients are full of them) before elementwise ops, which broadcast
+// themselves.
 import { sizeOf } from '../arrays.ts';
 import { type Graph, type GraphBuilder, type Node, rewrite, sameShape, type Value } from '../graph.ts';
 import { type OpName, reducedAxes } from '../kernels.ts';
@@ -31,7 +32,7 @@ function broadcastShape(inputs: readonly Value[]): number[] {
   );
 }
 
-/** The input before it was broadcast; where all inputs were, the output is broadcast instead. */
+/** Reads the inputs before their broadcast; if all were broadcast, the output is broadcast instead. */
 function elementwise({ op, inputs, outputs, attributes }: Node, builder: GraphBuilder): Value[] | null {
   const sources = inputs.map(input => builder.producer(input, 'BroadcastTo')?.inputs[0] ?? input);
   if (sources.every((source, i) => source === inputs[i])) return null;
@@ -42,7 +43,7 @@ function elementwise({ op, inputs, outputs, attributes }: Node, builder: GraphBu
   return builder.add('BroadcastTo', [small!], { shape: y!.shape }, outputs);
 }
 
-/** A sum over axes along which all numbers are equal is a product. */
+/** The sum of a broadcast number is a product. */
 function sum(node: Node, builder: GraphBuilder): Value[] | null {
   const fill = builder.producer(node.inputs[0]!, 'BroadcastTo');
   const axes = reducedAxes(node.attributes, node.inputs[0]!.shape);
@@ -56,7 +57,7 @@ function sum(node: Node, builder: GraphBuilder): Value[] | null {
   return builder.add('BroadcastTo', [total!], { shape: node.outputs[0]!.shape }, node.outputs);
 }
 
-/** A broadcast of one number is the same broadcast whatever is done to its shape. */
+/** Moving or reshaping a broadcast number gives a broadcast of that number. */
 function moved(node: Node, builder: GraphBuilder): Value[] | null {
   const fill = builder.producer(node.inputs[0]!, 'BroadcastTo');
   if (!fill || sizeOf(fill.inputs[0]!.shape) !== 1) return null;

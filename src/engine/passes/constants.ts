@@ -1,4 +1,4 @@
-// Computes beforehand, in plain TensorFlow.js, what depends on constants only.
+// Constant folding, in plain TensorFlow.js.
 import type { Tensor } from '@tensorflow/tfjs';
 import { sizeOf, toHostArray } from '../arrays.ts';
 import { COMPOSITIONS, type OwnOp } from '../compositions.ts';
@@ -11,7 +11,7 @@ import { tf } from '../tf.ts';
 /** Larger results would only make the model larger. */
 const LARGEST_RESULT = 1 << 20;
 
-/** What TensorFlow.js has no kernels for, and what makes much out of little. */
+/** Ops without a kernel in TensorFlow.js, and ops whose result is much larger than their input. */
 const KEPT: ReadonlySet<string> = new Set<OpName>([
   ...(Object.keys(COMPOSITIONS) as OwnOp[]),
   'Gemm',
@@ -39,7 +39,7 @@ function compute({ op, inputs, attributes }: Node, data: readonly HostArray[]): 
 
 export const foldConstants = (graph: Graph): Graph =>
   rewrite(graph, (node, builder) => {
-    // An `alpha` is a factor that foldIntoProducts has put into a product; TensorFlow.js would leave it out.
+    // `alpha` is our own attribute of products (passes/products.ts); TensorFlow.js would ignore it.
     if (KEPT.has(node.op) || node.inputs.length === 0 || node.attributes.alpha !== undefined) return null;
     const data = node.inputs.map(input => builder.constants.get(input));
     if (data.some(array => array === undefined)) return null;

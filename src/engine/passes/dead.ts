@@ -1,4 +1,4 @@
-// Drops nodes that no output needs.
+// Dead code elimination: drops nodes that no output depends on.
 import type { Graph, Node, Value } from '../graph.ts';
 
 export function removeDead(graph: Graph): Graph {

@@ -1,4 +1,4 @@
-// Drops ops that change nothing, and joins shape ops and scalings that follow one another.
+// Removes ops that change nothing, and merges consecutive reshapes, transposes and scalings.
 import { sizeOf } from '../arrays.ts';
 import {
   type Graph,
@@ -11,7 +11,7 @@ import {
 } from '../graph.ts';
 import type { OpName } from '../kernels.ts';
 
-/** The input where the output has its shape. */
+/** Removes the op if it keeps the shape. */
 const unchanged: Rewrite = ({ inputs, outputs }) =>
   sameShape(inputs[0]!, outputs[0]!) ? [inputs[0]!] : null;
 
@@ -22,7 +22,7 @@ const reshape: Rewrite = (node, builder) => {
   return before ? builder.add('Reshape', [source], { shape: node.outputs[0]!.shape }, node.outputs) : null;
 };
 
-/** Moving axes of length 1 only is a reshape. */
+/** Whether the permutation only moves axes of length 1, which is a reshape. */
 function keepsOrder(x: Value, perm: readonly number[]): boolean {
   const long = perm.filter(axis => x.shape[axis] !== 1);
   return long.every((axis, i) => i === 0 || axis > long[i - 1]!);
@@ -43,14 +43,14 @@ const transpose: Rewrite = (node, builder) => {
     : null;
 };
 
-/** A reduction over axes of length 1 only reshapes, for the ops where one element is its own reduction. */
+/** A reduction over axes of length 1 is a reshape, for ops where a single element reduces to itself. */
 const reduction: Rewrite = (node, builder) =>
   sizeOf(node.inputs[0]!.shape) === sizeOf(node.outputs[0]!.shape) &&
   node.inputs[0]!.dtype === node.outputs[0]!.dtype
     ? builder.add('Reshape', [node.inputs[0]!], { shape: node.outputs[0]!.shape }, node.outputs)
     : null;
 
-/** x op e = x, in the places of e that `sides` names; where the neutral element is what broadcasts, x has the output's shape. */
+/** x op e = x. `sides`: where the neutral element e may stand. x must already have the output's shape. */
 const neutral =
   (element: number, sides: 'right' | 'both'): Rewrite =>
   ({ inputs: [a, b], outputs: [y] }, builder) => {
@@ -59,7 +59,7 @@ const neutral =
     return null;
   };
 
-/** (x * c) * d = x * (c d), for constants of one number. */
+/** (x * c) * d = x * (c d), for scalar constants. */
 const scalings: Rewrite = ({ inputs: [a, b], outputs }, builder) => {
   const factor = builder.splat(b!);
   const before = builder.producer(a!, 'Multiply');
@@ -69,17 +69,17 @@ const scalings: Rewrite = ({ inputs: [a, b], outputs }, builder) => {
   return builder.add('Multiply', [before!.inputs[0]!, builder.scalar(factor * earlier)], {}, outputs);
 };
 
-/** Constants of one number stand on the right. */
+/** Moves scalar constants to the right. */
 const constantRight: Rewrite = ({ op, inputs: [a, b], outputs }, builder) =>
   builder.splat(a!) !== undefined && builder.splat(b!) === undefined
     ? builder.add(op, [b!, a!], {}, outputs)
     : null;
 
-/** Division by a constant, as a product. */
+/** Division by a constant becomes a multiplication. */
 const division: Rewrite = ({ inputs: [a, b], outputs }, builder) => {
   const divisor = builder.splat(b!);
   if (divisor === undefined || divisor === 0 || sizeOf(outputs[0]!.shape) !== sizeOf(a!.shape)) return null;
-  // Exact for powers of two only; others differ in the last bit.
+  // Exact for powers of two; otherwise the last bit may differ.
   return builder.add('Multiply', [a!, builder.scalar(1 / divisor)], {}, outputs);
 };
 

@@ -1,4 +1,4 @@
-// Computes a cross-entropy and its gradients by one node: all of them come from the same logits.
+// Merges a cross-entropy and its gradients into one node: all of them come from the same logits.
 import { countUses, type Graph, type GraphBuilder, type Node, rewrite, type Value } from '../graph.ts';
 
 /** lossSum, correct and count come before the gradients. */

@@ -1,9 +1,9 @@
-// Computes once what a graph computes several times from the same inputs.
+// Common subexpression elimination: computes once what a graph computes several times from the same inputs.
 
 import { type Graph, rewrite, type Value } from '../graph.ts';
 import type { HostArray } from '../program.ts';
 
-/** Constants up to this many numbers are compared; larger ones are rarely equal. */
+/** Only constants up to this many elements are compared; larger ones are rarely equal. */
 const COMPARED_NUMBERS = 4096;
 
 export function mergeEqual(graph: Graph): Graph {
@@ -32,7 +32,7 @@ const exactly = (_key: string, value: unknown): unknown =>
     ? `${Object.is(value, -0) ? '-0' : value}`
     : value;
 
-/** Each constant that equals an earlier one -> the earlier one. */
+/** Maps each constant that equals an earlier one to that one. */
 function equalConstants(graph: Graph): Map<Value, Value> {
   const firsts = new Map<string, Value>();
   const equal = new Map<Value, Value>();

@@ -1,4 +1,5 @@
-// Folds into matrix products what stands around them: transposes of the last two axes, constant factors, and additions (as ONNX's Gemm).
+// Folds neighbouring ops into matrix products: transposes of the last two axes, scalar factors, and additions (ONNX's
+// Gemm).
 import {
   countUses,
   type Graph,
@@ -32,7 +33,7 @@ function transposes({ inputs: [a, b], attributes, outputs }: Node, builder: Grap
   return builder.add('BatchMatMul', [left!, right!], flipped, outputs);
 }
 
-/** A product's factor before and after it is its alpha. */
+/** A scalar factor of an operand becomes the product's alpha. */
 function factorBefore({ inputs, attributes, outputs }: Node, builder: GraphBuilder): Value[] | null {
   for (const [i, input] of inputs.entries()) {
     const scaling = builder.producer(input, 'Multiply');
@@ -49,7 +50,7 @@ export const foldIntoProducts: Pass = graph =>
     node.op === 'BatchMatMul' ? (transposes(node, builder) ?? factorBefore(node, builder)) : null,
   );
 
-/** `x * c` after a product that nothing else reads. */
+/** A scalar factor of a product that nothing else reads becomes its alpha. */
 export function foldFactors(graph: Graph): Graph {
   const uses = countUses(graph);
   return rewrite(graph, (node, builder) => {

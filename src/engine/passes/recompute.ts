@@ -1,16 +1,17 @@
-// Computes values of the forward pass again when gradients need them, instead of keeping them: gradient checkpointing
-// (https://arxiv.org/abs/1604.06174). The same ops on the same numbers give the same bits. Where the forward pass is cut is in segments.ts.
+// Gradient checkpointing (https://arxiv.org/abs/1604.06174): recomputes values of the forward pass when gradients need
+// them, instead of keeping them. The same ops on the same inputs give the same bits. segments.ts chooses where the
+// forward pass is cut.
 import { sizeOf } from '../arrays.ts';
 import { type Graph, GraphBuilder, type Node, type Value } from '../graph.ts';
 import type { OpName } from '../kernels.ts';
 import { chooseCuts, valuesAcross } from './segments.ts';
 
-/** Its gradients come with its losses, from scores over a whole vocabulary. */
+/** Not recomputed: its gradients are computed together with the loss, from logits over the whole vocabulary. */
 const ONCE: ReadonlySet<OpName> = new Set<OpName>(['CrossEntropy']);
 
 /** Both in the graph's order. */
 interface Halves {
-  /** What is computed for other outputs than gradients. */
+  /** Nodes that outputs other than gradients depend on. */
   readonly forward: readonly Node[];
   readonly backward: readonly Node[];
 }
@@ -30,7 +31,7 @@ function halve({ nodes, outputs, gradients }: Graph): Halves {
   };
 }
 
-/** Weights, constants and what is made of nothing else: the same in every run. */
+/** Weights, constants, and values that depend on nothing else: they are the same in every run. */
 function fixedValues({ weights, constants }: Graph, forward: readonly Node[]): Set<Value> {
   const fixed = new Set([...weights.keys(), ...constants.keys()]);
   for (const { inputs, outputs } of forward)
@@ -38,10 +39,10 @@ function fixedValues({ weights, constants }: Graph, forward: readonly Node[]): S
   return fixed;
 }
 
-/** The forward pass but for its last part, whose gradients come first: that is kept. */
+/** The forward pass without its last part, whose gradients come first and whose values are kept. */
 interface Segments {
   readonly nodes: readonly (readonly Node[])[];
-  /** The segment of each value that is not kept. */
+  /** The segment of each value that is recomputed. */
   readonly of: ReadonlyMap<Value, number>;
 }
 
@@ -60,10 +61,13 @@ function cutForward({ forward, backward }: Halves, fixed: ReadonlySet<Value>): S
   return { nodes, of: new Map(nodes.flatMap((segment, i) => repeated(segment).map(value => [value, i]))) };
 }
 
-/** Needs no segment again. */
+/** Depends on no recomputed segment. */
 const FIRST = Number.POSITIVE_INFINITY;
 
-/** Nodes of the backward pass by the earliest segment that they hang on. Segments have their turn from the last to the first. */
+/**
+ * Groups the backward pass by the earliest segment that a node depends on. Segments are recomputed from the last to the
+ * first.
+ */
 function turnsOf(backward: readonly Node[], segments: Segments): Map<number, Node[]> {
   const turns = new Map(segments.of);
   return Map.groupBy(backward, ({ inputs, outputs }) => {
@@ -73,7 +77,7 @@ function turnsOf(backward: readonly Node[], segments: Segments): Map<number, Nod
   });
 }
 
-/** The nodes of a segment that these values come from, as far as its `own` values, which are not kept. */
+/** The nodes of a segment that these values depend on, back to values that are kept (not `own`). */
 function nodesFor(
   values: readonly Value[],
   segment: readonly Node[],
@@ -92,7 +96,7 @@ class Recomputation {
   readonly builder: GraphBuilder;
   readonly #segments: Segments;
   readonly #fixed: ReadonlySet<Value>;
-  /** Values of the forward pass -> as gradients read them. */
+  /** Values of the forward pass, mapped to their recomputed versions. */
   readonly #again = new Map<Value, Value>();
 
   constructor(graph: Graph, segments: Segments, fixed: ReadonlySet<Value>) {
@@ -106,7 +110,10 @@ class Recomputation {
       this.builder.push({ ...node, inputs: node.inputs.map(input => this.#again.get(input) ?? input) });
   }
 
-  /** What gradients need of a segment, computed from what was kept at its ends, and not before its turn has come. */
+  /**
+   * Recomputes the values of a segment that gradients need, from what was kept at its boundaries, and not before its
+   * turn.
+   */
   repeat(segment: number, turn: readonly Node[], needed: readonly Value[]): void {
     const own = (value: Value) => this.#segments.of.get(value) === segment;
     const after = this.#lastRead(turn);
@@ -125,7 +132,7 @@ class Recomputation {
     }
   }
 
-  /** The latest of the values that a turn begins with: the gradient of what the segment has made. */
+  /** The last of the values that a turn starts from: the gradient of the segment's output. */
   #lastRead(turn: readonly Node[]): Value {
     const read = new Set(inputsOf(turn).filter(value => !this.#segments.of.has(value)));
     const made = outputsOf(this.builder.nodes);

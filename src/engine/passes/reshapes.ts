@@ -1,8 +1,8 @@
-// Moves reshapes behind the ops that work row by row, so that a model's states stay [tokens, width] from one matrix product to the next.
+// Moves reshapes behind row-wise ops, so that hidden states stay [tokens, width] from one matrix product to the next.
 import { type Graph, type GraphBuilder, type Node, rewrite, type Value } from '../graph.ts';
 import type { OpName } from '../kernels.ts';
 
-/** Ops that see only elements, or only the last axis, of those inputs that have the output's shape. */
+/** Elementwise ops, and ops along the last axis, of the inputs that have the output's shape. */
 const ROWWISE: ReadonlySet<OpName> = new Set<OpName>([
   'Add',
   'Sub',
@@ -32,7 +32,7 @@ const rowsOf = (shape: readonly number[]) =>
 /** [..., n] -> [rows, n] */
 const flat = (shape: readonly number[]): number[] => [rowsOf(shape), lastOf(shape)];
 
-/** The value as two axes, without a node where it was two axes before. */
+/** The value with two axes; reuses the source if it was reshaped from two axes. */
 function flatten(value: Value, builder: GraphBuilder): Value {
   if (value.shape.length === 2) return value;
   const before = builder.producer(value, 'Reshape')?.inputs[0];
@@ -47,7 +47,7 @@ const cameFlat = (value: Value, builder: GraphBuilder): boolean => {
   return before?.shape.length === 2 && lastOf(before.shape) === lastOf(value.shape);
 };
 
-/** Every axis but the last in common, or a vector along the last, or one number. */
+/** Whether the input has all axes but the last in common, is a vector along the last axis, or a scalar. */
 function fits(input: Value, shape: readonly number[]): boolean {
   if (input.shape.length === 0 || (input.shape.length === 1 && lastOf(input.shape) === lastOf(shape)))
     return true;

@@ -1,12 +1,12 @@
-// Where a forward pass is cut into segments that are computed again one at a time: where little is alive, so that little is kept,
-// and near enough to each other that one segment is small. It changes no graph.
+// Chooses where to cut a forward pass into segments for recomputation: where few bytes are alive, so that little is
+// kept, and often enough that each segment is small.
 import { sizeOf } from '../arrays.ts';
 import type { Node, Value } from '../graph.ts';
 
 interface Life {
   readonly value: Value;
   readonly bytes: number;
-  /** Places of the nodes that make it and that read it last. */
+  /** Indices of the node that makes it and of the last node that reads it. */
   readonly made: number;
   readonly read: number;
 }
@@ -26,7 +26,7 @@ function livesOf(nodes: readonly Node[]): Life[] {
   }));
 }
 
-/** Values that are made before a cut and read after it. A cut is the place of the node that it stands before. */
+/** Values made before a cut and read after it. A cut is the index of the node it stands before. */
 export function valuesAcross(cuts: readonly number[], nodes: readonly Node[]): Set<Value> {
   const across = ({ made, read }: Life) => cuts.some(cut => made < cut && cut <= read);
   return new Set(
@@ -36,7 +36,7 @@ export function valuesAcross(cuts: readonly number[], nodes: readonly Node[]): S
   );
 }
 
-/** Bytes that are alive before each node. */
+/** Bytes alive before each node. */
 function aliveBefore(nodes: readonly Node[], lives: readonly Life[]): number[] {
   const changes = new Array<number>(nodes.length + 1).fill(0);
   for (const { bytes, made, read } of lives) {
@@ -50,10 +50,15 @@ function aliveBefore(nodes: readonly Node[], lives: readonly Life[]): number[] {
   });
 }
 
-/** Long rows have thousands, most of them within one layer's attention; trying all pairs of so many takes a second. */
+/**
+ * Long rows have thousands, most of them within one layer's attention. Trying all pairs of this many takes a second.
+ */
 const MOST_PLACES = 1000;
 
-/** Places where what is alive stops falling, the ends included; of too many, those that are no wider than both of their neighbours. */
+/**
+ * Local minima of the bytes alive, plus both ends. If there are too many, only those no wider than both neighbours,
+ * repeatedly.
+ */
 function narrowPlaces(nodes: readonly Node[], lives: readonly Life[]): number[] {
   const alive = aliveBefore(nodes, lives);
   const isNarrow = (at: number) => alive[at]! <= alive[at - 1]! && alive[at]! < (alive[at + 1] ?? 0);
@@ -67,13 +72,16 @@ function narrowPlaces(nodes: readonly Node[], lives: readonly Life[]): number[] 
   return [0, ...places, nodes.length];
 }
 
-/** Bytes of the segment before a cut, by the place that it begins at: what the cut keeps, and what gradients need of the rest. */
+/**
+ * For the segment that ends at a cut, by the place it begins at: bytes that the cut keeps, and bytes that gradients
+ * need of the rest.
+ */
 interface Costs {
   readonly kept: readonly number[];
   readonly inside: readonly number[];
 }
 
-/** What is made from each place on, up to the last one. */
+/** Sums of what is made from each place on. */
 function sumsFrom(places: readonly number[], made: Float64Array): number[] {
   const sums = new Array<number>(places.length).fill(0);
   for (let i = places.length - 2; i >= 0; i--) {
@@ -100,12 +108,14 @@ function costsBefore(
 
 interface Cutting {
   readonly cuts: readonly number[];
-  /** Bytes at the cuts together, and of the largest segment. */
+  /** Total bytes kept at the cuts, and bytes of the largest segment. */
   readonly kept: number;
   readonly largest: number;
 }
 
-/** The cutting that keeps least among those whose segments have at most `bound` bytes each; null where there is none. */
+/**
+ * The cutting that keeps least, among those whose segments have at most `bound` bytes each; null where there is none.
+ */
 function cutWithin(bound: number, places: readonly number[], costs: readonly Costs[]): Cutting | null {
   const best: (Cutting | null)[] = [{ cuts: [], kept: 0, largest: 0 }];
   for (let to = 1; to < places.length; to++) {
@@ -123,15 +133,18 @@ function cutWithin(bound: number, places: readonly number[], costs: readonly Cos
   return whole ? { ...whole, cuts: whole.cuts.slice(0, -1) } : null;
 }
 
-/** Bounds to try are so much of the segments of the one before. */
+/** Each bound tried is this fraction of the last cutting's largest segment. */
 const STEP = 0.8;
-/** Small segments may take so much more memory than the best: less is computed again where more is kept. */
+/**
+ * A cutting may need this much more memory than the best one if its segments are smaller: less is recomputed where more
+ * is kept.
+ */
 const NEAR = 1.25;
 
-/** Bytes at the worst moment: beside what is kept a segment's values and about as many gradients of them. */
+/** Peak bytes: what is kept, plus a segment's values and about as many gradients of them. */
 const peakOf = ({ kept, largest }: Cutting): number => kept + 2 * largest;
 
-/** Where to cut a forward pass that gradients read these values of: about where the peak is lowest. */
+/** The cuts of a forward pass from which gradients read the values `needed`: those with about the lowest peak. */
 export function chooseCuts(nodes: readonly Node[], needed: ReadonlySet<Value>): readonly number[] {
   const lives = livesOf(nodes);
   const places = narrowPlaces(nodes, lives);
