@@ -11,6 +11,7 @@ import {
   FileId,
   fileToWire,
   ListFilesQuery,
+  LONGEST_FILENAME,
   uploadPurposes,
 } from '../schemas/files.ts';
 import { exampleList, toWireList } from '../schemas/lists.ts';
@@ -214,6 +215,7 @@ function checkFields(fields: Record<string, string>, filename: string, whole: bo
   const { purpose, 'expires_after[anchor]': anchor, 'expires_after[seconds]': seconds, ...others } = fields;
   const unknown = Object.keys(others)[0];
   if (unknown !== undefined) throw unknownField(unknown);
+  checkLength(filename);
   if (purpose !== undefined) checkPurpose(purpose, filename);
   else if (whole) throw missing('purpose');
   if (anchor !== undefined && anchor !== 'created_at') {
@@ -224,6 +226,12 @@ function checkFields(fields: Record<string, string>, filename: string, whole: bo
   if (seconds !== undefined) checkExpiry(seconds);
   if (whole && anchor !== undefined && seconds === undefined) throw missing('expires_after.seconds');
   if (whole && seconds !== undefined && anchor === undefined) throw missing('expires_after.anchor');
+}
+
+function checkLength(filename: string): void {
+  if (filename.length <= LONGEST_FILENAME) return;
+  const message = `Invalid 'file': file name too long. Expected a name with maximum length ${LONGEST_FILENAME}, but got one with length ${filename.length} instead.`;
+  throw new ApiError('string_above_max_length', message, { param: 'file' });
 }
 
 function checkPurpose(purpose: string, filename: string): void {

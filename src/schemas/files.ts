@@ -7,6 +7,9 @@ import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts
 export const uploadPurposes = ['assistants', 'batch', 'fine-tune', 'vision', 'user_data', 'evals'] as const;
 const purposes = [...uploadPurposes, 'assistants_output', 'batch_output', 'fine-tune-results'] as const;
 
+/** Longer ones would not fit into the headers of a download: each character may take nine there. */
+export const LONGEST_FILENAME = 255;
+
 export const expirySeconds = { minimum: 3600, maximum: 2_592_000 };
 
 export const OpenAIFile = Type.Object(

@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox';
 import type { File } from '../store/files.ts';
 import type { UploadPart as UploadPartRow, Upload as UploadRow } from '../store/uploads.ts';
 import { Choice } from './choice.ts';
-import { exampleFile, expirySeconds, fileToWire, uploadPurposes } from './files.ts';
+import { exampleFile, expirySeconds, fileToWire, LONGEST_FILENAME, uploadPurposes } from './files.ts';
 import { unixSeconds } from './lists.ts';
 
 const MIB = 2 ** 20;
@@ -19,7 +19,11 @@ export const exampleUploadRequest = {
 
 export const CreateUploadRequest = Type.Object(
   {
-    filename: Type.String({ minLength: 1, description: '`.jsonl` for `fine-tune` and `batch`.' }),
+    filename: Type.String({
+      minLength: 1,
+      maxLength: LONGEST_FILENAME,
+      description: '`.jsonl` for `fine-tune` and `batch`.',
+    }),
     purpose: Choice(uploadPurposes, { description: 'Description of the key.' }),
     bytes: Type.Integer({
       minimum: 1,

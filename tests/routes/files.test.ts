@@ -114,6 +114,16 @@ describe('upload', () => {
       /'csv'.*"jsonl"/,
     ],
     [
+      'a name that is too long for the headers of a download',
+      [
+        ['purpose', 'user_data'],
+        ['file', 'x', 'a'.repeat(256)],
+      ],
+      400,
+      'file',
+      /maximum length 255, but got one with length 256/,
+    ],
+    [
       'an unknown field',
       [
         ['purpose', 'batch'],
@@ -342,6 +352,12 @@ describe('content and delete', () => {
     const response = await server.client.files.content(file.id);
     expect(Buffer.from(await response.arrayBuffer())).toEqual(bytes);
     expect(response.headers.get('content-length')).toBe(String(bytes.length));
+  });
+
+  test('the longest name fits into the headers', async () => {
+    const name = `${'€'.repeat(249)}.jsonl`;
+    const response = await server.client.files.content((await upload(Buffer.from('{}'), name)).id);
+    expect(response.headers.get('content-disposition')).toContain(encodeURIComponent(name));
   });
 
   test('deletes once, then the file is unknown and its bytes are gone', async () => {

@@ -123,6 +123,7 @@ describe('create refuses', () => {
     [{ bytes: 8192 * MIB + 1 }, 'bytes', /Expected a value <= 8589934592/],
     [{ purpose: 'tea' }, 'purpose', /Supported values/],
     [{ filename: 'train.csv' }, 'filename', /Invalid extension 'csv'/],
+    [{ filename: `${'a'.repeat(250)}.jsonl` }, 'filename', /maximum length 255/],
     [{ mime_type: undefined }, 'mime_type', /Missing required parameter/],
     [{ expires_after: { anchor: 'created_at', seconds: 60 } }, 'expires_after.seconds', />= 3600/],
     [{ colour: 'red' }, 'colour', /Unknown parameter/],
