@@ -60,8 +60,6 @@ function alike(a: string, b: string): number {
 /** A bit for every token id. */
 export type TokenSet = Uint32Array;
 
-export const hasToken = (set: TokenSet, id: number): boolean => ((set[id >>> 5]! >>> (id & 31)) & 1) === 1;
-
 /** Tokens whose text the automaton can read from `state`. A symbol that texts share is read once. */
 export function allowedTokens(vocabulary: Vocabulary, automaton: Automaton, state: number): TokenSet {
   const { ids, symbols, starts, shared } = vocabulary;
