@@ -1,4 +1,4 @@
-// The activations that configs name. Which a model may have is its architecture's matter.
+// The activation functions that configs name. Which of them a model may use is up to its architecture.
 import type { Tensor } from '@tensorflow/tfjs';
 import { gelu, geluExact, silu } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';

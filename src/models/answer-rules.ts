@@ -1,19 +1,19 @@
-// What a folder says of the tokens of an encoder-decoder's answers, whoever samples them. How many there are, and how they are
-// searched for, is the request's to say.
+// What a model folder says about the tokens of an encoder-decoder's answers, regardless of how they are sampled.
+// Lengths and search are set by the request.
 import type { ConfigJson } from './config-fields.ts';
 import { ModelError } from './model-error.ts';
 import type { Model } from './registry.ts';
 
 export interface AnswerRules {
-  /** What an answer begins with; it is no part of the answer. */
+  /** The token that starts decoding; it is not part of the answer. */
   readonly start: number;
-  /** The first token of every answer: BART's BOS, the language of a many-to-many translation. Null: any. */
+  /** The forced first token: BART's BOS, or the target language of a many-to-many translation model. Null: any. */
   readonly first: number | null;
-  /** Tokens that no answer has: Marian's padding, which it was trained with as the start. */
+  /** Tokens that are never generated: Marian's padding, which it was trained with as the start token. */
   readonly never: readonly number[];
 }
 
-/** transformers' names. Throws ModelError when nothing says how an answer begins. */
+/** Reads transformers' fields. Throws ModelError when no start token is given. */
 export function answerRules({
   config,
   generationConfig,
@@ -29,13 +29,15 @@ export function answerRules({
   };
 }
 
-/** Of `bad_words_ids` those that are one token; longer ones would need a memory of what was written. */
+/** The single-token entries of `bad_words_ids`; longer ones would need the history of the answer. */
 function singleTokens(words: ConfigJson[string]): number[] {
   if (!Array.isArray(words)) return [];
   return words.filter(word => Array.isArray(word) && word.length === 1).flat();
 }
 
-/** Makes the tokens that may not come next impossible, in place; `written` counts those of the answer. */
+/**
+ * Sets the logits of forbidden tokens to -Infinity, in place; `written` is the number of tokens of the answer so far.
+ */
 export function applyRules({ first, never }: AnswerRules, written: number, logits: Float32Array): void {
   const forced = written === 0 ? first : null;
   if (forced !== null) {

@@ -1,5 +1,5 @@
-// What an architecture is: how its Hugging Face config reads, which tensors it has, and its forward pass.
-// It knows nothing of LoRA, packing, caches or losses: those come in as the functions of `Layers`.
+// The interface of an architecture: how its Hugging Face config is read, which tensors it has, and its forward pass. It
+// knows nothing of LoRA, packing, caches or losses: those come in as the functions of `Layers`.
 import type { Tensor } from '@tensorflow/tfjs';
 
 /** A projection that an adapter may target. `weight` is its tensor in the safetensors files. */
@@ -12,14 +12,20 @@ export interface LinearLayer {
   readonly outFeatures: number;
   /** True where the file holds [in, out] (GPT-2's Conv1D) instead of [out, in]. PEFT: `fan_in_fan_out`. */
   readonly transposed: boolean;
-  /** Its input is as long as the source: of an encoder before a decoder, and of what the decoder asks it. Absent: no. */
+  /**
+   * Its input has the source's length: layers of the encoder, and the decoder's key and value projections of
+   * cross-attention. Default: no.
+   */
   readonly ofSource?: boolean;
 }
 
-/** What a model's hidden states are of: what comes before a token, the whole text, or the whole of one text and what comes before in another. */
+/**
+ * What a hidden state depends on: the preceding tokens (causal), the whole text (encoder), or the whole source and the
+ * preceding tokens (encoder-decoder).
+ */
 export type ModelKind = 'causal' | 'encoder' | 'encoder-decoder';
 
-/** Every architecture's, for those who know a model by the name of its architecture alone. */
+/** The kind of every architecture, by its name. */
 export const KINDS = {
   llama: 'causal',
   gpt2: 'causal',
@@ -46,20 +52,20 @@ export interface Attention {
   readonly key: Tensor;
   readonly value: Tensor;
   readonly scale: number;
-  /** How many positions back a token sees, itself included; null: all. */
+  /** Sliding window: how many positions back a token sees, itself included; null: all. */
   readonly window: number | null;
-  /** A token sees as far ahead as back; absent: nothing ahead. */
+  /** Bidirectional attention: a token sees as far ahead as back. Default: nothing ahead. */
   readonly bothWays?: boolean;
-  /** Scores are kept within (-softcap, softcap); absent or null: as they are. */
+  /** Limits the scores to (-softcap, softcap); absent or null: no limit. */
   readonly softcap?: number | null;
   /**
-   * Added to the scores by how far behind (-) or ahead (+) of the query a key lies: int32 [rows or 1, length, keys] ->
-   * [rows or 1, heads, length, keys]. Layers that share a bias give the same function.
+   * Bias added to the scores by the offset of key from query (negative: behind): int32 [rows or 1, length, keys] ->
+   * [rows or 1, heads, length, keys]. Layers that share a bias pass the same function.
    */
   readonly bias?: (offsets: Tensor) => Tensor;
 }
 
-/** A decoder's attention to the text that the encoder has read. */
+/** Cross-attention: a decoder's attention to the encoder's states. */
 export interface SourceAttention {
   readonly layer: number;
   /** [rows, heads, length, headDim] */
@@ -69,18 +75,21 @@ export interface SourceAttention {
   read(states: Tensor): { key: Tensor; value: Tensor };
 }
 
-/** What a forward pass is run with. Training, prefill and decoding differ only here. */
+/** What a forward pass runs with. Training, prefill and decoding differ only here. */
 export interface Layers {
   weight(name: string): Tensor;
   /** x [..., in] -> [..., out], bias and adapter included. */
   linear(name: string, x: Tensor): Tensor;
-  /** Once a layer -> [rows, heads, length, headDim]; who sees whom is the caller's to decide. */
+  /** Called once per layer -> [rows, heads, length, headDim]. The implementation decides which tokens see which. */
   attend(attention: Attention): Tensor;
-  /** Once a decoder's layer -> [rows, heads, length, headDim]; `read` is asked only where it was not before. Absent without an encoder. */
+  /**
+   * Called once per decoder layer -> [rows, heads, length, headDim]; `read` is called only if its result is not cached.
+   * Absent without an encoder.
+   */
   attendSource?(attention: SourceAttention): Tensor;
 }
 
-/** Of an encoder-decoder: its decoder's. */
+/** For an encoder-decoder: the shape of its decoder. */
 export interface ModelShape {
   readonly layers: number;
   readonly hiddenSize: number;
@@ -94,32 +103,41 @@ export interface ModelShape {
 export interface Architecture<Config = unknown> {
   readonly name: ArchitectureName;
   readonly kind: ModelKind;
-  /** `config.json`'s `architectures` entries that this file serves, e.g. `LlamaForCausalLM`. */
+  /** The `architectures` entries of config.json that this file implements, e.g. `LlamaForCausalLM`. */
   readonly serves: readonly string[];
-  /** `served` is the entry of `serves`. Throws ModelError naming the field when the config asks for something that is not served. */
+  /**
+   * `served` is the matching entry of `serves`. Throws ModelError naming the field when the config asks for something
+   * unsupported.
+   */
   readConfig(json: Readonly<Record<string, unknown>>, served: string): Config;
-  /** Settings that only the names of the tensors in the files tell. */
+  /** Completes the config with what only the names of the tensors in the files tell. */
   withTensors?(config: Config, names: ReadonlySet<string>): Config;
   shape(config: Config): ModelShape;
-  /** Every tensor that must be in the files, with its shape. */
+  /** Every tensor that the files must contain, with its shape. */
   tensors(config: Config): Record<string, readonly number[]>;
-  /** A name as files spell it -> as `tensors` does; null for harmless surplus (buffers). */
+  /** Maps a name in the files to its name in `tensors`; null for tensors to ignore (buffers). */
   canonicalName(config: Config, name: string): string | null;
-  /** Further names under which files may hold a tensor once more: theirs -> its own. */
+  /** Alternative names under which files may contain a tensor again: alias -> name. */
   copies?(config: Config): Record<string, string>;
-  /** Whether a tensor, by its canonical name, is of a task's head that files may have and that is not computed here. */
+  /**
+   * Whether a tensor, by its canonical name, belongs to a task head that files may contain and that is not computed
+   * here.
+   */
   isHead?(config: Config, name: string): boolean;
   linearLayers(config: Config): LinearLayer[];
   /**
-   * tokens and positions [rows, length] int32 -> last hidden states, after the final norm [rows, length, hiddenSize].
-   * A factor that the logits have is in them. Of an encoder-decoder: the decoder's.
+   * tokens and positions [rows, length] int32 -> last hidden states after the final norm [rows, length, hiddenSize],
+   * including any scale of the logits. For an encoder-decoder: those of the decoder.
    */
   hidden(config: Config, tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
   /** Encoder-decoders: tokens and positions of the source [rows, length] int32 -> the encoder's states [rows, length, hiddenSize]. */
   encode?(config: Config, tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
-  /** Name of the output projection's weight [vocab, hidden] (the embedding where tied); null where no tokens are predicted. */
+  /**
+   * Name of the output projection's weight [vocab, hidden] (the embedding if tied); null for models that predict no
+   * tokens.
+   */
   outputWeight(config: Config): string | null;
-  /** Logits are kept within (-softcap, softcap); absent or null: as they are. */
+  /** Limits the logits to (-softcap, softcap); absent or null: no limit. */
   logitSoftcap?(config: Config): number | null;
   /** Name of a tensor [1, vocab] that is added to the logits and never trained; absent or null: none. */
   logitBias?(config: Config): string | null;

@@ -1,5 +1,5 @@
-// BART (https://arxiv.org/abs/1910.13461): learnt positions from the third place of their table on, and a norm after the embeddings.
-// Its layers are in post-norm.ts.
+// BART (https://arxiv.org/abs/1910.13461): learned positions with an offset of 2, and a norm after the embeddings. Its
+// layers are in post-norm.ts.
 import type { Tensor } from '@tensorflow/tfjs';
 import { lookUp } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -48,7 +48,7 @@ function readConfig(json: ConfigJson, served: string): BartConfig {
   };
 }
 
-/** The table of positions begins with two places for paddings of fairseq. */
+/** The first two rows of the position table belong to fairseq's padding. */
 const POSITION_OFFSET = 2;
 
 function tensors(c: BartConfig): Record<string, readonly number[]> {

@@ -1,5 +1,5 @@
-// BERT, and RoBERTa and XLM-RoBERTa, which count positions from another number: learned positions, norms after each half of a layer.
-// Every token is of the first type: texts come alone, not in pairs. Heads and dropouts are not applied.
+// BERT, RoBERTa and XLM-RoBERTa: learned positions (RoBERTa's with an offset), a norm after each half of a layer. All
+// tokens have token type 0: texts are single, not pairs. Pre-training heads and dropout are not applied.
 import type { Tensor } from '@tensorflow/tfjs';
 import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -12,7 +12,7 @@ import { ModelError } from './model-error.ts';
 import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface BertConfig {
-  /** What stands before the names of the encoder's tensors; empty in a file of the encoder alone. */
+  /** Prefix of the encoder's tensor names; empty in a file of the encoder alone. */
   readonly prefix: string;
   readonly family: Family;
   readonly vocabSize: number;
@@ -22,7 +22,7 @@ interface BertConfig {
   readonly innerSize: number;
   readonly layers: number;
   readonly heads: number;
-  /** Rows of the table of positions. */
+  /** Rows of the position table. */
   readonly positionRows: number;
   /** The row of a text's first token. */
   readonly firstPosition: number;
@@ -30,11 +30,11 @@ interface BertConfig {
   readonly activation: Activation;
 }
 
-/** What sets the families apart. */
+/** Differences between the families. */
 interface Family {
   readonly prefix: string;
   readonly heads: RegExp;
-  /** Where config.json does not say. */
+  /** Default when config.json has none. */
   readonly padId: number;
   firstPosition(padId: number | null): number;
 }
@@ -50,7 +50,7 @@ const robertaFamily: Family = {
   prefix: 'roberta.',
   heads: /^(roberta\.)?pooler\.|^(lm_head|classifier|qa_outputs)\./,
   padId: 1,
-  // The rows before belong to the padding and to nothing (fairseq's numbering).
+  // The rows before it belong to padding (fairseq's numbering).
   firstPosition: padId => (padId ?? 0) + 1,
 };
 
@@ -69,7 +69,7 @@ const TASKS = [
   'ForMultipleChoice',
 ];
 
-/** By class: its family, and whether it is the encoder alone. */
+/** For each class: its family, and whether it is the encoder alone. */
 const SERVED: Readonly<Record<string, { family: Family; bare: boolean }>> = Object.fromEntries(
   Object.entries(FAMILIES).flatMap(([name, family]) =>
     [...CLASSES[name as keyof typeof FAMILIES], ...TASKS].map(
@@ -150,7 +150,10 @@ function tensors(c: BertConfig): Record<string, readonly number[]> {
   ]);
 }
 
-/** Files have the encoder with or without its prefix, old ones call a norm's parts gamma and beta and carry the positions' numbers. */
+/**
+ * Files have the encoder with or without its prefix; old ones call a norm's parameters gamma and beta and contain
+ * position ids.
+ */
 function canonicalName(c: BertConfig, name: string): string | null {
   const spelt = name.replace(/\.gamma$/, '.weight').replace(/\.beta$/, '.bias');
   const bare = spelt.startsWith(c.family.prefix) ? spelt.slice(c.family.prefix.length) : spelt;

@@ -1,5 +1,5 @@
-// Cohere (Command R and R+): attention and MLP side by side after one layer norm without bias, rotary positions on neighbouring
-// elements, logits times a factor. Command R7B and A (Cohere2) are other architectures.
+// Cohere (Command R and R+): parallel attention and MLP after one layer norm without bias, rotary positions on adjacent
+// elements, scaled logits. Command R7B and A (Cohere2) are other architectures.
 import type { Tensor } from '@tensorflow/tfjs';
 import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -97,7 +97,7 @@ function norm(c: CohereConfig, path: string, x: Tensor, layers: Layers): Tensor 
   return layerNorm(x, layers.weight(`${path}.weight`), tf.zeros([c.hiddenSize]), c.normEpsilon);
 }
 
-/** Every head normed for itself, then scaled by weights of its own. x [rows, length, heads, headDim] */
+/** Normalizes each head, with weights per head. x [rows, length, heads, headDim] */
 function headNorm(c: CohereConfig, path: string, x: Tensor, layers: Layers): Tensor {
   const plain = layerNorm(x, tf.ones([c.headDim]), tf.zeros([c.headDim]), c.normEpsilon);
   return tf.mul(plain, layers.weight(`${path}.weight`));

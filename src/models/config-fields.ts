@@ -1,4 +1,4 @@
-// Reads single fields of a Hugging Face `config.json` with their defaults. Which fields there are is each architecture's matter.
+// Reads single fields of a Hugging Face `config.json`, with defaults and validation.
 import { ModelError } from './model-error.ts';
 
 export type ConfigJson = Readonly<Record<string, unknown>>;
@@ -31,7 +31,7 @@ export function readFlag(json: ConfigJson, name: string, fallback: boolean): boo
   return field(json, name, fallback, 'true or false', v => typeof v === 'boolean');
 }
 
-/** A word out of those served. */
+/** One of the given strings. */
 export function readChoice<Choice extends string>(
   json: ConfigJson,
   name: string,
@@ -53,7 +53,7 @@ export function readObject(json: ConfigJson, name: string): ConfigJson | null {
   );
 }
 
-/** Query heads, and the key heads that they share: all of them their own without a word about it and without a fallback. */
+/** Numbers of query heads and key-value heads. Without a fallback, the default is a key head for every query head. */
 export function readHeadCounts(json: ConfigJson, fallback?: number): { heads: number; kvHeads: number } {
   const heads = readCount(json, 'num_attention_heads');
   const kvHeads = readCount(json, 'num_key_value_heads', fallback ?? heads);
@@ -63,7 +63,7 @@ export function readHeadCounts(json: ConfigJson, fallback?: number): { heads: nu
   );
 }
 
-/** Refuses a field that asks for something no architecture here does. */
+/** Throws unless the field is absent, null or the only supported value. */
 export function refuse(json: ConfigJson, name: string, served: unknown): void {
   const value = json[name];
   if (value === undefined || value === null || value === served) return;

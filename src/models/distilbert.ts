@@ -1,4 +1,4 @@
-// DistilBERT: BERT without token types, under names of its own. Heads and dropouts are not applied.
+// DistilBERT: BERT without token types, with different tensor names. Pre-training heads and dropout are not applied.
 import type { Tensor } from '@tensorflow/tfjs';
 import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -11,7 +11,7 @@ import { ModelError } from './model-error.ts';
 import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface DistilbertConfig {
-  /** What stands before the names of the encoder's tensors; empty in a file of the encoder alone. */
+  /** Prefix of the encoder's tensor names; empty in a file of the encoder alone. */
   readonly prefix: string;
   readonly vocabSize: number;
   readonly padId: number | null;
@@ -25,7 +25,7 @@ interface DistilbertConfig {
 
 const PREFIX = 'distilbert.';
 const HEADS = /^(vocab_transform|vocab_layer_norm|vocab_projector|pre_classifier|classifier|qa_outputs)\./;
-/** No config says it. */
+/** Fixed in transformers' code. */
 const NORM_EPSILON = 1e-12;
 
 function readConfig(json: ConfigJson, served: string): DistilbertConfig {

@@ -1,5 +1,5 @@
-// Falcon: joint query-key-value projections in groups that share a key head (one for all in 7B, several in 40B and 11B), attention and
-// MLP side by side or one after the other. The variants with ALiBi instead of rotary positions (Falcon-RW) are refused.
+// Falcon: fused query-key-value projections grouped by key head (one in 7B, several in 40B and 11B), attention and MLP
+// in parallel or in sequence. Variants with ALiBi instead of rotary positions (Falcon-RW) are refused.
 import type { Tensor } from '@tensorflow/tfjs';
 import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -11,7 +11,7 @@ import { linearLayer, linearTensors } from './linear-layers.ts';
 import { ModelError } from './model-error.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
 
-/** The norms before attention and before the MLP; where both are the same one, it is applied once. */
+/** The norms before attention and before the MLP; applied once if they are the same. */
 interface Norms {
   readonly attention: string;
   readonly mlp: string;
@@ -38,7 +38,7 @@ const ONE_NORM: Norms = { attention: 'input_layernorm', mlp: 'input_layernorm' }
 const TWO_NORMS: Norms = { attention: 'ln_attn', mlp: 'ln_mlp' };
 const SERIAL_NORMS: Norms = { attention: 'input_layernorm', mlp: 'post_attention_layernorm' };
 
-/** Key heads, order of the block and norms: three generations of Falcon. */
+/** Key heads, block order and norms of the three generations of Falcon. */
 function readGeneration(
   json: ConfigJson,
   heads: number,

@@ -1,5 +1,6 @@
-// Gemma 2 and the text models of Gemma 3: norms before and after attention and MLP that scale by 1 + weight, GeGLU, windows on most
-// layers, capped scores (2) or query-key norms and rotary positions by kind of layer (3). Images (Gemma3ForConditionalGeneration) are not read.
+// Gemma 2 and the text models of Gemma 3: norms before and after attention and MLP that scale by 1 + weight, GeGLU,
+// sliding windows on most layers, softcaps (2), or query-key norms and rotary positions per kind of layer (3). Images
+// (Gemma3ForConditionalGeneration) are not supported.
 import type { Tensor } from '@tensorflow/tfjs';
 import { rmsNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -33,7 +34,7 @@ interface GemmaConfig {
   readonly tied: boolean;
   readonly bias: boolean;
   readonly activation: Activation;
-  /** What scores are multiplied with. */
+  /** Scale of the attention scores. */
   readonly scale: number;
   readonly queryKeyNorm: boolean;
   readonly attentionSoftcap: number | null;
@@ -44,18 +45,18 @@ interface GemmaConfig {
   readonly ropes: Readonly<Record<LayerKind, Rope>>;
 }
 
-/** What sets the generations apart, in their own configs' words and defaults. */
+/** Differences between the generations, with transformers' field names and defaults. */
 interface Generation {
   readonly queryKeyNorm: boolean;
   readonly maxPositions: number;
-  /** Every so many layers one sees everything. */
+  /** Every how many layers there is one with full attention. */
   pattern(json: ConfigJson): number;
   attentionSoftcap(json: ConfigJson): number | null;
   logitSoftcap(json: ConfigJson): number | null;
   ropes(json: ConfigJson, headDim: number): GemmaConfig['ropes'];
 }
 
-/** null switches it off; absent is the default. */
+/** null switches it off; absent means the default. */
 const readSoftcap = (json: ConfigJson, name: string, fallback: number | null): number | null =>
   (json[name] === undefined ? fallback : json[name]) === null
     ? null
@@ -78,7 +79,7 @@ const GENERATIONS = {
     maxPositions: 131_072,
     pattern: json => readCount(json, 'sliding_window_pattern', 6),
     attentionSoftcap(json) {
-      // transformers reads the field and never applies it.
+      // transformers reads the field but never applies it.
       refuse(json, 'attn_logit_softcapping', null);
       return null;
     },
@@ -90,7 +91,10 @@ const GENERATIONS = {
   },
 } satisfies Record<string, Generation>;
 
-/** A config that holds one kind's rotary fields alone, from either spelling: by kind (transformers 5), or by a field of its own. */
+/**
+ * A config with the rotary fields of one layer kind only, from either spelling: nested by kind (transformers 5), or
+ * separate fields.
+ */
 function ropeOfKind(json: ConfigJson, kind: LayerKind): ConfigJson {
   const { rope_theta, rope_scaling, rope_parameters, rope_local_base_freq, ...rest } = json;
   const byKind = readObject(json, 'rope_parameters');
@@ -174,7 +178,7 @@ function tensors(c: GemmaConfig): Record<string, readonly number[]> {
   ]);
 }
 
-/** Its weights say how far from 1 they are. */
+/** The stored weights are offsets from 1. */
 const norm = (c: GemmaConfig, path: string, x: Tensor, layers: Layers): Tensor =>
   rmsNorm(x, tf.add(layers.weight(`${path}.weight`), 1), c.normEpsilon);
 

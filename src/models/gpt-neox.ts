@@ -1,5 +1,5 @@
-// GPT-NeoX (Pythia): joint query-key-value projections, rotary positions on a part of every head, attention and MLP side by side or
-// one after the other. The dropouts of its config are not applied: an adapter has its own.
+// GPT-NeoX (Pythia): fused query-key-value projections, rotary positions on part of every head, attention and MLP in
+// parallel or in sequence. The config's dropout is not applied; adapters have their own.
 import type { Tensor } from '@tensorflow/tfjs';
 import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -21,7 +21,7 @@ interface NeoxConfig {
   readonly normEpsilon: number;
   readonly tied: boolean;
   readonly attentionBias: boolean;
-  /** Attention and MLP read the same input; otherwise the MLP reads what attention made. */
+  /** Attention and MLP read the same input; otherwise the MLP reads attention's output. */
   readonly parallel: boolean;
   readonly activation: Activation;
   readonly rope: Rope;

@@ -1,5 +1,5 @@
-// GPT-2: learned positions, layer norms, fused query-key-value projections, weights stored [in, out].
-// The dropouts of its config are not applied: an adapter has its own.
+// GPT-2: learned positions, layer norms, fused query-key-value projections, weights stored [in, out]. The config's
+// dropout is not applied; adapters have their own.
 import type { Tensor } from '@tensorflow/tfjs';
 import { gelu, layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';

@@ -1,4 +1,4 @@
-// Attention heads in and out of the axis of features. It knows no projections, positions or masks.
+// Splits the feature axis into attention heads and merges them back.
 import type { Tensor } from '@tensorflow/tfjs';
 import { tf } from '../engine/tf.ts';
 
@@ -23,8 +23,8 @@ export interface Heads {
 }
 
 /**
- * Splits a joint projection that holds, for one key head after the other, its query heads, the key and the value (GPT-NeoX, Falcon).
- * x [rows, length, kvHeads * (heads / kvHeads + 2) * headDim]
+ * Splits a fused projection that is grouped by key head: its query heads, the key, the value (GPT-NeoX, Falcon). x
+ * [rows, length, kvHeads * (heads / kvHeads + 2) * headDim]
  */
 export function splitGroups(x: Tensor, heads: number, kvHeads: number): Heads {
   const [rows, length, features] = x.shape as [number, number, number];
@@ -37,7 +37,10 @@ export function splitGroups(x: Tensor, heads: number, kvHeads: number): Heads {
   return { query, key, value };
 }
 
-/** Every pair (2 i, 2 i + 1) of a head to (i, i + headDim / 2), where `rotary` wants it. Scores do not notice: queries and keys move alike. */
+/**
+ * Moves pairs (2 i, 2 i + 1) of a head to (i, i + headDim / 2), the layout of `rotary`. Scores do not change, as
+ * queries and keys are permuted alike.
+ */
 export function separatePairs(x: Tensor): Tensor {
   const [rows, heads, length, headDim] = x.shape as [number, number, number, number];
   const pairs = tf.reshape(x, [rows, heads, length, headDim / 2, 2]);

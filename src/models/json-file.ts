@@ -1,4 +1,4 @@
-// Reads the JSON files of model and adapter folders. What they mean is the caller's matter.
+// Reads the JSON files of model and adapter folders.
 import { readFile } from 'node:fs/promises';
 import { ModelError } from './model-error.ts';
 

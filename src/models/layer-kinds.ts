@@ -1,11 +1,11 @@
-// Models whose layers see either everything or a window, and which layer does which, as configs say it.
+// Which layers have full attention and which a sliding window, as configs say it.
 import { type ConfigJson, readCount } from './config-fields.ts';
 import { ModelError } from './model-error.ts';
 
 const KINDS = ['sliding_attention', 'full_attention'] as const;
 export type LayerKind = (typeof KINDS)[number];
 
-/** One entry per layer: what `layer_types` says; without it `isFull` says which see everything. */
+/** One entry per layer: `layer_types` if given, otherwise by `isFull`. */
 export function readLayerKinds(json: ConfigJson, isFull: (index: number) => boolean): LayerKind[] {
   const layers = readCount(json, 'num_hidden_layers');
   const given =

@@ -1,4 +1,4 @@
-// Linear layers as architectures list them, and the tensors they have in files. What they compute is in packed.ts and the serving step.
+// Describes linear layers, and the tensors they have in files. Their computation is in packed.ts and the serving step.
 import type { LinearLayer } from './architecture.ts';
 
 /** A `torch.nn.Linear`: weight [out, in]. */

@@ -1,5 +1,5 @@
-// The Llama family: Llama 2 and 3, Mistral, Qwen2 and Qwen3. They differ in biases, head size, query-key norms and windows,
-// all of which is config; the forward pass is one.
+// The Llama family: Llama 2 and 3, Mistral, Qwen2 and Qwen3. They differ in biases, head size, query-key norms and
+// sliding windows, all of it config; they share one forward pass.
 import type { Tensor } from '@tensorflow/tfjs';
 import { rmsNorm, silu } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -32,11 +32,11 @@ interface LlamaConfig {
   readonly rope: Rope;
   readonly queryKeyNorm: boolean;
   readonly bias: { readonly queryKeyValue: boolean; readonly output: boolean; readonly mlp: boolean };
-  /** One entry per layer: how many positions back it sees; null: all. */
+  /** Sliding window per layer: how many positions back it sees; null: all. */
   readonly windows: readonly (number | null)[];
 }
 
-/** What sets the members of the family apart, in their own configs' words and defaults. */
+/** Differences between the members of the family, with transformers' field names and defaults. */
 interface Variant {
   bias(json: ConfigJson): LlamaConfig['bias'];
   windows(json: ConfigJson, layers: number): (number | null)[];
@@ -85,12 +85,12 @@ const VARIANTS = {
   },
 } satisfies Record<string, Variant>;
 
-/** null switches it off; absent is transformers' 4096. */
+/** null switches it off; absent means transformers' default, 4096. */
 function mistralWindow(json: ConfigJson): number | null {
   return json.sliding_window === null ? null : readCount(json, 'sliding_window', 4096);
 }
 
-/** Off unless `use_sliding_window`; then `layer_types` says where, or every layer from `max_window_layers` on. */
+/** Off unless `use_sliding_window`; then `layer_types` says for which layers, or all from `max_window_layers` on. */
 function qwenWindows(json: ConfigJson, layers: number): (number | null)[] {
   if (!readFlag(json, 'use_sliding_window', false)) return Array(layers).fill(null);
   const window = mistralWindow(json);

@@ -1,5 +1,6 @@
-// Mixtral: Llama's attention, and for every token the best few of several MLPs; an expert computes the tokens that chose it, however
-// many they are. The loss that balances the experts in pre-training is not added. Adapters target attention alone: transformers 5 joins the experts into single parameters that are no linear layers.
+// Mixtral: Llama's attention with mixture-of-experts MLPs; each expert computes exactly the tokens routed to it. The
+// load-balancing loss of pre-training is not added. Adapters target attention only: transformers 5 stores the experts
+// as stacked parameters, which are not linear layers.
 import type { Tensor } from '@tensorflow/tfjs';
 import {
   type Groups,
@@ -130,7 +131,9 @@ function attention(c: MixtralConfig, index: number, x: Tensor, angles: Angles, l
   return layers.linear(`${path}.o_proj`, mergeHeads(attended));
 }
 
-/** x [tokens, hidden] -> the experts of every token, the most probable first, and how much each counts [tokens, expertsPerToken]; they add up to 1. */
+/**
+ * x [tokens, hidden] -> the top experts of every token, and their weights [tokens, expertsPerToken], which sum to 1.
+ */
 function route(
   c: MixtralConfig,
   index: number,

@@ -1,5 +1,5 @@
-// ModernBERT (https://arxiv.org/abs/2412.13663): rotary positions, norms before each half of a layer, GeGLU, and layers that see
-// everything or a window to both sides. Heads and dropouts are not applied.
+// ModernBERT (https://arxiv.org/abs/2412.13663): rotary positions, pre-norm, GeGLU, layers with full attention or a
+// sliding window to both sides. Pre-training heads and dropout are not applied.
 import type { Tensor } from '@tensorflow/tfjs';
 import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -14,7 +14,7 @@ import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rop
 import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface ModernbertConfig {
-  /** What stands before the names of the encoder's tensors; empty in a file of the encoder alone. */
+  /** Prefix of the encoder's tensor names; empty in a file of the encoder alone. */
   readonly prefix: string;
   readonly vocabSize: number;
   readonly padId: number | null;
@@ -27,7 +27,7 @@ interface ModernbertConfig {
   readonly activation: Activation;
   /** One entry per layer. */
   readonly kinds: readonly LayerKind[];
-  /** As `Attention` counts it. */
+  /** As defined by `Attention`. */
   readonly window: number;
   readonly ropes: Readonly<Record<LayerKind, Rope>>;
 }
@@ -35,7 +35,7 @@ interface ModernbertConfig {
 const PREFIX = 'model.';
 const HEADS = /^(head|decoder|classifier|qa_outputs)\./;
 
-/** What rotary positions turn by where no config says, and how transformers 4 spelt it. */
+/** Default rotary theta per layer kind, and transformers 4's names of the fields. */
 const THETAS: Record<LayerKind, { field: string; theta: number }> = {
   full_attention: { field: 'global_rope_theta', theta: 160_000 },
   sliding_attention: { field: 'local_rope_theta', theta: 10_000 },
@@ -75,7 +75,7 @@ function readConfig(json: ConfigJson, served: string): ModernbertConfig {
     },
     activation: readActivation(json, 'hidden_activation', 'gelu'),
     kinds: readLayerKinds(json, index => index % every === 0),
-    // The config's is the whole width: half of it to each side, and the token itself.
+    // The config gives the whole width: half to each side, plus the token itself.
     window: Math.floor(readCount(json, 'local_attention', 128) / 2) + 1,
     ropes: {
       full_attention: readRopeOf('full_attention', json, headDim),
@@ -97,7 +97,7 @@ const linearLayers = (c: ModernbertConfig): LinearLayer[] =>
     ];
   });
 
-/** The first layer has none before its attention: the embeddings are normed already. */
+/** The first layer has no norm before attention: the embeddings are normalized already. */
 function normPaths(c: ModernbertConfig): string[] {
   const perLayer = c.kinds.map((_, index) => [
     ...(index === 0 ? [] : [`${layerPath(c, index)}.attn_norm`]),

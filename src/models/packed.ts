@@ -1,4 +1,4 @@
-// The `Layers` that training and scoring run with: whole rows at once, several examples packed into a row, no cache.
+// The `Layers` of training and scoring: whole rows at once, several examples packed into a row, no cache.
 import type { Tensor } from '@tensorflow/tfjs';
 import { softmaxAttention } from '../engine/ops.ts';
 import type { Tensors } from '../engine/program.ts';
@@ -11,7 +11,7 @@ export interface PackedAdapter {
   readonly scale: number;
   /** By layer name; layers without an entry are not adapted. */
   readonly pairs: Readonly<Record<string, LoraPair>>;
-  /** Dropout's mask for a layer's input: its shape [rows, length, in], entries 0 or 1 / (1 - p). Absent: no dropout. */
+  /** Dropout mask for a layer's input [rows, length, in], entries 0 or 1 / (1 - p). Absent: no dropout. */
   dropoutMask?(layer: LinearLayer, x: Tensor): Tensor;
 }
 
@@ -19,21 +19,24 @@ export interface PackedOptions {
   readonly linearLayers: readonly LinearLayer[];
   /** Every tensor of the model by name, frozen or trained. */
   readonly weights: Tensors;
-  /** [rows, length] int32: tokens attend only within their own number. Padding takes any number that no example of the row has. */
+  /**
+   * [rows, length] int32: tokens attend only within their own segment. Padding has a segment number that no example of
+   * the row uses.
+   */
   readonly segments: Tensor;
   readonly adapter?: PackedAdapter | null;
-  /** Of a decoder: what its encoder made of the sources. */
+  /** For a decoder: the encoder's states. */
   readonly source?: PackedSource | null;
 }
 
 export interface PackedSource {
   /** [rows, sourceLength, hiddenSize] */
   readonly states: Tensor;
-  /** [rows, sourceLength] int32: a token sees the source of its own number. */
+  /** [rows, sourceLength] int32: a token sees the source with its own segment number. */
   readonly segments: Tensor;
 }
 
-/** Positions are the caller's: they start anew at 0 with every segment. */
+/** The caller provides positions; they start at 0 in every segment. */
 export function packedLayers({
   linearLayers,
   weights,
@@ -96,13 +99,15 @@ function linear(
   return tf.add(biased, loraDelta(x, pair, adapter.scale, adapter.dropoutMask?.(layer, x)));
 }
 
-/** A score that softmax turns into exactly 0 beside any other. */
+/** Masks a score: softmax makes it exactly 0 beside any other. */
 const HIDDEN = -1e9;
 
-/** How far a token sees. */
+/** Which keys a token may see, by distance. */
 type Sight = Pick<Attention, 'window' | 'bothWays'>;
 
-/** segments [rows, length] -> additive mask [rows, length, length]: 0 where a token (second axis) sees another (third). */
+/**
+ * segments [rows, length] -> additive mask [rows, length, length]: 0 where a query (second axis) sees a key (third).
+ */
 export function packedMask(segments: Tensor, { window, bothWays = false }: Sight): Tensor {
   const back: Tensor = tf.neg(offsetsWithin(segments.shape[1]!));
   const seen = [
@@ -113,7 +118,7 @@ export function packedMask(segments: Tensor, { window, bothWays = false }: Sight
   return additive(seen);
 }
 
-/** How far the token of the third axis lies behind (-) or ahead (+) of that of the second: [1, length, length] int32. */
+/** Offset of key (third axis) from query (second axis), negative behind: [1, length, length] int32. */
 export function offsetsWithin(length: number): Tensor {
   const index = tf.range(0, length, 1, 'int32');
   return tf.sub(tf.reshape(index, [1, 1, length]), tf.reshape(index, [1, length, 1]));

@@ -1,5 +1,6 @@
-// Phi-3 (and 3.5, and the text model of Phi-4 mini): Llama's block with joint query-key-value and gate-up projections. Models with
-// LongRoPE are served up to the length of their pre-training. The dropouts of its config are not applied: an adapter has its own.
+// Phi-3 (and 3.5, and the text model of Phi-4 mini): Llama's block with fused query-key-value and gate-up projections.
+// LongRoPE models are supported up to their original context length. The config's dropout is not applied; adapters have
+// their own.
 import type { Tensor } from '@tensorflow/tfjs';
 import { rmsNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -54,7 +55,7 @@ function readConfig(json: ConfigJson): Phi3Config {
 
 const layerPath = (index: number): string => `model.layers.${index}`;
 
-/** Features of queries, of keys and of values in the joint projection. */
+/** Sizes of queries, keys and values in the fused projection. */
 const jointSizes = (c: Phi3Config): [number, number, number] => [
   c.heads * c.headDim,
   c.kvHeads * c.headDim,

@@ -1,5 +1,5 @@
-// How the hidden states of a text become one vector: which of them count, and whether the vector has length 1.
-// Read from the files that sentence-transformers writes; it computes no hidden states.
+// Pooling: how the hidden states of a text become one vector, and whether it is normalized. Read from the files that
+// sentence-transformers writes; it computes no hidden states.
 import { join } from 'node:path';
 import { type ConfigJson, readChoice, readCount, readFlag } from './config-fields.ts';
 import { readJsonFile, readJsonList } from './json-file.ts';
@@ -11,22 +11,22 @@ export type PoolingMode = (typeof POOLING_MODES)[number];
 
 export interface Pooling {
   readonly mode: PoolingMode;
-  /** Vectors are divided by their length. */
+  /** Vectors are scaled to length 1. */
   readonly normalize: boolean;
-  /** Tokens of a text, those that the tokenizer puts around it included. */
+  /** Most tokens of a text, special tokens included. */
   readonly maxTokens: number;
 }
 
-/** As OpenAI has it. Attention looks at every pair of tokens at once: twice as long takes four times the memory. */
+/** OpenAI's limit. Attention is quadratic: twice the length takes four times the memory. */
 const LONGEST = 8192;
 
-/** Files of a model folder that say it. */
+/** The files of a model folder that define pooling. */
 export const POOLING_FILES =
   /^(modules|sentence_bert_config|config_sentence_transformers)\.json$|^[\w.-]+_Pooling\/config\.json$/;
 
 /**
- * As the folder says. Without a word of it: vectors of length 1, the mean of an encoder's states, the last one of a causal model.
- * Throws ModelError for an encoder-decoder, and for what is not served.
+ * Reads the folder's settings. Defaults: normalized vectors; the mean of an encoder's states, the last state of a
+ * causal model. Throws ModelError for an encoder-decoder, and for unsupported settings.
  */
 export async function readPooling(model: Model): Promise<Pooling> {
   if (model.kind === 'encoder-decoder') throw new ModelError(`${model.architecture} makes no embeddings`);
@@ -42,13 +42,13 @@ export async function readPooling(model: Model): Promise<Pooling> {
   };
 }
 
-/** Where sentence-transformers keeps it, up to version 5 and since. */
+/** Where sentence-transformers stores the maximum length: up to version 5, and since. */
 const LENGTHS = [
   ['sentence_bert_config.json', 'max_seq_length'],
   ['tokenizer_config.json', 'model_max_length'],
 ] as const;
 
-/** Infinity where nothing says it. */
+/** Infinity if no file has one. */
 async function readMaxLength(directory: string): Promise<number> {
   for (const [file, field] of LENGTHS) {
     const config = await readJsonFile(join(directory, file));
@@ -58,7 +58,7 @@ async function readMaxLength(directory: string): Promise<number> {
 }
 
 interface Module {
-  /** The last part of its class: `sentence_transformers.models.Pooling`. */
+  /** The last part of its class name: `Pooling` of `sentence_transformers.models.Pooling`. */
   readonly type: string;
   readonly path: string;
 }
@@ -87,7 +87,7 @@ const FLAGS: Readonly<Record<string, PoolingMode | null>> = {
   pooling_mode_weightedmean_tokens: null,
 };
 
-/** One flag for each mode (sentence-transformers to version 4), or the mode's name. */
+/** One flag per mode (sentence-transformers up to version 4), or the mode's name. */
 async function readMode(file: string): Promise<PoolingMode> {
   const config = await readJsonFile(file);
   if (!config) throw new ModelError(`${file} is not there, but modules.json names it`);
@@ -111,10 +111,10 @@ const PLACES: Record<PoolingMode, (into: Float32Array) => void> = {
   last: into => into.fill(1, -1),
 };
 
-/** How much each token's state counts, into zeros: one number a token. */
+/** Writes the weight of each token's state into `into`, which must be zeros: one number per token. */
 export const fillPooling = (mode: PoolingMode, into: Float32Array): void => PLACES[mode](into);
 
-/** Divided by its length; a vector of zeros stays one. */
+/** Scales the vector to length 1; a zero vector stays zero. */
 export function normalized(vector: Float32Array): Float32Array {
   const length = Math.sqrt(vector.reduce((sum, x) => sum + x * x, 0));
   return length === 0 ? vector : vector.map(x => x / length);

@@ -1,5 +1,6 @@
-// The encoder and decoder layers that BART and Marian share: layer norms after each part, biases everywhere. Embeddings and
-// positions are in their own files. The dropouts and layerdrops of configs are not applied: an adapter has its own.
+// The encoder and decoder layers that BART and Marian share: a norm after each sublayer, biases everywhere. Embeddings
+// and positions are in the models' own files. The config's dropout and layerdrop are not applied; adapters have their
+// own dropout.
 import type { Tensor } from '@tensorflow/tfjs';
 import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -24,7 +25,7 @@ export interface PostNormConfig {
   readonly decoder: PostNormStack;
   readonly activation: Activation;
   readonly maxPositions: number;
-  /** Its embedding learns nothing from being read; an answer of Marian's begins with it. */
+  /** Its embedding gets no gradient from lookups; Marian's answers start with it. */
   readonly padId: number;
 }
 
@@ -115,7 +116,7 @@ const normNames = (side: Side): string[] => [
   'final_layer_norm',
 ];
 
-/** Of all layers of both sides. */
+/** The tensors of all layers of both sides. */
 export const postNormTensors = (c: PostNormConfig): NamedShape[] => [
   ...linearTensors(postNormLinears(c)),
   ...eachLayer(c, (side, path) =>

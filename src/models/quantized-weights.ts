@@ -1,5 +1,5 @@
-// The weights of a model's linear layers in few bits, in a file of their own beside the full ones: made once, mapped by every
-// program. What the codes stand for is in formats/quantization.ts, what products do with them in engine/onnx/frozen.ts.
+// Quantizes the weights of a model's linear layers into a file of their own, made once and mapped by every program.
+// formats/quantization.ts defines the codes, engine/onnx/frozen.ts multiplies them.
 import { join } from 'node:path';
 import type { QuantizedMatrix, StoredColumns, StoredTensor } from '../engine/program.ts';
 import {
@@ -23,11 +23,11 @@ import {
 import type { Model } from './registry.ts';
 import { openCopy } from './weight-copies.ts';
 
-/** What the file holds of one matrix, by the ends of the tensors' names. */
+/** The tensors of one matrix in the file, by the suffixes of their names. */
 type Parts = Record<string, TensorToWrite>;
 type Matrix = StoredTensor;
 
-/** Calls `make` again only when another matrix has been asked for: the parts of one are written in a row. */
+/** Caches the last matrix: the parts of one matrix are written one after the other. */
 function oncePerMatrix<Made>(make: (matrix: Matrix) => Promise<Made>): (matrix: Matrix) => Promise<Made> {
   let last: { readonly matrix: Matrix; readonly made: Promise<Made> } | undefined;
   return matrix => {
@@ -37,24 +37,24 @@ function oncePerMatrix<Made>(make: (matrix: Matrix) => Promise<Made>): (matrix: 
 }
 
 interface Scheme {
-  /** Whether a matrix can be quantised at all; else it stays as it is. */
+  /** Whether a matrix of this shape can be quantized; otherwise it stays as it is. */
   fits(shape: readonly number[]): boolean;
-  /** -> the parts of a matrix; numbers are read when they are written. */
+  /** Returns a function from a matrix to its parts, which are computed when they are written. */
   write(): (matrix: Matrix) => Parts;
-  /** The parts of the matrix `name`, in the file. */
+  /** The parts of the matrix `name` in the file. */
   read(file: SafetensorsFile, name: string): QuantizedMatrix;
 }
 
-/** Of the codes in a copy: one of another form is made anew. */
+/** Version of the file's layout; files of other versions are made anew. */
 const FORM = 3;
 
 const PLAIN = '';
 const TRANSPOSED = '.transposed';
 
-/** Numbers that are read at a time to be written transposed. */
+/** Elements that are read at a time when transposing. */
 const BAND_NUMBERS = 1 << 22;
 
-/** Rows of a matrix where they lie. */
+/** A range of rows of a stored matrix. */
 function rowsOf(matrix: Matrix, first: number, count: number): Matrix {
   const [rows, columns] = matrix.shape as [number, number];
   const rowBytes = matrix.sizeBytes / rows;
@@ -76,7 +76,7 @@ async function quantizeTranspose(matrix: Matrix, kind: ColumnQuantization): Prom
 const quantizePlain = async (matrix: Matrix, kind: ColumnQuantization): Promise<QuantizedColumns> =>
   quantizeColumns(await readTensor(matrix), matrix.shape[1]!, kind);
 
-/** The parts of a matrix as it is, or transposed. */
+/** The parts of a matrix, plain or transposed. */
 function columnParts(kind: ColumnQuantization, end: typeof PLAIN | typeof TRANSPOSED) {
   const quantize = end === PLAIN ? quantizePlain : quantizeTranspose;
   const quantized = oncePerMatrix(matrix => quantize(matrix, kind));
@@ -150,7 +150,10 @@ const partsOfAll = (matrices: Weights, partsOf: (matrix: Matrix) => Parts): Part
     ),
   );
 
-/** Matrices with their quantised selves, from a copy below `directory` that is made now if it is not there. What the scheme does not take stays as it is. */
+/**
+ * Adds to each matrix its quantized version, from a file below `directory` that is made if necessary. Matrices that the
+ * scheme cannot quantize stay as they are.
+ */
 export async function quantizeMatrices(
   weights: Weights,
   quantization: Quantization,
@@ -170,7 +173,10 @@ export async function quantizeMatrices(
   return { ...weights, ...Object.fromEntries(quantized) };
 }
 
-/** An output layer `name` with the transpose that its scores are computed from. They take sixteen bits: probabilities are too uneven for eight. */
+/**
+ * Adds to the output layer `name` the int16 transpose that logits are computed from: int8 is too coarse for
+ * probabilities.
+ */
 export async function withScoring(weights: Weights, name: string, directory: string): Promise<Weights> {
   const matrix = weights[name]!;
   const layer = { [name]: matrix };
@@ -180,7 +186,10 @@ export async function withScoring(weights: Weights, name: string, directory: str
   return { ...weights, [name]: { ...matrix, scoring: readColumns(copy, `${name}${TRANSPOSED}`) } };
 }
 
-/** The model with its linear layers quantised and, for whole numbers, its scores of tokens. Embeddings and norms stay as they are. */
+/**
+ * The model with quantized linear layers and, for integer schemes, an int16 output layer. Embeddings and norms are not
+ * quantized.
+ */
 export async function quantizeWeights(
   model: Model,
   quantization: Quantization,

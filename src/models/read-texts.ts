@@ -1,4 +1,4 @@
-// The states of texts that are read whole, one for each token: for vectors, classes and numbers. Which of them count is pooling's.
+// Hidden states of whole texts, one per token, for embeddings, classification and regression. Pooling is elsewhere.
 import type { Tensor } from '@tensorflow/tfjs';
 import type { Tensors } from '../engine/program.ts';
 import { tf } from '../engine/tf.ts';
@@ -8,8 +8,9 @@ import type { PackedSource } from './packed.ts';
 import type { Model } from './registry.ts';
 
 /**
- * tokens, positions, segments [rows, length] int32 -> [rows, length, hiddenSize]. An encoder-decoder's decoder reads once more, a place
- * later, what its encoder has read: as BartForSequenceClassification and T5ForSequenceClassification of transformers.
+ * tokens, positions, segments [rows, length] int32 -> [rows, length, hiddenSize]. In an encoder-decoder, the decoder
+ * reads the encoder's text again, shifted right, as BartForSequenceClassification and T5ForSequenceClassification of
+ * transformers do.
  */
 export function readTexts(
   model: Model,
@@ -22,7 +23,7 @@ export function readTexts(
   return model.hidden(begun, positions!, layers(segments!, { states, segments: segments! }));
 }
 
-/** Every text a place later, behind the decoder's first token. */
+/** Shifts every text right and puts the decoder's start token in front. */
 function shiftTokens(tokens: Tensor, positions: Tensor, start: number): Tensor {
   const [rows, length] = tokens.shape as [number, number];
   const before = tf.concat(

@@ -1,4 +1,5 @@
-// Rotary position embeddings: the frequencies a config asks for, their angles, and what of a head they turn. Turning itself is an engine op.
+// Rotary position embeddings: the frequencies of a config, their angles, and which part of a head is rotated. The
+// rotation itself is an engine op.
 import type { Tensor } from '@tensorflow/tfjs';
 import { rotary } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -6,18 +7,18 @@ import { type ConfigJson, readChoice, readCount, readObject, readPositive, refus
 import { ModelError } from './model-error.ts';
 
 export interface Rope {
-  /** Radians a position, one for each pair of a head's elements that is turned. */
+  /** Radians per position, for each rotated pair of a head's elements. */
   readonly frequencies: Float32Array;
-  /** Cosines and sines are multiplied by it. */
+  /** Scale of cosines and sines. */
   readonly scale: number;
-  /** Positions it holds for; null: any. */
+  /** Number of positions it is valid for; null: any. */
   readonly limit: number | null;
 }
 
 export type RopeType = 'default' | 'linear' | 'llama3' | 'longrope';
 
 interface Scaling {
-  /** A plain frequency -> the scaled one; float32 at every step, as transformers computes it. */
+  /** Maps an unscaled frequency to the scaled one; rounded to float32 at every step, like transformers. */
   frequency(plain: number, pair: number): number;
   readonly scale?: number;
   readonly limit?: number;
@@ -33,7 +34,7 @@ const SCALINGS = {
   longrope: scaleLongrope,
 } satisfies Record<RopeType, (rope: ConfigJson) => Scaling>;
 
-/** Llama 3.1: low frequencies divided by `factor`, high ones kept, those between blended. */
+/** Llama 3.1: low frequencies are divided by `factor`, high ones kept, those in between interpolated. */
 function scaleLlama3(rope: ConfigJson): Scaling {
   const factor = readPositive(rope, 'factor');
   const low = readPositive(rope, 'low_freq_factor');
@@ -51,8 +52,8 @@ function scaleLlama3(rope: ConfigJson): Scaling {
 }
 
 /**
- * LongRoPE (https://arxiv.org/abs/2402.13753) for texts within the length of pre-training: every frequency divided by its short
- * factor. Longer texts would turn by the long factors, their first tokens too, so they are beyond `limit`.
+ * LongRoPE (https://arxiv.org/abs/2402.13753) within the original context length: every frequency is divided by its
+ * short factor. Longer texts would use the long factors from their first token on, so they are beyond `limit`.
  */
 function scaleLongrope(rope: ConfigJson): Scaling {
   const limit = readCount(rope, 'original_max_position_embeddings');
@@ -72,18 +73,18 @@ function scaleLongrope(rope: ConfigJson): Scaling {
   };
 }
 
-/** What architectures differ in. */
+/** Differences between architectures. */
 export interface RopeOptions {
-  /** Where the config has none. */
+  /** Default when the config has none. */
   readonly theta?: number;
-  /** The share of a head that is turned where the config says none; null: all of it, and no config may say otherwise. */
+  /** Default fraction of a head that is rotated; null: all of it, and a config must not say otherwise. */
   readonly partial?: number | null;
   readonly types?: readonly RopeType[];
 }
 
 /**
  * Reads both spellings: `rope_theta` with `rope_scaling` (transformers 4) and `rope_parameters` (transformers 5).
- * Throws ModelError for what is not served.
+ * Throws ModelError for unsupported settings.
  */
 export function readRope(
   json: ConfigJson,
@@ -109,7 +110,7 @@ export function readRope(
 
 function ropeFields(json: ConfigJson): ConfigJson {
   const given = readObject(json, 'rope_scaling') ?? readObject(json, 'rope_parameters') ?? {};
-  // transformers 5 can nest one set per kind of layer: an architecture that has kinds passes them one by one.
+  // transformers 5 can nest one set per layer kind; architectures with kinds pass them one by one.
   const isKind = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value);
   const nested = Object.keys(given).find(name => isKind(given[name]));
   if (nested) throw new ModelError(`config.json: rope_parameters per layer type (${nested}) are not served`);
@@ -141,7 +142,7 @@ export function rotaryAngles(positions: Tensor, { frequencies, scale }: Rope): A
   return { cos: scaled(tf.cos(angles)), sin: scaled(tf.sin(angles)) };
 }
 
-/** x [rows, heads, length, headDim]: the first elements turned, as many as there are angles for, the others as they are. */
+/** x [rows, heads, length, headDim]: rotates the first elements, as many as there are angles for; the others stay. */
 export function turnHeads(x: Tensor, { cos, sin }: Angles): Tensor {
   const turned = 2 * cos.shape[2]!;
   const rest = x.shape[3]! - turned;

@@ -1,5 +1,5 @@
-// T5, T5 v1.1 and FLAN-T5 (https://arxiv.org/abs/1910.10683): RMS norms before each part, scores that are not scaled and get a
-// learnt bias by distance instead of positions, no biases elsewhere. The dropouts of its config are not applied: an adapter has its own.
+// T5, T5 v1.1 and FLAN-T5 (https://arxiv.org/abs/1910.10683): RMS norm before each sublayer, unscaled attention scores
+// with a learned relative position bias, no other biases. The config's dropout is not applied; adapters have their own.
 import type { Tensor } from '@tensorflow/tfjs';
 import { rmsNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -10,9 +10,9 @@ import { mergeHeads, splitHeads } from './heads.ts';
 import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
 
 interface T5Config {
-  /** Of every name: a class with a head for whole texts has its T5 under one of its own. */
+  /** Prefix of all tensor names: classes with a classification head nest the T5 under one. */
   readonly prefix: string;
-  /** False with such a head: no output projection. */
+  /** False with a classification head: no output projection. */
   readonly generates: boolean;
   readonly vocabSize: number;
   readonly hiddenSize: number;
@@ -26,7 +26,7 @@ interface T5Config {
   readonly normEpsilon: number;
   readonly activation: Activation;
   readonly gated: boolean;
-  /** The first T5 scales what its output projection reads; v1.1 and FLAN-T5 have a projection of their own instead. */
+  /** The original T5 scales the input of its output projection, which is tied; v1.1 and FLAN-T5 have an untied one. */
   readonly scaled: boolean;
   readonly tied: boolean;
 }
@@ -36,7 +36,7 @@ const PREFIX = 'transformer.';
 
 const GATED = 'gated-';
 
-/** `relu`, or `gated-gelu` and the like. gated-gelu is GELU's tanh form: transformers' configuration_t5.py. */
+/** `relu`, or `gated-gelu` and the like. `gated-gelu` means GELU's tanh form: see transformers' configuration_t5.py. */
 function readFeedForward(json: ConfigJson): Pick<T5Config, 'activation' | 'gated'> {
   const choices = ACTIVATION_NAMES.flatMap(name => [name, GATED + name]);
   const chosen = readChoice(json, 'feed_forward_proj', choices, 'relu');
@@ -69,7 +69,7 @@ function readConfig(json: ConfigJson, served: string): T5Config {
   };
 }
 
-/** transformers 5 writes tie_word_embeddings true for every T5; a projection of its own then shows in the files alone. */
+/** transformers 5 writes tie_word_embeddings true for every T5; an untied projection shows only in the tensors. */
 const withTensors = (c: T5Config, names: ReadonlySet<string>): T5Config => ({
   ...c,
   tied: c.scaled ? c.tied : !names.has('lm_head.weight'),
@@ -83,7 +83,7 @@ const layerCount = (c: T5Config, side: Side): number =>
 const partPath = (c: T5Config, side: Side, index: number, part: number): string =>
   `${c.prefix}${side}.block.${index}.layer.${part}`;
 
-/** The parts of a layer in their order: the decoder looks at the source between. */
+/** Index of a layer's feed-forward sublayer: in the decoder, cross-attention comes before it. */
 const feedForwardPart = (side: Side): number => (side === 'encoder' ? 1 : 2);
 
 const eachLayer = <Made>(c: T5Config, make: (side: Side, index: number) => Made[]): Made[] =>
@@ -115,7 +115,7 @@ function layerLinears(c: T5Config, side: Side, index: number): LinearLayer[] {
 const linearLayers = (c: T5Config): LinearLayer[] =>
   eachLayer(c, (side, index) => layerLinears(c, side, index));
 
-/** All layers of a side share the first one's. */
+/** All layers of a side share the first layer's bias. */
 const biasName = (c: T5Config, side: Side): string =>
   `${partPath(c, side, 0, 0)}.SelfAttention.relative_attention_bias.weight`;
 
@@ -141,8 +141,8 @@ function tensors(c: T5Config): Record<string, readonly number[]> {
 }
 
 /**
- * The bucket of a key that lies 0, 1, ... `maxDistance` tokens away: exact ones, then logarithmically wider ones; all further
- * ones are in the last. In float32, as transformers' `_relative_position_bucket`, whose rounding decides at the borders.
+ * The buckets of distances 0, 1, ... `maxDistance`: exact ones, then logarithmically wider ones; all larger distances
+ * share the last. In float32, like transformers' `_relative_position_bucket`, whose rounding decides at the boundaries.
  */
 export function distanceBuckets(buckets: number, maxDistance: number): number[] {
   const exact = Math.floor(buckets / 2);
@@ -154,7 +154,10 @@ export function distanceBuckets(buckets: number, maxDistance: number): number[] 
   });
 }
 
-/** Buckets of the offsets from -maxDistance to maxDistance. A decoder has none for what is ahead; it never asks for it. */
+/**
+ * Buckets of the offsets from -maxDistance to maxDistance. A decoder has no buckets for keys ahead, which it never
+ * sees.
+ */
 function offsetBuckets(c: T5Config, side: Side): Int32Array {
   const half = side === 'encoder' ? Math.floor(c.buckets / 2) : c.buckets;
   const behind = distanceBuckets(half, c.maxDistance);
@@ -238,14 +241,14 @@ function stack(c: T5Config, side: Side, tokens: Tensor, layers: Layers): Tensor 
 
 const HEADS = /^(lm_head|classification_head)\./;
 
-/** The first files have a bias for the attention to the source, which nothing reads. */
+/** The first files contain a bias for cross-attention that is never used. */
 function canonicalName(c: T5Config, name: string): string | null {
   if (name.endsWith('.EncDecAttention.relative_attention_bias.weight')) return null;
   const bare = name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name;
   return /^(shared|encoder|decoder)\./.test(bare) ? c.prefix + bare : name;
 }
 
-/** A bias by distance has no end; so many tokens of source, and of answer, are served. */
+/** Relative positions have no limit; this is the number of source tokens, and of answer tokens, that we allow. */
 const MAX_POSITIONS = 4096;
 
 export const t5: Architecture<T5Config> = {

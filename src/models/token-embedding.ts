@@ -1,10 +1,10 @@
-// The embedding of tokens as torch.nn.Embedding has it in transformers: reading the padding token teaches its row nothing.
+// Token embedding like torch.nn.Embedding in transformers: lookups of the padding token give its row no gradient.
 import type { Tensor } from '@tensorflow/tfjs';
 import { lookUp } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import { type ConfigJson, readCount } from './config-fields.ts';
 
-/** `pad_token_id`; what transformers takes where config.json does not say. Null: all tokens are alike. */
+/** `pad_token_id`; `fallback` is transformers' default for the architecture. Null: no padding token. */
 export function readPadId(json: ConfigJson, fallback: number | null): number | null {
   if (json.pad_token_id === null) return null;
   if (json.pad_token_id === 0) return 0;

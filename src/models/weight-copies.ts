@@ -1,5 +1,5 @@
-// A folder of copies of models' weights in another type, made once for every state of a model's files and mapped by all who use
-// it. What is in a copy is its maker's to say.
+// A cache of model weights converted to another form: made once per version of the model's files and mapped by all
+// users. The caller decides what a copy contains.
 import { createHash, randomUUID } from 'node:crypto';
 import { access, mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,12 +11,12 @@ import {
   writeSafetensors,
 } from '../formats/safetensors.ts';
 
-/** A copy that nobody has opened for so long is deleted when the next one is made. */
+/** A copy unused for this long is deleted when the next one is made. */
 const UNUSED_MS = 30 * 24 * 3600 * 1000;
 
 type Weights = Readonly<Record<string, StoredTensor>>;
 
-/** Where the tensors of the copy of `of` lie; `make` says what to write when there is none below `directory` yet. */
+/** Opens the copy of the weights `of`; `make` provides its content if there is none below `directory` yet. */
 export async function openCopy(
   directory: string,
   of: Weights,
@@ -34,7 +34,7 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** Of the tensors' names, and of the files as they are now: folders of base models may be changed by their owner. */
+/** A hash of the tensors' names and of the files' paths, sizes and times: owners may change base models in place. */
 async function identityOf(weights: Weights): Promise<string> {
   const hash = createHash('sha256').update(`${Object.keys(weights).join(' ')}\n`);
   for (const file of new Set(Object.values(weights).map(({ file }) => file))) {
@@ -44,7 +44,7 @@ async function identityOf(weights: Weights): Promise<string> {
   return hash.digest('hex').slice(0, 32);
 }
 
-/** Processes that write the same copy at once do not meet: each renames its own. */
+/** Concurrent writers of the same copy do not collide: each renames its own file. */
 async function writeCopy(
   file: string,
   directory: string,
@@ -66,7 +66,7 @@ async function deleteUnused(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     const path = join(directory, name);
     const found = await stat(path).catch(() => null);
-    // A folder is what a process that was killed has left.
+    // A folder here was left by a killed process.
     if (found && Date.now() - found.mtimeMs > UNUSED_MS) await rm(path, { recursive: true, force: true });
   }
 }

@@ -1,4 +1,4 @@
-// Holds the tensors of a Hugging Face folder against what its architecture has. It reads where they lie, not what they are.
+// Checks the tensors of a Hugging Face folder against those of its architecture. It reads headers, not values.
 import { access, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StoredTensor } from '../engine/program.ts';
@@ -6,25 +6,28 @@ import { readModelHeaders } from '../formats/safetensors.ts';
 import { listNames, ModelError } from './model-error.ts';
 
 export interface ExpectedWeights {
-  /** Its name, for messages. */
+  /** Name of the architecture, for messages. */
   readonly architecture: string;
   readonly expected: Readonly<Record<string, readonly number[]>>;
-  /** Names under which a tied model's files may hold a tensor once more, or instead: theirs -> its own. Expected ones are no copies. */
+  /**
+   * Names under which the files may contain a tied tensor again, or instead: alias -> name. Expected names are no
+   * aliases.
+   */
   readonly copies: Readonly<Record<string, string>>;
-  /** A name as files spell it -> as `expected` does; null for harmless surplus. */
+  /** Maps a name in the files to its name in `expected`; null for tensors to ignore. */
   canonicalName(name: string): string | null;
-  /** By canonical names: surplus that is known and not used. */
+  /** Whether a canonical name belongs to a known task head that is not used. */
   isHead(name: string): boolean;
 }
 
 export interface OpenedWeights {
-  /** Exactly the expected tensors, in the order expected. */
+  /** Exactly the expected tensors, in their order. */
   readonly weights: Record<string, StoredTensor>;
-  /** The heads' tensors that the files have besides. */
+  /** Tensors of task heads that the files contain in addition. */
   readonly leftOut: Record<string, StoredTensor>;
 }
 
-/** Throws ModelError saying what is missing, surplus or of another shape. */
+/** Throws ModelError saying which tensors are missing, unknown or of the wrong shape. */
 export async function openWeights(
   directory: string,
   headers: Readonly<Record<string, StoredTensor>>,
@@ -52,7 +55,7 @@ async function requireSafetensors(directory: string): Promise<void> {
   );
 }
 
-/** Where the tensors lie. A broken or absent file is the folder's fault, a disk that cannot be read is not. */
+/** Locates the tensors. A broken or missing file is a ModelError; a disk error is not. */
 export async function readTensorHeaders(directory: string): Promise<Record<string, StoredTensor>> {
   await requireSafetensors(directory);
   try {
@@ -64,7 +67,7 @@ export async function readTensorHeaders(directory: string): Promise<Record<strin
   }
 }
 
-/** Under the architecture's own names, harmless surplus left out. */
+/** The tensors under their canonical names, without those to ignore. */
 function canonicalNames(
   canonicalName: (name: string) => string | null,
   read: Readonly<Record<string, StoredTensor>>,
@@ -74,8 +77,8 @@ function canonicalNames(
 }
 
 /**
- * Leaves in `found` what a tied model's files hold as `copy` and as `own`, under either name or both, as `own`. Two different
- * tensors are refused: transformers 4 takes the embedding for both, transformers 5 does not tie them.
+ * Replaces the alias `copy` of a tied tensor by `own` in `found`. If both exist and differ it throws: transformers 4
+ * would use the embedding for both, transformers 5 would not tie them.
  */
 async function resolveTied(
   directory: string,
@@ -119,7 +122,7 @@ function refuseNames(directory: string, verb: string, names: readonly string[], 
 
 const COMPARED_BYTES = 1 << 20;
 
-/** Compares piece by piece: an embedding may be larger than what memory has to spare. */
+/** Compares in pieces: an embedding may be larger than the free memory. */
 async function sameBytes(a: StoredTensor, b: StoredTensor): Promise<boolean> {
   if (a.dtype !== b.dtype || a.sizeBytes !== b.sizeBytes) return false;
   await using fileA = await open(a.file);
