@@ -5,28 +5,19 @@ import { tf } from '../engine/tf.ts';
 import type { LinearLayer } from './architecture.ts';
 import { listNames, ModelError } from './model-error.ts';
 
-/** a [rank, in] and b [out, rank]; or, with an adapter of its own for every row of a batch, [rows, rank, in] and [rows, out, rank]. */
+/** a [rank, in] and b [out, rank]. */
 export interface LoraPair {
   readonly a: Tensor;
   readonly b: Tensor;
 }
 
 /**
- * What an adapter adds to a projection's output: scale * b a x. x [rows, length, in] -> [rows, length, out].
- * `scale` is alpha / rank, or a tensor [rows, 1, 1] where rows differ.
+ * What an adapter adds to a projection's output: scale * b a x, with scale alpha / rank. x [rows, length, in] -> [rows, length, out].
  * `mask` [rows, length, in] is dropout's: 0 or 1 / (1 - p); it changes what the adapter sees, not what the projection sees.
  */
-export function loraDelta(
-  x: Tensor,
-  { a, b }: LoraPair,
-  scale: number | Tensor,
-  mask?: Tensor | null,
-): Tensor {
+export function loraDelta(x: Tensor, { a, b }: LoraPair, scale: number, mask?: Tensor | null): Tensor {
   const seen = mask ? tf.mul(x, mask) : x;
-  const narrow = a.rank === 3 ? tf.matMul(seen, a, false, true) : project(seen, a);
-  const wide =
-    b.rank === 3 ? tf.matMul(tf.mul(narrow, scale), b, false, true) : project(tf.mul(narrow, scale), b);
-  return wide;
+  return project(tf.mul(project(seen, a), scale), b);
 }
 
 /** x [rows, length, in], weight [out, in] (`transposed`: [in, out]) -> [rows, length, out], as one matrix product. */

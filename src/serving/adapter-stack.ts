@@ -1,4 +1,5 @@
 // Puts the adapters of a batch side by side, as a step's program takes them. It loads none and knows no requests.
+import { transpose } from '../engine/arrays.ts';
 import type { HostArrays } from '../engine/program.ts';
 import type { Model } from '../models/registry.ts';
 import type { StackShape } from './step.ts';
@@ -14,7 +15,7 @@ export interface LoadedAdapter {
 export interface AdapterStack {
   readonly shape: StackShape;
   readonly slots: ReadonlyMap<LoadedAdapter, number>;
-  /** `a.layer` and `b.layer`. */
+  /** `a.layer` [slots, rank, in] and `b.layer` [slots, rank, out]. */
   readonly inputs: HostArrays;
 }
 
@@ -30,16 +31,14 @@ function bucketOf(buckets: readonly number[], needed: number): number {
 
 export const MAX_RANK = RANKS.at(-1)!;
 
-/** a [rank, in] is a prefix of [wider, in]; b [out, rank] widens row by row. */
-function place(stack: HostArrays, shape: StackShape, slot: number, adapter: LoadedAdapter): void {
+/** Narrower ranks leave zeros. */
+function place(stack: HostArrays, { slots }: StackShape, slot: number, adapter: LoadedAdapter): void {
   for (const [name, { a, b }] of Object.entries(adapter.layers)) {
     const stackedA = stack[`a.${name}`] as Float32Array;
     const stackedB = stack[`b.${name}`] as Float32Array;
-    stackedA.set(a, (stackedA.length / shape.slots) * slot);
-    const out = b.length / adapter.rank;
-    const start = out * shape.rank * slot;
-    for (let row = 0; row < out; row++)
-      stackedB.set(b.subarray(row * adapter.rank, (row + 1) * adapter.rank), start + row * shape.rank);
+    stackedA.set(a, (stackedA.length / slots) * slot);
+    const turned = transpose(b, [b.length / adapter.rank, adapter.rank]);
+    stackedB.set(turned, (stackedB.length / slots) * slot);
   }
 }
 
@@ -51,7 +50,7 @@ function buildStack(model: Model, adapters: readonly LoadedAdapter[]): AdapterSt
   const inputs: HostArrays = {};
   for (const { name, inFeatures, outFeatures } of adapted) {
     inputs[`a.${name}`] = new Float32Array(slots * rank * inFeatures);
-    inputs[`b.${name}`] = new Float32Array(slots * outFeatures * rank);
+    inputs[`b.${name}`] = new Float32Array(slots * rank * outFeatures);
   }
   adapters.forEach((adapter, slot) => {
     place(inputs, shape, slot, adapter);
@@ -72,8 +71,7 @@ export function stackAdapters(
 }
 
 /** The inputs of a step that say which row has which adapter; null: the base model alone. */
-export function stackInputs(stack: AdapterStack, rows: readonly (LoadedAdapter | null)[]): HostArrays {
-  const slot = Int32Array.from(rows, adapter => (adapter ? stack.slots.get(adapter)! : 0));
-  const on = Float32Array.from(rows, adapter => (adapter ? 1 : 0));
-  return { ...stack.inputs, on, ...(stack.shape.slots > 1 ? { slot } : {}) };
-}
+export const stackInputs = (stack: AdapterStack, rows: readonly (LoadedAdapter | null)[]): HostArrays => ({
+  ...stack.inputs,
+  slot: Int32Array.from(rows, adapter => (adapter ? stack.slots.get(adapter)! : -1)),
+});

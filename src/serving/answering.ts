@@ -5,7 +5,7 @@ import type { LoadedAdapter } from './adapter-stack.ts';
 import type { Batch, Row } from './batch.ts';
 import { type Constraint, ConstraintFailure } from './constraint/constraint.ts';
 import { type TokenLogprob, tokenLogprob } from './logprobs.ts';
-import { createSampler, type Restrict, type Sampling } from './sampling.ts';
+import { createSampler, type Restrict, type Sampling, takesMostProbable } from './sampling.ts';
 
 export interface Answering {
   /** Rows that it may come to have, and tokens that each may come to hold. */
@@ -95,17 +95,20 @@ export function answerBySampling(
 
 function sampledRow(request: GenerationRequest, beginning: Beginning, limit: number): SampledRow {
   const { constraint = null } = request;
-  const sample = createSampler(request.sampling, request.choice, restriction(beginning, constraint));
+  const restrict = restriction(beginning, constraint);
+  const sample = createSampler(request.sampling, request.choice, restrict);
+  const readsLogits =
+    restrict !== null || request.topLogprobs !== null || !takesMostProbable(request.sampling);
   const end = (finishReason: GenerationEnd['finishReason']): void => {
     row.end = { finishReason, tokens: row.tokens.length - beginning.tokens.length };
   };
-  const takeToken = (token: number, logits: Float32Array): void => {
+  const takeToken = (token: number, logits: Float32Array | null): void => {
     row.tokens.push(token);
     if (request.stopTokens.includes(token)) {
       end('stop');
       return;
     }
-    const logprob = request.topLogprobs === null ? null : tokenLogprob(logits, token, request.topLogprobs);
+    const logprob = request.topLogprobs === null ? null : tokenLogprob(logits!, token, request.topLogprobs);
     if (request.onToken(token, logprob) || constraint?.accept(token)) end('stop');
     else if (row.tokens.length >= limit) end('length');
   };
@@ -115,9 +118,10 @@ function sampledRow(request: GenerationRequest, beginning: Beginning, limit: num
     tokens: [...beginning.tokens],
     filled: 0,
     end: null,
-    take(logits) {
+    readsLogits,
+    take(best, logits) {
       try {
-        takeToken(sample(logits), logits);
+        takeToken(readsLogits ? sample(logits!) : best, logits);
       } catch (error) {
         // This sequence's trouble, not that of the others in the batch.
         if (!(error instanceof ConstraintFailure)) throw error;

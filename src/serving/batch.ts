@@ -25,8 +25,10 @@ export interface Row {
   readonly tokens: number[];
   /** How many of them are in the cache. */
   filled: number;
-  /** Given the logits [vocab] after the last token; may add a token. The array is valid during the call only. */
-  take(logits: Float32Array): void;
+  /** Whether `take` is to get the logits: moving them costs more than to say which is the largest. */
+  readonly readsLogits: boolean;
+  /** Given the most probable token after the last one, and the logits [vocab], valid during the call only; may add a token. */
+  take(best: number, logits: Float32Array | null): void;
 }
 
 export interface Batch {
@@ -244,29 +246,46 @@ async function run(
   const shape: StepShape = { ...size, stack: batch.stack?.shape ?? null, logits: 'last' };
   const executable = await programs.get(shape);
   const inputs = { ...stepInputs(shape, rows, batch.stack), ...cached };
-  const produced = await executable.run(
-    inputs,
-    batch.last?.executable === executable ? batch.last.produced : {},
-  );
-  batch.last = { executable, produced };
-  rows.forEach((row, index) => {
-    if (!row) return;
-    const count = Math.min(size.length, row.tokens.length - row.filled);
-    const at = batch.rows.indexOf(row);
-    const to = { row: at, position: row.filled };
-    writeTokens(batch.cache, model.shape, to, produced, { row: index, length: size.length, count });
-    if (size.source?.read) {
-      const { length } = size.source;
-      const from = { row: index, length, count: row.source!.length };
-      writeTokens(batch.sources!, model.shape, { row: at, position: 0 }, produced, from);
-    }
-    row.filled += count;
-  });
+  const before = batch.last?.executable === executable ? batch.last.produced : {};
+  const readsLogits = rows.some(row => row?.readsLogits);
+  const wanted = Object.keys(executable.outputs).filter(name => readsLogits || name !== 'logits');
+  const produced = await executable.run(inputs, before, wanted);
+  batch.last = { executable, produced: { ...before, ...produced } };
+  keep(batch, size, rows, produced);
   const { vocabSize } = model.shape;
-  const logits = produced.logits as Float32Array;
   rows.forEach((row, index) => {
-    if (row && row.filled === row.tokens.length)
-      row.take(logits.subarray(index * vocabSize, (index + 1) * vocabSize));
+    if (!row || row.filled < row.tokens.length) return;
+    const logits = produced.logits?.subarray(index * vocabSize, (index + 1) * vocabSize);
+    row.take(produced.best![index]!, row.readsLogits ? (logits as Float32Array) : null);
+  });
+}
+
+/** Writes what a run has made of its rows into the caches. */
+function keep(
+  batch: Batch,
+  { length, source }: RunShape,
+  rows: readonly (Row | null)[],
+  produced: HostArrays,
+) {
+  const { shape } = batch.model;
+  const placed = rows.flatMap((row, index) => (row ? [{ row, index, at: batch.rows.indexOf(row) }] : []));
+  const read = placed.map(({ row, index, at }) => ({
+    from: { row: index, length },
+    to: { row: at, position: row.filled },
+    count: Math.min(length, row.tokens.length - row.filled),
+  }));
+  writeTokens(batch.cache, shape, produced, read);
+  if (source?.read) {
+    const { length } = source;
+    const sources = placed.map(({ row, index, at }) => ({
+      from: { row: index, length },
+      to: { row: at, position: 0 },
+      count: row.source!.length,
+    }));
+    writeTokens(batch.sources!, shape, produced, sources);
+  }
+  placed.forEach(({ row }, i) => {
+    row.filled += read[i]!.count;
   });
 }
 

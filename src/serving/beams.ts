@@ -97,7 +97,9 @@ function beamRow({ request, beginning, settings }: Search): BeamRow {
     written: [],
     next: null,
     top: [],
-    take(logits) {
+    readsLogits: true,
+    take(_best, given) {
+      const logits = given!;
       const total = logSumExp(logits);
       const asked = largest(logits, request.topLogprobs ?? 0);
       row.top = asked.map(token => ({ token, logprob: logits[token]! - total }));

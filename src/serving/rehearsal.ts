@@ -68,9 +68,9 @@ const zeros = (count: number): number[] => new Array<number>(count).fill(0);
 
 /** An encoder-decoder's answer begins with one token. */
 function rowOf({ kind }: GenerativeModel, prompt: number, adapter: LoadedAdapter | null): Row {
-  const take = () => undefined;
-  if (kind === 'encoder-decoder') return { adapter, source: zeros(prompt), tokens: [0], filled: 0, take };
-  return { adapter, source: null, tokens: zeros(prompt), filled: 0, take };
+  const rest = { adapter, filled: 0, readsLogits: true, take: () => undefined };
+  if (kind === 'encoder-decoder') return { ...rest, source: zeros(prompt), tokens: [0] };
+  return { ...rest, source: null, tokens: zeros(prompt) };
 }
 
 async function score(

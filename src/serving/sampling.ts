@@ -126,13 +126,22 @@ function restricted(logits: Float32Array, adjusted: Float32Array, restrict: Rest
 /** Makes tokens that may not come next impossible (-Infinity), in place. */
 export type Restrict = (logits: Float32Array) => void;
 
+const isGreedy = ({ temperature, topP }: Sampling): boolean => temperature < MIN_TEMPERATURE || topP === 0;
+
+/** Whether the model's most probable token is always the next. */
+export const takesMostProbable = (sampling: Sampling): boolean =>
+  isGreedy(sampling) &&
+  sampling.frequencyPenalty === 0 &&
+  sampling.presencePenalty === 0 &&
+  Object.keys(sampling.logitBias).length === 0;
+
 /** A function from logits [vocab] to the next token, for one choice of a request. It remembers what it chose. */
 export function createSampler(
   sampling: Sampling,
   choice: number,
   restrict: Restrict | null = null,
 ): (logits: Float32Array) => number {
-  const greedy = sampling.temperature < MIN_TEMPERATURE || sampling.topP === 0;
+  const greedy = isGreedy(sampling);
   const biases = Object.entries(sampling.logitBias).map(([token, bias]): [number, number] => [
     Number(token),
     bias,

@@ -54,11 +54,12 @@ export async function* scorePrompt(
     const cached =
       row.filled === 0 ? {} : { ...viewRows(cache, 0, 1), ...(sources && viewRows(sources, 0, 1)) };
     const produced = await executable.run({ ...stepInputs(step, [row], stack), ...cached });
-    const from = { row: 0, length: step.length, count };
-    writeTokens(cache, shape, { row: 0, position: row.filled }, produced, from);
+    const read = { from: { row: 0, length: step.length }, to: { row: 0, position: row.filled }, count };
+    writeTokens(cache, shape, produced, [read]);
     if (step.source?.read) {
-      const from = { row: 0, length: step.source.length, count: row.source!.length };
-      writeTokens(sources!, shape, { row: 0, position: 0 }, produced, from);
+      const from = { row: 0, length: step.source.length };
+      const source = { from, to: { row: 0, position: 0 }, count: row.source!.length };
+      writeTokens(sources!, shape, produced, [source]);
     }
     const logits = produced.logits as Float32Array;
     for (let i = 0; i < count && row.filled + i + 1 < row.tokens.length; i++) {

@@ -6,7 +6,7 @@ import type { Program, TensorSpec, Tensors } from '../engine/program.ts';
 import { softcap } from '../engine/softcap.ts';
 import { tf } from '../engine/tf.ts';
 import type { Attention, Layers, LinearLayer, SourceAttention } from '../models/architecture.ts';
-import { loraDelta, project } from '../models/lora.ts';
+import { project } from '../models/lora.ts';
 import { offsetsWithin } from '../models/packed.ts';
 import type { GenerativeModel, Model } from '../models/registry.ts';
 import { cacheNames, sourceCacheNames } from './key-value-cache.ts';
@@ -36,7 +36,7 @@ export interface StepShape {
   readonly stack: StackShape | null;
   /** Of an encoder-decoder; null for others. */
   readonly source: SourceShape | null;
-  /** `last`: logits [rows, vocab] at `last`; `all`: [rows, length, vocab]. */
+  /** `last`: logits [rows, vocab] at `last`, and which is the largest of each row; `all`: [rows, length, vocab]. */
   readonly logits: 'last' | 'all';
 }
 
@@ -60,9 +60,9 @@ interface Step {
 
 /**
  * Inputs: `tokens`, `positions` [rows, length]; `mask` [rows, length, cache + length], 0 or HIDDEN; `last` [rows], indices into
- * the flat [rows * length]; `key.i`, `value.i` [rows, kvHeads, cache, headDim]; with adapters `slot` [rows] (where there is more than one), `on` [rows, 1, 1] (0 for
- * rows without), `a.layer` [slots, rank, in], `b.layer` [slots, out, rank] (alpha / rank included).
- * Outputs: `logits`, and `key.i`, `value.i` [rows, kvHeads, length, headDim] of the new tokens.
+ * the flat [rows * length]; `key.i`, `value.i` [rows, kvHeads, cache, headDim]; with adapters `slot` [rows] (-1 for
+ * rows without), `a.layer` [slots, rank, in], `b.layer` [slots, rank, out] (alpha / rank included).
+ * Outputs: `logits`, at `last` also `best` [rows], and `key.i`, `value.i` [rows, kvHeads, length, headDim] of the new tokens.
  * With sources: `sourceMask` [rows, sourceLength], 0 or HIDDEN; where they are read `sourceTokens` and `sourcePositions` [rows, sourceLength]
  * come in, and `sourceKey.i`, `sourceValue.i` [rows, kvHeads, sourceLength, headDim] go out; later these come in.
  */
@@ -81,7 +81,8 @@ export function stepProgram(model: GenerativeModel, shape: StepShape): Program {
     run(inputs, weights) {
       const step: Step = { shape, linearLayers, inputs, weights, produced: {}, biases: new Map() };
       const hidden = model.hidden(inputs.tokens!, inputs.positions!, stepLayers(step, model));
-      return { logits: logitsOf(model, step, hidden), ...step.produced };
+      const logits = logitsOf(model, step, hidden);
+      return { logits, ...(shape.logits === 'last' && { best: tf.argMax(logits, 1) }), ...step.produced };
     },
   };
 }
@@ -123,14 +124,10 @@ function stackSpecs(
     const { inFeatures, outFeatures } = linearLayers.get(name)!;
     return [
       [`a.${name}`, float32(slots, rank, inFeatures)],
-      [`b.${name}`, float32(slots, outFeatures, rank)],
+      [`b.${name}`, float32(slots, rank, outFeatures)],
     ];
   });
-  return {
-    ...(slots > 1 ? { slot: int32(rows) } : {}),
-    on: float32(rows, 1, 1),
-    ...Object.fromEntries(pairs),
-  };
+  return { slot: int32(rows), ...Object.fromEntries(pairs) };
 }
 
 /** -> [rows, vocab] or [rows, length, vocab] */
@@ -217,12 +214,41 @@ function linear(step: Step, layer: LinearLayer, x: Tensor): Tensor {
   const biased = layer.bias ? tf.add(plain, step.weights[layer.bias]!) : plain;
   const a = step.inputs[`a.${layer.name}`];
   const b = step.inputs[`b.${layer.name}`];
-  if (!a || !b) return biased;
-  const ofRows = (stacked: Tensor): Tensor =>
-    stacked.shape[0] === 1
-      ? tf.reshape(stacked, stacked.shape.slice(1))
-      : tf.gather(stacked, step.inputs.slot!);
-  return tf.add(biased, loraDelta(x, { a: ofRows(a), b: ofRows(b) }, step.inputs.on!));
+  return a && b ? tf.add(biased, adapterDelta(step, x, a, b)) : biased;
+}
+
+/**
+ * Up to so many needless products for each that counts cost less than copying every row's adapter: 1.1 ms instead of 4.5 for 32 new
+ * tokens, 8 adapters and 12 layers.
+ */
+const MOST_NEEDLESS = 64;
+
+/** What each row's adapter adds to a projection: x [rows, length, in], a [slots, rank, in], b [slots, rank, out] -> [rows, length, out]. */
+function adapterDelta(step: Step, x: Tensor, a: Tensor, b: Tensor): Tensor {
+  const [slots] = a.shape as [number];
+  const gathers = slots > 1 && slots * x.shape[1]! > MOST_NEEDLESS;
+  return (gathers ? gatheredDelta : jointDelta)(step, x, a, b);
+}
+
+/** Of the products with all adapters, those that are not with the row's own become zero on the way. */
+function jointDelta({ inputs }: Step, x: Tensor, a: Tensor, b: Tensor): Tensor {
+  const [rows, length] = x.shape as [number, number];
+  const [slots, rank, inFeatures] = a.shape as [number, number, number];
+  const ofSlots = tf.range(0, slots, 1, 'int32');
+  const isOwn = tf.cast(tf.equal(tf.reshape(inputs.slot!, [rows, 1]), ofSlots), 'float32');
+  const narrow = project(x, tf.reshape(a, [slots * rank, inFeatures]));
+  const bySlot = tf.reshape(narrow, [rows, length, slots, rank]);
+  const own = tf.mul(bySlot, tf.reshape(isOwn, [rows, 1, slots, 1]));
+  const allB = tf.reshape(b, [slots * rank, b.shape[2]!]);
+  return project(tf.reshape(own, [rows, length, slots * rank]), allB, true);
+}
+
+function gatheredDelta({ inputs }: Step, x: Tensor, a: Tensor, b: Tensor): Tensor {
+  const none = tf.scalar(0, 'int32');
+  const ofRows = (stacked: Tensor): Tensor => tf.gather(stacked, tf.maximum(inputs.slot!, none));
+  const isOn = tf.cast(tf.greaterEqual(inputs.slot!, none), 'float32');
+  const narrow = tf.mul(tf.matMul(x, ofRows(a), false, true), tf.reshape(isOn, [-1, 1, 1]));
+  return tf.matMul(narrow, ofRows(b));
 }
 
 /** The step's mask, with what lies `window` or more positions back hidden too. A cache entry's position is its index. */

@@ -46,16 +46,6 @@ describe('loraDelta', () => {
     const delta = loraDelta(x(), { a: tf.tensor2d(a), b: tf.tensor2d(b) }, 1, mask);
     expect(values(delta)).toEqual([4, -2, 0, 0]);
   });
-
-  test('takes an adapter and a scale for every row of a batch', () => {
-    const rows = tf.tensor3d([[[1, 2, 3]], [[1, 2, 3]], [[1, 2, 3]]]);
-    const pair = {
-      a: tf.tensor3d([a, [[0, 1, 0]], a]),
-      b: tf.tensor3d([b, [[1], [1]], b]),
-    };
-    const scale = tf.tensor3d([[[1]], [[10]], [[0]]]);
-    expect(values(loraDelta(rows, pair, scale)).map(value => value + 0)).toEqual([14, -7, 20, 20, 0, 0]);
-  });
 });
 
 test('project multiplies by either layout of a weight', () => {

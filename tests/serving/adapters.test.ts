@@ -49,9 +49,16 @@ async function makeAdapter(
   return path;
 }
 
-test.each(['cpu', 'onnx'] as const)(
-  'adapters of other ranks and targets in one batch give what each gives alone (%s)',
-  async name => {
+/** The longer one is read with each row's adapter copied out of the stack. */
+const PROMPTS = [[5, 80, 200, 17, 33], Array.from({ length: 20 }, (_, i) => 5 + 7 * i)];
+
+test.each(
+  (['cpu', 'onnx'] as const).flatMap(name =>
+    PROMPTS.map(prompt => ({ name, prompt, tokens: prompt.length })),
+  ),
+)(
+  'adapters of other ranks and targets in one batch give what each gives alone ($name, $tokens tokens)',
+  async ({ name, prompt }) => {
     const engine = await openEngine({ engine: name, device: 'cpu', threads: 1 });
     const adapters = [
       null,
@@ -63,7 +70,7 @@ test.each(['cpu', 'onnx'] as const)(
     const answer = async (adapter: LoadedAdapter | null) => {
       const tokens: number[] = [];
       await generator.generate({
-        prompt: [5, 80, 200, 17, 33],
+        prompt,
         adapter,
         maxTokens: 16,
         sampling: GREEDY,
