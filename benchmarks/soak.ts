@@ -311,7 +311,7 @@ async function judge(
   }
   const said = events
     .map(event => event.message)
-    .filter(message => !message.includes('the job goes on from'));
+    .filter(message => !message.includes('the job continues from'));
   if (new Set(said).size !== said.length) wrong.push('an event twice');
   const checkpoints = await client.fineTuning.jobs.checkpoints.list(id);
   if (checkpoints.data.length !== 3) wrong.push(`${checkpoints.data.length} checkpoints`);

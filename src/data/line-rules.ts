@@ -138,7 +138,7 @@ function checkPrompt(line: Json, add: Add): void {
   const at = (line.messages as unknown[]).length - 1;
   add(
     `messages[${at}].role`,
-    `, message ${at + 1} is the last and of the assistant: there is nothing to answer`,
+    `, message ${at + 1} is the last and has the role 'assistant': there is nothing to answer`,
   );
 }
 

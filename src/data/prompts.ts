@@ -14,7 +14,7 @@ export interface PromptLine {
   [key: string]: unknown;
 }
 
-const NO_CALLS = 'it has no place for tools, or writes calls in a form that is not known';
+const NO_CALLS = 'it does not support tools, or writes calls in an unknown form';
 
 /** A prompt that leaves no room for an answer loses its beginning: the question is at its end. `calls`: the model can call tools. */
 export const promptForm = (answerLength: number, calls: boolean): ExampleForm => ({

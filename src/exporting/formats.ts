@@ -1,4 +1,4 @@
-// Which formats a model can be exported in, and why not in others: known from its small files alone, before anything is made.
+// Which formats a model can be exported in, and why not in others, determined from its small files alone.
 import { MEANING_FILE, meaningOfConfig } from '../formats/classifier-config.ts';
 import { ModelError } from '../models/model-error.ts';
 import { describeModel } from '../models/registry.ts';
@@ -9,21 +9,24 @@ import { readTokenizerFiles } from './gguf-vocabulary.ts';
 export const EXPORT_FORMATS = ['adapter', 'merged', 'gguf'] as const;
 export type ExportFormat = (typeof EXPORT_FORMATS)[number];
 
-/** What an export is checked by. `logprobs`: of tokens, each given those before it. `outputs`: a head's, before softmax. `vectors`: of length 1. */
+/**
+ * What an export is verified by. `logprobs`: of tokens, given those before. `outputs`: a head's, before softmax.
+ * `vectors`: normalized embeddings.
+ */
 export const COMPARED = ['logprobs', 'outputs', 'vectors'] as const;
 export type Compared = (typeof COMPARED)[number];
 
-/** A file of a folder as text; null where there is none. */
+/** Reads a file of a folder as text; null if there is none. */
 export type ReadText = (name: string) => Promise<string | null>;
 
 export interface ExportedFiles {
-  /** Of the base, or of a model that was trained whole. */
+  /** The base model's folder, or that of a fully fine-tuned model. */
   readonly model: ReadText;
-  /** Of the adapter on it; null without one. */
+  /** The adapter's folder; null without one. */
   readonly adapter: ReadText | null;
 }
 
-/** Each throws ModelError where the model has no such form. */
+/** Each throws ModelError when the model cannot have that format. */
 const CHECKS: Record<ExportFormat, (files: ExportedFiles) => Promise<void>> = {
   async adapter({ adapter }) {
     if (!adapter) throw new ModelError('it has no adapter: its weights are its own');
@@ -32,14 +35,14 @@ const CHECKS: Record<ExportFormat, (files: ExportedFiles) => Promise<void>> = {
   async gguf({ model, adapter }) {
     const meaning = await adapter?.(MEANING_FILE);
     if (meaning && meaningOfConfig(JSON.parse(meaning)))
-      throw new ModelError('it tells classes or numbers and writes no text');
+      throw new ModelError('it has a classification or regression head and generates no text');
     const described = describeModel(JSON.parse((await model('config.json')) ?? '{}'));
     ggufTarget(described);
     ggufMetadata(described, await readTokenizerFiles(model));
   },
 };
 
-/** Why there is no such form; null where there is. */
+/** Why the format is not available; null if it is. */
 export const refusalOf = (format: ExportFormat, files: ExportedFiles): Promise<string | null> =>
   CHECKS[format](files).then(
     () => null,

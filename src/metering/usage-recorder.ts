@@ -56,7 +56,7 @@ class BatchedRecorder implements UsageRecorder {
     this.#options = options;
     this.#timer = setInterval(() => {
       if (this.#writing) return; // the database is slow or away: what waits is one write, however long it takes
-      this.flush().catch(error => options.log.warn({ error }, 'usage is not written; it is tried again'));
+      this.flush().catch(error => options.log.warn({ error }, 'usage was not written; it will be retried'));
     }, options.intervalMs ?? INTERVAL_MS);
     this.#timer.unref();
   }

@@ -1,4 +1,5 @@
-// Opens a Hugging Face folder as a model: finds its architecture, reads its configs, has its tensors checked. It runs nothing.
+// Opens a Hugging Face folder as a model: finds its architecture, reads its configs, checks its tensors. It runs
+// nothing.
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
 import type { StoredTensor } from '../engine/program.ts';
@@ -40,29 +41,31 @@ const ARCHITECTURES: readonly Architecture[] = [
   marian,
 ];
 
-/** A folder whose tensors are all there and all fit. Names of tensors and layers are `transformers`' own. */
+/**
+ * A folder whose tensors are complete and have the right shapes. Names of tensors and layers are those of transformers.
+ */
 export interface Model {
   readonly directory: string;
-  /** Its file's name in this folder: `llama`, `gpt2`. */
+  /** Name of its file in src/models: `llama`, `gpt2`. */
   readonly architecture: string;
-  /** The class of `transformers` that it is opened as. */
+  /** The transformers class that it is opened as. */
   readonly served: string;
   readonly kind: ModelKind;
   readonly shape: ModelShape;
-  /** `config.json` as it is. */
+  /** The content of `config.json`. */
   readonly config: ConfigJson;
-  /** `generation_config.json` as it is; empty without one. */
+  /** The content of `generation_config.json`; empty without one. */
   readonly generationConfig: ConfigJson;
-  /** Exactly the tensors that the architecture has, in its order. */
+  /** Exactly the tensors of the architecture, in its order. */
   readonly weights: Readonly<Record<string, StoredTensor>>;
-  /** Tensors of a task's head that the files have besides. */
+  /** Tensors of task heads that the files contain in addition. */
   readonly leftOut: Readonly<Record<string, StoredTensor>>;
   readonly parameters: number;
-  /** What an adapter may target; the output projection is not among them. */
+  /** The layers that an adapter may target; the output projection is not one of them. */
   readonly linearLayers: readonly LinearLayer[];
   /** Name of the output projection's weight [vocab, hidden] (the embedding where tied); null where no tokens are predicted. */
   readonly outputWeight: string | null;
-  /** Logits are kept within (-softcap, softcap); null: as they are. */
+  /** Limits the logits to (-softcap, softcap); null: no limit. */
   readonly logitSoftcap: number | null;
   /** Name of a tensor [1, vocab] that is added to the logits and never trained; null: none. */
   readonly logitBias: string | null;
@@ -72,10 +75,10 @@ export interface Model {
   encode(tokens: Tensor, positions: Tensor, layers: Layers): Tensor;
 }
 
-/** What config.json alone says of a model. */
+/** What config.json alone says about a model. */
 export type DescribedModel = Pick<Model, 'served' | 'config' | 'shape' | 'outputWeight'>;
 
-/** Throws ModelError for what is not served. */
+/** Throws ModelError for unsupported models. */
 export function describeModel(config: ConfigJson): DescribedModel {
   const { architecture, served, base } = forTask(architectureOf(config), 'as-saved');
   const settings = architecture.readConfig(config, base);
@@ -90,30 +93,33 @@ export type EncoderDecoderModel = Model & {
   readonly outputWeight: string;
 };
 
-/** A model that writes text: on from another, or in answer to it. */
+/** A model that generates text, as a continuation or as an answer. */
 export type GenerativeModel = CausalModel | EncoderDecoderModel;
 
-/** Throws ModelError for a model that does not continue texts. */
+/** Throws ModelError unless the model continues texts. */
 export function requireCausal(model: Model): CausalModel {
   if (model.kind === 'causal' && model.outputWeight !== null) return model as CausalModel;
   const reason = model.kind === 'causal' ? 'has no output projection here' : `is an ${model.kind} model`;
-  throw new ModelError(`${model.architecture} ${reason}: it continues no text`);
+  throw new ModelError(`${model.architecture} ${reason}: it cannot continue text`);
 }
 
-/** Throws ModelError for a model that does not answer one text with another. */
+/** Throws ModelError unless the model answers one text with another. */
 export function requireEncoderDecoder(model: Model): EncoderDecoderModel {
   if (model.kind === 'encoder-decoder' && model.outputWeight !== null) return model as EncoderDecoderModel;
   throw new ModelError(`${model.architecture} is no encoder-decoder model`);
 }
 
-/** Throws ModelError for a model that writes no text. */
+/** Throws ModelError unless the model generates text. */
 export const requireGenerative = (model: Model): GenerativeModel =>
   model.kind === 'encoder-decoder' ? requireEncoderDecoder(model) : requireCausal(model);
 
-/** What a model is opened for: what its files are of, or classes and numbers of whole texts, with a head that they may have or not. */
+/**
+ * What a model is opened for: what its files contain, or classification and regression of texts, with a head that the
+ * files may or may not contain.
+ */
 export type ModelTask = 'as-saved' | 'sequence';
 
-/** Throws ModelError saying what is wrong with the folder and what would be right. */
+/** Throws ModelError saying what is wrong with the folder and how to fix it. */
 export async function openModel(directory: string, task: ModelTask = 'as-saved'): Promise<Model> {
   const config = await readJsonFile(join(directory, 'config.json'));
   if (!config) throw new ModelError(`${directory} has no config.json: not a Hugging Face model folder`);
@@ -153,10 +159,10 @@ export async function openModel(directory: string, task: ModelTask = 'as-saved')
   };
 }
 
-/** What a tied model's files may hold the embedding as. */
+/** The name under which a tied model's files may contain the embedding. */
 const HEAD = 'lm_head.weight';
 
-/** Quantised folders hold integers under the same names; as float they would only look right. */
+/** Folders that are quantized already hold integers under the same names. */
 function refuseForms(config: ConfigJson, { name, kind }: Architecture): void {
   refuse(config, 'quantization_config', null);
   const both = kind === 'encoder-decoder';
@@ -167,11 +173,11 @@ function refuseForms(config: ConfigJson, { name, kind }: Architecture): void {
 interface Served {
   readonly architecture: Architecture;
   readonly served: string;
-  /** What its architecture is asked for: `served`, or a causal model's class without the head. */
+  /** The class that the architecture implements: `served`, or a causal model's class without the head. */
   readonly base: string;
 }
 
-/** Throws ModelError for an architecture that is not known. */
+/** Throws ModelError for an unknown architecture. */
 export function architectureOf(config: ConfigJson): Served {
   const known = ARCHITECTURES.flatMap(architecture => architecture.serves);
   const asked = Array.isArray(config.architectures) ? config.architectures.map(String) : [];
@@ -185,7 +191,10 @@ export function architectureOf(config: ConfigJson): Served {
   throw new ModelError(`config.json: architectures ${given}; known are ${known.join(', ')}`);
 }
 
-/** A causal model with a head for classes has no output projection; an encoder has its head's names for its own. */
+/**
+ * A causal model with a classification head has no output projection; encoders list their classes with a head
+ * themselves.
+ */
 function forTask(found: Served, task: ModelTask): Served {
   const { architecture, served, base } = found;
   if (task === 'as-saved' && served === base) return found;
@@ -195,7 +204,7 @@ function forTask(found: Served, task: ModelTask): Served {
   return architecture.serves.includes(named) ? { architecture, served: named, base: named } : found;
 }
 
-/** Names of output projections that are no embedding, and of the head that replaces them. */
+/** Output projections that are not the embedding, and the head that replaces them. */
 const OUTPUTS = ['lm_head.weight', 'embed_out.weight'];
 const SCORE = 'score.weight';
 

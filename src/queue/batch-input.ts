@@ -121,7 +121,11 @@ const checks: Check[] = [
   ({ body }) =>
     (body as Record<string, unknown>).stream !== true
       ? null
-      : { code: 'unsupported_parameter', message: 'A batch has no streams.', param: 'body.stream' },
+      : {
+          code: 'unsupported_parameter',
+          message: "'stream' is not supported in batches.",
+          param: 'body.stream',
+        },
 ];
 
 function isMissing(

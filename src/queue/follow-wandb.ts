@@ -123,7 +123,7 @@ async function noteFailure({ pool, log }: WandbDeps, run: DueWandbRun, error: Er
   const failures = run.failures + 1;
   const isOver = run.finishedAt !== null && Date.now() - run.finishedAt.getTime() > GIVE_UP_MS;
   const pauseSeconds = Math.min(PAUSE_SECONDS * 2 ** (failures - 1), LONGEST_PAUSE_SECONDS);
-  const message = `wandb: the run in project ${run.integration.project} could not be written (${reason}); it is tried again`;
+  const message = `wandb: the run in project ${run.integration.project} could not be written (${reason}); it will be retried`;
   await appendEvents(pool, run.jobId, [{ level: 'warn', message, once: `wandb:${run.position}` }]);
   await writeState(pool, { ...run, failures }, isOver ? null : pauseSeconds);
 }

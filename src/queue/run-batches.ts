@@ -89,7 +89,7 @@ async function runNext(deps: BatchDeps, closing: AbortSignal, outage: Outage): P
     return lease !== null;
   } catch (error) {
     if (error instanceof LeaseLost || error instanceof JobEnded) log.info(error.message);
-    else if (lease) log.warn({ error, batch: lease.id }, 'a batch broke off; it is gone on with');
+    else if (lease) log.warn({ error, batch: lease.id }, 'a batch was interrupted; it will be resumed');
     else outage.failed(error);
     return false;
   } finally {

@@ -39,7 +39,8 @@ export function truncated(prepared: Prepared): NewEvent | null {
   if (cut === 0) return null;
   const { max_length: limit, max_completion_length: answer } = hyperparameters;
   const all = prepared.examples + prepared.validationExamples + dropped;
-  const leftOut = dropped === 0 ? '' : `; left out, as nothing to learn remained: ${dropped}`;
+  const leftOut =
+    dropped === 0 ? '' : `; ${dropped} of them were dropped, because nothing to train on remained`;
   return {
     level: 'warn',
     message:
@@ -63,7 +64,7 @@ export function equalAnswers({ equalAnswers: found, ...prepared }: Prepared): Ne
     const named = `${lines.slice(0, SHOWN_LINES).join(', ')}${count > SHOWN_LINES ? ', ...' : ''}`;
     return {
       level: 'warn',
-      message: `${count} of ${examples} pairs of the ${kind} file have two answers that are the same, which ${worth}: lines ${named}`,
+      message: `${count} of ${examples} pairs of the ${kind} file have two identical answers, which ${worth}: lines ${named}`,
       data: { param: `${kind}_file`, equal_answers: count, lines, examples },
       once: `equal answers:${kind}`,
     };
@@ -102,5 +103,5 @@ export function failed(message: string): NewEvent {
 
 export function interrupted(attempt: number, why: string, step: number | null): NewEvent {
   const from = step === null ? 'from the start' : `from step ${step}`;
-  return { level: 'warn', message: `${why}; the job goes on ${from}`, once: `interrupted:${attempt}` };
+  return { level: 'warn', message: `${why}; the job continues ${from}`, once: `interrupted:${attempt}` };
 }

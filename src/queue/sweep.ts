@@ -65,7 +65,7 @@ async function giveUp(tx: pg.PoolClient, job: LostJob): Promise<void> {
 
 type Waiting = { id: string; started: boolean };
 
-const LOST = { code: 'server_error', message: 'The worker was lost again and again without getting on.' };
+const LOST = { code: 'server_error', message: 'The worker was lost repeatedly without making progress.' };
 
 /** Of what is not a job: how one that is lost too often ends, and who is told of those that wait. */
 const others = {

@@ -195,9 +195,13 @@ async function createAccount(
     expires_in_seconds: expiresInSeconds = null,
   } = request.body;
   if (alone && expiresInSeconds !== null)
-    throw new ApiError('invalid_value', "'expires_in_seconds' is of a key, and none is made.", {
-      param: 'expires_in_seconds',
-    });
+    throw new ApiError(
+      'invalid_value',
+      "'expires_in_seconds' needs a key: it cannot be set with 'create_service_account_only'.",
+      {
+        param: 'expires_in_seconds',
+      },
+    );
   const { id: projectId } = await findActiveProject(deps, request.params.project_id);
   return inTransaction(deps.pool, async tx => {
     const account = await store.insertServiceAccount(tx, {

@@ -85,7 +85,7 @@ export function readModerationInputs({ input }: ModerationBody): string[] {
   const parts = input as { type: string; text?: unknown }[];
   const wrong = parts.findIndex(part => part.type !== 'text' || typeof part.text !== 'string');
   if (wrong >= 0)
-    throw new ApiError('unsupported_value', 'Only texts are looked at, not images.', {
+    throw new ApiError('unsupported_value', 'Only text can be moderated, not images.', {
       param: `input[${wrong}]`,
     });
   return [parts.map(part => part.text).join('\n')];

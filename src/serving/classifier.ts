@@ -29,7 +29,7 @@ export async function loadHead(
     ? await readAdapter(adapterDirectory, model.linearLayers, { head: true })
     : null;
   const meaning = adapterDirectory ? await readMeaning(adapterDirectory) : meaningOfModel(model);
-  if (!meaning) throw new ModelError(`${id} has no head for classes or numbers`);
+  if (!meaning) throw new ModelError(`${id} has no classification or regression head`);
   const head = sequenceHead(model, meaning.labels.length);
   return {
     meaning,

@@ -28,7 +28,7 @@ export const classifyTexts = (
   models.with(request.model.directory, async opened => {
     const asked = await opened.heads.find(request.model);
     if (asked) return classify(opened, asked, request);
-    const message = `This is not a classification model and thus not supported in the v1/classifications endpoint: ${request.model.id} has no head for classes or numbers.`;
+    const message = `This is not a classification model and thus not supported in the v1/classifications endpoint: ${request.model.id} has no classification or regression head.`;
     throw new ApiError('not_found', message, { param: 'model' });
   });
 
@@ -77,7 +77,7 @@ function encode(read: () => number[], name: string): number[] {
 
 function checkLength({ length }: readonly number[], most: number, name: string): void {
   if (length === 0)
-    throw new ApiError('invalid_value', `Invalid '${name}': there is nothing to read in it.`, {
+    throw new ApiError('invalid_value', `Invalid '${name}': the text has no tokens.`, {
       param: 'input',
     });
   if (length <= most) return;
@@ -142,6 +142,6 @@ function refuseForms({ form, topLogprobs, echo }: GenerationParameters): void {
   ] as const;
   const param = asked.find(([isAsked]) => isAsked)?.[1];
   if (!param) return;
-  const message = `Unsupported parameter: '${param}' is not supported with this model: it tells classes and writes no tokens.`;
+  const message = `Unsupported parameter: '${param}' is not supported with this model: it is a classifier and generates no tokens.`;
   throw new ApiError('unsupported_parameter', message, { param });
 }

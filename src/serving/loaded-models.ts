@@ -156,9 +156,9 @@ async function openForWriting(
   if (quantization === 'none') return fullWeights(model, copies);
   const start = performance.now();
   const details = { model: model.directory, quantization };
-  notify?.('opening base weights in few bits: a copy is made the first time', details);
+  notify?.('opening quantized base weights: a copy is made the first time', details);
   const opened = await weightsInFewBits(model, quantization, copies);
   const seconds = Math.round((performance.now() - start) / 100) / 10;
-  notify?.('opened base weights in few bits', { ...details, bytes: bytesRead(opened), seconds });
+  notify?.('opened quantized base weights', { ...details, bytes: bytesRead(opened), seconds });
   return opened;
 }

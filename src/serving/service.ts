@@ -28,7 +28,7 @@ export async function answerRequest(models: LoadedModels, request: ServiceReques
     });
   } catch (cause) {
     if (!(cause instanceof ConstraintFailure)) throw cause;
-    const message = `The answer cannot be held to its schema: ${cause.message}.`;
+    const message = `The schema cannot be enforced: ${cause.message}.`;
     throw new ApiError('invalid_value', message, { param: schemaParam(request.parameters.form), cause });
   }
 }
@@ -66,9 +66,13 @@ function expectedCalls({ grammars }: LoadedModel, { form }: GenerationParameters
   if (!form?.calls) return null;
   const { tools, parallel } = form.calls;
   if (grammars.toolForm)
-    return { form: grammars.toolForm, names: new Set(tools.map(tool => tool.name)), parallel };
+    return {
+      form: grammars.toolForm,
+      tools: new Map(tools.map(({ name, parameters }) => [name, parameters.schema])),
+      parallel,
+    };
   const message =
-    "Unsupported parameter: 'tools' is not supported with this model: its chat template has no place for tools, or writes calls in a form that is not known.";
+    "Unsupported parameter: 'tools' is not supported with this model: its chat template does not support tools, or writes calls in an unknown form.";
   throw new ApiError('unsupported_parameter', message, { param: 'tools' });
 }
 
@@ -85,7 +89,7 @@ async function echoPrompt(
   if (parameters.topLogprobs === null) return piece;
   if (generator.model.kind !== 'causal') {
     const message =
-      "Unsupported parameter: 'echo' with 'logprobs' is not supported with this model: it reads its prompt whole and foretells none of it.";
+      "Unsupported parameter: 'echo' with 'logprobs' is not supported with this model: an encoder-decoder gives no probabilities to its prompt.";
     throw new ApiError('unsupported_parameter', message, { param: 'echo' });
   }
   const scores = await generator.score({

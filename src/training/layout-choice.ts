@@ -60,8 +60,8 @@ export function refuseTooLargeState(trained: number, available: number): void {
   throw new TrainingFailure(
     'insufficient_memory',
     '.hyperparameters.adapter',
-    `Training ${trained} numbers needs ${megabytes(trained * STATE_BYTES)} of memory, ${megabytes(available)} can be ` +
-      'used. Train an adapter of lower rank, or run the worker with more memory.',
+    `Training ${trained} parameters needs ${megabytes(trained * STATE_BYTES)} of memory, but only ${megabytes(available)} ` +
+      'are available. Train an adapter of lower rank, or run the worker with more memory.',
   );
 }
 
@@ -71,7 +71,7 @@ function refuse(length: number, needed: number, available: number): never {
   throw new TrainingFailure(
     'insufficient_memory',
     '.hyperparameters.max_length',
-    `A row of ${length} tokens needs ${megabytes(needed)} of memory, ${megabytes(available)} can be used. ` +
+    `A row of ${length} tokens needs ${megabytes(needed)} of memory, but only ${megabytes(available)} are available. ` +
       'Lower max_length, set gradient_checkpointing, shorten the longest examples, or run the worker with more memory.',
   );
 }

@@ -31,7 +31,7 @@ export async function openPolicy({ trained, readParameters, ...options }: Policy
 
 function adapterOnly({ tuning }: TrainedModel): LoraTuning {
   if (tuning.kind !== 'full') return tuning;
-  const message = "reinforcement trains adapters; adapter 'full' is not served with it";
+  const message = "reinforcement trains adapters only: adapter 'full' is not supported";
   throw new TrainingFailure('invalid_hyperparameters', '.hyperparameters.adapter', message);
 }
 

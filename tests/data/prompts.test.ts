@@ -32,7 +32,7 @@ describe('a prompt', () => {
 test('a prompt with tools is refused of a model that cannot call them, and is asked with them of one that can', () => {
   const tools = [{ type: 'function', function: { name: 'look_up', parameters: {} } }];
   const withTools = { ...line, tools };
-  expect(() => promptForm(8, false).examples(withTools, tokenizer)).toThrow(/it has no place for tools/);
+  expect(() => promptForm(8, false).examples(withTools, tokenizer)).toThrow(/it does not support tools/);
   expect(promptForm(8, false).examples({ ...line, tools: [] }, tokenizer)).toHaveLength(1);
   expect(promptForm(8, true).examples(withTools, tokenizer)).toHaveLength(1);
 });
@@ -54,7 +54,7 @@ describe('a file of prompts', () => {
     [{ messages: [] }, "Example 1: 'messages' must be a list of at least one message"],
     [
       { messages: [...line.messages, { role: 'assistant', content: 'red' }] },
-      'Example 1, message 2 is the last and of the assistant: there is nothing to answer',
+      "Example 1, message 2 is the last and has the role 'assistant': there is nothing to answer",
     ],
     [{ ...line, tools: {} }, "Example 1: 'tools' must be a list"],
   ])('%j is refused', async (wrong, message) => {

@@ -71,6 +71,14 @@ describe('templates', () => {
     template => expect(() => checkTemplate(template, 'grader.input')).toThrow(/Invalid template variable/),
   );
 
+  test('values of more than four million characters are not put together', () => {
+    const long = subject('', { a: 'x'.repeat(1_000_000) });
+    expect(renderTemplate('{{item.a}}'.repeat(4), long)).toHaveLength(4_000_000);
+    expect(() => renderTemplate('{{item.a}}'.repeat(5), long)).toThrow(
+      expect.objectContaining({ kind: 'other_error', message: expect.stringContaining('4000000') }),
+    );
+  });
+
   test('a path without braces', () => {
     expect(resolvePath('item.a.b[0]', subject('', item))).toBe('x');
     expect(resolvePath('item.nothing', subject('', item))).toBeUndefined();
@@ -226,10 +234,10 @@ describe('formulas', () => {
   ])('%s = %d', (text, value) => expect(evaluateFormula(parseFormula(text), values)).toBeCloseTo(value, 12));
 
   test.each([
-    ['', 'ends too early'],
-    ['a +', 'ends too early'],
+    ['', 'ends unexpectedly'],
+    ['a +', 'ends unexpectedly'],
     ['a b', "unexpected 'b'"],
-    ['(a', 'ends too early'],
+    ['(a', 'ends unexpectedly'],
     ['a)', "unexpected ')'"],
     ['a ** b', "unexpected '*'"],
     ['sin(a)', "unknown function 'sin'"],

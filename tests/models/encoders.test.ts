@@ -86,5 +86,5 @@ test.each([
 
 test('an encoder is refused where texts are continued', async () => {
   const model = await openModel(goldenDirectory('bert'));
-  expect(() => requireCausal(model)).toThrow('bert is an encoder model: it continues no text');
+  expect(() => requireCausal(model)).toThrow('bert is an encoder model: it cannot continue text');
 });

@@ -82,5 +82,5 @@ test.each([
 ])('%s answers by %s and %s', async (name, outputWeight, logitBias) => {
   const model = requireEncoderDecoder(await openModel(goldenDirectory(name)));
   expect(model).toMatchObject({ outputWeight, logitBias });
-  expect(() => requireCausal(model)).toThrow('it continues no text');
+  expect(() => requireCausal(model)).toThrow('it cannot continue text');
 });

@@ -63,5 +63,5 @@ test('a decoder with a vocabulary of its own cannot read the source', async () =
 
 test('a causal model without its output projection is refused where texts are continued', async () => {
   const model = await openModel(goldenDirectory('llama3'), 'sequence');
-  expect(() => requireCausal(model)).toThrow('llama has no output projection here: it continues no text');
+  expect(() => requireCausal(model)).toThrow('llama has no output projection here: it cannot continue text');
 });

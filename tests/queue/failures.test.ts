@@ -108,7 +108,7 @@ async function readDiary(): Promise<string[]> {
 async function expectUndisturbed({ pool }: Setting, id: string): Promise<void> {
   expect(await readLosses(pool, id)).toEqual(undisturbed);
   const messages = await readMessages(pool, id);
-  const told = messages.filter(message => !message.includes('the job goes on from'));
+  const told = messages.filter(message => !message.includes('the job continues from'));
   expect(new Set(told).size, 'no event twice').toBe(told.length);
   const steps = messages.filter(message => message.startsWith('Step '));
   expect(steps, 'every step, in order').toEqual(undisturbed.map((_, index) => steps[index]));
@@ -131,11 +131,11 @@ test('a trainer that dies goes on from its last checkpoint', async () => {
   const id = await scriptedJob({ steps: 20, stepsPerEpoch: 10, resumeEvery: 4, deaths });
   await waitForStatus(setting.pool, id, 'succeeded');
   expect(await readLosses(setting.pool, id)).toEqual(await readLosses(setting.pool, plain));
-  const told = (await readMessages(setting.pool, id)).filter(message => message.includes('goes on'));
+  const told = (await readMessages(setting.pool, id)).filter(message => message.includes('the job continues'));
   expect(told).toEqual([
-    'The training process was killed, most likely because the machine ran out of memory; the job goes on from step 4',
-    'The training process ended unexpectedly with exit code 3; the job goes on from step 8',
-    'The training process ended unexpectedly with exit code 0; the job goes on from step 12',
+    'The training process was killed, most likely because the machine ran out of memory; the job continues from step 4',
+    'The training process ended unexpectedly with exit code 3; the job continues from step 8',
+    'The training process ended unexpectedly with exit code 0; the job continues from step 12',
   ]);
 });
 

@@ -265,8 +265,8 @@ describe('with a scripted trainer', () => {
     expect((job.estimated_finish as Date).getTime()).toBeGreaterThan(Date.now());
     expect(await readMessages(setting.pool, id)).toEqual(
       expect.arrayContaining([
-        '2 of 11 examples had more than 64 tokens and were cut from the end; left out, as nothing to learn remained: 1',
-        '3 of 10 pairs of the training file have two answers that are the same, which teach nothing: lines 2, 5, 7',
+        '2 of 11 examples had more than 64 tokens and were cut from the end; 1 of them were dropped, because nothing to train on remained',
+        '3 of 10 pairs of the training file have two identical answers, which teach nothing: lines 2, 5, 7',
       ]),
     );
     await waitForStatus(setting.pool, id, 'succeeded');

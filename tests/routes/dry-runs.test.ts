@@ -158,7 +158,7 @@ describe('on the workers that are alive', () => {
     });
     expect(slow!.row_lengths).toHaveLength(slow!.micro_batch_rows.length);
     expect(small).toMatchObject({ estimated_seconds: null, estimated_memory_bytes: null });
-    expect(small!.error).toMatch(/of memory, 1 MB can be used/);
+    expect(small!.error).toMatch(/of memory, but only 1 MB are available/);
     expect(report).toMatchObject({
       estimated_seconds: fast!.estimated_seconds,
       estimated_memory_bytes: fast!.estimated_memory_bytes,

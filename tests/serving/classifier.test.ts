@@ -36,7 +36,7 @@ describe.each(fixtures)('$name', fixture => {
 it('what has no head is refused, and a head is refused where texts are generated', async () => {
   const engine = await openEngine({ engine: 'onnx', device: 'cpu', threads: 1 });
   const none = openFineTuned(engine, { modelDirectory: golden('llama-tiny'), adapterDirectory: null });
-  await expect(none).rejects.toThrow('fine-tuned has no head for classes or numbers');
+  await expect(none).rejects.toThrow('fine-tuned has no classification or regression head');
   const { directory, model } = await writeHeadAdapter(fixtures[0]!);
   await expect(readAdapter(directory, model.linearLayers)).rejects.toThrow(
     /modules_to_save .* is not served/,

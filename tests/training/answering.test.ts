@@ -86,7 +86,7 @@ describe('a run on T5', { timeout: 240_000 }, () => {
   it('is refused for preferences, which compare continuations', async () => {
     const spec = t5({ method: { type: 'dpo', beta: 0.1 } as never });
     expect(eventsOf(await collect(spec), 'failed')).toEqual([
-      expect.objectContaining({ message: 't5 is an encoder-decoder model: it continues no text' }),
+      expect.objectContaining({ message: 't5 is an encoder-decoder model: it cannot continue text' }),
     ]);
   });
 });

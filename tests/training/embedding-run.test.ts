@@ -88,6 +88,6 @@ test('an encoder that is to write is refused', async () => {
   const failed = await collect(toySpec({ engine: 'onnx', modelDirectory: goldenModel('bert-tiny') }));
   expect(eventsOf(failed, 'failed')[0]).toMatchObject({
     code: 'invalid_model',
-    message: 'bert is an encoder model: it continues no text',
+    message: 'bert is an encoder model: it cannot continue text',
   });
 });

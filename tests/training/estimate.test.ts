@@ -123,7 +123,7 @@ test('lays the run out within the memory of each machine, and says where it cann
   const largest = ({ shapes }: RunEstimate) => Math.max(...shapes.map(({ rows, length }) => rows * length));
   expect(largest(narrow as RunEstimate)).toBeLessThan(largest(wide as RunEstimate));
   expect((narrow as RunEstimate).memoryBytes).toBeLessThan((wide as RunEstimate).memoryBytes);
-  expect(none).toEqual({ machine: 'none', failure: expect.stringMatching(/can be used/) });
+  expect(none).toEqual({ machine: 'none', failure: expect.stringMatching(/are available/) });
 });
 
 test.runIf(process.platform === 'linux')('answers that are learnt from are in it', async () => {

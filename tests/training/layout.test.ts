@@ -116,6 +116,8 @@ describe('measured memory', () => {
     const error = await find(1_000_000_000, 500_000_000).catch(caught => caught);
     expect(error).toBeInstanceOf(TrainingFailure);
     expect(error.param).toBe('.hyperparameters.max_length');
-    expect(error.message).toMatch(/64 tokens needs 1001 MB of memory, 500 MB can be used\. Lower max_length/);
+    expect(error.message).toMatch(
+      /64 tokens needs 1001 MB of memory, but only 500 MB are available\. Lower max_length/,
+    );
   });
 });

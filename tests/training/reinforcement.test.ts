@@ -344,7 +344,7 @@ describe('a run', { timeout: 240_000 }, () => {
       type: 'failed',
       code: 'invalid_training_file',
       message: expect.stringContaining(
-        "Line 1: the model's chat template refuses it: it has no place for tools",
+        "Line 1: the model's chat template refuses it: it does not support tools",
       ),
     });
     const modelDirectory = join(mkdtempSync(join(tmpdir(), 'anneal-tools-')), 'hermes');

@@ -210,7 +210,7 @@ describe('refusals', () => {
     expect(await failureOf({ memoryBudgetBytes: 1000 })).toMatchObject({
       code: 'insufficient_memory',
       param: 'method.supervised.hyperparameters.adapter',
-      message: expect.stringMatching(/^Training \d+ numbers needs \d MB .* 1 MB can be used\./),
+      message: expect.stringMatching(/^Training \d+ parameters needs \d MB .* only 1 MB are available\./),
     });
   });
 

@@ -70,7 +70,7 @@ interface Reader {
 
 function next(reader: Reader): string {
   const token = reader.tokens[reader.at++];
-  if (token === undefined) throw new FormulaError('it ends too early');
+  if (token === undefined) throw new FormulaError('it ends unexpectedly');
   return token;
 }
 

@@ -41,14 +41,22 @@ export function checkTemplate(
   }
 }
 
-/** Texts as they are, everything else as JSON. Throws GradingFailure for what is not there. */
+/** Of what a template's variables become: one that names a long text a thousand times would take the memory of this process. */
+const LONGEST_VALUES = 4_000_000;
+
+/** Texts as they are, everything else as JSON. Throws GradingFailure for what is not there, and for more characters than LONGEST_VALUES. */
 export function renderTemplate(text: string, subject: Subject): string {
+  let length = 0;
   return text.replace(VARIABLE, (found, path: string) => {
     const variable = readPath(path);
     if (!variable) throw new GradingFailure('invalid_variable_error', `${found} is no variable`);
     const value = lookUp(variable, subject);
     if (value === undefined) throw missing(found, variable);
-    return typeof value === 'string' ? value : JSON.stringify(value);
+    const written = typeof value === 'string' ? value : JSON.stringify(value);
+    length += written.length;
+    if (length > LONGEST_VALUES)
+      throw new GradingFailure('other_error', `variables may have ${LONGEST_VALUES} characters together`);
+    return written;
   });
 }
 
@@ -76,6 +84,6 @@ function lookUp({ namespace, steps }: Variable, subject: Subject): unknown {
 function missing(found: string, { namespace, steps }: Variable): GradingFailure {
   const noJson = namespace === 'sample' && steps[0] === 'output_json';
   if (noJson)
-    return new GradingFailure('sample_parse_error', `${found}: the output is no JSON, or has no such value`);
+    return new GradingFailure('sample_parse_error', `${found}: the output is not JSON, or lacks this value`);
   return new GradingFailure('invalid_variable_error', `${found} is not there`);
 }
