@@ -58,8 +58,8 @@ async function* readFile(deps: SourceDeps, run: LeasedRun): AsyncGenerator<Sourc
     const at = `${id}: line ${line.number}`;
     if (!('text' in line)) throw new SourceFailure('invalid_file', `${at}: ${line.message}`);
     const read = readLine(line.text, at);
-    const wrong = check(read.item);
-    if (wrong !== null) throw new SourceFailure('invalid_file', `${at}: ${wrong}`);
+    const wrong = check([read.item]);
+    if (wrong !== null) throw new SourceFailure('invalid_file', `${at}: ${wrong.reason}`);
     yield { index: index++, ...read };
   }
 }

@@ -253,13 +253,10 @@ async function checkDataSource(deps: Deps, of: Eval, dataSource: store.RunDataSo
 
 function checkContent({ dataSourceConfig }: Eval, { content }: store.RunSource): void {
   if (dataSourceConfig.type !== 'custom') return;
-  const check = compileItemSchema(dataSourceConfig.item_schema);
-  for (const [i, { item }] of content!.entries()) {
-    const wrong = check(item);
-    if (wrong === null) continue;
-    const param = `data_source.source.content[${i}].item`;
-    throw new ApiError('invalid_value', `Invalid '${param}': ${wrong}.`, { param });
-  }
+  const wrong = compileItemSchema(dataSourceConfig.item_schema)(content!.map(({ item }) => item));
+  if (wrong === null) return;
+  const param = `data_source.source.content[${wrong.index}].item`;
+  throw new ApiError('invalid_value', `Invalid '${param}': ${wrong.reason}.`, { param });
 }
 
 const STORED: readonly store.RunSource['type'][] = ['stored_completions', 'responses'];
