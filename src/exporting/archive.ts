@@ -1,11 +1,11 @@
-// A folder as one tar file. Equal folders give equal bytes.
+// Writes a folder as one tar file, reproducibly: equal folders give equal bytes.
 import { createReadStream, createWriteStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import tar from 'tar-stream';
 
-/** Files lie below `name` in it. */
+/** Paths in the archive start with `name`. */
 export async function writeArchive(directory: string, name: string, file: string): Promise<void> {
   const pack = tar.pack();
   const written = pipeline(pack, createWriteStream(file));

@@ -1,4 +1,4 @@
-// The export process: started by fork with the path of a spec, answers once with what it made, and ends.
+// The export process: started by fork with the path of a spec; it reports what it made once, and exits.
 import { readFile } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
 import { openEngine } from '../engine/engine.ts';
@@ -13,7 +13,7 @@ export type ExportAnswer = ({ type: 'done' } & Exported) | { type: 'refused'; me
 
 async function answer(spec: ExportChildSpec): Promise<ExportAnswer> {
   try {
-    // Always on the processor: the device is the trainings'.
+    // Always on the CPU: the device is for training.
     const engine = await openEngine({ engine: 'onnx', device: 'cpu', threads: spec.threads });
     return { type: 'done', ...(await exportModel(engine, spec)) };
   } catch (error) {

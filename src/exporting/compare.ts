@@ -1,5 +1,5 @@
-// Whether two models say the same of tokens that were drawn once and for all: log-probabilities where they write text, outputs where they
-// tell classes or numbers, vectors elsewhere.
+// Compares the outputs of two models on fixed random tokens: log-probabilities if they generate text, outputs if they
+// classify or regress, embeddings otherwise.
 import type { Engine } from '../engine/program.ts';
 import { readMeaning } from '../formats/classifier-config.ts';
 import { answerRules } from '../models/answer-rules.ts';
@@ -11,15 +11,15 @@ import { Embedder } from '../serving/embedder.ts';
 import { Generator } from '../serving/generator.ts';
 import type { Compared } from './formats.ts';
 
-/** A fine-tuned model as it lies on disk. */
+/** A fine-tuned model on disk. */
 export interface ModelFolders {
-  /** Of the base, or of a model that was trained whole. */
+  /** Folder of the base model, or of a fully fine-tuned one. */
   readonly modelDirectory: string;
   /** PEFT folder, or null. */
   readonly adapterDirectory: string | null;
 }
 
-/** What a model is asked for. */
+/** What a model is compared by. */
 export async function comparedOf(model: Model, adapterDirectory: string | null): Promise<Compared> {
   const meaning = adapterDirectory ? await readMeaning(adapterDirectory) : meaningOfModel(model);
   if (meaning) return 'outputs';
@@ -29,7 +29,7 @@ export async function comparedOf(model: Model, adapterDirectory: string | null):
 const LENGTHS = [64, 17, 5];
 const SEED = 0x5eed;
 
-/** Texts of tokens from all over the vocabulary; a linear congruential generator is random enough for that. */
+/** Random token sequences over the whole vocabulary; a linear congruential generator is random enough for that. */
 function drawTexts({ shape }: Model): number[][] {
   let state = SEED;
   const draw = (): number => {
@@ -81,7 +81,7 @@ const ASKED: Record<Compared, (engine: Engine, folders: ModelFolders) => Promise
   },
 };
 
-/** Of two models, between one's numbers and the other's. */
+/** The largest difference between the numbers of two models. */
 export async function largestDifference(
   engine: Engine,
   compared: Compared,

@@ -1,5 +1,5 @@
-// Exports a fine-tuned model as one file and checks what it wrote: opened again, it must say what the served model says.
-// It knows folders and numbers only: no database, no object store.
+// Exports a fine-tuned model as one file and verifies it: read back, it must compute what the served model computes. It
+// knows folders only: no database, no object store.
 import { cp, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Engine, StoredTensor } from '../engine/program.ts';
@@ -20,9 +20,9 @@ import { type MergedTensor, mergedTensors } from './merge.ts';
 
 export interface ExportSpec extends ModelFolders {
   readonly format: ExportFormat;
-  /** The model's name; files are called after it. */
+  /** The model's name, used for file names. */
   readonly name: string;
-  /** Empty, and the caller's to remove. */
+  /** Empty at first; removed by the caller. */
   readonly workDirectory: string;
 }
 
@@ -30,17 +30,17 @@ export interface Exported {
   readonly file: string;
   readonly filename: string;
   readonly compared: Compared;
-  /** Between what the served model and the exported one say. */
+  /** Largest difference between outputs of the served and the exported model. */
   readonly largestDifference: number;
 }
 
-/** What is exported: the model as it is served, and what it is asked for. */
+/** The model as it is served, and what it is compared by. */
 interface Subject extends ExportSpec {
   readonly model: Model;
   readonly compared: Compared;
 }
 
-/** Throws ModelError for what the format cannot hold, and Error when what was written says something else. */
+/** Throws ModelError for what the format cannot represent, and Error if the exported model computes something else. */
 export async function exportModel(engine: Engine, spec: ExportSpec): Promise<Exported> {
   return EXPORTERS[spec.format](engine, await openSubject(spec));
 }
@@ -105,7 +105,7 @@ async function writeMerged(subject: Subject, folder: string): Promise<void> {
   const { model, compared } = subject;
   await mkdir(folder);
   const head = compared === 'outputs' ? await headOf(subject) : null;
-  // The base's own heads, which nothing here computes, stay with a model that gets none.
+  // A model that gets no new head keeps the base's heads, although nothing here computes them.
   const others = head ? {} : mapValues(model.leftOut, asStored);
   await writeModelFolder(folder, { base: model, tensors: { ...(await mergedOf(subject)), ...others }, head });
 }
@@ -144,7 +144,7 @@ async function archive(
   return { file, filename: `${name}.tar`, compared: subject.compared, largestDifference: difference };
 }
 
-/** What merging into weights of a type may move a number by: each weight is rounded once more. */
+/** Largest difference that merging may cause, by the weights' type: each weight is rounded once more. */
 const TOLERANCES: Record<Compared, Record<StoredTensor['dtype'], number>> = {
   logprobs: { F32: 1e-3, F16: 0.02, BF16: 0.15 },
   outputs: { F32: 1e-3, F16: 0.02, BF16: 0.15 },

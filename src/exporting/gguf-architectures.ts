@@ -1,5 +1,6 @@
-// The architectures as llama.cpp has them: its names for tensors and settings, what it wants changed in the numbers, and what it would
-// compute otherwise, which is refused. After its conversion/*.py and src/models/*.cpp, https://github.com/ggml-org/llama.cpp
+// Architectures in llama.cpp's terms: its names of tensors and settings, changes to the tensors' numbers, and what it
+// would compute differently, which is refused. After llama.cpp's conversion/*.py and src/models/*.cpp,
+// https://github.com/ggml-org/llama.cpp
 import type { GgufTensor, GgufValue } from '../formats/gguf.ts';
 import { type ConfigJson, readCount, readFlag, readObject, readPositive } from '../models/config-fields.ts';
 import { readLayerKinds } from '../models/layer-kinds.ts';
@@ -8,13 +9,13 @@ import type { DescribedModel } from '../models/registry.ts';
 import { readRope } from '../models/rope.ts';
 import { type Change, pairRows, raisedByOne, separateGroups, transposed } from './gguf-changes.ts';
 
-/** Settings without the architecture's name before them. */
+/** Metadata keys without the prefix of the architecture's name. */
 type Settings = Readonly<Record<string, GgufValue>>;
 
 interface Names {
-  /** What stands before a layer's number. */
+  /** The path before a layer's index. */
   readonly layers: string;
-  /** Modules, or single tensors, by their paths here. */
+  /** llama.cpp's names, by module path. */
   readonly top: Readonly<Record<string, string>>;
   readonly inLayer: Readonly<Record<string, string>>;
 }
@@ -23,11 +24,11 @@ export interface Target extends Names {
   /** llama.cpp's name of the architecture. */
   readonly name: string;
   settings(model: DescribedModel): Settings;
-  /** Of a tensor, by its name within its layer (or as a whole): null where its numbers stay. */
+  /** Change to a tensor, by its name within its layer (or its full name outside of layers); null: none. */
   change?(name: string, model: DescribedModel): Change | null;
-  /** Tensors of settings that are lists of numbers. */
+  /** Settings that are stored as tensors. */
   lists?(model: DescribedModel): Readonly<Record<string, GgufTensor>>;
-  /** Throws ModelError for what llama.cpp would compute otherwise. */
+  /** Throws ModelError for what llama.cpp would compute differently. */
   check?(model: DescribedModel): void;
 }
 
@@ -78,7 +79,7 @@ const normEpsilon = (config: ConfigJson, field: string): Settings => ({
 
 const THETA = 10_000;
 
-/** Both spellings of a config's rotary fields; where they are by kind of layer, those of `full_attention`. */
+/** A config's rotary fields from either spelling; if they are given per layer kind, those of `full_attention`. */
 function ropeFields(config: ConfigJson): ConfigJson {
   const given = readObject(config, 'rope_scaling') ?? readObject(config, 'rope_parameters') ?? {};
   const own = readObject(given, 'full_attention') ?? given;
@@ -86,10 +87,10 @@ function ropeFields(config: ConfigJson): ConfigJson {
 }
 
 interface RopeRules {
-  /** Elements of a head. */
+  /** Rotated elements of a head. */
   readonly turned: number;
   readonly theta?: number;
-  /** Types of scaling besides the plain one that are written: `linear` here, others as lists. */
+  /** Supported types of scaling besides the default: `linear` is a setting, others are lists. */
   readonly known?: readonly string[];
 }
 
@@ -116,7 +117,7 @@ const list = (values: readonly number[]): GgufTensor => ({
   data: async () => Float32Array.from(values),
 });
 
-/** Llama 3.1: what each plain frequency is divided by. */
+/** Llama 3.1: the divisors of the unscaled frequencies. */
 function llama3Factors({ config, shape }: DescribedModel): Readonly<Record<string, GgufTensor>> {
   const rope = ropeFields(config);
   if (rope.rope_type !== 'llama3') return {};
@@ -217,7 +218,7 @@ const commandR: Target = {
     requireSilu(model);
     requireTied(model);
     if (readFlag(config, 'attention_bias', false)) refuse('an attention_bias for cohere');
-    // It looks for these norms in models of this size, and in no others.
+    // llama.cpp expects these norms in models with at least 64 layers, and only there.
     if (readFlag(config, 'use_qk_norm', false) !== shape.layers >= 64)
       refuse(`use_qk_norm ${!(shape.layers >= 64)} for cohere with ${shape.layers} layers`);
   },
@@ -280,7 +281,10 @@ const GEMMA_NAMES = {
 
 const raiseNorms = (name: string): Change | null => (/norm\.weight$/.test(name) ? raisedByOne : null);
 
-/** `pattern`: every so many layers one sees everything. `largest`: layers of the one model whose scores are scaled by another number. */
+/**
+ * `pattern`: every how many layers one has full attention. `largest`: number of layers of the one model with another
+ * score scale.
+ */
 function checkGemma(model: DescribedModel, pattern: number, largest: number): void {
   const { config, shape } = model;
   requireActivation(config, 'hidden_activation', GELU);
@@ -303,7 +307,7 @@ const gemmaSettings = (model: DescribedModel): Settings => ({
   'attention.sliding_window': u32(readCount(model.config, 'sliding_window', 4096)),
 });
 
-/** The default where the config has no word of it; null switches it off. */
+/** The default if the field is absent; null switches it off. */
 const softcap = (config: ConfigJson, name: string, fallback: number | null): number | null =>
   config[name] === undefined ? fallback : (config[name] as number | null);
 
@@ -464,7 +468,7 @@ const TARGETS: Readonly<Record<string, Target>> = {
   FalconForCausalLM: falcon,
 };
 
-/** Throws ModelError for a model that llama.cpp would not compute alike. */
+/** Throws ModelError for a model that llama.cpp would compute differently. */
 export function ggufTarget(model: DescribedModel): Target {
   const target = TARGETS[model.served];
   if (!target)
@@ -474,9 +478,9 @@ export function ggufTarget(model: DescribedModel): Target {
 }
 
 export interface Place {
-  /** Of the tensor that holds it. */
+  /** Name of the GGUF tensor that contains it. */
   readonly name: string;
-  /** Which of the tensors that are stacked in it; null: it is alone. */
+  /** Index within a stacked tensor; null: not stacked. */
   readonly index: number | null;
   readonly change: Change | null;
 }

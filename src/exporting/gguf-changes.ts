@@ -1,16 +1,16 @@
-// What llama.cpp wants done to a tensor's numbers, each with its way back: rows in another order, axes turned over, one added.
-// Which tensors want what is gguf-architectures.ts'.
+// Changes that llama.cpp wants in a tensor's numbers, each with its inverse: permuted rows, transposed axes, one added.
+// gguf-architectures.ts says which tensors need which.
 import { transpose } from '../engine/arrays.ts';
 
 export interface Change {
   there(values: Float32Array, shape: readonly number[]): Float32Array;
-  /** Of what `there` gave; the shape is that before. */
+  /** The inverse of `there`; `shape` is the original shape. */
   back(values: Float32Array, shape: readonly number[]): Float32Array;
-  /** That of what `there` gives. */
+  /** The shape after `there`. */
   shape(shape: readonly number[]): readonly number[];
 }
 
-/** Row `i` is what row `order[i]` was. Rows are what a projection gives: of its matrix and of its bias alike. */
+/** Row `i` becomes the former row `order[i]`. Rows are a projection's outputs, in its matrix and its bias alike. */
 export function reorderRows(orderOf: (rows: number) => readonly number[]): Change {
   const move = (values: Float32Array, rows: number, back: boolean): Float32Array => {
     const width = values.length / rows;
@@ -28,7 +28,10 @@ export function reorderRows(orderOf: (rows: number) => readonly number[]): Chang
   };
 }
 
-/** Rows of every head from (half, pair) to (pair, half): llama.cpp turns neighbours (2 i, 2 i + 1) instead of halves (i, i + d / 2). */
+/**
+ * Permutes the rows of every head from (half, pair) to (pair, half): llama.cpp rotates adjacent elements (2 i, 2 i + 1)
+ * instead of halves (i, i + d / 2).
+ */
 export const pairRows = (heads: number): Change =>
   reorderRows(rows => {
     const pairs = rows / heads / 2;
@@ -39,8 +42,8 @@ export const pairRows = (heads: number): Change =>
   });
 
 /**
- * A joint projection from one key head after the other, each with its query heads before it and its value behind it, to all
- * queries, all keys, all values.
+ * Reorders a fused projection from groups per key head (its query heads, key, value) to all queries, all keys, all
+ * values.
  */
 export const separateGroups = (heads: number, kvHeads: number): Change =>
   reorderRows(rows => {
@@ -57,7 +60,7 @@ export const separateGroups = (heads: number, kvHeads: number): Change =>
     ];
   });
 
-/** A matrix that is stored [in, out]. */
+/** For matrices stored [in, out]. */
 export const transposed: Change = {
   there: transpose,
   back: (values, shape) => transpose(values, shape.toReversed()),

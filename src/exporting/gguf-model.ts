@@ -1,5 +1,5 @@
-// A model as one GGUF file for llama.cpp, and back. Names, settings and changes are the architecture's (gguf-architectures.ts), words the
-// tokenizer's (gguf-vocabulary.ts).
+// Converts a model to a GGUF file for llama.cpp, and back. Names, settings and changes are in gguf-architectures.ts,
+// the tokenizer in gguf-vocabulary.ts.
 import type { StoredTensor } from '../engine/program.ts';
 import { type GgufFile, type GgufTensor, type GgufValue, readGgufTensors } from '../formats/gguf.ts';
 import { readTensor, type TensorToWrite } from '../formats/safetensors.ts';
@@ -8,7 +8,7 @@ import { ggufPlace, ggufTarget, type Place, type Target } from './gguf-architect
 import { type TokenizerFiles, vocabularyMetadata } from './gguf-vocabulary.ts';
 import type { MergedTensor } from './merge.ts';
 
-/** What the file says besides its tensors. Throws ModelError for what llama.cpp would not compute alike. */
+/** The file's metadata. Throws ModelError for what llama.cpp would compute differently. */
 export function ggufMetadata(model: DescribedModel, files: TokenizerFiles): Record<string, GgufValue> {
   const target = ggufTarget(model);
   const own = Object.entries(target.settings(model)).map(([key, value]) => [`${target.name}.${key}`, value]);
@@ -21,10 +21,10 @@ export function ggufMetadata(model: DescribedModel, files: TokenizerFiles): Reco
 
 const FILE_TYPES = { F32: 0, F16: 1, BF16: 32 } as const;
 
-/** By such a name llama.cpp expects the tokens of Phi-3, and reads no file that lacks them. */
+/** llama.cpp takes a model of such a name for a Phi-3, and refuses it without Phi-3's tokens. */
 const PHI_3 = /phi-?3/i;
 
-/** `name` is for people. */
+/** `name` is informative only. */
 export function toGgufFile(
   model: DescribedModel,
   merged: Readonly<Record<string, MergedTensor>>,
@@ -65,7 +65,7 @@ function toGgufTensor(pieces: readonly Piece[]): GgufTensor {
   const shape = place.change?.shape(tensor.shape) ?? tensor.shape;
   return {
     shape: place.index === null ? shape : [pieces.length, ...shape],
-    // llama.cpp takes norms and biases in float32 only.
+    // llama.cpp requires norms and biases in float32.
     dtype: tensor.shape.length === 1 ? 'F32' : tensor.dtype,
     data: () => stacked(pieces.toSorted((a, b) => (a.place.index ?? 0) - (b.place.index ?? 0))),
   };
@@ -81,7 +81,7 @@ async function stacked(pieces: readonly Piece[]): Promise<Float32Array> {
   return all;
 }
 
-/** The file's tensors under the model's own names: what was written is what is checked. */
+/** The file's tensors under the model's names, to verify what was written. */
 export async function readBackGguf(file: string, model: Model): Promise<Record<string, TensorToWrite>> {
   const stored = await readGgufTensors(file);
   const target = ggufTarget(model);
@@ -96,7 +96,7 @@ export async function readBackGguf(file: string, model: Model): Promise<Record<s
   return Object.fromEntries(Object.entries(model.weights).map(toTensor));
 }
 
-/** One of the tensors that are stacked in another. */
+/** One layer of a stacked tensor. */
 function layerOf({ file, offset, sizeBytes, shape, dtype }: StoredTensor, index: number): StoredTensor {
   const bytes = sizeBytes / shape[0]!;
   return { file, offset: offset + index * bytes, sizeBytes: bytes, shape: shape.slice(1), dtype };

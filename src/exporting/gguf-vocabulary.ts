@@ -1,5 +1,5 @@
-// A tokenizer in the words of GGUF: tokens, their kinds, merges, by which rule texts are split before merging, and the ids that
-// generation begins and ends with. Only what llama.cpp would take apart in the same way; the rest is refused.
+// Converts a tokenizer to GGUF: tokens, their types, merges, the pre-tokenizer, and special token ids. Refuses
+// tokenizers that llama.cpp would apply differently.
 import type { GgufValue } from '../formats/gguf.ts';
 import type { ConfigJson } from '../models/config-fields.ts';
 import { ModelError } from '../models/model-error.ts';
@@ -10,7 +10,7 @@ interface AddedToken {
   readonly special: boolean;
 }
 
-/** Of normalizers, splitters and what is put around a text: the fields that are read. */
+/** The fields read of normalizers, pre-tokenizers and post-processors. */
 interface Step {
   readonly type: string;
   readonly pattern?: { readonly Regex?: string };
@@ -42,11 +42,11 @@ export interface TokenizerFiles {
   readonly tokenizer: TokenizerJson;
   /** `tokenizer_config.json`; empty without one. */
   readonly config: ConfigJson;
-  /** Of chats; null without one. */
+  /** The chat template; null without one. */
   readonly template: string | null;
 }
 
-/** `read` gives a file of the model's folder as text, null where there is none. Throws ModelError without a tokenizer.json. */
+/** `read` returns a file of the model's folder as text, or null. Throws ModelError without a tokenizer.json. */
 export async function readTokenizerFiles(
   read: (name: string) => Promise<string | null>,
 ): Promise<TokenizerFiles> {
@@ -66,7 +66,7 @@ const stepsOf = (step: Step | null): readonly Step[] => {
 const WORDS = 'words';
 const BYTES = 'bytes';
 
-/** What a splitter does, as one word or its expression. */
+/** Describes a pre-tokenizer in a word, or by its regular expression. */
 const SPLITTERS: Readonly<Record<string, (step: Step) => string>> = {
   ByteLevel: ({ use_regex: words, add_prefix_space: space }) =>
     `${words === false ? BYTES : WORDS}${space ? ' after a space' : ''}`,
@@ -78,7 +78,7 @@ const SPLITTERS: Readonly<Record<string, (step: Step) => string>> = {
 const LLAMA_3 =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
-/** llama.cpp's names for the ways of splitting texts, by what the steps do. */
+/** llama.cpp's names of pre-tokenizers, by the steps' descriptions. */
 const SPLITS: Readonly<Record<string, string>> = {
   [WORDS]: 'gpt-2',
   [['digits', WORDS].join()]: 'command-r',
@@ -87,11 +87,11 @@ const SPLITS: Readonly<Record<string, string>> = {
   [[LLAMA_3.replace('\\p{N}{1,3}', '\\p{N}'), BYTES].join()]: 'qwen2',
 };
 
-/** Throws ModelError for one that llama.cpp has no name for. */
+/** Throws ModelError for a pre-tokenizer unknown to llama.cpp. */
 function splitName({ pre_tokenizer: given, normalizer }: TokenizerJson): string {
   const steps = stepsOf(given).map(step => SPLITTERS[step.type]?.(step) ?? step.type);
   const name = SPLITS[steps.join()];
-  // Texts that are not composed are rare: llama.cpp takes them as they are.
+  // NFC is ignored: text that is not composed is rare, and llama.cpp does not normalize.
   const changes = stepsOf(normalizer).find(({ type }) => type !== 'NFC');
   if (name && !changes) return name;
   throw new ModelError(
@@ -102,7 +102,7 @@ function splitName({ pre_tokenizer: given, normalizer }: TokenizerJson): string 
 const KINDS = { normal: 1, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 const BYTE_TOKEN = /^<0x[0-9A-F]{2}>$/;
 
-/** A token for every row of the embedding; rows beyond the vocabulary are there for the sake of round numbers. */
+/** A token for every row of the embedding; surplus rows are padding. */
 function tokensOf({ model, added_tokens: added }: TokenizerJson, size: number) {
   const tokens = Array.from({ length: size }, (_, id) => `[PAD${id}]`);
   const kinds = new Array<number>(size).fill(KINDS.unused);
@@ -117,7 +117,7 @@ function tokensOf({ model, added_tokens: added }: TokenizerJson, size: number) {
   return { tokens, kinds };
 }
 
-/** Pieces of SentencePiece are merged by score: the sooner the merge that makes a token, the higher. */
+/** SentencePiece merges by score: the earlier the merge that makes a token, the higher. */
 function scoresOf(tokens: readonly string[], merges: TokenizerJson['model']['merges']): number[] {
   const ranks = new Map<string, number>();
   for (const [rank, merge] of merges.entries()) {
@@ -127,7 +127,7 @@ function scoresOf(tokens: readonly string[], merges: TokenizerJson['model']['mer
   return tokens.map(token => -(ranks.get(token) ?? merges.length));
 }
 
-/** SentencePiece's words in a tokenizer.json: spaces become ▁, and before a text there may be one. */
+/** Whether a space is put before texts, as SentencePiece tokenizers in tokenizer.json say it in several ways. */
 function spaceBefore({ normalizer, pre_tokenizer: splitter }: TokenizerJson): boolean {
   const known = ['Prepend', 'Replace'];
   const [changes, splits] = [stepsOf(normalizer), stepsOf(splitter)];
@@ -167,7 +167,9 @@ function specialTokens({ tokenizer, config, template }: TokenizerFiles): Record<
   };
 }
 
-/** Throws ModelError for what is neither byte-level BPE nor BPE with byte fallback. `size`: rows of the embedding. */
+/**
+ * Throws ModelError unless the tokenizer is byte-level BPE or BPE with byte fallback. `size`: rows of the embedding.
+ */
 export function vocabularyMetadata(files: TokenizerFiles, size: number): Record<string, GgufValue> {
   const { tokenizer } = files;
   const { model } = tokenizer;

@@ -1,4 +1,4 @@
-// A model with an adapter added to its weights: what is exported for programs that know no adapters. It writes no files.
+// Merges an adapter into a model's weights, for programs that know no adapters. It writes no files.
 import type { StoredTensor } from '../engine/program.ts';
 import type { Adapter, LoraArrays } from '../formats/peft.ts';
 import { readTensor } from '../formats/safetensors.ts';
@@ -36,7 +36,7 @@ export function addAdapter(
   return merged;
 }
 
-/** Every tensor of the model, by its name; in the type that it is stored in. */
+/** Every tensor of the model by name, in its stored type. */
 export function mergedTensors(model: Model, adapter: Adapter | null): Record<string, MergedTensor> {
   const adapted = new Map(
     model.linearLayers.filter(({ name }) => adapter?.layers[name]).map(layer => [layer.weight, layer]),

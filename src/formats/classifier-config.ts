@@ -1,5 +1,5 @@
-// What a head's outputs mean, in the words of `transformers`' config.json: in that file for a whole model, in a file of its own beside
-// an adapter, which PEFT does not write.
+// The meaning of a head's outputs, in the fields of transformers' config.json: in that file for a whole model; beside
+// an adapter, in a file of our own, because PEFT has none.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readJsonFile } from '../models/json-file.ts';
@@ -14,17 +14,17 @@ export type Problem = keyof typeof PROBLEMS;
 
 export interface OutputMeaning {
   readonly problem: Problem;
-  /** One for each output; of a regression the name of its only one. */
+  /** One label per output; for regression, the name of its only output. */
   readonly labels: readonly string[];
-  /** What the head was trained on: texts alone, or conversations as the chat template writes them. */
+  /** What the head was trained on: plain texts, or conversations rendered by the chat template. */
   readonly reads: 'input' | 'messages';
 }
 
-/** Whether the outputs of one head are those of another. */
+/** Whether two heads have the same outputs. */
 export const sameOutputs = (a: OutputMeaning, b: OutputMeaning): boolean =>
   a.problem === b.problem && JSON.stringify(a.labels) === JSON.stringify(b.labels);
 
-/** The fields of config.json; `anneal_reads` is one of our own. */
+/** As fields of config.json; `anneal_reads` is our own. */
 export const meaningToConfig = ({ problem, labels, reads }: OutputMeaning): Record<string, unknown> => ({
   problem_type: PROBLEMS[problem],
   anneal_reads: reads,
@@ -33,7 +33,7 @@ export const meaningToConfig = ({ problem, labels, reads }: OutputMeaning): Reco
   label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
 });
 
-/** Null for a config that says nothing of labels. `transformers` takes one label without a type for a regression. */
+/** Null for a config without labels. A single label without a problem type means regression, as in transformers. */
 export function meaningOfConfig(config: Readonly<Record<string, unknown>>): OutputMeaning | null {
   const { id2label, problem_type: type } = config;
   if (typeof id2label !== 'object' || id2label === null) return null;
@@ -48,13 +48,13 @@ export function meaningOfConfig(config: Readonly<Record<string, unknown>>): Outp
   };
 }
 
-/** Beside an adapter. */
+/** The file beside an adapter. */
 export const MEANING_FILE = 'classifier_config.json';
 
 export const writeMeaning = (directory: string, meaning: OutputMeaning): Promise<void> =>
   writeFile(join(directory, MEANING_FILE), `${JSON.stringify(meaningToConfig(meaning), null, 2)}\n`);
 
-/** Of an adapter's folder; null where its outputs are tokens. */
+/** Reads an adapter's folder; null if its outputs are tokens. */
 export async function readMeaning(directory: string): Promise<OutputMeaning | null> {
   const config = await readJsonFile(join(directory, MEANING_FILE));
   return config && meaningOfConfig(config);

@@ -1,4 +1,4 @@
-// The GGUF container, version 3: typed metadata and aligned tensors, written and read. It knows no model.
+// Reads and writes the GGUF container, version 3: typed metadata and aligned tensors.
 // https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 import { open } from 'node:fs/promises';
 import type { StoredTensor } from '../engine/program.ts';
@@ -25,7 +25,7 @@ export interface GgufTensor {
   /** Row-major, outermost axis first. */
   readonly shape: readonly number[];
   readonly dtype: StoredDType;
-  /** Makes its numbers when it is their turn. */
+  /** Produces the numbers when the tensor is written. */
   data(): Promise<Float32Array>;
 }
 
@@ -80,7 +80,7 @@ const align = (offset: number): number => Math.ceil(offset / ALIGNMENT) * ALIGNM
 const sizeOf = ({ shape, dtype }: GgufTensor): number =>
   shape.reduce((size, axis) => size * axis, 1) * WIDTHS[dtype];
 
-/** Axes are written innermost first. */
+/** GGUF lists axes innermost first. */
 function tensorInfo(name: string, { shape, dtype }: GgufTensor, offset: number): Buffer {
   return Buffer.concat([
     string(name),
@@ -91,7 +91,7 @@ function tensorInfo(name: string, { shape, dtype }: GgufTensor, offset: number):
   ]);
 }
 
-/** Tensor by tensor, in the order given. */
+/** Writes tensor by tensor, in the given order. */
 export async function writeGguf(file: string, { metadata, tensors }: GgufFile): Promise<void> {
   const list = Object.entries(tensors);
   let offset = 0;
@@ -133,7 +133,7 @@ function pad(bytes: Uint8Array): Uint8Array {
 
 // ---- reading
 
-/** Where every tensor lies, by name. Throws for a file of other types than are written here. */
+/** Locates every tensor. Throws for tensor types other than those written here. */
 export async function readGgufTensors(file: string): Promise<Record<string, StoredTensor>> {
   const bytes = await readHead(file);
   const reader = openReader(bytes);
@@ -154,7 +154,7 @@ export async function readGgufTensors(file: string): Promise<Record<string, Stor
   );
 }
 
-/** More than metadata and infos of any model take: vocabularies are a few MB. */
+/** Larger than the header of any model: vocabularies are a few MB. */
 const MAX_HEAD_BYTES = 256 * 2 ** 20;
 
 async function readHead(file: string): Promise<Buffer> {

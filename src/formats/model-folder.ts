@@ -1,4 +1,4 @@
-// A Hugging Face model folder: which files belong to a model, and how one is written. Which numbers its tensors have is the caller's matter.
+// Writes Hugging Face model folders, and says which files belong to one.
 import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { POOLING_FILES } from '../models/pooling.ts';
@@ -6,7 +6,10 @@ import type { Model } from '../models/registry.ts';
 import { meaningToConfig, type OutputMeaning } from './classifier-config.ts';
 import { type TensorToWrite, writeSafetensors } from './safetensors.ts';
 
-/** What a model is besides its weights: every model made from it has them too. The cards are for the sake of their licences. */
+/**
+ * Files of a model other than its weights, which every model made from it gets too. Model cards are included for their
+ * licences.
+ */
 const COMPANIONS =
   /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|target_vocab|chat_template)\.json$|^merges\.txt$|^(tokenizer|spiece)\.model$|^(source|target)\.spm$|^chat_template\.jinja$|^(LICENSE|NOTICE)[\w.-]*$|^README\.md$/;
 
@@ -15,7 +18,7 @@ const WEIGHTS = /^[\w.-]+\.safetensors$|^model\.safetensors\.index\.json$/;
 /** Paths are relative to the folder. */
 const isCompanion = (path: string): boolean => COMPANIONS.test(path) || POOLING_FILES.test(path);
 
-/** Weights in other formats and pictures are none. */
+/** Weights in other formats and images are not model files. */
 export const isModelFile = (path: string): boolean => isCompanion(path) || WEIGHTS.test(path);
 
 export async function copyCompanions(from: string, to: string): Promise<void> {
@@ -37,14 +40,14 @@ export interface HeadToWrite {
 }
 
 export interface ModelToWrite {
-  /** What it was made from: its companions are copied. */
+  /** The base model, whose companion files are copied. */
   readonly base: Pick<Model, 'directory'>;
   readonly tensors: Readonly<Record<string, TensorToWrite>>;
-  /** Null for a model of the class that the base has. */
+  /** Null keeps the base model's class. */
   readonly head: HeadToWrite | null;
 }
 
-/** Into a folder that is there. */
+/** Writes into an existing folder. */
 export async function writeModelFolder(
   directory: string,
   { base, tensors, head }: ModelToWrite,
@@ -60,7 +63,7 @@ async function changeConfig(directory: string, change: Readonly<Record<string, u
   await writeFile(file, `${JSON.stringify({ ...config, ...change }, null, 2)}\n`);
 }
 
-/** Numbers are written again as they were: transformers takes 0.0 for a share, and not 0. */
+/** Parses JSON so that numbers are written back as they were spelled: transformers rejects 0 for 0.0 in some fields. */
 function parseAsSpelt(text: string): Record<string, unknown> {
   const { parse, rawJSON } = JSON as unknown as SourceTextJson;
   return parse(text, (_, value, { source }) => (typeof value === 'number' ? rawJSON(source) : value));

@@ -1,5 +1,5 @@
-// Writes ONNX model files: the protobuf encoding of the parts of onnx.proto that a graph of tensors needs. It checks no graph.
-// https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+// Encodes ONNX models: the protobuf encoding of the parts of onnx.proto that a graph of tensors needs. It validates
+// nothing. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 
 /** TensorProto.DataType. */
 export const ONNX_TYPES = {
@@ -18,7 +18,7 @@ export type OnnxType = keyof typeof ONNX_TYPES;
 export interface OnnxValue {
   readonly name: string;
   readonly type: OnnxType;
-  /** A string names a length that is only known when the model runs. */
+  /** A string names a dynamic dimension. */
   readonly shape: readonly (number | string)[];
 }
 
@@ -26,7 +26,7 @@ export interface OnnxInitializer {
   readonly name: string;
   readonly type: OnnxType;
   readonly shape: readonly number[];
-  /** Little-endian bytes, or where they lie in another file. */
+  /** Little-endian bytes, or their place in another file. */
   readonly data: Uint8Array | ExternalData;
 }
 
@@ -34,12 +34,12 @@ interface ExternalData {
   readonly location: string;
   readonly offset: number;
   readonly sizeBytes: number;
-  /** The same numbers as ONNX Runtime rearranges them for its kernels, in that file. */
+  /** The same numbers as ONNX Runtime packs them for its kernels, in the same file. */
   readonly packed?: readonly PackedBytes[];
 }
 
 export interface PackedBytes {
-  /** What ONNX Runtime knows them by: the operator, and a hash of them. */
+  /** ONNX Runtime's key: the operator and a hash of the packed bytes. */
   readonly key: string;
   readonly offset: number;
   readonly sizeBytes: number;
@@ -54,9 +54,9 @@ export type OnnxAttribute =
 
 export interface OnnxNode {
   readonly op: string;
-  /** '' is ONNX itself. */
+  /** '' is the default ONNX domain. */
   readonly domain: string;
-  /** '' stands for an optional input that is not given. */
+  /** '' stands for an absent optional input. */
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes: Readonly<Record<string, OnnxAttribute>>;
@@ -76,7 +76,7 @@ export interface OnnxModel {
   readonly opsets: Readonly<Record<string, number>>;
 }
 
-/** Bytes of a message so far; nested messages stay nested until they are written. */
+/** A message as a list of byte chunks; nested messages are flattened into it. */
 type Message = Uint8Array[];
 
 const WIRE = { varint: 0, bytes: 2, fixed32: 5 } as const;
@@ -166,7 +166,7 @@ const graphMessage = (graph: OnnxGraph): Message => [
   ...graph.outputs.flatMap(value => nested(12, valueMessage(value))),
 ];
 
-/** The file as pieces, in order. A protobuf must stay under 2 GB: larger weights belong in other files. */
+/** The file as chunks, in order. A protobuf must stay below 2 GB: larger weights belong in external files. */
 export const encodeOnnx = ({ graph, opsets }: OnnxModel): Uint8Array[] => [
   ...int(1, 10), // ir_version
   ...text(2, 'anneal'),

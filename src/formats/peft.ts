@@ -1,5 +1,5 @@
-// Adapters in PEFT's own form: `adapter_config.json` and `adapter_model.safetensors`. LoRA on linear layers, nothing else of PEFT.
-// https://github.com/huggingface/peft/blob/main/src/peft/tuners/lora/config.py
+// Reads and writes adapters in PEFT's format, `adapter_config.json` and `adapter_model.safetensors`: LoRA on linear
+// layers, nothing else of PEFT. https://github.com/huggingface/peft/blob/main/src/peft/tuners/lora/config.py
 import { access, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StoredTensor } from '../engine/program.ts';
@@ -18,14 +18,14 @@ export interface LoraArrays {
 export interface Adapter {
   readonly rank: number;
   readonly alpha: number;
-  /** What a b x is multiplied with: alpha / rank (alpha / sqrt(rank) for rank-stabilised adapters). */
+  /** Scale of b a x: alpha / rank (alpha / sqrt(rank) for rank-stabilized adapters). */
   readonly scale: number;
   readonly dropout: number;
-  /** What the adapter says it was trained on: a Hugging Face name or a path. */
+  /** The base model that the adapter names: a Hugging Face id or a path. */
   readonly baseModel: string | null;
   /** By layer name, in the model's order. */
   readonly layers: Readonly<Record<string, LoraArrays>>;
-  /** Layers of a task's own that are saved whole (`modules_to_save`), by the tensors' names in the model; where they were asked for. */
+  /** Tensors of a task head (`modules_to_save`), by their names in the model; present if asked for. */
   readonly head?: Readonly<Record<string, StoredTensor>>;
 }
 
@@ -34,12 +34,12 @@ export interface AdapterToWrite {
   readonly alpha: number;
   readonly dropout: number;
   readonly baseModel: string;
-  /** Of the model; causal where absent. */
+  /** Kind of the model; default: causal. */
   readonly kind?: ModelKind;
-  /** All that the model has; those with an entry in `layers` are adapted. */
+  /** All linear layers of the model; those with an entry in `layers` are adapted. */
   readonly linearLayers: readonly LinearLayer[];
   readonly layers: Readonly<Record<string, LoraArrays>>;
-  /** Layers of a task's own, and the modules that PEFT is to look for them in. */
+  /** The task head, and the modules that PEFT finds it in. */
   readonly head?: AdapterHead | null;
 }
 
@@ -58,7 +58,7 @@ const tensorNames = (layer: LinearLayer): { a: string; b: string } => ({
   b: `${PREFIX}${layer.name}.lora_B.weight`,
 });
 
-/** Writes the folder; PEFT, vLLM and llama.cpp load it. Adapters are stored as float32: they are small and exact. */
+/** Writes the folder; PEFT, vLLM and llama.cpp can load it. Always float32: adapters are small. */
 export async function writeAdapter(directory: string, adapter: AdapterToWrite): Promise<void> {
   await mkdir(directory, { recursive: true });
   const adapted = adapter.linearLayers.filter(({ name }) => adapter.layers[name]);
@@ -79,8 +79,8 @@ export async function writeAdapter(directory: string, adapter: AdapterToWrite): 
 }
 
 /**
- * Module names where they say exactly which layers are adapted, full paths otherwise: heads may have layers of the same names
- * (`dense`), also those that an encoder is loaded with and that are not computed here.
+ * Module names if they select exactly the adapted layers, full paths otherwise: task heads may have layers of the same
+ * name (`dense`), including heads of an encoder's files that are not computed here.
  */
 function targetModules(
   { kind, linearLayers, head }: AdapterToWrite,
@@ -92,7 +92,7 @@ function targetModules(
   return exact ? names : adapted.map(({ name }) => name);
 }
 
-/** PEFT's names for what a model without a head of its own is for. */
+/** PEFT's task type for a model without a task head. */
 const TASK_TYPES = {
   causal: 'CAUSAL_LM',
   encoder: 'FEATURE_EXTRACTION',
@@ -119,7 +119,7 @@ const toConfig = (adapter: AdapterToWrite, adapted: readonly LinearLayer[]) => (
   use_rslora: false,
 });
 
-/** Fields that change what an adapter computes, each with the values that change nothing. */
+/** Unsupported fields that change what an adapter computes, each with a test for values that change nothing. */
 const UNSERVED: Record<string, (value: unknown) => boolean> = {
   bias: value => value === 'none',
   rank_pattern: isEmpty,
@@ -144,13 +144,13 @@ function isEmpty(value: unknown): boolean {
 }
 
 export interface ReadOptions {
-  /** Whether layers of a task's own may be there; they are refused otherwise: what they are for is not known. */
+  /** Whether a task head is accepted; otherwise it is refused, as its purpose is unknown. */
   readonly head?: boolean;
 }
 
 /**
- * Reads a folder for a model with these linear layers.
- * Throws ModelError when it is no LoRA adapter, asks for something not served, or does not fit the model.
+ * Reads a folder for a model with these linear layers. Throws ModelError when it is no LoRA adapter, uses something
+ * unsupported, or does not fit the model.
  */
 export async function readAdapter(
   directory: string,
@@ -174,7 +174,7 @@ export async function readAdapter(
   };
 }
 
-/** Tensors of the modules that are saved whole, under the model's names, and the others. */
+/** Separates the tensors of `modules_to_save`, under the model's names, from those of LoRA. */
 function separate(stored: Record<string, StoredTensor>, saved: unknown) {
   const modules = Array.isArray(saved) ? saved.map(String) : [];
   const isWhole = (name: string) =>
@@ -221,7 +221,9 @@ function readNumber(
   throw new ModelError(`${CONFIG_FILE}: ${field} must be a positive number, not ${JSON.stringify(value)}`);
 }
 
-/** The layers that the file adapts. What is in the file decides, not `target_modules`: that may also be a pattern. */
+/**
+ * The layers that the file adapts. The tensors decide, not `target_modules`, which may also be a regular expression.
+ */
 function fitLayers(
   file: string,
   stored: Record<string, StoredTensor>,

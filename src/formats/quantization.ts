@@ -1,24 +1,24 @@
-// Numbers in few bits and back: whole-number codes with a scale for each column (int16, int8), and four-bit codes with a scale
-// for each block (int4, and NF4 as bitsandbytes has it). It reads no files and knows no model.
+// Quantizes and dequantizes: integer codes with a scale per column (int16, int8), and four-bit codes with a scale per
+// block (int4, and NF4 as in bitsandbytes).
 
 export type ColumnQuantization = 'int16' | 'int8';
 export type BlockQuantization = 'int4' | 'nf4';
 export type Quantization = ColumnQuantization | BlockQuantization;
 
-/** Codes from -127 to 127, so that a number and its negative have codes alike. */
+/** Codes from -127 to 127, symmetric around zero. */
 export const INT8_LEVELS = 127;
 
 /**
- * A code of int16 is two digits of this base, both from -127 to 127, so that its products are made of products of eight bits:
+ * An int16 code is two digits in this base, each from -127 to 127, so that its products are sums of 8-bit products:
  * https://arxiv.org/abs/2306.11975
  */
 export const INT16_BASE = 2 * INT8_LEVELS;
 export const INT16_LEVELS = INT8_LEVELS * INT16_BASE;
 
 export interface QuantizedColumns {
-  /** [rows, columns]; of int16 [2 * rows, columns], the lower digits of all numbers first. */
+  /** [rows, columns]; for int16 [2 rows, columns], the lower digits of all numbers first. */
   readonly codes: Int8Array;
-  /** One for each column. */
+  /** One per column. */
   readonly scales: Float32Array;
 }
 
@@ -32,7 +32,7 @@ function largestOfColumns(matrix: Float32Array, columns: number): Float32Array {
 
 const LEVELS: Record<ColumnQuantization, number> = { int8: INT8_LEVELS, int16: INT16_LEVELS };
 
-/** Of a code, eight bits each. */
+/** 8-bit digits per code. */
 export const DIGITS: Record<ColumnQuantization, number> = { int8: 1, int16: 2 };
 
 export const emptyColumns = (rows: number, columns: number, kind: ColumnQuantization): QuantizedColumns => ({
@@ -52,7 +52,10 @@ function storeCode(codes: Int8Array, at: number, code: number, kind: ColumnQuant
   codes[codes.length / 2 + at] = upper;
 }
 
-/** matrix [rows, columns] ~ codes * scales: the largest number of a column is exact, the others are off by half a scale at most. */
+/**
+ * matrix [rows, columns] ~ codes times scales: the largest number of a column is exact, the others are off by at most
+ * half a scale.
+ */
 export function quantizeColumns(
   matrix: Float32Array,
   columns: number,
@@ -70,7 +73,7 @@ export function quantizeColumns(
   return quantized;
 }
 
-/** Some rows of a matrix, from `first` on, become columns. */
+/** Quantizes some rows of a matrix into columns `first` and following of its transpose. */
 export function quantizeTransposed(
   rows: Float32Array,
   columns: number,
@@ -102,21 +105,24 @@ export function dequantizeColumns(
   );
 }
 
-/** A code of four bits stands for a number of a table, times the scale of its block. Blocks run along the rows, one after the other. */
+/**
+ * A four-bit code selects a number of a table, which is multiplied by the block's scale. Blocks are consecutive numbers
+ * of the rows.
+ */
 export interface BlockCode {
   readonly block: number;
   /** Sixteen numbers, by code. */
   readonly table: Float32Array;
-  /** What the numbers of a block are divided by before each takes the nearest of the table. */
+  /** The scale that a block's numbers are divided by before each takes the nearest number of the table. */
   scaleOf(block: Float32Array): number;
 }
 
-/** The number furthest from zero, with its sign. */
+/** The number of the largest magnitude, with its sign. */
 const furthest = (block: Float32Array): number =>
   block.reduce((far, number) => (Math.abs(number) > Math.abs(far) ? number : far), 0);
 
 export const BLOCK_CODES = {
-  /** The furthest number is one end of an even scale of sixteen, as in ggml's Q4_0. */
+  /** The number of the largest magnitude is one end of 16 equidistant numbers, as in ggml's Q4_0. */
   int4: {
     block: 32,
     table: Float32Array.from({ length: 16 }, (_, code) => 1 - code / 8),
@@ -136,13 +142,13 @@ export const BLOCK_CODES = {
 } satisfies Record<BlockQuantization, BlockCode>;
 
 export interface QuantizedBlocks {
-  /** Two to a byte, the first in the upper half. */
+  /** Two per byte, the first in the upper half. */
   readonly codes: Uint8Array;
-  /** One for each block. */
+  /** One per block. */
   readonly scales: Float32Array;
 }
 
-/** Codes by rising number, and the numbers half way between neighbours: what is above one takes a later code. */
+/** Codes sorted by their numbers, and the midpoints between neighbours, which separate the codes. */
 function thresholdsOf(table: Float32Array): { order: Uint8Array; middles: Float32Array } {
   const order = Uint8Array.from(table.keys()).sort((a, b) => table[a]! - table[b]!);
   const middles = new Float32Array(table.length - 1);
@@ -150,14 +156,14 @@ function thresholdsOf(table: Float32Array): { order: Uint8Array; middles: Float3
   return { order, middles };
 }
 
-/** How many of the sorted middles are below, by halving. */
+/** How many of the sorted midpoints lie below the number, by binary search. */
 function countBelow(middles: Float32Array, number: number): number {
   let low = 0;
   for (let step = 8; step > 0; step >>= 1) if (number > middles[low + step - 1]!) low += step;
   return low;
 }
 
-/** Throws when the numbers do not fill their blocks. */
+/** Throws when the number of elements is no multiple of the block size. */
 export function quantizeBlocks(numbers: Float32Array, { block, table, scaleOf }: BlockCode): QuantizedBlocks {
   if (numbers.length % block !== 0) throw new Error(`${numbers.length} numbers are no blocks of ${block}`);
   const { order, middles } = thresholdsOf(table);

@@ -1,5 +1,4 @@
-// The safetensors format: reads headers and tensors, streams files out. It knows no model and no adapter.
-// https://github.com/huggingface/safetensors#format
+// Reads and writes the safetensors format. https://github.com/huggingface/safetensors#format
 import { createReadStream } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { access, open, readFile, rename } from 'node:fs/promises';
@@ -9,16 +8,16 @@ import type { StoredCodes, StoredTensor } from '../engine/program.ts';
 export type StoredDType = StoredTensor['dtype'];
 type CodeDType = StoredCodes['dtype'];
 
-/** A file that is not what it says. `message` names the file and what is wrong. */
+/** A malformed file; `message` names it and what is wrong. */
 export class SafetensorsError extends Error {
   override readonly name = 'SafetensorsError';
 }
 
 export interface SafetensorsFile {
   readonly tensors: Record<string, StoredTensor>;
-  /** Tensors of whole numbers of eight bits: codes of quantised weights, masks. */
+  /** Tensors of 8-bit integers: codes of quantized weights, masks. */
   readonly codes: Record<string, StoredCodes>;
-  /** Names of tensors of further types, which nothing here reads: counters, positions. */
+  /** Names of tensors of other types, which are never read: counters, position ids. */
   readonly unread: readonly string[];
   readonly metadata: Record<string, string>;
 }
@@ -89,7 +88,7 @@ function toStored(
 const isCodes = (stored: StoredTensor | StoredCodes): stored is StoredCodes =>
   Object.hasOwn(CODE_BYTES, stored.dtype);
 
-/** Where every tensor of one file lies, of the types F32, F16, BF16, I8 and U8. */
+/** Locates the tensors of one file, of the types F32, F16, BF16, I8 and U8. */
 export async function readHeader(file: string): Promise<SafetensorsFile> {
   const handle = await open(file);
   try {
@@ -126,10 +125,10 @@ const exists = (file: string) =>
     () => false,
   );
 
-/** What transformers calls the shards, and nothing that leaves the folder. */
+/** Names of shards as transformers writes them; it excludes paths that leave the folder. */
 const SHARD = /^[\w.-]+\.safetensors$/;
 
-/** -> by tensor the file that holds it. */
+/** Returns the file of each tensor. */
 function parseIndex(file: string, text: string): Record<string, string> {
   const map: unknown = parseObject(file, text).weight_map;
   if (typeof map !== 'object' || map === null)
@@ -140,7 +139,10 @@ function parseIndex(file: string, text: string): Record<string, string> {
   return map as Record<string, string>;
 }
 
-/** Every tensor of a Hugging Face folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names. */
+/**
+ * Locates every tensor of a Hugging Face folder: `model.safetensors`, or the shards named by
+ * `model.safetensors.index.json`.
+ */
 export async function readModelHeaders(directory: string): Promise<SafetensorsFile> {
   const indexFile = join(directory, 'model.safetensors.index.json');
   if (!(await exists(indexFile))) return readHeader(join(directory, 'model.safetensors'));
@@ -175,7 +177,7 @@ const READERS = {
   BF16: widenBf16,
 } satisfies Record<StoredDType, (bytes: Uint8Array, into: Float32Array) => void>;
 
-/** A whole tensor as float32, converted piece by piece. */
+/** A whole tensor as float32, converted in pieces. */
 export async function readTensor(stored: StoredTensor): Promise<Float32Array> {
   const values = new Float32Array(product(stored.shape));
   const width = BYTES[stored.dtype];
@@ -223,15 +225,15 @@ const WRITERS = {
   BF16: narrowBf16,
 } satisfies Record<StoredDType, (values: Float32Array) => Uint8Array>;
 
-/** Numbers as bytes of a type, rounded to the nearest. */
+/** The numbers as bytes of a type, rounded to nearest. */
 export const narrow = (values: Float32Array, dtype: StoredDType): Uint8Array => WRITERS[dtype](values);
 
 /** float32 numbers are converted to the type asked for; codes are written as they are. */
 export type Writable = Float32Array | Int8Array | Uint8Array;
 
 /**
- * A tensor to write: its numbers, or where they are stored already (copied, converted where the types differ), or a function
- * that makes them when it is their turn.
+ * A tensor to write: its numbers; or a stored tensor, copied and converted if the types differ; or a function that
+ * produces the numbers when they are written.
  */
 export interface TensorToWrite {
   readonly dtype: StoredDType | CodeDType;
@@ -286,14 +288,14 @@ function layout(
     offset += sizeBytes;
   }
   const json = Buffer.from(JSON.stringify(header), 'utf8');
-  // Padded with spaces so that the data starts at a multiple of what a processor reads at a time.
+  // Padded with spaces, so that the data is aligned.
   const padded = Buffer.alloc(Math.ceil((8 + json.length) / ALIGNMENT) * ALIGNMENT, ' ');
   padded.writeBigUInt64LE(BigInt(padded.length - 8));
   json.copy(padded, 8);
   return padded;
 }
 
-/** Writes tensor by tensor in the order given; the file appears under its name only when it is complete and on disk. */
+/** Writes tensor by tensor in the given order; the file gets its name only when it is complete and synced to disk. */
 export async function writeSafetensors(
   file: string,
   tensors: Record<string, TensorToWrite>,
