@@ -1,5 +1,5 @@
-// Checkpoints on disk: everything that a resumed run needs to go on bit for bit, and models as others load them.
-// A folder has its name only when it is complete. When to write one is the loop's.
+// Checkpoints on disk: what a run needs to resume bit for bit, and models in the form that others load. A folder gets
+// its name only when it is complete. The loop decides when to write one.
 import {
   copyFile,
   link,
@@ -30,23 +30,23 @@ const PROGRESS_FILE = 'progress.json';
 const BEST_FOLDER = 'best';
 const PARTIAL = '.partial';
 
-/** How far a run is, and what it was decided to be. Nothing else but the arrays decides how it goes on. */
+/** How far a run is, and what was decided for it. Together with the arrays it determines how the run continues. */
 export interface Progress {
   readonly seed: number;
   readonly hyperparameters: ResolvedHyperparameters;
   layout: Record<string, number | number[] | string>;
-  /** sha256 of the data, to refuse going on with other data. */
+  /** sha256 of the data, so that a run is not resumed on other data. */
   readonly trainingSha256: string;
   readonly validationSha256: string | null;
-  /** Steps done. The data position follows from it. */
+  /** Completed steps; the position in the data follows from it. */
   step: number;
-  /** Tokens that counted so far. */
+  /** Trained tokens so far. */
   trainedTokens: number;
   history: StepMetrics[];
   best: { step: number; validation: ValidationResult | null } | null;
 }
 
-/** The loss, and the objective's measure by its name; of answers that were graded `reward_mean` alone. */
+/** The loss and the objective's metric, by name; for graded answers, `reward_mean` only. */
 export type ValidationResult = Readonly<Record<string, number>>;
 
 export const isBetter = (one: ValidationResult, other: ValidationResult): boolean =>
@@ -58,7 +58,10 @@ const exists = (path: string) =>
     () => false,
   );
 
-/** Fills a folder under another name first. A folder that is there already is the same one, from before a restart. */
+/**
+ * Fills a folder under a temporary name, then renames it. If the folder exists, it was written before a restart and is
+ * the same.
+ */
 async function writeFolder(directory: string, fill: (partial: string) => Promise<void>): Promise<void> {
   if (await exists(directory)) return;
   const partial = directory + PARTIAL;
@@ -69,7 +72,7 @@ async function writeFolder(directory: string, fill: (partial: string) => Promise
   await rename(partial, directory);
 }
 
-/** Files and their names reach the disk before the folder gets its own. */
+/** Syncs all files to disk before the folder is renamed. */
 async function syncFolder(directory: string): Promise<void> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
   for (const entry of entries.filter(found => found.isFile())) {
@@ -78,7 +81,7 @@ async function syncFolder(directory: string): Promise<void> {
   }
 }
 
-/** The same files in another folder, without their bytes where the file system can. */
+/** Hard-links the files into another folder; copies them where the file system cannot. */
 async function linkFolder(from: string, to: string): Promise<void> {
   await writeFolder(to, async partial => {
     const entries = await readdir(from, { recursive: true, withFileTypes: true });
@@ -100,7 +103,7 @@ export const foldersIn = (workDirectory: string): CheckpointFolders => ({
   model: step => join(workDirectory, 'checkpoints', `model-step-${step}`),
 });
 
-/** The trainer's own copy of the best model: checkpoint folders may be removed by whoever took them. */
+/** The trainer's own copy of the best model: the worker may delete checkpoint folders once it has stored them. */
 const bestFolder = (workDirectory: string, step: number) => join(workDirectory, `best-step-${step}`);
 
 export async function keepBest(workDirectory: string, step: number, from: string): Promise<void> {
@@ -138,7 +141,7 @@ export async function readProgress(directory: string): Promise<Progress> {
   return progress;
 }
 
-/** The arrays of a checkpoint; its best model goes back to the trainer's own place. */
+/** Reads the arrays of a checkpoint, and puts its best model back in the trainer's place. */
 export async function readState(
   directory: string,
   layout: StateLayout,
@@ -206,7 +209,7 @@ async function writeLora(
   if (head) await writeMeaning(directory, head.meaning);
 }
 
-/** A PEFT folder, or a Hugging Face folder with weights of the base model's own types. */
+/** Writes a PEFT folder, or for full fine-tuning a Hugging Face folder with the base model's dtypes. */
 export async function writeModel(
   directory: string,
   trained: TrainedModel,
@@ -222,7 +225,7 @@ export async function writeModel(
   );
 }
 
-/** What a killed process left half written. */
+/** Deletes what a killed process left half-written. */
 export async function removePartials(workDirectory: string): Promise<void> {
   const entries = await readdir(workDirectory, { recursive: true, withFileTypes: true });
   for (const { parentPath, name } of entries)

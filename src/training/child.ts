@@ -1,6 +1,6 @@
-// The trainer process: started by fork with the path of a spec, it runs it, sends TrainerEvents and hears TrainerCommands. It has
-// answers graded by its parent.
-// It ends when its parent does. Exit code 0 after `finished`, `stopped` or `failed`; 1 after a bug, said as `server_error`.
+// The trainer process: started by fork with the path of a spec, it runs it, sends TrainerEvents, receives
+// TrainerCommands, and asks its parent for grades. It exits when its parent does. Exit code 0 after `finished`,
+// `stopped` or `failed`; 1 after a bug, reported as `server_error`.
 import { readFile } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
 import { openGrading } from './grading.ts';
@@ -14,7 +14,7 @@ const SERVER_ERROR: TrainerEvent = {
   message: 'The job failed due to an internal error',
 };
 
-/** Resolves when the event is on its way, so that nothing is lost when the process ends. */
+/** Resolves when the event has been sent, so that nothing is lost when the process exits. */
 function send(event: TrainerEvent | TrainerQuestion): Promise<void> {
   return new Promise((resolve, reject) => {
     if (!process.send) throw new Error('the trainer is started by fork');
@@ -22,12 +22,12 @@ function send(event: TrainerEvent | TrainerQuestion): Promise<void> {
   });
 }
 
-/** Serving and the api come first. */
+/** Serving and the api have priority. */
 function lowerPriority(): void {
   try {
     setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
   } catch {
-    // Not allowed here; it only makes the others slower.
+    // Not permitted here; then the others are slower.
   }
 }
 

@@ -1,6 +1,7 @@
-// Losses that compare the examples of a batch with each other, exact however the batch is cut into micro-batches: first every vector of the
-// batch, then the loss with its slope at each vector, then micro-batch by micro-batch the gradients of vectors times slopes
-// (GradCache, https://arxiv.org/abs/2101.06983). Here are the first two; the third is an ordinary gradient program.
+// Contrastive losses, which compare the examples of a batch, computed exactly however the batch is cut into
+// micro-batches (GradCache, https://arxiv.org/abs/2101.06983): first all vectors of the batch, then the loss and its
+// gradient with respect to each vector, then micro-batch by micro-batch the gradients of the vectors times those. The
+// first two are here; the third is an ordinary gradient program.
 import type { Example } from '../data/example-form.ts';
 import type { Engine, Program, RunArrays } from '../engine/program.ts';
 import { tf } from '../engine/tf.ts';
@@ -13,12 +14,12 @@ import { type LossSums, sumsOf } from './sums.ts';
 
 export interface Compared {
   readonly sums: LossSums;
-  /** For each micro-batch, d loss / d vector of each of its texts [texts, hiddenSize], zeros where there is no text. */
+  /** For each micro-batch, d loss / d vector of each of its texts [texts, hiddenSize]; zeros for absent texts. */
   readonly slopes: readonly Float32Array[];
 }
 
 export interface Comparison {
-  /** `fedWith` gives what a micro-batch is fed with, parameters included. */
+  /** `fedWith` returns the inputs of a micro-batch, parameters included. */
   compare(
     plan: readonly MicroBatchPlan[],
     examples: readonly Example[],
@@ -34,13 +35,13 @@ export interface ComparisonOptions {
   readonly engine: Engine;
   readonly trained: TrainedModel;
   readonly batch: BatchLoss;
-  /** Vectors are made through dropout. */
+  /** Whether dropout is applied. */
   readonly training: boolean;
   /** Awaited before every run of a program. */
   between(): Promise<void>;
 }
 
-/** Batches are padded to a power of two, so that few programs serve all. */
+/** Batches are padded to a power of two, so that few programs are needed. */
 const paddedTo = (examples: number): number => 2 ** Math.ceil(Math.log2(examples));
 
 export function openComparison(options: ComparisonOptions): Comparison {
@@ -90,7 +91,7 @@ export function openComparison(options: ComparisonOptions): Comparison {
   };
 }
 
-/** Where the texts of a micro-batch lie: `text` in its own vectors, `at` in those of the batch. */
+/** Indices of the texts of a micro-batch: `text` in its own vectors, `at` in those of the batch. */
 function textsOf(
   part: MicroBatchPlan,
   examples: readonly Example[],
@@ -114,7 +115,10 @@ function presentTexts(examples: readonly Example[], padded: number): Float32Arra
   return present;
 }
 
-/** vectors [examples, vectors, width], present [examples, vectors] -> the loss's sums, and slopes like the vectors. */
+/**
+ * vectors [examples, vectors, width], present [examples, vectors] -> the loss's sums, and gradients shaped like the
+ * vectors.
+ */
 function comparisonProgram(batch: BatchLoss, examples: number, width: number): Program {
   return {
     name: `comparison-${examples}`,

@@ -17,7 +17,7 @@ export function openCompiled<Key>(engine: Engine, program: (key: Key) => Program
       if (known) return known;
       const made = engine.compile(program(key));
       compiled.set(name, made);
-      // One that does not compile is not kept: whoever asked is told, and `close` has nothing to close.
+      // A program that fails to compile is forgotten, so that `close` has nothing to wait for.
       made.catch(() => compiled.delete(name));
       return made;
     },

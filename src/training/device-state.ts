@@ -1,5 +1,5 @@
-// The numbers of a run in a device's memory: an array for each parameter, its moments and its gradient, placed when the run begins and
-// read for checkpoints. All of them are there from the beginning: steps take no further memory.
+// The training state in device memory: an array per parameter, for its value, moments and gradient, placed when the run
+// begins and read for checkpoints. Everything is allocated at the start; steps allocate nothing.
 import type { DeviceArray, DeviceMemory, Engine, Program } from '../engine/program.ts';
 import { openCompiled } from './compiled.ts';
 import { adamwProgram, type OptimizerState, stepFactors } from './optimizer.ts';
@@ -7,11 +7,11 @@ import { AFTER, BEFORE, PARAMETER } from './programs.ts';
 import type { StateLayout } from './state.ts';
 import type { TrainedState } from './trained-state.ts';
 
-/** By the parameters' names. */
+/** By parameter name. */
 type Arrays = Record<string, DeviceArray>;
 const NUMBERS = ['parameters', 'm', 'v'] as const satisfies (keyof OptimizerState)[];
 
-/** Gradients by name -> the sum of their squares: of rows first, so that no sum is a long one. */
+/** The sum of squares of all gradients; summed by rows first, so that no float32 sum is long. */
 const squaresProgram = ({ slots }: StateLayout): Program => ({
   name: 'squares',
   inputs: Object.fromEntries(slots.map(({ name, shape }) => [name, { shape, dtype: 'float32' }])),
@@ -25,7 +25,7 @@ const squaresProgram = ({ slots }: StateLayout): Program => ({
 const prefixed = (prefix: string, arrays: Arrays): Arrays =>
   Object.fromEntries(Object.entries(arrays).map(([name, array]) => [prefix + name, array]));
 
-/** Places what lies in a flat array as `layout` says. */
+/** Copies the parameters of a flat array to the device. */
 async function placeAll(memory: DeviceMemory, { slots }: StateLayout, flat: Float32Array): Promise<Arrays> {
   const arrays: Arrays = {};
   for (const { name, offset, size } of slots)
@@ -34,9 +34,9 @@ async function placeAll(memory: DeviceMemory, { slots }: StateLayout, flat: Floa
 }
 
 interface OfOneSize {
-  /** The sums of gradients before the first. */
+  /** Gradient sums before the first micro-batch. */
   readonly zeros: DeviceArray;
-  /** What the next step of a parameter is written into; the arrays that it leaves are the next one's. */
+  /** Where the next step of a parameter is written; afterwards the parameter's old arrays take their place. */
   readonly next: Record<keyof OptimizerState, DeviceArray>;
 }
 
@@ -69,7 +69,7 @@ export async function openDeviceState(
   };
   const sizes = await placeSizes(memory, layout);
   const zeros: Arrays = Object.fromEntries(slots.map(({ name, size }) => [name, sizes.get(size)!.zeros]));
-  // Gradient sums go back and forth between two: a program's outputs must not overlap its inputs.
+  // Gradient sums alternate between two sets: a program's outputs must not overlap its inputs.
   const nothing = new Float32Array(layout.size);
   const sums = [await place(nothing), await place(nothing)] as const;
   let last: Arrays = zeros;

@@ -1,4 +1,4 @@
-// The process of a dry run: started by fork with the path of a DryRunSpec, it answers once and ends. It ends when its
+// The dry run process: started by fork with the path of a DryRunSpec, it answers once and exits. It exits when its
 // parent does; exit code 1 without an answer is a bug.
 import { readFile, writeFile } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
@@ -14,13 +14,13 @@ async function answer(spec: DryRunSpec): Promise<DryRunAnswer> {
   }
 }
 
-/** The api comes first, in time and in memory. */
+/** The api has priority over a dry run, in CPU time and memory. */
 async function stepBack(): Promise<void> {
   try {
     setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
     await writeFile('/proc/self/oom_score_adj', '1000'); // of Linux: this process is ended before all others
   } catch {
-    // Not allowed here, or another system.
+    // Not permitted here, or not Linux.
   }
 }
 

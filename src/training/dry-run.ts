@@ -1,5 +1,5 @@
-// What a run would do, without a step of it: its files read, its hyperparameters resolved, its steps counted, with the
-// code of the run itself. What the run takes on workers is found out where some are named (estimate.ts).
+// What a run would do, without taking a step: files read, hyperparameters resolved, steps counted, with the code of the
+// run itself. estimate.ts measures what the run takes on given workers.
 import type { DatasetCounts, Taking } from '../data/dataset.ts';
 import { type Duplicates, duplicatesBetween, type Survey, surveyFile } from '../data/survey.ts';
 import { type FileKind, toJobError } from '../data/validate.ts';
@@ -32,10 +32,10 @@ export interface DryRunSpec
     | 'workDirectory'
     | 'cacheDirectory'
   > {
-  /** As the job would name them in its error. */
+  /** As the job's error would name them. */
   trainingFileId: string;
   validationFileId: string | null;
-  /** Workers that the run may come to. */
+  /** Workers that may take the run. */
   machines: Machine[];
 }
 
@@ -46,29 +46,29 @@ export interface Failure {
 }
 
 export interface DryRun {
-  /** What the job would fail with; null when nothing stands in its way but what only running shows. */
+  /** The error the job would fail with; null if there is none that can be known in advance. */
   error: Failure | null;
   training: FileSurvey;
   validation: FileSurvey | null;
-  /** Lines of the validation file that are in the training file, too; null without a validation file. */
+  /** Lines of the validation file that also are in the training file; null without a validation file. */
   duplicatesBetween: Duplicates | null;
-  /** Null, as what follows from them, when they cannot be resolved. */
+  /** Null if they cannot be resolved; then what depends on them is null too. */
   hyperparameters: ResolvedHyperparameters | null;
   totalSteps: number | null;
-  /** Tokens with a loss, all epochs; null where they are the model's own. */
+  /** Tokens with a loss over all epochs; null where the model generates them itself. */
   trainedTokens: number | null;
   trainedParameters: number | null;
-  /** Of the trained numbers, their gradients and their optimizer. */
+  /** Bytes of trained parameters, gradients and optimizer state. */
   stateBytes: number | null;
-  /** For each machine of the spec; none when the run would not get as far as that. */
+  /** One per machine of the spec; none if the run would fail earlier. */
   estimates: (RunEstimate | Impossible)[];
-  /** Why there are none although there are machines; null else. */
+  /** Why there are none although machines are given; otherwise null. */
   unmeasured: string | null;
 }
 
 export type FileSurvey = Omit<Survey, 'digests' | 'lengths'>;
 
-/** What the child process answers. */
+/** The child process's answer. */
 export type DryRunAnswer = { type: 'done'; report: DryRun } | { type: 'invalid_model'; message: string };
 
 /** Throws ModelError for a folder that is not a model. */
@@ -129,7 +129,7 @@ interface Attempt<T> {
   failure: Failure | null;
 }
 
-/** What a user can mend, as the job would say it. */
+/** Converts failures that a user can fix to the job's error. */
 function failuresOf(method: Method) {
   const plain = ({ code, message, param }: TrainingFailure): Failure => ({
     code,
@@ -147,7 +147,7 @@ function failuresOf(method: Method) {
   return { attempt, plain };
 }
 
-/** What the validation of the job would find. */
+/** The error of the job's file validation. */
 const invalidFile = ({ validation }: Survey, id: string, param: 'training_file' | 'validation_file') =>
   toJobError(validation, id, param, `\`${param}.errors\``);
 
@@ -182,7 +182,7 @@ function toReport({ digests: _digests, lengths: _lengths, answers, ...rest }: Su
   return { ...rest, answers: answers && isClassification(answers) ? answers : null };
 }
 
-/** By the rule of the evaluation, which counts by class where this says so. */
+/** The same rule by which the evaluation counts by class. */
 const isClassification = (answers: NonNullable<Survey['answers']>) =>
   findLabels(answers.flatMap(({ answer, count }) => new Array<string>(count).fill(answer))) !== null;
 

@@ -1,5 +1,5 @@
-// What a run takes on workers, before it is made: its layout, its memory, its arithmetic. Memory is measured here, on a processor, as
-// the run measures it; how fast a worker is, is not this file's matter.
+// Estimates what a run takes on given workers: its layout, its memory, its arithmetic. Memory is measured here, on the
+// CPU, as the run itself measures it. How fast a worker is, is not known here.
 import { programFlops } from '../engine/flops.ts';
 import type { Engine } from '../engine/program.ts';
 import { requireGenerative } from '../models/registry.ts';
@@ -27,26 +27,26 @@ import type { Start } from './start.ts';
 import { zeros } from './state.ts';
 import { openTrainer } from './trainer.ts';
 
-/** A worker, as far as the arithmetic goes. */
+/** A worker. */
 export interface Machine {
   readonly id: string;
   readonly device: string;
-  /** Of the machine, when no run is under way. */
+  /** Free memory of the machine when no run is active. */
   readonly freeBytes: number;
-  /** What runs may use of it; null where nothing is said. */
+  /** Memory that runs may use; null: not limited. */
   readonly budgetBytes: number | null;
 }
 
 export interface RunEstimate {
   readonly machine: string;
   readonly shapes: readonly MicroBatchShape[];
-  /** The trainer's memory at its highest, the evaluation at its end included, without the pages of the model's files. */
+  /** Peak memory of the trainer, evaluation included, without mapped pages of the model's files. */
   readonly memoryBytes: number;
-  /** Of the matrix products of all steps; null where the examples are the model's own answers. */
+  /** Floating-point operations of the matrix products of all steps; null where the model generates the examples. */
   readonly flops: number | null;
 }
 
-/** Why the run cannot be on that machine, in the words of its error. */
+/** Why the run does not fit that machine, as its error would say. */
 export interface Impossible {
   readonly machine: string;
   readonly failure: string;
@@ -62,7 +62,7 @@ export interface EstimateInputs extends Start, Lengths {
   readonly machines: readonly Machine[];
 }
 
-/** Throws TrainingFailure where this machine has not the memory to measure a row of the longest example. */
+/** Throws TrainingFailure if this machine lacks the memory to measure a row of the longest example. */
 export async function estimateRun(inputs: EstimateInputs): Promise<(RunEstimate | Impossible)[]> {
   const { hyperparameters, model, training } = inputs;
   const costs: CostModel = { hiddenSize: model.shape.hiddenSize };
@@ -100,10 +100,10 @@ function attempt({ id }: Machine, work: () => RunEstimate): RunEstimate | Imposs
 type Circumstances = Omit<LayoutCircumstances, 'availableBytes'>;
 
 interface Measured {
-  /** What the trainer holds while it takes steps, without micro-batches. */
+  /** What the trainer holds between micro-batches. */
   readonly restingBytes: number;
   readonly rows: RowMemory;
-  /** All that it holds at the evaluation; 0 where that takes less than a step. */
+  /** What it holds during evaluation; 0 if that is less than a step. */
   readonly evaluationBytes: number;
 }
 
@@ -127,7 +127,7 @@ async function measure(inputs: EstimateInputs, trained: TrainedModel, on: Circum
   return { restingBytes, rows, evaluationBytes: await measureEvaluation(inputs, loaded) };
 }
 
-/** While it trains: answers that are learnt from. The policy stays open beside the trainer. */
+/** Memory for generating answers during training; the policy stays open beside the trainer. */
 async function measureRollouts(
   { engine, model, objective: { rollouts }, training, hyperparameters }: EstimateInputs,
   adapter: LoadedAdapter | null,
@@ -144,7 +144,7 @@ async function measureRollouts(
   });
 }
 
-/** When it has been trained: all that the trainer then holds. */
+/** Total memory of the trainer during the evaluation after training. */
 async function measureEvaluation(
   { engine, spec: { modelDirectory, validationFile }, objective }: EstimateInputs,
   adapter: LoadedAdapter | null,
@@ -155,7 +155,7 @@ async function measureEvaluation(
   return resting + (await measurePeakBytes(async () => objective.rehearse?.(rehearsal)));
 }
 
-/** As the run on it will choose. The trained numbers are there before what is left is looked at. */
+/** The shapes that the run would choose there. The state is allocated before the remaining memory is looked at. */
 function shapesOn(
   { device, freeBytes, budgetBytes }: Machine,
   { state }: TrainedModel,
@@ -167,7 +167,7 @@ function shapesOn(
   return shapesFor({ ...on, availableBytes }, device === 'cpu' ? rows : null);
 }
 
-/** Of all steps, from batches of the first epoch. */
+/** Estimated from batches of the first epoch. */
 function countFlops(trained: TrainedModel, on: Circumstances) {
   const ofRow = new Map<number, number>();
   const flopsOf = ({ rows, length }: MicroBatchShape): number => {

@@ -1,9 +1,9 @@
-// A run that ends because of what the user gave: the job's error, in OpenAI's shape. A bug is never one of these.
+// A run that fails because of user input: the job's error, in OpenAI's shape. Never a bug.
 import type { MethodName } from './protocol.ts';
 
 export class TrainingFailure extends Error {
   readonly code: string;
-  /** What the job named. A setting of its method begins with a dot: `.hyperparameters.rank`. */
+  /** The job's parameter. A setting of its method begins with a dot: `.hyperparameters.rank`. */
   readonly param: string | null;
 
   constructor(code: string, param: string | null, message: string) {

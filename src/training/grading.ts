@@ -1,4 +1,4 @@
-// How the trainer has answers graded: it asks its parent and waits. What a grade is made of is the worker's.
+// How the trainer gets answers graded: it asks its parent process and waits. The worker knows what a grade is made of.
 import type { GradeAnswers, GradedAnswer, TrainerQuestion, WorkerAnswer } from './protocol.ts';
 
 export interface Grading {

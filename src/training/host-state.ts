@@ -1,4 +1,4 @@
-// The numbers of a run in host memory: flat arrays that programs read and write parts of.
+// The training state in host memory: flat arrays that programs read and write parts of.
 import type { Engine } from '../engine/program.ts';
 import { type OptimizerState, openAdamW } from './optimizer.ts';
 import { AFTER, BEFORE, PARAMETER } from './programs.ts';
@@ -12,8 +12,8 @@ export async function openHostState(
 ): Promise<TrainedState> {
   const optimizer = await openAdamW(engine, layout);
   const parameters = viewsOf(state.parameters, layout, PARAMETER);
-  // Gradient sums go back and forth between two arrays: a program's outputs must not overlap its inputs.
-  // Filled, so that they lie in memory before that of micro-batches is measured.
+  // Gradient sums alternate between two arrays: a program's outputs must not overlap its inputs. They are filled now,
+  // so that they are resident before the memory of micro-batches is measured.
   const sums = [zeros(layout.size), zeros(layout.size)] as const;
   const before = sums.map(flat => viewsOf(flat, layout, BEFORE));
   const after = sums.map(flat => viewsOf(flat, layout, AFTER));

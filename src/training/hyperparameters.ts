@@ -1,4 +1,4 @@
-// Requested hyperparameters against their limits, and every 'auto' turned into a number. Nothing else decides a default.
+// Checks requested hyperparameters against their limits and resolves every 'auto'. All defaults are here.
 import { moduleNames, selectLayers } from '../models/lora.ts';
 import { ModelError } from '../models/model-error.ts';
 import type { Model } from '../models/registry.ts';
@@ -8,12 +8,12 @@ import type { RequestedHyperparameters, ResolvedHyperparameters } from './protoc
 interface Limit {
   readonly minimum: number;
   readonly maximum: number;
-  /** The minimum itself is not allowed. */
+  /** Exclusive minimum. */
   readonly above?: boolean;
   readonly integer?: boolean;
 }
 
-/** Ranges of the numbers. The first three are OpenAI's. */
+/** Ranges of the hyperparameters. The first three are OpenAI's. */
 export const hyperparameterLimits = {
   n_epochs: { minimum: 1, maximum: 50, integer: true },
   batch_size: { minimum: 1, maximum: 256, integer: true },
@@ -34,7 +34,7 @@ export const hyperparameterLimits = {
   max_completion_length: { minimum: 1, maximum: 65_536, integer: true },
 } as const satisfies Partial<Record<keyof ResolvedHyperparameters, Limit>>;
 
-/** An adapter that the run goes on from; its shape cannot be changed. */
+/** The adapter that the run starts from; its shape cannot be changed. */
 export interface StartingAdapter {
   readonly rank: number;
   readonly alpha: number;
@@ -43,12 +43,12 @@ export interface StartingAdapter {
 
 export interface Circumstances {
   readonly model: Pick<Model, 'shape' | 'linearLayers'>;
-  /** Examples of the training file. */
+  /** Number of training examples. */
   readonly examples: number;
   readonly start: StartingAdapter | null;
   /** Of the objective. */
   readonly rate?: number;
-  /** Of the objective: examples of a step where no number is asked for. */
+  /** The objective's default batch size. */
   batchSize?(examples: number): number;
 }
 
@@ -74,7 +74,7 @@ function checkNumber(name: string, value: unknown, limit: Limit): void {
   throw invalid(name, `${name} must be ${kind} ${range}; it is ${JSON.stringify(value)}`);
 }
 
-/** The number asked for, or undefined for 'auto' and nothing. */
+/** The requested number; undefined for 'auto' or absent. */
 function asked(
   requested: RequestedHyperparameters,
   name: keyof typeof hyperparameterLimits,
@@ -85,7 +85,7 @@ function asked(
   return value;
 }
 
-/** OpenAI's rule: three passes, more over few examples, fewer over very many. */
+/** OpenAI's rule: three epochs, more for few examples, fewer for very many. */
 export function automaticEpochs(examples: number): number {
   if (examples * 3 < 100) return Math.min(25, Math.max(1, Math.floor(100 / Math.max(1, examples))));
   if (examples * 3 > 25_000) return Math.max(1, Math.floor(25_000 / examples));
@@ -93,8 +93,8 @@ export function automaticEpochs(examples: number): number {
 }
 
 /**
- * 0.2% of the examples as OpenAI's, but 4 where a pass still makes 25 steps. Of 2, 4 and 8 none is clearly best (docs/training.md);
- * fewer, larger steps cost less where the optimizer's state is large.
+ * 0.2% of the examples like OpenAI, but 4 if an epoch then still has 25 steps. Of 2, 4 and 8 none is clearly best
+ * (docs/training.md); fewer, larger steps cost less where the optimizer state is large.
  */
 export function automaticBatchSize(examples: number): number {
   const small = Math.min(4, Math.max(1, Math.floor(examples / 25)));
@@ -102,9 +102,9 @@ export function automaticBatchSize(examples: number): number {
 }
 
 /**
- * The rate that the multiplier multiplies. It falls with the width, as maximal update parametrization has it for Adam
- * (https://arxiv.org/abs/2203.03466), within what fine-tuning uses; full fine-tuning takes a tenth of LoRA's
- * (https://thinkingmachines.ai/blog/lora/).
+ * The learning rate that the multiplier is applied to. It decreases with the width, as in maximal update
+ * parametrization for Adam (https://arxiv.org/abs/2203.03466), within the range used for fine-tuning; full fine-tuning
+ * uses a tenth of LoRA's (https://thinkingmachines.ai/blog/lora/).
  */
 export function baseLearningRate(adapter: 'lora' | 'full', hiddenSize: number): number {
   const lora = Math.min(2e-3, Math.max(2e-4, (2e-4 * 4096) / hiddenSize));
@@ -148,7 +148,7 @@ function refuseReshaping(resolved: ResolvedHyperparameters, start: StartingAdapt
     throw invalid('target_modules', `the adapter's target_modules are ${start.targetModules}: ${how}`);
 }
 
-/** Undefined for 'auto' and nothing. */
+/** Undefined for 'auto' or absent. */
 export const resolveBeta = (requested: RequestedHyperparameters): number | undefined =>
   asked(requested, 'beta');
 
@@ -162,7 +162,7 @@ export interface RolloutNumbers {
   readonly max_completion_length: number;
 }
 
-/** As GRPO's paper has it (arXiv 2402.03300, 4.2). */
+/** The GRPO paper's value (arXiv 2402.03300, 4.2). */
 const KL_COEFFICIENT = 0.04;
 /** `trl`'s. */
 const MAX_COMPLETION_LENGTH = 256;
@@ -191,7 +191,7 @@ export function resolveRollouts(
   };
 }
 
-/** Needed before the rest: it decides how the data is cut. */
+/** Resolved before the others, as it decides how the data is truncated. */
 export function resolveMaxLength(requested: RequestedHyperparameters, model: Circumstances['model']): number {
   const { maxPositions } = model.shape;
   const maxLength = asked(requested, 'max_length') ?? Math.min(maxPositions, MAX_LENGTH);
@@ -205,7 +205,7 @@ function choose<T extends string | boolean>(name: string, value: T | undefined, 
   throw invalid(name, `${name} must be one of ${allowed.join(', ')}; it is ${JSON.stringify(value)}`);
 }
 
-/** Of frozen weights: those that are trained stay as they are. */
+/** Quantization is for frozen weights: trained ones are not quantized. */
 function resolveQuantization(
   requested: RequestedHyperparameters,
   adapter: ResolvedHyperparameters['adapter'],

@@ -1,5 +1,5 @@
-// How a run is laid out: the few shapes of micro-batch that its programs are compiled for, and which shapes a batch is
-// cut into. It works on lengths alone; the numbers of a run depend on it only by rounding, so it is kept with the run.
+// The layout of a run: the few micro-batch shapes its programs are compiled for, and how a batch is cut into them. It
+// works on lengths only. Results depend on the layout only by rounding, so it is kept with the run.
 import { planRows } from '../data/pack.ts';
 import type { MicroBatchShape } from './programs.ts';
 
@@ -10,29 +10,29 @@ export interface Layout {
   readonly threads: number;
 }
 
-/** One micro-batch: its shape, and the batch's examples (by their place in the batch) row by row. Rows may be missing: padding. */
+/** One micro-batch: its shape, and for each row the indices of the batch's examples in it. Missing rows are padding. */
 export interface MicroBatchPlan {
   readonly shape: MicroBatchShape;
   readonly rows: readonly (readonly number[])[];
 }
 
-/** What decides the cost of a token besides the model's size. */
+/** What the cost of a token depends on besides the model's size. */
 export interface CostModel {
   readonly hiddenSize: number;
 }
 
 const ROWS = [1, 2, 3, 4, 6, 8, 12, 16];
-/** Lengths are multiples of this: of what vector units take at once. */
+/** Lengths are multiples of this, the width of AVX2 vectors in float32. */
 const STEP = 8;
 const MOST_SHAPES = 3;
-/** Another shape must save this much to be worth compiling. */
+/** Another shape must cut the cost to this fraction to be worth compiling. */
 const WORTHWHILE = 0.93;
-/** A run of a program costs about as much as this many tokens, on top. */
+/** Fixed cost of a program run, in tokens. */
 const RUN_OVERHEAD_TOKENS = 16;
 
 const roundUp = (length: number) => Math.ceil(length / STEP) * STEP;
 
-/** Row lengths worth a thought up to `longest`: four to every doubling, in steps of 8. */
+/** Candidate row lengths up to `longest`: four per doubling, in steps of 8. */
 export function lengthBuckets(longest: number): number[] {
   const buckets = [];
   for (let power = 32; power / 2 < longest; power *= 2)
@@ -40,15 +40,15 @@ export function lengthBuckets(longest: number): number[] {
   return [...new Set(buckets)].filter(length => length <= longest);
 }
 
-/** A row for the longest example of a run; not more than the model has positions. */
+/** Row length for the longest example, at most the model's positions. */
 export const rowLengthFor = (longest: number, maxPositions: number): number =>
   Math.min(roundUp(longest), Math.max(longest, maxPositions));
 
-/** Attention adds length / (6 width) to the cost of a token's matrix products, with 12 width^2 weights a layer. */
+/** Attention adds length / (6 width) to the cost of a token's matrix products, given 12 width^2 weights per layer. */
 const costOf = ({ rows, length }: MicroBatchShape, { hiddenSize }: CostModel) =>
   rows * length * (1 + length / (6 * hiddenSize)) + RUN_OVERHEAD_TOKENS;
 
-/** How many rows each micro-batch of one length takes: the largest that are filled, then the smallest that holds the rest. */
+/** Splits rows into micro-batches of one length: the largest that are filled, then the smallest that holds the rest. */
 function splitRows(count: number, available: readonly number[]): number[] {
   const parts: number[] = [];
   for (let left = count; left > 0; left -= parts.at(-1)!) {
@@ -90,16 +90,16 @@ export function planBatch(
 }
 
 export interface ShapeOptions {
-  /** Lengths of the examples of some batches that are like the run's. */
+  /** Example lengths of a sample of the run's batches. */
   readonly batches: readonly (readonly number[])[];
   /** The longest example of the run. */
   readonly longest: number;
   readonly maxPositions: number;
-  /** Tokens that a micro-batch may hold; a single row of the longest example always may. */
+  /** Most tokens of a micro-batch; a single row of the longest example is always allowed. */
   readonly maxTokens: number;
 }
 
-/** Every shape worth a thought, those that hold the longest example included. */
+/** All candidate shapes, including those that hold the longest example. */
 function candidates({ batches, longest, maxPositions, maxTokens }: ShapeOptions): MicroBatchShape[] {
   const needed = rowLengthFor(longest, maxPositions);
   const whole = Math.max(...batches.map(lengths => lengths.reduce((sum, length) => sum + length, 0)));
@@ -113,7 +113,7 @@ function candidates({ batches, longest, maxPositions, maxTokens }: ShapeOptions)
   );
 }
 
-/** At most three shapes: the best one that holds everything, then those that save most. The same for the same lengths. */
+/** At most three shapes: the best one that holds everything, then those that save most. Deterministic. */
 export function chooseShapes(options: ShapeOptions, model: CostModel): MicroBatchShape[] {
   const all = candidates(options);
   const cost = (shapes: readonly MicroBatchShape[]) =>
@@ -135,7 +135,7 @@ export function chooseShapes(options: ShapeOptions, model: CostModel): MicroBatc
   return best.shapes;
 }
 
-/** As the protocol and the database keep it. */
+/** The layout as the protocol and the database store it. */
 export const layoutToRecord = ({ shapes, engine, device, threads }: Layout) => ({
   engine,
   device,

@@ -1,5 +1,5 @@
-// The loop of a run: steps, validation, checkpoints, until the last step or a command. It owns time; the numbers are the
-// trainer's, and what comes before and after is in run.ts.
+// The training loop: steps, validation, checkpoints, until the last step or a command. It owns time; the arithmetic is
+// in trainer.ts, and what comes before and after in run.ts.
 import type { Dataset } from '../data/dataset.ts';
 import { rowLengths, trainedTokensOf } from '../data/example-form.ts';
 import {
@@ -25,7 +25,7 @@ export type Emit = (event: TrainerEvent) => void | Promise<void>;
 
 export interface Run {
   readonly workDirectory: string;
-  /** Of the base model, for adapters to say. */
+  /** Name of the base model, written into adapters. */
   readonly modelName: string;
   readonly checkpointSeconds: number;
   readonly plan: Plan;
@@ -34,16 +34,16 @@ export interface Run {
   readonly trainer: Trainer;
   readonly training: Dataset;
   readonly validation: Validation | null;
-  /** Where the examples of a step are the model's own answers. */
+  /** Set if the examples of a step are the model's own answers. */
   readonly rollouts: Rollouts | null;
-  /** Changed by every step. */
+  /** Updated by every step. */
   readonly progress: Progress;
   readonly emit: Emit;
 }
 
 interface TakenStep extends StepResult {
   readonly trainedTokens: number;
-  /** Besides those of the loss. */
+  /** Metrics other than the loss and the objective's. */
   readonly metrics: Readonly<Record<string, number>>;
 }
 
@@ -108,7 +108,7 @@ async function measure(run: Run, step: number, result: TakenStep): Promise<Measu
 const prefixed = (prefix: string, result: Readonly<Record<string, number>>) =>
   Object.fromEntries(Object.entries(result).map(([name, value]) => [prefix + name, value]));
 
-/** Nothing is saved before the first step: a run that goes on from there starts anew, and the same. */
+/** Nothing is saved before the first step: a run resumed from there starts again, with the same result. */
 export async function saveResume(run: Run): Promise<void> {
   const { progress, workDirectory, trainer, plan } = run;
   if (progress.step === 0) return;
@@ -125,7 +125,7 @@ export async function saveResume(run: Run): Promise<void> {
   });
 }
 
-/** The model of an epoch; the best so far by validation is kept, without a validation file the last. */
+/** Saves the model of an epoch, and keeps the best so far by validation, or the last one without a validation file. */
 async function saveModel(run: Run, { metrics, validation }: Measured): Promise<void> {
   const { progress, workDirectory, trainer, plan } = run;
   const { step } = metrics;
@@ -141,13 +141,13 @@ async function saveModel(run: Run, { metrics, validation }: Measured): Promise<v
 
 const seconds = () => performance.now() / 1000;
 
-/** When this process began, for the time that is left. */
+/** Where this process started, to estimate the remaining time. */
 interface Start {
   readonly step: number;
   readonly at: number;
 }
 
-/** One step with its losses, said. */
+/** Takes one step, measures it and emits it. */
 async function advance(run: Run, examplesOf: (step: number) => Int32Array, start: Start): Promise<Measured> {
   const { plan, progress } = run;
   const step = progress.step + 1;
@@ -175,7 +175,7 @@ async function advance(run: Run, examplesOf: (step: number) => Int32Array, start
   return measured;
 }
 
-/** Trains from `progress.step` on to the end. Throws what `between` throws; the state is then that of `progress.step`. */
+/** Trains from `progress.step` to the end. Throws what `between` throws; the state is then that of `progress.step`. */
 export async function trainToEnd(run: Run): Promise<void> {
   const { plan, progress } = run;
   const examplesOf = batchesOf(plan);

@@ -1,4 +1,5 @@
-// What it takes to make a model again: data and base model by their hashes, every hyperparameter, seed, layout, versions.
+// The manifest: what it takes to reproduce a model. Hashes of data and base model, hyperparameters, seed, layout,
+// versions.
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
@@ -22,7 +23,7 @@ async function hashFolder(directory: string): Promise<Record<string, string>> {
   return hashes;
 }
 
-/** Not through the package's `exports`, which may leave its package.json out. */
+/** Bypasses the package's `exports`, which may hide its package.json. */
 async function packageVersion(name: string): Promise<string> {
   const folders = createRequire(import.meta.url).resolve.paths(name) ?? [];
   const file = folders.map(folder => join(folder, name, 'package.json')).find(existsSync);

@@ -1,4 +1,4 @@
-// What the runs of each method are measured by besides their losses, as metrics spell it: `train_mean_token_accuracy`.
+// The metric of each method besides the loss, as metrics spell it: `train_mean_token_accuracy`.
 import type { MethodName } from './protocol.ts';
 
 export const MEASURES = {

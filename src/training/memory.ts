@@ -1,11 +1,11 @@
-// How much memory a piece of work takes, measured on this process. Memory of accelerators is not seen from here.
+// Measures how much memory of this process a piece of work takes. Accelerator memory is not visible here.
 import { readFileSync, writeFileSync } from 'node:fs';
 
 interface Usage {
-  /** Resident now, and the highest since the last reset. */
+  /** Resident now, and the peak since the last reset. */
   readonly resident: number;
   readonly highest: number;
-  /** The part of `resident` that is mapped from files: the system takes it back when it needs to. */
+  /** The part of `resident` that is file-backed, which the system can reclaim. */
   readonly mapped: number;
 }
 
@@ -24,7 +24,7 @@ function readUsage(): Usage {
   return readStatus() ?? { resident, highest: resident, mapped: 0 };
 }
 
-/** Linux forgets the highest mark on request; elsewhere the mark is what is resident at the end. */
+/** Resets Linux's peak; elsewhere the peak is what is resident at the end. */
 function resetHighest(): void {
   try {
     writeFileSync('/proc/self/clear_refs', '5');
@@ -33,7 +33,7 @@ function resetHighest(): void {
   }
 }
 
-/** Bytes that `work` needed at its peak beyond what was there before, without pages of mapped files. */
+/** Peak bytes of `work` beyond what was resident before, without file-backed pages. */
 export async function measurePeakBytes(work: () => Promise<void>): Promise<number> {
   resetHighest();
   const before = readUsage();
@@ -43,14 +43,14 @@ export async function measurePeakBytes(work: () => Promise<void>): Promise<numbe
   return Math.max(0, after.highest - before.resident - mapped);
 }
 
-/** Part of the free memory that a run takes when nobody says how much it may. */
+/** Fraction of the free memory that a run uses by default. */
 const SHARE = 0.7;
 
-/** Bytes that a run may still take: what the machine (or its control group) has free, or less where a budget says so. */
+/** Bytes that a run may use: what the machine (or its control group) has free, limited by the budget. */
 export const memoryToUse = (budgetBytes: number | null, freeBytes = process.availableMemory()): number =>
   Math.min(budgetBytes ?? Number.POSITIVE_INFINITY, SHARE * freeBytes);
 
-/** Bytes of this process that the system cannot take back, as it can pages of mapped files. */
+/** Resident bytes of this process that are not file-backed. */
 export function ownBytes(): number {
   const { resident, mapped } = readUsage();
   return resident - mapped;

@@ -11,7 +11,7 @@ const OF_KIND: Record<ModelKind, readonly MethodName[]> = {
 /** They leave a head. */
 const WITH_HEAD: readonly MethodName[] = ['classification', 'regression'];
 
-/** They need tokens as outputs, which a model with a head has lost. */
+/** They need token outputs, which a model with a head does not have. */
 const WITH_TOKENS: readonly MethodName[] = ['supervised', 'dpo', 'reinforcement'];
 
 /** Text that it goes on with, classes or numbers of whole texts, nothing but vectors. */

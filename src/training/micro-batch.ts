@@ -1,4 +1,4 @@
-// What one run of a program is fed with besides the parameters: packed rows, and dropout's masks.
+// Inputs of one program run besides the parameters: packed rows and dropout masks.
 import { type Example, tokensOf } from '../data/example-form.ts';
 import { emptyRow, fillRow, type PackedRow } from '../data/pack.ts';
 import type { HostArrays, TensorSpec } from '../engine/program.ts';
@@ -12,7 +12,10 @@ export function tokenInputs({ rows, length }: MicroBatchShape): Record<string, T
   return { tokens: spec, targets: spec, positions: spec, segments: spec };
 }
 
-/** The inputs of `tokenInputs`. All sequences of an example lie one after the other in its row; `examples` is the batch that the plan cuts. */
+/**
+ * The inputs of `tokenInputs`. All sequences of an example are consecutive in its row; `examples` is the batch that the
+ * plan cuts.
+ */
 export function packTokens({ shape, rows }: MicroBatchPlan, examples: readonly Example[]): HostArrays {
   const packed = Array.from({ length: shape.rows }, (_, index): PackedRow => {
     const places = rows[index];
@@ -26,7 +29,7 @@ export function packTokens({ shape, rows }: MicroBatchPlan, examples: readonly E
   return joinRows(packed, shape.length);
 }
 
-/** Where every example of a micro-batch begins, in an array [rows, length]; `place` is its place in the batch. */
+/** Where each example of a micro-batch begins in an array [rows, length]; `place` is its index in the batch. */
 export function startsIn(
   { shape, rows }: MicroBatchPlan,
   examples: readonly Example[],
@@ -60,11 +63,11 @@ function joinRows(rows: readonly PackedRow[], length: number): HostArrays {
 export interface DropoutPlace {
   readonly seed: number;
   readonly step: number;
-  /** Place of the micro-batch in its step. */
+  /** Index of the micro-batch in its step. */
   readonly index: number;
 }
 
-/** A mask for the input of every adapted layer; nothing without dropout. */
+/** A mask for the input of every adapted layer; none without dropout. */
 export function dropoutMasks(
   { tuning, objective }: Pick<TrainedModel, 'tuning' | 'objective'>,
   shape: MicroBatchShape,

@@ -1,5 +1,5 @@
-// Every method that a job may ask for, and what it learns. To add one is to add a row here, its settings to protocol.ts and the
-// lines that it reads to src/data/line-rules.ts.
+// The table of training methods and their objectives. To add one, add a row here, its settings to protocol.ts, and its
+// line format to src/data/line-rules.ts.
 import type { ModelTask } from '../models/registry.ts';
 import { openAnswering } from './objectives/answering.ts';
 import { openClassification } from './objectives/classification.ts';
@@ -26,7 +26,7 @@ const OBJECTIVES: { readonly [Name in MethodName]: Row<Extract<Method, { type: N
   reinforcement: { task: 'as-saved', open: openReinforcement },
 };
 
-/** An encoder-decoder learns to answer what others learn to go on from. */
+/** An encoder-decoder learns to answer the prompts that causal models continue. */
 function openSupervised(
   inputs: ObjectiveInputs<Extract<Method, { type: 'supervised' }>>,
 ): Promise<Objective> {

@@ -1,6 +1,6 @@
-// AdamW with decoupled weight decay and clipping by the global norm, as a program; and its steps over chunks of the flat state in host memory
-// (those of arrays on a device are in device-state.ts). It knows no parameter by name.
-// https://arxiv.org/abs/1711.05101, in the order of operations of `torch.optim.AdamW`.
+// AdamW with decoupled weight decay and clipping by global norm, as a program, and its steps over chunks of the flat
+// host state (device-state.ts has those of device arrays). https://arxiv.org/abs/1711.05101, in the order of operations
+// of `torch.optim.AdamW`.
 import type { Engine, Executable, HostArrays, Program, TensorSpec } from '../engine/program.ts';
 import type { StateLayout } from './state.ts';
 
@@ -9,10 +9,10 @@ const BETA2 = 0.999;
 const EPSILON = 1e-8;
 /** As `torch.nn.utils.clip_grad_norm_`. */
 const CLIP_EPSILON = 1e-6;
-/** Squares are summed in float32 by rows of this many, and the rows in float64. */
+/** Squares are summed in float32 over this many, and those sums in float64. */
 const SUM_WIDTH = 1024;
 
-/** Everything that a step changes. */
+/** What a step changes. */
 export interface OptimizerState {
   readonly parameters: Float32Array;
   /** First and second moments. */
@@ -26,7 +26,7 @@ export interface OptimizerStep {
   readonly learningRate: number;
   readonly weightDecay: number;
   readonly maxGradNorm: number;
-  /** What the gradients of the whole batch, which are sums, are divided by: its trained tokens, its examples. */
+  /** What the batch's summed gradients are divided by: its trained tokens, or its examples. */
   readonly weight: number;
 }
 
@@ -39,7 +39,7 @@ export interface Optimizer {
 const vector = (size: number): TensorSpec => ({ shape: [size], dtype: 'float32' });
 const SCALAR: TensorSpec = { shape: [], dtype: 'float32' };
 
-/** Of so many numbers. */
+/** AdamW on `size` parameters. */
 export const adamwProgram = (size: number): Program => ({
   name: `adamw-${size}`,
   inputs: {
@@ -87,14 +87,14 @@ async function sumOfSquares(program: Executable, gradients: Float32Array, chunk:
 const scalar = (value: number) => Float32Array.of(value);
 
 export interface StepFactors {
-  /** Of the mean gradient before clipping. */
+  /** Norm of the mean gradient before clipping. */
   readonly norm: number;
-  /** What the program takes besides the numbers: where they decay, and where they do not. */
+  /** Scalar inputs of the program for parameters with weight decay, and for those without. */
   readonly decaying: HostArrays;
   readonly lasting: HostArrays;
 }
 
-/** `squares`: the sum of the squares of the gradients, which are sums themselves. */
+/** `squares`: the sum of squares of the summed gradients. */
 export function stepFactors(
   squares: number,
   { step, learningRate, weightDecay, maxGradNorm, weight }: OptimizerStep,

@@ -1,4 +1,5 @@
-// Which examples a step trains on: every epoch a new order from the seed, cut into batches. A function of the step alone.
+// Which examples a step trains on: every epoch is a new permutation from the seed, cut into batches. A function of the
+// step alone.
 import { permutation } from './random.ts';
 
 export interface Plan {
@@ -17,7 +18,7 @@ export const epochOf = (step: number, plan: Plan): number => Math.ceil(step / st
 
 export const isEpochEnd = (step: number, plan: Plan): boolean => step % stepsPerEpoch(plan) === 0;
 
-/** Gives the examples of a step (from 1), in order; the last batch of an epoch may be smaller. */
+/** Returns the examples of a step (from 1), in order; the last batch of an epoch may be smaller. */
 export function batchesOf(plan: Plan): (step: number) => Int32Array {
   let current: { epoch: number; order: Int32Array } = { epoch: 0, order: new Int32Array() };
   return step => {

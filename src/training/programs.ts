@@ -1,5 +1,5 @@
-// The two programs of training for one shape of micro-batch: loss with gradients added onto accumulators, and loss alone.
-// They are pure; what the loss is and what they are fed with is the objective's, when they run is in loop.ts.
+// The training programs of one micro-batch shape: loss with gradients added to accumulators, loss alone, and what
+// objectives need besides. They are pure; the objective defines the loss and the inputs.
 import type { Tensor } from '@tensorflow/tfjs';
 import type { Program, TensorSpec, Tensors } from '../engine/program.ts';
 import { tf } from '../engine/tf.ts';
@@ -11,20 +11,20 @@ import type { Forward, LossTensors, Objective } from './objectives/objective.ts'
 import type { StateLayout } from './state.ts';
 import { fixedWeights, type LoraTuning, loraNames, type Tuning } from './trainable.ts';
 
-/** Rows of a micro-batch and tokens of a row, padding included. */
+/** Rows of a micro-batch and tokens per row, padding included. */
 export interface MicroBatchShape {
   readonly rows: number;
   readonly length: number;
 }
 
-/** Prefixes of the programs' inputs and outputs that go by a parameter's or a layer's name. */
+/** Prefixes of inputs and outputs that are named after a parameter or a layer. */
 export const PARAMETER = 'parameter/';
-/** Gradient sums so far, and with this micro-batch's. */
+/** Gradient sums before and after this micro-batch. */
 export const BEFORE = 'before/';
 export const AFTER = 'after/';
-/** Dropout: 1 where the adapter sees its layer's input. */
+/** Dropout masks: 1 where the input is kept. */
 export const KEPT = 'kept/';
-/** Of an objective that compares the examples of a batch: d loss / d vector. */
+/** For contrastive objectives: d loss / d vector. */
 export const SLOPES = 'slopes';
 
 export interface TrainedModel {
@@ -32,14 +32,14 @@ export interface TrainedModel {
   readonly tuning: Tuning;
   readonly state: StateLayout;
   readonly objective: Objective;
-  /** Activations are computed again for the gradients instead of kept; false where absent. */
+  /** Recompute activations in the backward pass instead of keeping them; default: false. */
   readonly gradientCheckpointing?: boolean;
 }
 
 const parameterInputs = (state: StateLayout, prefix: string): Record<string, TensorSpec> =>
   Object.fromEntries(state.slots.map(({ name, shape }) => [prefix + name, { shape, dtype: 'float32' }]));
 
-/** The shape of what a layer reads [rows, length, in]. */
+/** The shape of a layer's input [rows, length, in]. */
 export const readShape = (
   { readLength }: Pick<Objective, 'readLength'>,
   shape: MicroBatchShape,
@@ -107,7 +107,7 @@ export function lossProgram(trained: TrainedModel, shape: MicroBatchShape): Prog
   };
 }
 
-/** What the objective's loss compares with: [rows, length]. */
+/** Computes the objective's reference values: [rows, length]. */
 export function referenceProgram(trained: TrainedModel, shape: MicroBatchShape): Program {
   const { inputs, weights } = lossProgram(trained, shape);
   const names = trained.state.slots.map(({ name }) => name);
@@ -122,7 +122,7 @@ export function referenceProgram(trained: TrainedModel, shape: MicroBatchShape):
   };
 }
 
-/** What the examples of a batch are compared by: [texts, hiddenSize]; `training`: through dropout. */
+/** Computes the vectors of a contrastive objective: [texts, hiddenSize]; `training`: with dropout. */
 export function vectorsProgram(trained: TrainedModel, shape: MicroBatchShape, training: boolean): Program {
   const { inputs, weights } = lossProgram(trained, shape);
   const names = trained.state.slots.map(({ name }) => name);
@@ -157,7 +157,7 @@ export function gradientProgram(trained: TrainedModel, shape: MicroBatchShape): 
       const loss = (...values: Tensor[]) => {
         const parameters = Object.fromEntries(names.map((name, i) => [name, values[i]!]));
         const { lossSum, ...others } = lossOf(trained, parameters, inputs, frozen);
-        // Kept out of the scope that the gradient function closes.
+        // Must survive the scope that valueAndGrads closes.
         kept = Object.fromEntries(Object.entries(others).map(([name, sum]) => [name, tf.keep(sum)]));
         return lossSum;
       };

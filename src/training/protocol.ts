@@ -1,5 +1,5 @@
-// What the worker and the trainer process say to each other. The trainer knows folders and numbers only:
-// no database, no object store, no HTTP. One JSON spec goes in, events come out, commands may interrupt.
+// The protocol between worker and trainer process: one JSON spec goes in, events come out, commands may interrupt. The
+// trainer knows folders only: no database, no object store, no HTTP.
 import type { ToolCall } from '../data/conversation.ts';
 import type { EqualAnswers } from '../data/dataset.ts';
 import type { LabelSettings } from '../data/labels.ts';
@@ -36,20 +36,20 @@ export interface RequestedHyperparameters {
   max_completion_length?: number;
 }
 
-/** What each method is asked for besides hyperparameters. */
+/** Settings of each method besides hyperparameters. */
 export interface MethodSettings {
   supervised: Record<never, never>;
   classification: LabelSettings;
   regression: Record<never, never>;
   embedding: {
-    /** Similarities are divided by it; 0.05. */
+    /** Similarities are divided by it; default 0.05. */
     temperature?: number | null;
   };
   dpo: Record<never, never>;
   reinforcement: {
-    /** The worker's: it is the worker that grades. */
+    /** Used by the worker, which does the grading. */
     grader: Grader;
-    /** What answers are held to. */
+    /** Constrains the answers. */
     response_format?: { type: string; json_schema?: { schema?: unknown; strict?: boolean | null } } | null;
   };
 }
@@ -57,31 +57,34 @@ export interface MethodSettings {
 export type MethodName = keyof MethodSettings;
 export type Method = { [Name in MethodName]: { type: Name } & MethodSettings[Name] }[MethodName];
 
-/** What a run is: everything that decides its numbers. Written as `spec.json` in the work directory. */
+/** Everything that determines a run's results. Written as `spec.json` in the work directory. */
 export interface TrainSpec {
   jobId: string;
   /** Hugging Face folder of the base model. */
   modelDirectory: string;
-  /** What adapters say that they were trained on; the folder's name where absent. */
+  /** The base model's name in adapters; default: the folder's name. */
   modelName?: string;
-  /** PEFT folder to go on from, when the job fine-tunes a fine-tuned adapter; null otherwise. */
+  /** PEFT folder to start from when the job fine-tunes a fine-tuned adapter; otherwise null. */
   adapterDirectory: string | null;
   trainingFile: string;
   validationFile: string | null;
   /** The trainer's own folder; survives until the worker removes it. */
   workDirectory: string;
-  /** Where copies of base models in other types are kept for later runs; in the work directory where absent. */
+  /** Where converted copies of base models are cached for later runs; default: the work directory. */
   cacheDirectory?: string;
   /** Folder of a `resume` checkpoint, or null for a fresh start. */
   resumeDirectory: string | null;
-  /** `layout` of what an earlier attempt `prepared`, whether it reached a checkpoint or not: laid out alike, the losses are the same bits. */
+  /**
+   * `layout` of an earlier attempt's `prepared` event, even if it reached no checkpoint: the same layout gives the same
+   * bits.
+   */
   layout?: Record<string, number | number[] | string> | null;
   method: Method;
   hyperparameters: RequestedHyperparameters;
   seed: number;
   engine: 'onnx' | 'tensorflow' | 'cpu';
   device: 'auto' | 'cpu' | 'cuda' | 'webgpu';
-  /** Of matrix products; float32 where absent. */
+  /** Of matrix products; default float32. */
   precision?: 'float32' | 'bfloat16';
   threads: number;
   /** Seconds between checkpoints made only for resuming. */
@@ -89,7 +92,7 @@ export interface TrainSpec {
   memoryBudgetBytes: number | null;
 }
 
-/** Every hyperparameter with its final number. Goes onto the job and into the manifest. */
+/** Every hyperparameter with its final value. Stored on the job and in the manifest. */
 export interface ResolvedHyperparameters {
   n_epochs: number;
   batch_size: number;
@@ -116,7 +119,7 @@ export interface ResolvedHyperparameters {
   max_completion_length?: number;
 }
 
-/** Besides the losses those of the objective's measure: `train_mean_token_accuracy`, and `valid_` and `full_valid_` of the same. */
+/** The losses, and the objective's metric with the prefixes `train_`, `valid_` and `full_valid_`. */
 export interface StepMetrics {
   step: number;
   train_loss: number;
@@ -133,13 +136,13 @@ export type TrainerEvent =
       examples: number;
       validationExamples: number;
       truncatedExamples: number;
-      /** Of those, left out because the cut left nothing to learn; not in the numbers of examples. */
+      /** Examples dropped because truncation left nothing to train on; not counted in `examples`. */
       droppedExamples: number;
-      /** Pairs of answers that teach nothing; null for methods that compare none, and without a validation file. */
+      /** Pairs of equal answers, which teach nothing; null for methods without pairs, and without a validation file. */
       equalAnswers: Record<FileKind, EqualAnswers | null>;
-      /** Tokens that count, all epochs. */
+      /** Trained tokens over all epochs. */
       trainedTokens: number;
-      /** How the run was laid out (micro-batch, row lengths, threads); kept so that a resumed run is laid out alike. */
+      /** The layout (micro-batches, row lengths, threads), kept so that a resumed run has the same. */
       layout: Record<string, number | number[] | string>;
     }
   | {
@@ -149,10 +152,10 @@ export type TrainerEvent =
       epoch: number;
       learningRate: number;
       gradientNorm: number;
-      /** Tokens that counted so far. */
+      /** Trained tokens so far. */
       trainedTokens: number;
       seconds: number;
-      /** Of the matrix products of its micro-batches; 0 where they are not counted. */
+      /** Floating-point operations of the step's matrix products; 0 where the engine does not count them. */
       flops: number;
       remainingSeconds: number;
     }
@@ -177,12 +180,15 @@ export type TrainerEvent =
   | { type: 'stopped'; reason: 'cancel' | 'pause'; step: number }
   | { type: 'failed'; code: string; param: string | null; message: string };
 
-/** Worker to trainer. After `pause` the trainer writes a `resume` checkpoint, says `stopped` and ends; after `cancel` it says `stopped` and ends. */
+/**
+ * Worker to trainer. After `pause` the trainer writes a `resume` checkpoint, emits `stopped` and exits; after `cancel`
+ * it emits `stopped` and exits.
+ */
 export type TrainerCommand = { type: 'pause' } | { type: 'cancel' };
 
 // ---- grading: the trainer asks, the worker answers
 
-/** What a model has said to the prompt of a line. */
+/** A model's answer to the prompt of a line. */
 export interface SampledAnswer {
   /** The line. */
   item: unknown;
@@ -197,6 +203,6 @@ export interface GradedAnswer {
 
 export type GradeAnswers = (answers: SampledAnswer[]) => Promise<GradedAnswer[]>;
 
-/** Answered by the `grades` of the same `question`, in the order of the answers. */
+/** Answered by `grades` with the same `question`, in the order of the answers. */
 export type TrainerQuestion = { type: 'grade'; question: number; answers: SampledAnswer[] };
 export type WorkerAnswer = { type: 'grades'; question: number; grades: GradedAnswer[] };

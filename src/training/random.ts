@@ -1,7 +1,6 @@
-// Reproducible randomness: Philox4x32-10, a counter-based generator. A number depends only on where it is asked
-// for (seed, purpose, three coordinates, index), never on what was drawn before, so that a resumed run, or one
-// accumulated in other portions, draws the same. Not for secrets.
-// Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+// Reproducible random numbers: Philox4x32-10, a counter-based generator. A number depends only on where it is asked for
+// (seed, purpose, three coordinates, index), never on earlier draws, so a resumed run, or one with other micro-batches,
+// draws the same. Not for secrets. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
 
 const MULTIPLIER_0 = 0xd2511f53;
 const MULTIPLIER_1 = 0xcd9e8d57;
@@ -65,7 +64,7 @@ export function fillBits(out: Uint32Array, { seed, purpose, at }: Place): Uint32
   return out;
 }
 
-/** Fills with 1 (kept) and 0 (dropped, with the given probability, to 1/65536). */
+/** Fills with 1 (kept) and 0 (dropped, with the given probability rounded to 1/65536). */
 export function fillKept(out: Uint8Array, dropProbability: number, place: Place): Uint8Array {
   const halves = new Uint16Array(fillBits(new Uint32Array(Math.ceil(out.length / 2)), place).buffer);
   const threshold = Math.round(dropProbability * 65536);
@@ -73,7 +72,7 @@ export function fillKept(out: Uint8Array, dropProbability: number, place: Place)
   return out;
 }
 
-/** Of mean 0 and variance 1 (Box and Muller). */
+/** Standard normal numbers (Box-Muller). */
 export function normals(count: number, place: Place): Float32Array {
   const bits = fillBits(new Uint32Array(2 * count), place);
   return Float32Array.from({ length: count }, (_, i) => {
@@ -82,7 +81,7 @@ export function normals(count: number, place: Place): Float32Array {
   });
 }
 
-/** 0 .. count-1 in random order (Fisher and Yates). */
+/** 0 .. count-1 in random order (Fisher-Yates). */
 export function permutation(count: number, place: Place): Int32Array {
   const order = Int32Array.from({ length: count }, (_, i) => i);
   const bits = fillBits(new Uint32Array(count), place);

@@ -1,5 +1,5 @@
-// What the model says of every example as it is at the start of a run. Objectives that stay near the start compare with it; it is
-// measured once, and carried as the last of an example's values.
+// Reference values: what the model computes for every example at the start of a run, for objectives that stay close to
+// it. Measured once, and appended to each example's values.
 import type { Dataset } from '../data/dataset.ts';
 import type { Example } from '../data/example-form.ts';
 import type { Trainer } from './trainer.ts';
@@ -14,7 +14,7 @@ function* lotsOf(dataset: Dataset): Generator<Example[]> {
   }
 }
 
-/** The dataset with a number more in each example. */
+/** The dataset with the reference appended to each example's values. */
 export async function withReference(
   trainer: Trainer,
   dataset: Dataset,

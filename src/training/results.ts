@@ -1,8 +1,8 @@
-// The results file of a job: OpenAI's columns, and those of the method's own measure in their places.
+// The results file of a job: OpenAI's columns, with the method's own metric in their places.
 import { MEASURES } from './measures.ts';
 import type { MethodName, StepMetrics } from './protocol.ts';
 
-/** Of answers that were graded. */
+/** Columns of reinforcement. */
 const REWARDS = [
   'step',
   'train_loss',

@@ -1,4 +1,4 @@
-// The learning rate of every step: linear warm-up, then decay to zero (or none). A pure function of the step.
+// The learning rate schedule: linear warm-up, then decay to zero (or none). A pure function of the step.
 
 const decays = {
   cosine: progress => 0.5 * (1 + Math.cos(Math.PI * progress)),
@@ -14,7 +14,7 @@ export interface ScheduleOptions {
   readonly schedule: Schedule;
 }
 
-/** Steps count from 1. As `transformers`' schedulers, but that the first step of a warm-up is not at rate zero. */
+/** Steps count from 1. As transformers' schedulers, except that the first warm-up step does not have rate zero. */
 export function learningRateAt(step: number, totalSteps: number, options: ScheduleOptions): number {
   const warmupSteps = Math.ceil(totalSteps * options.warmup_ratio);
   if (step <= warmupSteps) return (options.learning_rate * step) / (warmupSteps + 1);

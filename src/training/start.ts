@@ -1,4 +1,4 @@
-// What a run, or a dry run, begins with: the model and the adapter that it goes on from, and what it is to learn.
+// What a run or a dry run starts from: the model, the adapter to continue, and the objective.
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
 import { type Adapter, readAdapter } from '../formats/peft.ts';
 import { type Model, openModel } from '../models/registry.ts';

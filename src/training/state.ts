@@ -1,5 +1,5 @@
-// The trainable numbers of a run as one flat array: where each parameter lies in it, in chunks of one size, first the
-// parameters that decay, then those that do not. Gradients and optimizer moments lie alike. It holds no values.
+// The layout of the trainable parameters in one flat array: first those with weight decay, then those without, in
+// chunks of one size. Gradients and moments are laid out alike. It holds no values.
 
 export interface Parameter {
   readonly name: string;
@@ -15,10 +15,10 @@ export interface Slot extends Parameter {
 
 export interface StateLayout {
   readonly slots: readonly Slot[];
-  /** Numbers in the flat array, padding (always zero) included: a multiple of `chunk`. */
+  /** Length of the flat array, zero padding included: a multiple of `chunk`. */
   readonly size: number;
   readonly chunk: number;
-  /** Chunks before this offset decay. A multiple of `chunk`. */
+  /** Chunks before this offset have weight decay. A multiple of `chunk`. */
   readonly decayEnd: number;
 }
 
@@ -51,10 +51,10 @@ export function layOutState(parameters: readonly Parameter[]): StateLayout {
   return { slots, size: roundUp(offset, chunk), chunk, decayEnd };
 }
 
-/** Written once: what is only reserved takes no memory until it is, and would be missed where memory is measured. */
+/** Written explicitly: pages that are only reserved would not be resident yet when memory is measured. */
 export const zeros = (size: number): Float32Array => new Float32Array(size).fill(0);
 
-/** The parameters' parts of a flat array, by name with an optional prefix; they share its memory. */
+/** Views of a flat array by parameter name, with an optional prefix. */
 export function viewsOf(flat: Float32Array, layout: StateLayout, prefix = ''): Record<string, Float32Array> {
   return Object.fromEntries(
     layout.slots.map(({ name, offset, size }) => [prefix + name, flat.subarray(offset, offset + size)]),

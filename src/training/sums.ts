@@ -1,11 +1,11 @@
-// What losses of examples add up to, and their averages. How a loss is computed is the objective's.
+// Sums of losses and metrics over examples. How a loss is computed is the objective's.
 import type { HostArrays } from '../engine/program.ts';
 
 export interface LossSums {
   readonly loss: number;
   /** The loss of a batch is loss / weight. */
   readonly weight: number;
-  /** Its measure is score / count. */
+  /** Its metric is score / count. */
   readonly score: number;
   readonly count: number;
 }
@@ -19,7 +19,7 @@ export const addSums = (a: LossSums, b: LossSums): LossSums => ({
   count: a.count + b.count,
 });
 
-/** Of a program's outputs. */
+/** Reads them from a program's outputs. */
 export const sumsOf = ({ lossSum, score, count, weight = count }: HostArrays): LossSums => ({
   loss: lossSum![0]!,
   weight: weight![0]!,

@@ -1,4 +1,4 @@
-// What a run trains: low-rank adapters or every weight. Their names, shapes and first values; nothing is trained here.
+// What a run trains, LoRA adapters or every weight: names, shapes and initial values.
 
 import type { StoredTensor } from '../engine/program.ts';
 import type { Adapter } from '../formats/peft.ts';
@@ -47,24 +47,24 @@ function loraParameters({ layers, rank }: LoraTuning): Parameter[] {
   });
 }
 
-/** Matrices decay; biases and norms, which have one axis, do not. */
+/** Weight decay applies to matrices, not to biases and norms. */
 const fullParameters = (model: Model, unused: readonly string[]): Parameter[] =>
   Object.entries(model.weights)
     .filter(([name]) => !unused.includes(name) && name !== model.logitBias)
     .map(([name, { shape }]) => ({ name, shape, decays: shape.length > 1 }));
 
-/** Weights that full fine-tuning leaves as they are: transformers has the bias of the logits as a buffer. */
+/** Weights that full fine-tuning does not train: the bias of the logits, which is a buffer in transformers. */
 export const fixedWeights = ({ weights, logitBias }: Model): Record<string, StoredTensor> =>
   logitBias === null ? {} : { [logitBias]: weights[logitBias]! };
 
-/** The head's come last of those that decay and of those that do not. */
+/** The head's parameters come last, among those with weight decay and those without. */
 export const stateLayoutOf = (model: Model, tuning: Tuning, { head, unused }: Objective): StateLayout =>
   layOutState([
     ...(tuning.kind === 'full' ? fullParameters(model, unused) : loraParameters(tuning)),
     ...(head?.parameters ?? []),
   ]);
 
-/** Numbers uniform in [0, 1), a stream of their own for every adapted layer. */
+/** Uniform random numbers in [0, 1), a separate stream per adapted layer. */
 function uniformOf(seed: number, layerIndex: number, count: number): () => number {
   const bits = fillBits(new Uint32Array(count), { seed, purpose: 'adapter', at: [layerIndex, 0, 0] });
   let next = 0;
@@ -75,12 +75,15 @@ export interface Start {
   readonly model: Model;
   readonly tuning: Tuning;
   readonly objective: Objective;
-  /** That the run goes on from; it has the tuning's layers and rank. */
+  /** The adapter that the run starts from; it has the tuning's layers and rank. */
   readonly adapter: Adapter | null;
   readonly seed: number;
 }
 
-/** The model's own weights, the adapter's, or a fresh adapter that changes nothing yet (a random, b zero); and the head's. */
+/**
+ * Initial values: the model's weights, the adapter's, or a new adapter that changes nothing yet (A random, B zero); and
+ * those of the head.
+ */
 export async function firstValues(start: Start, layout: StateLayout): Promise<Float32Array> {
   const flat = new Float32Array(layout.size);
   const views = viewsOf(flat, layout);

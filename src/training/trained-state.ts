@@ -1,5 +1,5 @@
-// Where the numbers of a run lie that its steps change: parameters, both moments, sums of gradients. How they are laid out is in state.ts,
-// what makes gradients of them in trainer.ts.
+// The interface of the training state: parameters, moments and gradient sums, in host or device memory. Their layout is
+// in state.ts; trainer.ts computes the gradients.
 import type { Engine, Executable, HostArrays, RunArrays } from '../engine/program.ts';
 import { openDeviceState } from './device-state.ts';
 import { openHostState } from './host-state.ts';
@@ -7,17 +7,17 @@ import type { OptimizerState, OptimizerStep } from './optimizer.ts';
 import type { StateLayout } from './state.ts';
 
 export interface TrainedState {
-  /** What programs read, by PARAMETER and name; good until the next update. */
+  /** Inputs for programs, by PARAMETER and name; valid until the next update. */
   parameters(): RunArrays;
-  /** Gradients are added up from zero again. */
+  /** Resets the gradient sums. */
   startSums(): void;
-  /** Runs a gradient program, which adds to the sums so far. */
+  /** Runs a gradient program, which adds to the sums. */
   addGradients(program: Executable, fed: HostArrays): Promise<HostArrays>;
-  /** Takes a step with the sums; resolves to the norm of the mean gradient before clipping. */
+  /** Takes an optimizer step with the sums; resolves to the norm of the mean gradient before clipping. */
   update(step: OptimizerStep): Promise<number>;
-  /** Other parameters where programs read them best. */
+  /** Places other parameters where programs read them best. */
   place(parameters: Float32Array): Promise<PlacedParameters>;
-  /** The numbers now, in arrays that the next read or step may write. */
+  /** The current state, in arrays that the next read or step may overwrite. */
   read(): Promise<OptimizerState>;
   readParameters(): Promise<Float32Array>;
   close(): Promise<void>;
@@ -29,7 +29,7 @@ export interface PlacedParameters {
   free(): void;
 }
 
-/** Goes on from `state`, whose arrays are the run's own from here on. */
+/** Starts from `state` and takes ownership of its arrays. */
 export const openTrainedState = (
   engine: Engine,
   layout: StateLayout,

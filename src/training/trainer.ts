@@ -1,5 +1,5 @@
-// The arithmetic of a run: compiled programs, the trained numbers and their optimizer. It takes steps and measures losses;
-// which examples, when to stop and what to save are the loop's.
+// The arithmetic of a run: compiled programs, the trained parameters and their optimizer. It takes steps and measures
+// losses; the loop decides on which examples, when to stop and what to save.
 import { type Example, rowLengths, tokensOf } from '../data/example-form.ts';
 import type { Engine, HostArrays } from '../engine/program.ts';
 import { openComparison } from './comparison.ts';
@@ -25,25 +25,25 @@ export interface StepOptions {
   readonly learningRate: number;
   readonly weightDecay: number;
   readonly maxGradNorm: number;
-  /** Of dropout. */
+  /** Seed of dropout. */
   readonly seed: number;
 }
 
 export interface StepResult extends LossSums {
   readonly gradientNorm: number;
-  /** Of the matrix products of the micro-batches; 0 where the engine does not count them. */
+  /** Floating-point operations of the micro-batches' matrix products; 0 where the engine does not count them. */
   readonly flops: number;
 }
 
-/** Awaited before every run of a program; throws to stop. A step that is stopped leaves the state as it was before it. */
+/** Awaited before every program run; throws to stop. A stopped step leaves the state unchanged. */
 export type Between = (during: 'step' | 'loss') => Promise<void>;
 
 export interface Trainer {
   readonly trained: TrainedModel;
-  /** The numbers after the last step, in arrays that the next read or step may write. */
+  /** The current state, in arrays that the next read or step may overwrite. */
   readState(): Promise<OptimizerState>;
   readParameters(): Promise<Float32Array>;
-  /** A whole optimizer step over a batch. When it throws, the state is as before. */
+  /** A whole optimizer step over a batch. If it throws, the state is unchanged. */
   takeStep(
     plan: readonly MicroBatchPlan[],
     examples: readonly Example[],
@@ -51,18 +51,18 @@ export interface Trainer {
   ): Promise<StepResult>;
   /** Sums over examples, without training on them. */
   measureLoss(examples: readonly Example[]): Promise<LossSums>;
-  /** The objective's reference under these parameters. */
+  /** Opens the objective's reference with these parameters. */
   openReference(parameters: Float32Array): Promise<Reference>;
-  /** Bytes that a micro-batch of this shape takes at its peak. Its program stays until `keepShapes`. */
+  /** Peak bytes of a micro-batch of this shape. Its program stays compiled until `keepShapes`. */
   measureMemory(shape: MicroBatchShape): Promise<number>;
   /** Closes the programs of all other shapes. */
   keepShapes(shapes: readonly MicroBatchShape[]): Promise<void>;
   close(): Promise<void>;
 }
 
-/** What the model says as it is at the start of a run. */
+/** The model at the start of a run. */
 export interface Reference {
-  /** For every example the numbers of all of its places; the examples are packed together. */
+  /** For every example, the values of all its tokens. */
   measure(examples: readonly Example[]): Promise<Float32Array[]>;
   close(): Promise<void>;
 }
@@ -70,10 +70,10 @@ export interface Reference {
 export interface TrainerOptions {
   readonly engine: Engine;
   readonly trained: TrainedModel;
-  /** To go on from; its arrays are the trainer's own. */
+  /** The state to start from; the trainer takes ownership of its arrays. */
   readonly state: OptimizerState;
   readonly costs: CostModel;
-  /** May change until the first step: measuring memory comes before choosing. */
+  /** May change until the first step: memory is measured before shapes are chosen. */
   shapes(): readonly MicroBatchShape[];
   readonly between: Between;
 }

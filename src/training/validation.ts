@@ -1,14 +1,14 @@
-// Losses on the validation file: of all of it, or of a few examples that rotate with the step.
+// Losses on the validation file: all of it, or a small rotating sample.
 import type { Dataset } from '../data/dataset.ts';
 import type { ValidationResult } from './checkpoint.ts';
 import { addSums, type LossSums, NO_LOSS } from './sums.ts';
 import type { Trainer } from './trainer.ts';
 
-/** How a run is measured on its validation file. */
+/** How a run is validated. */
 export interface Validation extends Pick<Dataset, 'count' | 'truncated' | 'dropped' | 'equalAnswers'> {
-  /** Whether a few of its examples are measured after a step. */
+  /** Whether a sample is measured after this step. */
   isDue(step: number, totalSteps: number): boolean;
-  /** The next few examples of the file after those of the step before. */
+  /** Measures the next sample of the file. */
   sample(step: number): Promise<ValidationResult>;
   all(): Promise<ValidationResult>;
 }

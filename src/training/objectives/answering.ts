@@ -1,5 +1,4 @@
-// Learning to answer one text with another: every answer of a training file token by token, given its source and what comes before
-// it in the answer. Encoder-decoders learn so.
+// Objective of encoder-decoders: the tokens of an answer, given its source and the preceding tokens.
 
 import { createReadStream } from 'node:fs';
 import { answerForm, chooseShares, type RowShares } from '../../data/answers.ts';
@@ -22,7 +21,7 @@ import { packTokens, tokenInputs } from '../micro-batch.ts';
 import type { MicroBatchShape } from '../programs.ts';
 import type { Objective, ObjectiveInputs } from './objective.ts';
 
-/** Lengths are multiples of this, as rows' are. */
+/** Lengths are multiples of this, like those of rows. */
 const STEP = 8;
 
 const part = ({ rows, length }: MicroBatchShape, share: number): MicroBatchShape => ({
@@ -32,7 +31,7 @@ const part = ({ rows, length }: MicroBatchShape, share: number): MicroBatchShape
 
 const SOURCE_NAMES = { tokens: 'sourceTokens', positions: 'sourcePositions', segments: 'sourceSegments' };
 
-/** As `tokenInputs` for answers; of sources, whose segments are numbered alike, all but targets. */
+/** `tokenInputs` for the answers; the same without targets for the sources. Their segment numbers correspond. */
 function answerInputs(shape: MicroBatchShape, shares: RowShares): Record<string, TensorSpec> {
   const { tokens } = tokenInputs(part(shape, shares.source));
   const sources = Object.values(SOURCE_NAMES).map(name => [name, tokens!]);
@@ -50,7 +49,7 @@ function packAnswers(plan: MicroBatchPlan, examples: readonly Example[], shares:
   return { ...packed(shares.answer, ({ sequences }) => sequences[1]!), ...Object.fromEntries(named) };
 }
 
-/** Score: tokens that are the most probable one. */
+/** Score: tokens predicted correctly. */
 export function answering(model: EncoderDecoderModel, shares: RowShares): Objective {
   const { hiddenSize } = model.shape;
   return {
@@ -80,12 +79,12 @@ export function answering(model: EncoderDecoderModel, shares: RowShares): Object
   };
 }
 
-/** Lines whose lengths say how those of a file are. */
+/** Lines sampled for the lengths of a file. */
 const SAMPLED_LINES = 512;
 
 const EQUAL: RowShares = { source: 1, answer: 1 };
 
-/** The shares are a function of the file's first lines, so that a run that goes on has those that it began with. */
+/** The shares depend only on the file's first lines, so a resumed run has the same. */
 export async function openAnswering({
   model: given,
   tokenizer,
@@ -96,7 +95,7 @@ export async function openAnswering({
   return answering(model, lengths.length > 0 ? chooseShares(lengths) : EQUAL);
 }
 
-/** Lines that are not as they should be are told of elsewhere. */
+/** Malformed lines are skipped here; they are reported elsewhere. */
 async function sampleLengths(
   file: string,
   form: ExampleForm,

@@ -1,4 +1,4 @@
-// Learning which class a text is of, or which of several: cross-entropy over the classes, or a yes or no for each of them.
+// Classification: softmax cross-entropy for one label per text, or binary cross-entropy per class for several.
 
 import type { Tensor } from '@tensorflow/tfjs';
 import { classificationForm, readsOf } from '../../data/labelled.ts';
@@ -13,7 +13,10 @@ import { openHead, outputsOf, packTexts, type TextOutputs, textInputs } from './
 
 const ones = (tensor: Tensor): Tensor => tf.cast(tensor, 'int32');
 
-/** As `torch.nn.CrossEntropyLoss` with the class weights: divided by the weights of the targets. Score: texts whose class is right. */
+/**
+ * Like `torch.nn.CrossEntropyLoss` with class weights: the sum is divided by the targets' weights. Score: texts
+ * classified correctly.
+ */
 function singleLoss(
   outputs: Tensor,
   { targets, present }: Tensors,
@@ -37,8 +40,8 @@ function singleLoss(
 }
 
 /**
- * As `torch.nn.BCEWithLogitsLoss` with the class weights as `pos_weight`: the mean over texts and classes.
- * Score: answers, one for each text and class, that are right.
+ * Like `torch.nn.BCEWithLogitsLoss` with class weights as `pos_weight`: the mean over texts and classes. Score: correct
+ * decisions, one per text and class.
  */
 function multipleLoss(
   outputs: Tensor,
@@ -60,8 +63,8 @@ function multipleLoss(
 }
 
 /**
- * Factors by class. `balanced` is scikit-learn's: lines / (classes * lines of the class), and where a line may have several
- * labels, the lines without the label for each line with it.
+ * Weight of each class. `balanced` is scikit-learn's: lines / (classes * lines of the class); for several labels per
+ * line, lines without the label per line with it.
  */
 export function classWeights(
   { multiple, labels, lines, counts }: LabelSet,

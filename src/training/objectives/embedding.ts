@@ -1,5 +1,5 @@
-// Learning vectors: of all texts in a batch, an anchor's own positive comes nearest to it. Every other positive, and every negative, is what it
-// must be told from (InfoNCE, https://arxiv.org/abs/1807.03748; sentence-transformers' MultipleNegativesRankingLoss).
+// Contrastive embeddings: an anchor's positive should be its nearest of all texts in the batch (InfoNCE,
+// https://arxiv.org/abs/1807.03748; sentence-transformers' MultipleNegativesRankingLoss).
 import type { Tensor } from '@tensorflow/tfjs';
 import type { Example } from '../../data/example-form.ts';
 import { pairForm } from '../../data/pairs.ts';
@@ -18,19 +18,22 @@ import type { BatchLoss, LossTensors, Objective, OpenObjective } from './objecti
 
 /** Anchor, positive, negative. */
 const VECTORS = pairForm.sequences;
-/** More examples are in no batch (hyperparameters.ts) and in no window of validation (validation.ts). */
+/** Upper bound of the examples in a batch (hyperparameters.ts) and in a validation window (validation.ts). */
 const MOST_EXAMPLES = 256;
-/** sentence-transformers multiplies by 20. */
+/** sentence-transformers' scale of 20. */
 const TEMPERATURE = 0.05;
-/** Examples of a step; more make the task harder, and better. */
+/** Default batch size; larger batches have more negatives. */
 const BATCH = 32;
-/** A score that softmax turns into exactly 0 beside any other. */
+/** Masks a score: softmax makes it exactly 0 beside any other. */
 const HIDDEN = -1e9;
 
 const textsOf = ({ rows, length }: MicroBatchShape): number =>
   VECTORS * Math.min(MOST_EXAMPLES, rows * length);
 
-/** The tokens, and pooling [texts, rows * length]: how much each token's state counts for a text; nothing in places without one. */
+/**
+ * The tokens, and pooling [texts, rows * length]: the weight of each token's state in each text's vector; zeros for
+ * absent texts.
+ */
 function packPooled(plan: MicroBatchPlan, examples: readonly Example[], mode: PoolingMode): HostArrays {
   const tokens = plan.shape.rows * plan.shape.length;
   const pooling = new Float32Array(textsOf(plan.shape) * tokens);
@@ -46,13 +49,16 @@ function packPooled(plan: MicroBatchPlan, examples: readonly Example[], mode: Po
   return { ...row, pooling };
 }
 
-/** x [texts, width], present [texts, 1] -> of length 1; zeros where there is no text. */
+/** Normalizes x [texts, width]; rows that are not present [texts, 1] stay zero. */
 function unit(x: Tensor, present: Tensor): Tensor {
   const square = tf.add(tf.sum(tf.square(x), 1, true), tf.sub(1, present));
   return tf.mul(x, tf.rsqrt(tf.maximum(square, 1e-24)));
 }
 
-/** Mean over the anchors of the cross-entropy of their own positive among all texts. Score: anchors that it is nearest to. */
+/**
+ * Cross-entropy of each anchor's positive among all texts, averaged over the anchors. Score: anchors whose positive is
+ * the nearest.
+ */
 function contrast(vectors: Tensor, present: Tensor, temperature: number): LossTensors {
   const [examples, , width] = vectors.shape as [number, number, number];
   const there = tf.split(present, VECTORS, 1) as [Tensor, Tensor, Tensor];
@@ -68,7 +74,7 @@ function contrast(vectors: Tensor, present: Tensor, temperature: number): LossTe
     tf.reshape(tf.mul(tf.sub(1, there[1]), HIDDEN), [examples]),
   );
   const counted = tf.reshape(there[0], [examples]);
-  // Rounding must not make the positive lose to itself.
+  // Tolerance: the positive must not lose to itself by rounding.
   const nearest = tf.greaterEqual(tf.add(own, 1e-4), tf.max(scores, 1));
   return {
     lossSum: tf.sum(tf.mul(tf.sub(tf.logSumExp(scores, 1), own), counted)),
@@ -117,7 +123,7 @@ export function embedding(model: Model, mode: PoolingMode, temperature: number):
   };
 }
 
-/** An output projection of its own has no part in vectors, and a model that lost it could not be opened. */
+/** An untied output projection gets no gradient from vectors, and a model saved without it could not be opened. */
 function refuseUnread({ architecture, outputWeight }: Model): void {
   if (!outputWeight || !/^(lm_head|embed_out)\./.test(outputWeight)) return;
   throw new TrainingFailure(

@@ -1,4 +1,4 @@
-// Learning to write: every answer of a training file token by token, given what comes before it.
+// Objective of causal models: the tokens of an answer, given the preceding tokens.
 
 import { generationForm } from '../../data/examples.ts';
 import { crossEntropySums } from '../../engine/ops.ts';
@@ -9,7 +9,7 @@ import { MEASURES } from '../measures.ts';
 import { packTokens, tokenInputs } from '../micro-batch.ts';
 import type { Objective, OpenObjective } from './objective.ts';
 
-/** tokens, targets (-1: none), positions, segments: [rows, length] int32. Score: tokens that are the most probable one. */
+/** tokens, targets (-1: none), positions, segments: [rows, length] int32. Score: tokens predicted correctly. */
 export function generation(model: Model): Objective {
   const { outputWeight, shape, logitSoftcap, hidden } = requireCausal(model);
   return {

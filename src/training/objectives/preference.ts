@@ -1,5 +1,5 @@
-// Direct preference optimization (https://arxiv.org/abs/2305.18290): of two answers, the preferred one becomes more probable than
-// it was at the start, compared with the other one.
+// Direct preference optimization (https://arxiv.org/abs/2305.18290): raises the log-probability ratio of the preferred
+// to the other answer, relative to the model at the start.
 
 import type { Tensor } from '@tensorflow/tfjs';
 import { type Example, tokensOf } from '../../data/example-form.ts';
@@ -18,12 +18,16 @@ import type { Forward, Objective, OpenObjective } from './objective.ts';
 
 /** `trl`'s, and the paper's for most of its tasks. */
 const BETA = 0.1;
-/** Both answers are likely already: rates that suit supervised training take the model too far from its start. */
+/**
+ * Fraction of the supervised learning rate: both answers are likely already, and larger rates move too far from the
+ * start.
+ */
 const RATE = 0.1;
 
 /**
- * Besides tokens: `sides` 1 on the preferred answer's sequence, -1 on the other's; `pairs` 1..n, a number for each pair, 0 in
- * the padding; `begins` 1 where a pair begins, `reference` there its margin at the start. All [rows, length] float32.
+ * Inputs besides tokens, all [rows, length] float32: `sides` 1 on the preferred answer's sequence, -1 on the other's;
+ * `pairs` 1..n, a number per pair, 0 in the padding; `begins` 1 where a pair begins; `reference` there the margin at
+ * the start.
  */
 function pairInputs(shape: MicroBatchShape): Record<string, TensorSpec> {
   const spec: TensorSpec = { shape: [shape.rows, shape.length], dtype: 'float32' };
@@ -61,7 +65,7 @@ function margins(model: CausalModel, { weight, layers }: Forward, inputs: Tensor
   return tf.reshape(tf.matMul(same as never, signed as never), [rows, length]);
 }
 
-/** Score: pairs whose preferred answer has gained more than the other. */
+/** Score: pairs whose margin has grown since the start. */
 export function preference(given: Model, beta: number): Objective {
   const model = requireCausal(given);
   return {

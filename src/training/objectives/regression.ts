@@ -1,4 +1,4 @@
-// Learning a number that a text has: the mean of the squared errors.
+// Regression: a number per text, by mean squared error.
 
 import { readsOf, regressionForm } from '../../data/labelled.ts';
 import { tf } from '../../engine/tf.ts';
@@ -30,7 +30,7 @@ export function regression({ head, trained }: TextOutputs, trainingFile: string)
   };
 }
 
-/** Of its only output, for files that must name one. */
+/** Label of the only output, for files that need one. */
 const VALUE = 'value';
 
 export const openRegression: OpenObjective = async inputs => {

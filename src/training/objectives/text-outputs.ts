@@ -1,5 +1,5 @@
-// What classification and regression share: a text's states pooled into one, a head on it, one row of outputs for each text of a
-// micro-batch. The losses are theirs.
+// What classification and regression share: pooling of a text's states, a head on top, one row of outputs per text of a
+// micro-batch. The losses are in their own files.
 import type { Tensor } from '@tensorflow/tfjs';
 import type { Example } from '../../data/example-form.ts';
 import type { HostArrays, TensorSpec, Tensors } from '../../engine/program.ts';
@@ -20,15 +20,16 @@ import type { MicroBatchShape } from '../programs.ts';
 import { normals } from '../random.ts';
 import type { Forward, Head, ObjectiveInputs } from './objective.ts';
 
-/** More examples are in no batch (hyperparameters.ts) and in no window of validation (validation.ts). */
+/** Upper bound of the examples in a batch (hyperparameters.ts) and in a validation window (validation.ts). */
 const MOST_TEXTS = 256;
 
-/** Places for texts in a micro-batch. */
+/** Text slots of a micro-batch. */
 const textsOf = ({ rows, length }: MicroBatchShape): number => Math.min(MOST_TEXTS, rows * length);
 
 /**
- * tokens, positions, segments [rows, length] int32. pooling [texts, rows * length] float32: how much each token's state counts for a text,
- * nothing in the places that no text takes. targets [texts, values] float32; present [texts] float32: 1 where there is a text.
+ * tokens, positions, segments [rows, length] int32. pooling [texts, rows * length] float32: the weight of each token's
+ * state in each text, zeros in empty slots. targets [texts, values] float32; present [texts] float32: 1 for texts, 0
+ * for empty slots.
  */
 export function textInputs(shape: MicroBatchShape, values: number): Record<string, TensorSpec> {
   const texts = textsOf(shape);
@@ -78,7 +79,10 @@ export interface TextOutputs {
 
 type Start = Pick<ObjectiveInputs, 'model' | 'adapter' | 'adapterDirectory'>;
 
-/** The head for these outputs: that of the model the run goes on from as far as it has one for the same, fresh layers otherwise. */
+/**
+ * The head for these outputs: initialized from the model or adapter that the run starts from, as far as it has the same
+ * outputs, otherwise newly.
+ */
 export async function openHead(start: Start, meaning: OutputMeaning): Promise<TextOutputs> {
   const { model } = start;
   const head = sequenceHead(model, meaning.labels.length);
@@ -106,7 +110,7 @@ export async function openHead(start: Start, meaning: OutputMeaning): Promise<Te
   };
 }
 
-/** Tensors to begin with, by name. Layers below the last one are kept whatever the outputs mean. */
+/** Tensors to start from, by name. Layers below the last one are reused whatever the outputs mean. */
 async function formerHead({ model, adapter, adapterDirectory }: Start, meaning: OutputMeaning) {
   const found = { ...model.leftOut, ...adapter?.head };
   const before = (adapterDirectory && (await readMeaning(adapterDirectory))) || meaningOfConfig(model.config);
@@ -115,7 +119,7 @@ async function formerHead({ model, adapter, adapterDirectory }: Start, meaning: 
   return Object.fromEntries(Object.entries(found).filter(([name]) => !name.startsWith(`${out}.`)));
 }
 
-/** As `transformers` initialises: normal matrices, biases of zero, norms of one. */
+/** Initialized like transformers: normal matrices, zero biases, norms of one. */
 function fresh(
   { spread }: SequenceHead,
   name: string,
