@@ -1,5 +1,5 @@
-// Marian (translation, the OPUS-MT models): sinusoidal positions that no file needs to hold, no norm of the embeddings, one
-// vocabulary for both languages or two. Its layers are in post-norm.ts.
+// Marian (translation, the OPUS-MT models): sinusoidal positions, which are computed, no norm after the embeddings, one
+// shared vocabulary or two. Its layers are in post-norm.ts.
 import type { Tensor } from '@tensorflow/tfjs';
 import { lookUp } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -20,10 +20,10 @@ import {
 } from './post-norm.ts';
 
 interface MarianConfig extends PostNormConfig {
-  /** Of the source, and of the answer. */
+  /** Vocabulary of the source, and of the answer. */
   readonly vocabSize: number;
   readonly decoderVocabSize: number;
-  /** One table for both. */
+  /** One embedding table for both. */
   readonly shared: boolean;
   readonly tied: boolean;
   readonly embeddingScale: number;
@@ -81,7 +81,10 @@ const tensors = (c: MarianConfig): Record<string, readonly number[]> =>
     ...postNormTensors(c),
   ]);
 
-/** Sines in the first half, cosines in the second: https://arxiv.org/abs/1706.03762, not interleaved. [positions, size] */
+/**
+ * Sines in the first half, cosines in the second (https://arxiv.org/abs/1706.03762, but not interleaved): [positions,
+ * size].
+ */
 function sinusoids(positions: number, size: number): Float32Array {
   const sines = Math.ceil(size / 2);
   return Float32Array.from({ length: positions * size }, (_, at) => {
@@ -106,7 +109,7 @@ export const marian: Architecture<MarianConfig> = {
   withTensors: (c, names) => ({ ...c, biased: c.generates && names.has(LOGIT_BIAS) }),
   shape: c => postNormShape(c, c.decoderVocabSize),
   tensors,
-  /** Positions are computed; older files hold them too. */
+  /** Positions are computed; older files contain them too. */
   canonicalName: (_, name) => (name.endsWith('.embed_positions.weight') ? null : name),
   copies: (c): Record<string, string> =>
     c.shared

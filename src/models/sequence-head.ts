@@ -1,5 +1,5 @@
-// The heads that `transformers` puts on its models for classes and numbers (`...ForSequenceClassification`; Marian, for which it has none,
-// gets BART's): which state stands for a text, the layers on top, and the names that files have for them. Losses are not here.
+// The heads of transformers' `...ForSequenceClassification` classes, for classification and regression: pooling,
+// layers, and the tensors' names in files. The losses are elsewhere.
 import type { Tensor } from '@tensorflow/tfjs';
 import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
@@ -10,13 +10,13 @@ import type { Model } from './registry.ts';
 
 export interface SequenceHead {
   readonly pooling: PoolingMode;
-  /** Shapes of its tensors by `transformers`' names. */
+  /** Shapes of its tensors by transformers' names. */
   readonly tensors: Readonly<Record<string, readonly number[]>>;
   /** Name of the last layer, whose outputs are the classes or the number. */
   readonly out: string;
-  /** Modules that hold them, as PEFT's `modules_to_save` has them. */
+  /** Modules that contain them, for PEFT's `modules_to_save`. */
   readonly modules: readonly string[];
-  /** Of a fresh matrix: the deviation of its numbers. */
+  /** Standard deviation of newly initialized matrices. */
   readonly spread: number;
   /** pooled [n, hiddenSize] -> [n, outputs] */
   logits(pooled: Tensor, weight: (name: string) => Tensor): Tensor;
@@ -26,11 +26,11 @@ interface Layer {
   readonly name: string;
   readonly bias: boolean;
   readonly after?: (x: Tensor, weight: (name: string) => Tensor) => Tensor;
-  /** Tensors of what comes after. */
+  /** Names of further tensors, which `after` reads. */
   readonly more?: readonly string[];
 }
 
-/** Layers up to the last one, whose name is `out`. */
+/** Hidden layers, and the output layer `out`. */
 interface HeadRule {
   readonly pooling: PoolingMode;
   readonly layers: readonly Layer[];
@@ -65,7 +65,7 @@ const RULES: Readonly<Record<string, (config: ConfigJson) => HeadRule>> = {
   }),
 };
 
-/** Of encoder-decoders: a text ends in one end token, and the state of the last one stands for it. */
+/** For encoder-decoders: the state of the text's last token, its end token, represents it. */
 const onLastToken: HeadRule = {
   pooling: 'last',
   layers: [{ ...DENSE, name: 'classification_head.dense' }],
@@ -109,7 +109,7 @@ function modernBertHead(config: ConfigJson): HeadRule {
   };
 }
 
-/** Of every causal model. */
+/** For every causal model. */
 const score: HeadRule = {
   pooling: 'last',
   layers: [],
@@ -166,14 +166,16 @@ const ENDS = /((LMHead|MT)?Model|For[A-Z]\w*)$/;
 /** `Llama` of `LlamaForCausalLM`, `Marian` of `MarianMTModel`. */
 const familyOf = (served: string): string => served.replace(ENDS, '');
 
-/** The class with a head for what a class without one has: `LlamaForSequenceClassification`. */
+/** The class with a head that corresponds to a class without: `LlamaForSequenceClassification`. */
 export function classWithHead(served: string): string {
   const family = familyOf(served);
   // The plain name is that of the model with images.
   return `${family === 'Gemma3' ? 'Gemma3Text' : family}${WITH_HEAD}`;
 }
 
-/** The class without a head that a causal model's class with one is built on, among those given; null where it is none. */
+/**
+ * The class without a head that corresponds to a causal model's class with one, among those given; null if none does.
+ */
 export function classWithoutHead(name: string, known: readonly string[]): string | null {
   if (!name.endsWith(WITH_HEAD)) return null;
   return known.find(each => each !== name && classWithHead(each) === name) ?? null;

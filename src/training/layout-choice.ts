@@ -1,22 +1,22 @@
-// Finds the layout of a run: the cheapest shapes for its lengths among those whose measured memory there is.
+// Chooses the layout of a run: the cheapest shapes for its lengths whose measured memory is available.
 import { TrainingFailure } from './failure.ts';
 import { type CostModel, chooseShapes, rowLengthFor } from './layout.ts';
 import { batchesOf, type Plan, totalSteps } from './order.ts';
 import type { MicroBatchShape } from './programs.ts';
 import type { Trainer } from './trainer.ts';
 
-/** More tokens at once are not faster on the devices measured. */
+/** Larger micro-batches are not faster on the devices measured. */
 const MAX_TOKENS = 4096;
-/** The memory of an accelerator is not measured from here. */
+/** Accelerator memory is not measured. */
 const MAX_TOKENS_UNMEASURED = 2048;
 const SAMPLE_EXAMPLES = 512;
 const SAMPLE_BATCHES = 48;
 
 export interface LayoutCircumstances {
-  /** For micro-batches. */
+  /** Memory available for micro-batches. */
   readonly availableBytes: number;
   readonly plan: Plan;
-  /** Examples of a step for each that the plan names. */
+  /** Examples of a step per example of the plan. */
   readonly copies: number;
   readonly trainingLengths: ArrayLike<number>;
   readonly validationLengths: ArrayLike<number>;
@@ -35,7 +35,7 @@ function longestOf({ trainingLengths, validationLengths }: LayoutCircumstances):
   return longest;
 }
 
-/** Batches of the first epoch, evenly spread, as the lengths of their examples. */
+/** Example lengths of batches spread evenly over the first epoch. */
 export function sampleBatches({
   plan,
   trainingLengths,
@@ -54,7 +54,7 @@ export function sampleBatches({
 /** Numbers, two moments, and gradient sums twice: five floats for each trained number. */
 export const STATE_BYTES = 20;
 
-/** Throws TrainingFailure when the trained numbers and their optimizer do not fit; nothing is allocated yet. */
+/** Throws TrainingFailure if parameters and optimizer state do not fit; nothing is allocated yet. */
 export function refuseTooLargeState(trained: number, available: number): void {
   if (trained * STATE_BYTES <= available) return;
   throw new TrainingFailure(
@@ -76,14 +76,14 @@ function refuse(length: number, needed: number, available: number): never {
   );
 }
 
-/** Bytes that micro-batches take: of one row of the longest, and of every further one. What lies between is a straight line. */
+/** Bytes of micro-batches: of one row of the longest length, and of each further one. Linear in between. */
 export interface RowMemory {
   readonly length: number;
   readonly first: number;
   readonly further: number;
 }
 
-/** A second row is measured where more are wanted. Throws TrainingFailure when not even one can be afforded. */
+/** Measures a second row if more are wanted. Throws TrainingFailure if not even one fits. */
 export async function measureRows(circumstances: LayoutCircumstances & Measuring): Promise<RowMemory> {
   const { trainer, availableBytes } = circumstances;
   const length = rowLengthFor(longestOf(circumstances), circumstances.maxPositions);
@@ -109,7 +109,9 @@ const choose = (circumstances: LayoutCircumstances, maxTokens: number): MicroBat
   return chooseShapes({ batches: sampleBatches(circumstances), longest, maxPositions, maxTokens }, costs);
 };
 
-/** The cheapest shapes on a device; `memory` is null where it is not measured. Throws TrainingFailure when not even one row fits. */
+/**
+ * The cheapest shapes on a device; `memory` is null if not measured. Throws TrainingFailure if not even one row fits.
+ */
 export function shapesFor(circumstances: LayoutCircumstances, memory: RowMemory | null): MicroBatchShape[] {
   if (memory === null) return choose(circumstances, MAX_TOKENS_UNMEASURED);
   const { availableBytes } = circumstances;
@@ -119,7 +121,7 @@ export function shapesFor(circumstances: LayoutCircumstances, memory: RowMemory 
   return mostTokens(wanted) <= affordable ? wanted : choose(circumstances, affordable);
 }
 
-/** Throws TrainingFailure when not even one row of the longest example fits. */
+/** Throws TrainingFailure if not even one row of the longest example fits. */
 export const findShapes = async (
   circumstances: LayoutCircumstances & Measuring & { device: string },
 ): Promise<MicroBatchShape[]> =>

@@ -1,4 +1,4 @@
-// From a spec to a run that is ready to step: engine, model, data, hyperparameters, layout, state. It takes no step.
+// Prepares a run from its spec: engine, model, data, hyperparameters, layout, state. It takes no step.
 import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
@@ -44,11 +44,11 @@ interface Inputs extends Start {
   readonly training: Dataset;
   readonly validation: Dataset | null;
   readonly resumed: Progress | null;
-  /** Of an earlier attempt, to be laid out alike. */
+  /** Layout of an earlier attempt, to be kept. */
   readonly earlier: Layout | null;
 }
 
-/** What a run speaks to and hears. */
+/** How a run communicates. */
 export interface Surroundings {
   readonly emit: Emit;
   readonly grade: GradeAnswers;
@@ -86,7 +86,7 @@ async function readInputs(spec: TrainSpec, { emit, stop }: Surroundings): Promis
   const resumed = spec.resumeDirectory ? await readProgress(spec.resumeDirectory) : null;
   const layout = resumed?.layout ?? spec.layout;
   const earlier = layout ? layoutFromRecord(layout) : null;
-  // The same number of threads gives the same bits.
+  // Results depend on the number of threads.
   const threads = earlier?.threads ?? (spec.threads || availableParallelism());
   const { engine: name, device, precision } = spec;
   const engine = await openEngine({ engine: name, device, precision, threads });
@@ -126,14 +126,14 @@ function refuseData(error: unknown, kind: Kind): never {
   throw dataFailure(error, kind);
 }
 
-/** Of a file that leaves nothing to learn. */
+/** The failure of a file without anything to train on. */
 export function emptyFailure({ dropped }: DatasetCounts, maxLength: number, kind: Kind): TrainingFailure {
   const cut = dropped > 0 ? ` within ${maxLength} tokens` : '';
   const message = `The ${kind} file has nothing to train on: no example has an assistant message with weight 1${cut}.`;
   return new TrainingFailure(`invalid_${kind}_file`, `${kind}_file`, message);
 }
 
-/** Of a line that cannot be made into tokens. */
+/** The failure of a line that cannot be tokenized. */
 export function dataFailure(error: { message: string }, kind: Kind): TrainingFailure {
   const message = `The job failed due to an invalid ${kind} file. ${error.message}`;
   return new TrainingFailure(`invalid_${kind}_file`, `${kind}_file`, message);
@@ -174,7 +174,7 @@ async function setUp(inputs: Inputs, around: Surroundings): Promise<Run> {
 
 type RunData = Pick<Run, 'training' | 'validation' | 'rollouts'>;
 
-/** With what the objective's loss compares them with, where it does. */
+/** The datasets, with the references that the objective's loss needs, if any. */
 async function comparedData(
   inputs: Inputs,
   trained: TrainedModel,
@@ -196,7 +196,7 @@ async function comparedData(
   );
 }
 
-/** Prompts, and what answers them. */
+/** The prompts, with the rollouts that answer them. */
 async function answeredData(
   inputs: Inputs,
   trainer: Trainer,
@@ -257,7 +257,7 @@ function goOn(resumed: Progress, { training, validation }: Inputs): Progress {
   return resumed;
 }
 
-/** An adapter's own shape, as hyperparameters say it. */
+/** An adapter's shape as hyperparameters. */
 export function shapeOf(adapter: Adapter, model: Model): StartingAdapter {
   const adapted = model.linearLayers.filter(({ name }) => adapter.layers[name]);
   const names = moduleNames(adapted);
@@ -295,11 +295,11 @@ export async function trainedModel(
 
 type CopiedTo = Pick<TrainSpec, 'cacheDirectory' | 'workDirectory'>;
 
-/** Where copies of the model lie. */
+/** Where copies of the model are cached. */
 export const copiesDirectory = ({ cacheDirectory, workDirectory }: CopiedTo): string =>
   cacheDirectory ?? workDirectory;
 
-/** Runs of before there was a choice say nothing about it. */
+/** Progress written before this hyperparameter existed lacks it. */
 async function quantizedModel(
   { model, spec }: { model: Model; spec: CopiedTo },
   { quantization = 'none' }: ResolvedHyperparameters,
@@ -332,7 +332,7 @@ export interface Lengths extends Pick<Start, 'objective'> {
   readonly validation: Pick<Dataset, 'lengths'> | null;
 }
 
-/** Of the examples that the programs take: a prompt with its answers is as many as it has answers, each of which may be long. */
+/** Lengths of the examples of steps: a prompt counts once per answer, each of the full answer length. */
 export function examplesOfSteps({ training, validation, objective: { rollouts } }: Lengths) {
   const grown = rollouts?.answerLength ?? 0;
   return {

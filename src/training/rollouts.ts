@@ -1,5 +1,5 @@
-// What reinforcement trains on: several answers of the model to each prompt of a step, graded, each with what it is worth more than
-// the others of its group. It asks for grades through a function; graders, steps and checkpoints are others'.
+// Rollouts for reinforcement: several answers of the model to each prompt of a step, graded, with their advantages over
+// the others of the group. Grades come from a function; graders, steps and checkpoints are elsewhere.
 import type { Dataset } from '../data/dataset.ts';
 import type { Example } from '../data/example-form.ts';
 import type { PromptLine } from '../data/prompts.ts';
@@ -15,21 +15,21 @@ import { fillBits, type Place } from './random.ts';
 import type { Between, Reference } from './trainer.ts';
 import type { Validation } from './validation.ts';
 
-/** A file of prompts: as tokens, and as graders see them. */
+/** A file of prompts, as tokens and as graders see them. */
 export interface Prompts {
   readonly dataset: Dataset;
   readonly lines: readonly PromptLine[];
 }
 
 export interface Rollouts {
-  /** For the examples of a step, by their places in the training file. */
+  /** Draws the examples of a step, by their indices in the training file. */
   draw(step: number, places: ArrayLike<number>): Promise<Drawn>;
   readonly validation: Validation | null;
   close(): Promise<void>;
 }
 
 export interface Drawn {
-  /** Answers whose tokens are trained; values: advantage, then the reference of every place. */
+  /** Answers to train on; values: the advantage, then the reference of every token. */
   readonly examples: Example[];
   readonly metrics: Record<string, number>;
 }
@@ -48,14 +48,14 @@ export interface RolloutOptions {
   readonly stop: AbortSignal;
 }
 
-/** Added to the deviation, so that rewards that differ by nothing but rounding teach nothing: `trl`'s. */
+/** Added to the standard deviation, as in trl, so that rewards that differ only by rounding have no effect. */
 const EPSILON = 1e-4;
 /** Prompts of a validation between the ends of epochs, and those that are answered at once in one of the whole file. */
 export const SAMPLED_PROMPTS = 16;
-/** Steps in a row of which no answer could be graded, after which it is the grader's fault. */
+/** After this many consecutive steps without a graded answer, the grader is at fault. */
 const MAX_UNGRADED_STEPS = 3;
 
-/** Of the rewards of one group: (reward - mean) / (deviation + epsilon), with the deviation of a sample (n - 1). */
+/** Advantages of one group: (reward - mean) / (deviation + epsilon), with the sample standard deviation (n - 1). */
 export function advantagesOf(rewards: readonly number[]): number[] {
   const mean = meanOf(rewards);
   const deviation = deviationOf(rewards);
@@ -77,7 +77,7 @@ interface Sampled {
   reward: number;
 }
 
-/** Prompts to be answered, `count` times each. */
+/** Prompts to answer, `count` times each. */
 interface Asked {
   lines: readonly PromptLine[];
   /** A line's prompt. */
@@ -158,7 +158,7 @@ export function openRollouts(options: RolloutOptions): Rollouts {
     },
   };
 
-  /** With the same seeds at every step: differences are the model's. */
+  /** Uses the same seeds at every step, so that differences come from the model. */
   async function validate(places: readonly number[]): Promise<ValidationResult> {
     const rewards: number[] = [];
     for (let start = 0; start < places.length; start += SAMPLED_PROMPTS) {
@@ -177,7 +177,7 @@ export function openRollouts(options: RolloutOptions): Rollouts {
   }
 }
 
-/** The next few prompts of the file after those of the validation before. */
+/** The next few prompts of the file, following those of the last validation. */
 function rotating(step: number, interval: number, total: number): number[] {
   const size = Math.min(SAMPLED_PROMPTS, total);
   return Array.from({ length: size }, (_, i) => ((step / interval - 1) * size + i) % total);
@@ -222,10 +222,10 @@ function toExample({ question: { prompt }, answer: { tokens } }: Sampled): Examp
 
 // ---- grades
 
-/** The answer's own fault: it is no JSON. */
+/** Errors that are the answer's own fault: it is not JSON. */
 const ANSWERS_FAULT: readonly GraderErrorKind[] = ['sample_parse_error'];
 
-/** Tells of answers that could not be graded, and fails the run where that is all that comes. */
+/** Reports answers that could not be graded, and fails the run if there is nothing else. */
 function openJudge({ emit }: RolloutOptions) {
   let ungradedSteps = 0;
   return async (grades: readonly GradedAnswer[], { purpose, step }: Asked): Promise<void> => {
@@ -250,7 +250,7 @@ function openJudge({ emit }: RolloutOptions) {
 
 // ---- stopping
 
-/** `cancel` is aborted when the run is cancelled alone: a pause waits for a step and its validation. */
+/** `cancel` is aborted only when the run is cancelled: a pause waits for the step and its validation. */
 function stopsOf(stop: AbortSignal): { stop: AbortSignal; cancel: AbortSignal } {
   const cancelled = new AbortController();
   const hear = () => {

@@ -1,5 +1,5 @@
-// A whole training run in one process: prepares, trains, evaluates, writes results. It speaks only through `emit` and
-// hears only `stop`; it knows no process, queue or database.
+// A whole training run in one process: prepares, trains, evaluates, writes results. It communicates through `emit` and
+// `stop` only, and knows no process, queue or database.
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -15,10 +15,10 @@ import type { GradeAnswers, TrainerCommand, TrainSpec } from './protocol.ts';
 import { resultsCsv } from './results.ts';
 import type { Between } from './trainer.ts';
 
-/** Aborted to stop a run; its reason is the TrainerCommand. */
+/** Aborted to stop a run; the reason is the TrainerCommand. */
 export type Stop = AbortSignal;
 
-/** Thrown by `between`; what was asked is on the signal. */
+/** Thrown by `between`; the command is the signal's reason. */
 class Stopped extends Error {}
 
 /** How far a run was when it ended; null before it was prepared. */
@@ -28,7 +28,7 @@ interface Reached {
 
 const nobodyGrades: GradeAnswers = () => Promise.reject(new Error('nobody grades answers here'));
 
-/** Emits `failed`, `stopped` or `finished` last, and resolves. Rejects for bugs, which is for the caller to say. */
+/** Resolves after emitting `failed`, `stopped` or `finished` last. Rejects for bugs, which the caller reports. */
 export async function runTraining(
   spec: TrainSpec,
   emit: Emit,
@@ -51,21 +51,21 @@ export async function runTraining(
   }
 }
 
-/** Streams and other libraries throw the signal's reason, or an AbortError of their own. */
+/** Streams and other libraries throw the signal's reason or an AbortError of their own. */
 const isStop = (error: unknown, stop: Stop): boolean =>
   stop.aborted &&
   (error instanceof Stopped ||
     error === stop.reason ||
     (error instanceof Error && error.name === 'AbortError'));
 
-/** What a user can mend; null for everything else. */
+/** Failures that a user can fix; null for everything else. */
 function asFailure(error: unknown): TrainingFailure | null {
   if (error instanceof TrainingFailure) return error;
   if (error instanceof ModelError) return new TrainingFailure('invalid_model', 'model', error.message);
   return null;
 }
 
-/** Lets messages in, and stops where that leaves a state to go on from: a pause waits for a step and its losses. */
+/** Lets messages in, and throws to stop where the run can resume from: a pause waits for the step and its losses. */
 const betweenRuns =
   (stop: Stop): Between =>
   async during => {

@@ -1,5 +1,5 @@
-// What a run learns, apart from how it is taken through: what lines become, what a program is fed with, what its loss is, which
-// numbers are trained besides the model's, how the result is measured. The loop, the optimizer and checkpoints know none of it.
+// The interface of a training objective: how lines become examples, the inputs and loss of a program, parameters
+// trained besides the model's, and the evaluation. The loop, the optimizer and checkpoints depend on none of it.
 import type { Tensor } from '@tensorflow/tfjs';
 import type { Example, ExampleForm } from '../../data/example-form.ts';
 import type { Tokenizer } from '../../data/tokenizer.ts';
@@ -18,40 +18,43 @@ import type { GradeAnswers, Method, RequestedHyperparameters, ResolvedHyperparam
 import type { Parameter } from '../state.ts';
 
 export interface Objective {
-  /** What a line becomes. */
+  /** How a line becomes an example. */
   readonly form: ExampleForm;
-  /** What `score` is, as metrics spell it: `mean_token_accuracy` makes `train_mean_token_accuracy`. */
+  /** Name of the metric that `score` is: `mean_token_accuracy` makes `train_mean_token_accuracy`. */
   readonly measure: Measure;
-  /** Hyperparameters of the objective's own, with their numbers. */
+  /** The objective's own hyperparameters, resolved. */
   readonly hyperparameters?: Partial<ResolvedHyperparameters>;
-  /** The learning rate where none is asked for, in parts of generation's; 1 where absent. */
+  /** Factor on the default learning rate of generation; default: 1. */
   readonly rate?: number;
-  /** Trained besides what the tuning trains; null: nothing. */
+  /** A task head, which is trained in addition; null: none. */
   readonly head: Head | null;
-  /** Weights of the model that the loss does not depend on: full fine-tuning leaves them out, and so does what it saves. */
+  /** Weights that the loss does not depend on: full fine-tuning neither trains nor saves them. */
   readonly unused: readonly string[];
-  /** What a program takes besides parameters and masks. */
+  /** Inputs of a program besides parameters and dropout masks. */
   inputs(shape: MicroBatchShape): Record<string, TensorSpec>;
-  /** Tokens of a row that a layer reads, where they are not the shape's `length`. */
+  /** Row length of a layer's input where it is not the shape's `length`. */
   readLength?(shape: MicroBatchShape, layer: LinearLayer): number;
-  /** One micro-batch of these inputs. `examples` is the batch that the plan cuts; a plan without rows is all padding. */
+  /** The inputs of one micro-batch. `examples` is the batch that the plan cuts; a plan without rows is all padding. */
   pack(plan: MicroBatchPlan, examples: readonly Example[]): HostArrays;
   loss(forward: Forward, inputs: Tensors): LossTensors;
-  /** Where the loss compares the examples of a batch with each other; `loss` is then the sum of their vectors times their slopes (an input). */
+  /**
+   * Set if the loss compares the examples of a batch; `loss` is then the sum of their vectors times the gradients in
+   * the input SLOPES.
+   */
   readonly batch?: BatchLoss;
-  /** Examples of a step where no number is asked for, of so many in all; absent: as generation. */
+  /** Default batch size for this many examples; absent: that of generation. */
   batchSize?(examples: number): number;
   /**
-   * What the loss compares every example with: a number of the model as it is at the start, measured once and put behind the example's
-   * values. [rows, length], read at the example's first place. Absent: nothing. Of an objective with rollouts: a number for every
-   * place, put behind the values of every answer.
+   * The reference that the loss compares every example with: a value of the model at the start of the run, measured
+   * once and appended to the example's values. [rows, length], read at the example's first token; with rollouts, at
+   * every token of an answer. Absent: none.
    */
   reference?(forward: Forward, inputs: Tensors): Tensor;
-  /** Where the examples of a step are answers that the model gives to the lines of the file, and that are graded. */
+  /** Set if the examples of a step are the model's own graded answers to the lines of the file. */
   readonly rollouts?: RolloutSettings;
-  /** The report of a finished run on its validation file; null where there is nothing to report. */
+  /** The evaluation report of a finished run on its validation file; null if there is nothing to report. */
   evaluate(evaluation: RunEvaluation): Promise<Record<string, unknown> | null>;
-  /** Takes as much memory as that does at its peak, and gives it back; absent: it takes less than a step. */
+  /** Allocates and frees the peak memory of `evaluate`; absent: it takes less than a step. */
   rehearse?(rehearsal: EvaluationRehearsal): Promise<void>;
 }
 
@@ -67,35 +70,35 @@ export interface RunEvaluation extends Evaluation {
 export interface RolloutSettings {
   /** Answers to each prompt of a step. */
   readonly group: number;
-  /** Tokens of an answer, at most. */
+  /** Most tokens of an answer. */
   readonly answerLength: number;
   readonly evalInterval: number;
-  /** Answers to each prompt that is validated on. */
+  /** Answers to each validation prompt. */
   readonly evalSamples: number;
-  /** What answers must be; null: any text. */
+  /** Constraint on answers; null: any text. */
   readonly form: AnswerForm | null;
 }
 
-/** Layers of a task's own on top of a model. They are trained whole, whatever the tuning of the model. */
+/** A task head: layers on top of a model. They are trained in full, whatever the tuning of the model. */
 export interface Head {
   readonly parameters: readonly Parameter[];
-  /** Modules that hold them, as PEFT's `modules_to_save` has them. */
+  /** Modules that contain them, for PEFT's `modules_to_save`. */
   readonly modules: readonly string[];
-  /** The class of `transformers` that the model is with it. */
+  /** The transformers class of the model with this head. */
   readonly served: string;
   readonly meaning: OutputMeaning;
-  /** By name: those of the model that the run goes on from, or fresh ones from the seed. */
+  /** Initial values by name: those of the model that the run starts from, or new ones from the seed. */
   firstValues(seed: number): Promise<Record<string, Float32Array>>;
 }
 
 /** The model of a run inside a program. */
 export interface Forward {
   readonly model: Model;
-  /** The model's and the head's, trained or frozen, by name. */
+  /** A weight of the model or the head by name, trained or frozen. */
   weight(name: string): Tensor;
   /**
-   * For a forward pass in which tokens see only their own segment; adapters and their dropout are in them. segments [rows, length]
-   * int32; `source` for a decoder.
+   * Layers for a forward pass in which tokens see only their own segment, with adapters and dropout. segments [rows,
+   * length] int32; `source` for a decoder.
    */
   layers(segments: Tensor, source?: PackedSource): Layers;
 }
@@ -103,36 +106,39 @@ export interface Forward {
 /** Scalars, sums over a micro-batch; gradients flow from `lossSum` alone. */
 export interface LossTensors {
   readonly lossSum: Tensor;
-  /** Of the measure; the metric is score / count. */
+  /** The metric is score / count. */
   readonly score: Tensor;
   readonly count: Tensor;
-  /** What losses and gradients are divided by, over the whole batch; `count` where absent. */
+  /** What loss and gradients are divided by, summed over the whole batch; default: `count`. */
   readonly weight?: Tensor;
 }
 
-/** A loss over vectors of all examples of a batch. See comparison.ts. */
+/** A loss over the vectors of all examples of a batch; see comparison.ts. */
 export interface BatchLoss {
-  /** Vectors that an example has, where all of its texts are there. */
+  /** Vectors per example. */
   readonly vectors: number;
-  /** Places for vectors in a micro-batch: those of an example lie together, in the order of the plan. */
+  /** Vector slots of a micro-batch; those of an example are adjacent, in the order of the plan. */
   texts(shape: MicroBatchShape): number;
   /** [texts, hiddenSize] */
   vectorsOf(forward: Forward, inputs: Tensors): Tensor;
-  /** vectors [examples, vectors, hiddenSize]; present [examples, vectors] float32, 0 for the zeros of a text that is not there. */
+  /**
+   * vectors [examples, vectors, hiddenSize]; present [examples, vectors] float32, 0 for an absent text, whose vector is
+   * zero.
+   */
   loss(vectors: Tensor, present: Tensor): LossTensors;
 }
 
-/** What an objective is made of; all of it is there before anything is decided. */
+/** What an objective is made of, known before anything is decided. */
 export interface ObjectiveInputs<M extends Method = Method> {
   readonly method: M;
   readonly hyperparameters: RequestedHyperparameters;
   readonly model: Model;
   readonly tokenizer: Tokenizer;
-  /** That the run goes on from, and its folder. */
+  /** The adapter that the run starts from, and its folder. */
   readonly adapter: Adapter | null;
   readonly adapterDirectory: string | null;
   readonly trainingFile: string;
 }
 
-/** Throws TrainingFailure or ModelError when the model, the file or the settings do not suit. */
+/** Throws TrainingFailure or ModelError when the model, the file or the settings are unsuitable. */
 export type OpenObjective<M extends Method = Method> = (inputs: ObjectiveInputs<M>) => Promise<Objective>;

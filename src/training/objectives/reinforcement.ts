@@ -1,5 +1,6 @@
-// Group relative policy optimization (GRPO, https://arxiv.org/abs/2402.03300) with one step for every set of answers: answers that
-// are worth more than others to the same prompt become more probable. Answers and their worth come from rollouts.ts.
+// Group relative policy optimization (GRPO, https://arxiv.org/abs/2402.03300) with one gradient step per set of
+// answers: answers with a higher reward than others to the same prompt become more probable. rollouts.ts generates the
+// answers and their rewards.
 
 import { type Example, tokensOf } from '../../data/example-form.ts';
 import { promptForm } from '../../data/prompts.ts';
@@ -18,22 +19,24 @@ import type { MicroBatchShape } from '../programs.ts';
 import type { MethodSettings } from '../protocol.ts';
 import type { Forward, Objective, OpenObjective, RolloutSettings } from './objective.ts';
 
-/** Answers to a prompt where `compute_multiplier` is 1, as `trl` has it. A group of one has nothing to be compared with. */
+/** Group size with `compute_multiplier` 1, as in trl. A group of one has nothing to be compared with. */
 const GROUP = 8;
 const SMALLEST_GROUP = 2;
-/** Policy gradients are noisy, and rates that suit supervised training take the model too far from what it can say. */
+/**
+ * Fraction of the supervised learning rate: policy gradients are noisy, and larger rates move too far from the start.
+ */
 const RATE = 0.1;
 
 /**
- * Besides tokens: `advantages` of the answer, at all places of its example; `reference`: log p of the tokens at the start of the
- * run. All [rows, length] float32.
+ * Inputs besides tokens, all [rows, length] float32: `advantages` of the answer, at every token of its example;
+ * `reference`: log p of the tokens at the start of the run.
  */
 function answerInputs(shape: MicroBatchShape): Record<string, TensorSpec> {
   const spec: TensorSpec = { shape: [shape.rows, shape.length], dtype: 'float32' };
   return { ...tokenInputs(shape), advantages: spec, reference: spec };
 }
 
-/** An example's values: its advantage, then the reference of every place. */
+/** An example's values are its advantage, then the reference of every token. */
 function packAnswers(plan: MicroBatchPlan, examples: readonly Example[]): HostArrays {
   const { rows, length } = plan.shape;
   const advantages = new Float32Array(rows * length);
@@ -47,7 +50,7 @@ function packAnswers(plan: MicroBatchPlan, examples: readonly Example[]): HostAr
   return { ...packTokens(plan, examples), advantages, reference };
 }
 
-/** -log p of the answers' tokens where the token before them is, 0 elsewhere: [rows, length]. */
+/** -log p of the answers' tokens, at the token before each, 0 elsewhere: [rows, length]. */
 function answerLosses(model: CausalModel, { weight, layers }: Forward, inputs: Tensors) {
   const { tokens, targets, positions, segments } = inputs;
   const hidden = model.hidden(tokens!, positions!, layers(segments!));
@@ -57,9 +60,9 @@ function answerLosses(model: CausalModel, { weight, layers }: Forward, inputs: T
 }
 
 /**
- * Mean over tokens of advantage * -log p + coefficient * KL. The answers are the model's own, so the ratio to the model that gave
- * them is 1 and its gradient that of log p. KL to the start by the estimator of http://joschu.net/blog/kl-approx.html (k3), which is
- * also the score. `calls`: the model can call tools.
+ * The mean over tokens of advantage times -log p, plus coefficient times KL. The answers are the current model's own,
+ * so the probability ratio is 1 and its gradient that of log p. KL to the model at the start is estimated by k3 of
+ * http://joschu.net/blog/kl-approx.html, which is also the score. `calls`: the model can call tools.
  */
 export function reinforcement(
   given: Model,
@@ -102,7 +105,7 @@ export function reinforcement(
   };
 }
 
-/** `text` holds answers to nothing. */
+/** The type `text` is no constraint. */
 function answerFormOf({ response_format: format }: MethodSettings['reinforcement']): AnswerForm | null {
   if (!format || format.type === 'text') return null;
   const { schema = {}, strict } = format.json_schema ?? { schema: { type: 'object' } };
