@@ -8,6 +8,7 @@ import { ProjectId } from '../schemas/projects.ts';
 import { exampleQuotas, quotasToWire, type UpdateProjectQuotasBody } from '../schemas/quotas.ts';
 import { appendAuditLog } from '../store/audit-logs.ts';
 import { inTransaction, type Queryable } from '../store/database.ts';
+import { lockProject } from '../store/projects.ts';
 import * as store from '../store/quotas.ts';
 import { actorOf } from './authentication.ts';
 import { administration } from './openapi.ts';
@@ -51,6 +52,7 @@ export function quotaRoutes(app: FastifyInstance, deps: Deps): void {
       const { id } = await findActiveProject(deps, request.params.project_id);
       const { max_active_jobs: jobs, max_stored_bytes: bytes } = request.body;
       await inTransaction(deps.pool, async tx => {
+        await lockProject(tx, id);
         const before = await store.readQuotas(tx, id);
         await store.writeQuotas(tx, id, {
           maxActiveJobs: jobs === undefined ? before.maxActiveJobs : jobs,

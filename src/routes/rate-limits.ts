@@ -16,9 +16,10 @@ import {
   type UpdateRateLimitBody,
 } from '../schemas/rate-limits.ts';
 import { appendAuditLog } from '../store/audit-logs.ts';
-import { inTransaction } from '../store/database.ts';
+import { inTransaction, type Queryable } from '../store/database.ts';
 import { listModels } from '../store/models.ts';
 import { type Page, toPage } from '../store/pages.ts';
+import { lockProject } from '../store/projects.ts';
 import { ALL_MODELS, type RateLimit, readRateLimits, writeRateLimit } from '../store/rate-limits.ts';
 import { actorOf } from './authentication.ts';
 import { administration } from './openapi.ts';
@@ -47,7 +48,7 @@ export function rateLimitRoutes(app: FastifyInstance, deps: Deps): void {
     },
     async request => {
       const { id } = await findProject(deps, request.params.project_id);
-      return toWireList(pageOf(await allLimits(deps, id), request.query), rateLimitToWire);
+      return toWireList(pageOf(await allLimits(deps.pool, id), request.query), rateLimitToWire);
     },
   );
 
@@ -72,9 +73,9 @@ export function rateLimitRoutes(app: FastifyInstance, deps: Deps): void {
 }
 
 /** Also those that limit nothing. */
-async function allLimits({ pool }: Deps, projectId: string): Promise<RateLimit[]> {
-  const limits = new Map((await readRateLimits(pool, projectId)).map(limit => [limit.model, limit]));
-  const bases = (await listModels(pool, projectId)).filter(model => model.kind === 'base');
+async function allLimits(db: Queryable, projectId: string): Promise<RateLimit[]> {
+  const limits = new Map((await readRateLimits(db, projectId)).map(limit => [limit.model, limit]));
+  const bases = (await listModels(db, projectId)).filter(model => model.kind === 'base');
   const models = new Set([ALL_MODELS, ...[...bases.map(base => base.id), ...limits.keys()].sort()]);
   const none = { requestsPerMinute: null, tokensPerMinute: null, requestsPerDay: null };
   return [...models].map(model => limits.get(model) ?? { projectId, model, ...none });
@@ -96,10 +97,11 @@ async function updateLimit(
 ): Promise<RateLimit> {
   const { project_id, rate_limit_id: id } = request.params;
   const { id: projectId } = await findActiveProject(deps, project_id);
-  const before = (await allLimits(deps, projectId)).find(limit => limit.model === modelOfId(id));
-  if (!before) throw new ApiError('not_found', `No such rate limit: ${id}`, { param: 'rate_limit_id' });
-  const limit = { ...before, ...changeLimits(before, request.body) };
-  await inTransaction(deps.pool, async tx => {
+  return inTransaction(deps.pool, async tx => {
+    await lockProject(tx, projectId);
+    const before = (await allLimits(tx, projectId)).find(limit => limit.model === modelOfId(id));
+    if (!before) throw new ApiError('not_found', `No such rate limit: ${id}`, { param: 'rate_limit_id' });
+    const limit = { ...before, ...changeLimits(before, request.body) };
     await writeRateLimit(tx, limit);
     await appendAuditLog(tx, {
       type: 'rate_limit.updated',
@@ -108,6 +110,6 @@ async function updateLimit(
       resourceId: id,
       details: { changes_requested: request.body },
     });
+    return limit;
   });
-  return limit;
 }

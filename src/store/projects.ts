@@ -39,6 +39,11 @@ export async function findProject(db: Queryable, id: string): Promise<Project | 
   return rows[0] ?? null;
 }
 
+/** In a transaction that reads settings of a project and writes them changed: a second one waits, and then reads what the first has written. */
+export async function lockProject(tx: Queryable, id: string): Promise<void> {
+  await tx.query('select 1 from projects where id = $1 for no key update', [id]);
+}
+
 /** Oldest first. A page after a project that is not there is empty. */
 export async function listProjects(
   db: Queryable,

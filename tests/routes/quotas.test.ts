@@ -39,6 +39,13 @@ test('they are shown with what there is', async () => {
   });
 });
 
+test('of two changes at once neither takes the other back', async () => {
+  for (let i = 1; i <= 10; i++) {
+    await Promise.all([set({ max_active_jobs: i }), set({ max_stored_bytes: 5000 + i })]);
+    expect((await set({})).body).toMatchObject({ max_active_jobs: i, max_stored_bytes: 5000 + i });
+  }
+});
+
 test('a file that does not fit is refused, and nothing of it stays', async () => {
   await set({ max_stored_bytes: 3000 });
   const before = await objectsStored();

@@ -55,6 +55,17 @@ test('nothing is limited at first, and no header says so', async () => {
   expect(Object.keys(headers).filter(name => name.startsWith('x-ratelimit'))).toEqual([]);
 });
 
+test('of two changes at once neither takes the other back', async () => {
+  for (let i = 1; i <= 10; i++) {
+    await Promise.all([
+      set('rl-all', { max_requests_per_1_minute: i }),
+      set('rl-all', { max_tokens_per_1_minute: 100 + i }),
+    ]);
+    const [all] = (await limits().listRateLimits(project_id)).data;
+    expect(all).toMatchObject({ max_requests_per_1_minute: i, max_tokens_per_1_minute: 100 + i });
+  }
+});
+
 test('requests a minute hold over both processes; the refusal is what clients know', async () => {
   const limit = await set('rl-all', { max_requests_per_1_minute: 3 });
   expect(limit).toMatchObject({
