@@ -1,9 +1,7 @@
 // The worker: takes jobs from the queue, each kind of work by its own file. Several may run, on several machines.
-import { join } from 'node:path';
 import type { Deps } from '../deps.ts';
 import type { Logger } from '../log.ts';
 import { combineMetrics, type TrainingMetrics } from '../monitoring/worker-metrics.ts';
-import { openModelCache } from '../serving/model-cache.ts';
 import { CONTROL_CHANNEL } from '../store/jobs.ts';
 import { openNotifications, QUEUE_CHANNEL } from '../store/notifications.ts';
 import type { Answerer } from './answerer.ts';
@@ -42,25 +40,24 @@ export interface WorkerOptions {
 export interface WorkerDeps
   extends Pick<
     Deps,
-    'config' | 'log' | 'pool' | 'blobs' | 'queue' | 'generation' | 'python' | 'usage' | 'graderApi'
+    'config' | 'log' | 'pool' | 'blobs' | 'queue' | 'generation' | 'models' | 'python' | 'usage' | 'graderApi'
   > {
   /** Without one the worker runs no batches. */
   answer?: Answerer | undefined;
 }
 
 export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {}): Promise<Worker> {
-  const { config, log, queue, blobs } = deps;
+  const { config, log, queue } = deps;
   if (!config.databaseUrl) throw new Error('a worker needs DATABASE_URL');
   const work = await openWorkDirectory(config.dataDirectory);
   const control = await openNotifications(config.databaseUrl, CONTROL_CHANNEL, log);
   const arrivals = await openNotifications(config.databaseUrl, QUEUE_CHANNEL, log);
   const closing = new AbortController();
   const runner = { id: work.runnerId, leaseSeconds: config.leaseSeconds };
-  const models = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
   const { trainerModule } = options;
   const registration = register(deps, { id: runner.id, measure: options.measureDevice });
   const metrics = combineMetrics([registration.speeds, ...(options.metrics ? [options.metrics] : [])]);
-  const runDeps = { ...deps, control, work, models, closing: closing.signal, trainerModule, metrics };
+  const runDeps = { ...deps, control, work, closing: closing.signal, trainerModule, metrics };
   const stops = [
     takeWork(
       { ...deps, runner, arrivals },

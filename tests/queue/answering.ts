@@ -12,7 +12,7 @@ import type { WorkerDeps } from '../../src/queue/worker.ts';
 import { openGenerationClient } from '../../src/serving/client.ts';
 import { openModelCache } from '../../src/serving/model-cache.ts';
 
-type Answering = Pick<WorkerDeps, 'generation' | 'python' | 'usage' | 'graderApi'> & {
+type Answering = Pick<WorkerDeps, 'generation' | 'models' | 'python' | 'usage' | 'graderApi'> & {
   close(): Promise<void>;
 };
 
@@ -33,12 +33,13 @@ export function openAnswering(setting: {
     cacheBytes: 1e8,
     cacheDirectory: join(config.dataDirectory, 'cache'),
   };
-  const cache = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
-  const generation = openGenerationClient({ service, cache, log });
+  const models = openModelCache(blobs, join(config.dataDirectory, 'cache', 'models'));
+  const generation = openGenerationClient({ service, cache: models, log });
   const python = openSandbox(sandboxOptions(config, log));
   const usage = openUsageRecorder({ pool, log });
   return {
     generation,
+    models,
     python,
     usage,
     graderApi: openGraderApi(config),
