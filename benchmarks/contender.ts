@@ -1,5 +1,5 @@
-// A contender is a process that measures itself and prints JSON as its last line. Meanwhile the memory of the machine's NVIDIA cards is
-// watched from outside, the same way for every contender. What it measures is its own matter.
+// Runs a contender: a process that measures itself and prints JSON as its last line. Meanwhile the memory of the
+// machine's NVIDIA GPUs is sampled from outside, the same way for every contender.
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
@@ -15,12 +15,12 @@ export function parseDevice(name: string): Provider {
   throw new Error(`--device must be one of ${DEVICES.join(', ')}, got '${name}'`);
 }
 
-/** Where PyTorch computes to be compared: it has no WebGPU. */
+/** PyTorch's device for the comparison: it has no WebGPU. */
 export const torchDevice = (device: Provider): 'cpu' | 'cuda' => (device === 'cpu' ? 'cpu' : 'cuda');
 
 const run = promisify(execFile);
 
-/** Bytes that all processes have of all cards; null without NVIDIA's driver. */
+/** Memory in use on all GPUs by all processes; null without NVIDIA's driver. */
 async function cardBytes(): Promise<number | null> {
   const query = ['--query-gpu=memory.used', '--format=csv,noheader,nounits'];
   const answer = await run('nvidia-smi', query).catch(() => null);
@@ -30,7 +30,7 @@ async function cardBytes(): Promise<number | null> {
 
 const MS_BETWEEN_READINGS = 200;
 
-/** From now on; `stop` tells the most that was taken beyond what was taken already. */
+/** Samples from now on; `stop` returns the peak beyond what was in use before. */
 export async function watchCards(): Promise<{ stop(): Promise<number | null> }> {
   const before = await cardBytes();
   if (before === null) return { stop: async () => null };
@@ -51,11 +51,11 @@ export async function watchCards(): Promise<{ stop(): Promise<number | null> }> 
 }
 
 export interface OnCards {
-  /** Most memory of the cards at a time; null where there is none. */
+  /** Peak GPU memory; null without a GPU. */
   readonly cardBytes: number | null;
 }
 
-/** What Node says after the reason that a program ended: where, and its own version. */
+/** Lines that Node prints after an error's message: the stack, and its version. */
 const AFTER_THE_REASON = /^\s*at |^Node\.js v|^\s*$/;
 
 function endOf(errors: string): string {
@@ -63,7 +63,7 @@ function endOf(errors: string): string {
   return lines.slice(-3).join(' | ') || 'it ended early';
 }
 
-/** What it printed. Throws with the end of its error output. */
+/** Returns what the contender printed. Throws with the end of its stderr. */
 export async function runContender<Printed>(
   command: string,
   args: readonly string[],

@@ -1,5 +1,5 @@
-// Prints what the memory of a training is of: weights as they are stored, trained numbers with their optimizer, one row of tokens.
-// Nothing is timed: a busy machine prints the same. What it printed is in docs/models.md.
+// Prints a breakdown of training memory: stored weights, parameters with optimizer state, one row of tokens. Nothing is
+// timed, so a busy machine prints the same. Its results are in docs/models.md.
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
@@ -28,14 +28,14 @@ interface Order {
   readonly folder: string;
   readonly length: number;
   readonly method: MethodName;
-  /** Activations are computed again. */
+  /** Recompute activations. */
   readonly checkpointing: boolean;
 }
 
 const LORA = { adapter: 'lora', rank: 16, alpha: 32, dropout: 0, target_modules: 'all-linear' };
 const isQuantized = (method: MethodName): method is Quantization => method !== 'full' && method !== 'lora';
 
-/** As it is read: from its own file, in few bits, or both. */
+/** Bytes of a weight as it is read: from its own file, quantized, or both. */
 const storedBytes = (stored: StoredTensor): number =>
   copiesOf(stored).reduce(
     (sum, { codes, scales }) => sum + codes.sizeBytes + scales.sizeBytes,
@@ -82,7 +82,7 @@ async function measure({ shape, folder, length, method, checkpointing }: Order) 
 
 const megabytes = (bytes: number) => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
 
-/** A process for each: the highest mark of one is not another's. */
+/** A process for each, because peak memory is per process. */
 async function measureAlone(order: Order): Promise<Awaited<ReturnType<typeof measure>>> {
   const child = fork(import.meta.filename, [JSON.stringify(order)]);
   const [result] = await once(child, 'message');
@@ -96,7 +96,7 @@ async function main(): Promise<void> {
       length: { type: 'string', default: '512' },
       method: { type: 'string', default: METHODS.join() },
       checkpointing: { type: 'boolean', default: false },
-      directory: { type: 'string', default: join(tmpdir(), 'anneal-benchmarks') },
+      directory: { type: 'string', default: join(tmpdir(), 'anneal-benchmark') },
     },
   });
   const shape = values.shape as ShapeName;

@@ -1,5 +1,5 @@
-// What generating does to the api's latency: GET /v1/models, one at a time, while nothing runs and while many streams do.
-// Starts the whole service on a temporary data folder. Usage: node benchmarks/serve-latency.ts [llama-160m | gpt2-124m] [streams] [seconds]
+// Measures the latency of the api, GET /v1/models, while idle and while many streams generate. Starts the whole service
+// on a temporary data folder. Usage: node benchmarks/serve-latency.ts [llama-160m | gpt2-124m] [streams] [seconds]
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
@@ -13,7 +13,7 @@ const [shape = 'llama-160m', streams = '8', seconds = '10'] = process.argv.slice
 const KEY = 'sk-benchmark-0123456789';
 const root = join(import.meta.dirname, '..');
 
-/** The service, with the model under its name. */
+/** Starts the service with the model. */
 async function startService(folder: string): Promise<{ url: string; stop(): Promise<void> }> {
   const child = spawn(process.execPath, [join(root, 'src/main.ts'), 'start'], {
     cwd: folder,
@@ -45,7 +45,9 @@ async function startService(folder: string): Promise<{ url: string; stop(): Prom
   };
 }
 
-/** A folder with the random model and a tokenizer that fits into its vocabulary; the weights are made once and kept. */
+/**
+ * Makes a folder with the random model and a tokenizer that fits its vocabulary; the weights are made once and kept.
+ */
 async function makeServedModel(folder: string): Promise<void> {
   const kept = join(tmpdir(), 'anneal-benchmark', shape);
   await mkdir(kept, { recursive: true });
@@ -56,7 +58,7 @@ async function makeServedModel(folder: string): Promise<void> {
   await symlink(kept, join(folder, 'models', shape));
 }
 
-/** Milliseconds of every request, one after the other, 10 ms apart. */
+/** Milliseconds of sequential requests, 10 ms apart. */
 async function probe(client: OpenAI, forMs: number): Promise<number[]> {
   const times: number[] = [];
   for (const end = performance.now() + forMs; performance.now() < end; ) {

@@ -1,4 +1,5 @@
-// Trains a benchmark's model on one of this project's engines for some steps and prints what it took as JSON. Run by train.ts.
+// Trains a benchmark's model on one of this project's engines for some steps and prints its measurements as JSON. Run
+// by train.ts.
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { type EngineName, openEngine } from '../src/engine/engine.ts';

@@ -1,4 +1,4 @@
-// Model folders of published shapes with random weights, for benchmarks. It trains and measures nothing.
+// Makes model folders of published shapes with random weights, for benchmarks.
 import { access, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TensorToWrite, writeSafetensors } from '../src/formats/safetensors.ts';
@@ -36,7 +36,7 @@ export const SHAPES = {
     hidden_act: 'silu',
     tie_word_embeddings: false,
   },
-  // To see within seconds that everything runs; its numbers say nothing.
+  // A smoke test that takes seconds; its timings mean nothing.
   'llama-tiny': {
     architectures: ['LlamaForCausalLM'],
     model_type: 'llama',
@@ -122,7 +122,7 @@ export const TARGETS: Record<ShapeName, string[]> = {
 /** Models that are published in bfloat16 are stored so. */
 const STORED: Partial<Record<ShapeName, 'BF16'>> = { 'llama-1b': 'BF16' };
 
-/** About normal with the standard deviation that these models start from; norms' weights are 1, biases 0. */
+/** Roughly normal, with the usual initial standard deviation; norm weights are 1, biases 0. */
 function firstValues(name: string, size: number, seed: number): Float32Array {
   const values = new Float32Array(size);
   if (/(norm|ln_\w+)\.weight$/i.test(name)) return values.fill(1);

@@ -1,5 +1,5 @@
-// What a row of the training benchmark is: a shape, the task it is trained for, a length, how much of each row is not learnt.
-// The batches of all contenders are the same numbers.
+// A row of the training benchmark: a model shape, its task, a length, and the masked share of each example. All
+// contenders get the same batches.
 import type { Example } from '../src/data/example-form.ts';
 import { type Model, requireEncoderDecoder } from '../src/models/registry.ts';
 import { answering } from '../src/training/objectives/answering.ts';
@@ -14,7 +14,7 @@ export interface Row {
   /** Rows of a micro-batch, one example each, and tokens of an example. */
   readonly rows: number;
   readonly length: number;
-  /** Share of an example's tokens that is a prompt: read, not learnt. */
+  /** Share of an example's tokens that is prompt: read, but not trained on. */
   readonly masked: number;
 }
 
@@ -29,7 +29,7 @@ export const TASKS: Record<ShapeName, Task> = {
   't5-small': 'answering',
 };
 
-/** Answers are so much of a source's length. */
+/** Length of an answer, as a fraction of its source. */
 export const ANSWER_SHARE = 0.25;
 
 /** Tokens of an example, answers included. */
@@ -41,7 +41,7 @@ const row = (shape: ShapeName, length: number, masked = 0): Omit<Row, 'rows'> =>
 const causal = (shape: ShapeName) =>
   [512, 128, 2048].flatMap(length => [row(shape, length), row(shape, length, 0.75)]);
 
-/** BERT has 512 positions; classes and answers are learnt whatever the length. The tiny one is for those who ask for it. */
+/** BERT has 512 positions. Masking applies to generation only. The tiny shape runs only when asked for. */
 const ROWS = [
   row('llama-tiny', 128),
   ...causal('gpt2-124m'),
@@ -53,11 +53,11 @@ const ROWS = [
   ...causal('llama-1b'),
 ];
 
-/** Each with as many examples in a micro-batch as have about so many tokens together, one at the least. */
+/** Each row with as many examples per micro-batch as have about this many tokens together, at least one. */
 export const rowsOf = (tokens: number): Row[] =>
   ROWS.map(row => ({ ...row, rows: Math.max(1, Math.floor(tokens / row.length)) }));
 
-/** Token i of every batch is the same odd walk over the vocabulary. */
+/** A deterministic walk over the vocabulary. */
 const walk = (count: number, first: number, vocab: number): Int32Array =>
   Int32Array.from({ length: count }, (_, i) => 3 + (((first + i) * 7919) % (vocab - 3)));
 

@@ -1,5 +1,5 @@
-// Low-rank adapters (https://arxiv.org/abs/2106.09685) as PEFT defines them: shapes, first values, and what they add to a
-// projection. It trains nothing and reads no files.
+// Low-rank adapters (https://arxiv.org/abs/2106.09685) as PEFT defines them: shapes, initial values, and what they add
+// to a projection. It trains nothing and reads no files.
 import type { Tensor } from '@tensorflow/tfjs';
 import { tf } from '../engine/tf.ts';
 import type { LinearLayer } from './architecture.ts';
@@ -12,8 +12,8 @@ export interface LoraPair {
 }
 
 /**
- * What an adapter adds to a projection's output: scale * b a x, with scale alpha / rank. x [rows, length, in] -> [rows, length, out].
- * `mask` [rows, length, in] is dropout's: 0 or 1 / (1 - p); it changes what the adapter sees, not what the projection sees.
+ * What an adapter adds to a projection's output: scale b a x, with scale alpha / rank. x [rows, length, in] -> [rows,
+ * length, out]. `mask` [rows, length, in] is dropout's, 0 or 1 / (1 - p); it affects the adapter's input only.
  */
 export function loraDelta(x: Tensor, { a, b }: LoraPair, scale: number, mask?: Tensor | null): Tensor {
   const seen = mask ? tf.mul(x, mask) : x;
@@ -36,7 +36,10 @@ export const loraShapes = (
   b: [layer.outFeatures, rank],
 });
 
-/** PEFT's first values: a uniform within 1 / sqrt(in) (Kaiming with slope sqrt 5), b zero, so that training starts at the base model. */
+/**
+ * PEFT's initial values: a uniform within 1 / sqrt(in) (Kaiming with slope sqrt 5), b zero, so that training starts at
+ * the base model.
+ */
 export function initialLora(
   layer: LinearLayer,
   rank: number,
@@ -49,15 +52,15 @@ export function initialLora(
   };
 }
 
-/** `q_proj` of `model.layers.0.self_attn.q_proj`: how `target_modules` calls it. */
+/** A layer's name in `target_modules`: `q_proj` of `model.layers.0.self_attn.q_proj`. */
 export const moduleName = (layer: LinearLayer): string => layer.name.slice(layer.name.lastIndexOf('.') + 1);
 
 /** Every name that `target_modules` may hold, once each, in the model's order. */
 export const moduleNames = (layers: readonly LinearLayer[]): string[] => [...new Set(layers.map(moduleName))];
 
 /**
- * The layers that `target_modules` means, matched like PEFT: a whole path or its end at a dot. In the model's order.
- * Throws ModelError for a name that matches nothing, and lists those that would.
+ * The layers that `target_modules` selects, matched like PEFT: a whole path, or its end after a dot. In the model's
+ * order. Throws ModelError for a name that matches nothing, and lists those that would.
  */
 export function selectLayers(
   layers: readonly LinearLayer[],

@@ -1,5 +1,5 @@
-// The corpus as the batches of pre-training. First the documents follow each other without gaps and a row is one long text;
-// later they lie apart in their rows and see only themselves, which is how a model is used. In memory: a few million tokens.
+// The batches of pre-training. In the first phase documents are concatenated and a row is one long text; in the second
+// they are separate segments of their rows, as in use. In memory: a few million tokens.
 import type { Tokenizer } from '@huggingface/tokenizers';
 import { type Example, tokensOf } from '../data/example-form.ts';
 import { renderDocument } from './chat-format.ts';
@@ -7,7 +7,7 @@ import { createDocument } from './corpus.ts';
 
 export interface Batch {
   readonly examples: readonly Example[];
-  /** For each row, which of the examples lie in it. */
+  /** For each row, the indices of its examples. */
   readonly rows: readonly (readonly number[])[];
 }
 
@@ -19,7 +19,7 @@ export interface BatchOptions {
   readonly rowLength: number;
 }
 
-/** Every row is an example of its full length. */
+/** Every row is one example of its full length. */
 export function joinedBatches({ tokenizer, seed, count, rows, rowLength }: BatchOptions): Batch[] {
   const tokens = new Int32Array(count * rows * rowLength);
   for (let document = 0, filled = 0; filled < tokens.length; document++) {
@@ -35,7 +35,7 @@ export function joinedBatches({ tokenizer, seed, count, rows, rowLength }: Batch
   }));
 }
 
-/** Every document is an example; a batch takes them in order until the next one fits no row. */
+/** Every document is an example; a batch is full when the next one fits no row. */
 export function separateBatches({ tokenizer, seed, count, rows, rowLength }: BatchOptions): Batch[] {
   let document = 0;
   let next = toExample(Int32Array.from(encode(tokenizer, seed, document)));
@@ -60,7 +60,7 @@ function encode(tokenizer: Tokenizer, seed: number, document: number): number[] 
   return tokenizer.encode(renderDocument(createDocument(seed, document)), { add_special_tokens: false }).ids;
 }
 
-/** Every token is learnt, except the first, which nothing comes before. */
+/** Every token is trained on except the first, which has no context. */
 function toExample(tokens: Int32Array): Example {
   const trained = new Uint8Array(tokens.length).fill(1);
   trained[0] = 0;

@@ -1,4 +1,4 @@
-// Trains a byte-level BPE vocabulary and writes it as a Hugging Face `tokenizer.json`. It does not encode: that is the tokenizer's own work.
+// Trains a byte-level BPE vocabulary and writes it as a Hugging Face `tokenizer.json`. It does not encode.
 
 /** GPT-2's splitting, as the `ByteLevel` pre-tokenizer of Hugging Face does it. */
 const PIECES = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
@@ -17,7 +17,7 @@ export function byteAlphabet(): string[] {
   return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++));
 }
 
-/** How often each piece comes in the texts. A piece never crosses the border of a word, so neither does a token. */
+/** Counts the pieces of texts. Pieces, and therefore tokens, never cross word boundaries. */
 export function countPieces(texts: Iterable<string>): Map<string, number> {
   const counts = new Map<string, number>();
   for (const text of texts) {
@@ -26,7 +26,7 @@ export function countPieces(texts: Iterable<string>): Map<string, number> {
   return counts;
 }
 
-/** Merges the most frequent neighbours until `size` tokens are there; ties go to the pair that sorts first. */
+/** Merges the most frequent pairs until there are `size` tokens; ties go to the pair that sorts first. */
 export function trainBpe(
   counts: ReadonlyMap<string, number>,
   special: readonly string[],
@@ -80,7 +80,7 @@ function mergePair(symbols: string[], [left, right]: readonly [string, string]):
   return merged.length === symbols.length ? symbols : merged;
 }
 
-/** `tokenizer.json` as Python's `tokenizers` writes it; `beginning` is put before every text. */
+/** `tokenizer.json` as Python's `tokenizers` writes it; `beginning` is prepended to every text. */
 export function tokenizerJson(
   vocabulary: BpeVocabulary,
   special: readonly string[],

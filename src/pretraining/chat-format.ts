@@ -1,5 +1,5 @@
-// anneal-tiny's special tokens, its chat template, and a document written with them. The service reads the template from the model's
-// folder like any other model's; the generator of the pre-training text writes the same thing directly.
+// anneal-tiny's special tokens, its chat template, and documents rendered with them. The service reads the template
+// from the model's folder, as for any model; the corpus generator renders the same format directly.
 import type { Document } from './corpus.ts';
 
 export const BEGIN = '<|begin_of_text|>';
@@ -24,7 +24,7 @@ export function renderDocument(document: Document): string {
   return BEGIN + turns.join('');
 }
 
-/** The words of a document alone, for training the vocabulary. */
+/** The text of a document without special tokens, for training the vocabulary. */
 export function plainTexts(document: Document): string[] {
   if (document.kind === 'text') return [document.text];
   return document.messages.flatMap(({ role, content }) => [`${role}\n`, content, '\n']);

@@ -1,4 +1,5 @@
-// The text that anneal-tiny is pre-trained on: document `index` of a seed, plain text or a conversation. Pure: no files, no clock.
+// Generates the text that anneal-tiny is pre-trained on: document `index` of a seed, plain text or a conversation.
+// Pure: no files, no clock.
 import {
   briefExchanges,
   briefSystems,
@@ -23,7 +24,7 @@ export type Document =
   | { readonly kind: 'text'; readonly text: string }
   | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[] };
 
-/** How often each sort of document comes, in parts of the whole. */
+/** Kinds of documents, with their shares of the whole. */
 const mixture = [
   { share: 22, make: random => text(story(random)) },
   { share: 8, make: random => text(series(sentences, 3, 9, random)) },
@@ -42,7 +43,7 @@ const mixture = [
 
 const shares = mixture.flatMap(({ share, make }) => Array.from({ length: share }, () => make));
 
-/** The document with this number. The same for the same seed, whichever were made before. */
+/** The document with this index; it depends only on seed and index. */
 export function createDocument(seed: number, index: number): Document {
   const random = createRandom(seed, index);
   return random.pick(shares)(random);

@@ -1,4 +1,4 @@
-// anneal-tiny as a Hugging Face folder: its JSON files and its first, random weights. What training makes of them is not here.
+// anneal-tiny's Hugging Face folder before training: JSON files and random initial weights.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TensorToWrite, writeSafetensors } from '../formats/safetensors.ts';
@@ -40,7 +40,7 @@ export function configJson(r: Recipe): Record<string, unknown> {
   };
 }
 
-/** Everything but the weights. The vocabulary is trained here, on the corpus. */
+/** Writes everything but the weights. The vocabulary is trained here, on the corpus. */
 export function writeJsonFiles(folder: string, r: Recipe): void {
   mkdirSync(folder, { recursive: true });
   const write = (name: string, content: object) =>
@@ -74,7 +74,7 @@ function vocabulary(r: Recipe): object {
   return tokenizerJson(trainBpe(countPieces(texts()), specialTokens, r.vocabSize), specialTokens, BEGIN);
 }
 
-/** Random weights, in float32, beside the JSON files: what pre-training starts from. */
+/** Writes the random initial weights in float32. */
 export async function writeFirstWeights(folder: string, r: Recipe): Promise<void> {
   const config = llama.readConfig(readJson(join(folder, 'config.json')), 'LlamaForCausalLM');
   const shapes = Object.entries(llama.tensors(config));
@@ -88,7 +88,7 @@ export async function writeFirstWeights(folder: string, r: Recipe): Promise<void
   await writeSafetensors(join(folder, 'model.safetensors'), Object.fromEntries(tensors));
 }
 
-/** As in GPT-2: what is added to the residual stream by every layer starts smaller. */
+/** As in GPT-2: projections into the residual stream start smaller. */
 function deviationOf(name: string, r: Recipe): number {
   const intoResidual = name.endsWith('o_proj.weight') || name.endsWith('down_proj.weight');
   return intoResidual ? r.initialDeviation / Math.sqrt(2 * r.layers) : r.initialDeviation;

@@ -1,20 +1,20 @@
-// Where a pre-training run stands, on disk: a killed run goes on from the last save with the same numbers.
+// Saves and loads the progress of a pre-training run: a killed run resumes from the last save with the same numbers.
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { OptimizerState } from '../training/optimizer.ts';
 
 export interface Progress {
-  /** Steps taken. */
+  /** Completed steps. */
   step: number;
   /** Mean training loss of each step so far. */
   losses: number[];
-  /** Spent on steps, in all runs together. */
+  /** Time spent on steps, over all processes. */
   seconds: number;
 }
 
 const FLAT = ['parameters', 'm', 'v'] as const;
 
-/** Fills `state` from the save in `folder` and tells how far it is; null when nothing is saved. */
+/** Fills `state` from the save in `folder` and returns the progress; null if nothing is saved. */
 export function loadProgress(folder: string, state: OptimizerState): Progress | null {
   const saved = [join(folder, 'saved'), join(folder, 'saved.previous')].find(path =>
     existsSync(join(path, 'progress.json')),
@@ -29,7 +29,7 @@ export function loadProgress(folder: string, state: OptimizerState): Progress | 
   return JSON.parse(readFileSync(join(saved, 'progress.json'), 'utf8'));
 }
 
-/** The save before stays until the new one is whole. */
+/** The previous save is kept until the new one is complete. */
 export function saveProgress(folder: string, state: OptimizerState, progress: Progress): void {
   const [next, saved, previous] = ['saved.next', 'saved', 'saved.previous'].map(name =>
     join(folder, name),

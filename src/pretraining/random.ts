@@ -1,4 +1,4 @@
-// Seeded random choices for the text generator (sfc32). Not for keys, and not the trainer's random numbers.
+// Seeded random choices for the text generator (sfc32). Not for keys; training/random.ts is the trainer's.
 
 export interface Random {
   /** A number in [0, 1). */

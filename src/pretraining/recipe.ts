@@ -1,11 +1,11 @@
-// Every number that anneal-tiny is made with. To change one is to make another model.
+// Every hyperparameter of anneal-tiny. Changing one makes another model.
 
 export const recipe = {
   name: 'anneal-tiny',
   seed: 20260101,
 
   vocabSize: 3072,
-  /** Documents that the vocabulary is counted on: the first ones. */
+  /** The vocabulary is trained on this many documents, the first ones. */
   vocabularyDocuments: 50_000,
 
   hiddenSize: 192,
@@ -20,8 +20,8 @@ export const recipe = {
   initialDeviation: 0.02,
 
   /**
-   * In the first steps the documents follow each other without gaps, in the others they lie apart (batches.ts). The language is
-   * learnt from either; to look up who did what in the text at hand, only where nothing else is in sight.
+   * In the first phase documents are concatenated, in the second they are separate (batches.ts). Either teaches the
+   * language; looking up who did what in the text at hand is learned only when nothing else is in the context.
    */
   joinedSteps: 5400,
   separateSteps: 2600,
@@ -29,15 +29,15 @@ export const recipe = {
   rows: 2,
   rowLength: 512,
   peakLearningRate: 2.5e-3,
-  /** The part of the steps, at the end of either half, in which the rate falls. */
+  /** Fraction of each phase's steps, at its end, in which the learning rate decreases. */
   cooldown: 0.3,
-  /** What is left of the rate at the last step. */
+  /** Fraction of the peak learning rate at the last step. */
   finalFraction: 0.05,
   warmupSteps: 60,
   weightDecay: 0.1,
   maxGradNorm: 1,
 
-  /** Batches of another seed, never trained on, that the last loss is measured on. */
+  /** Batches of another seed, for the held-out loss. */
   heldOutBatches: 16,
   heldOutSeed: 77,
 };
@@ -46,7 +46,7 @@ export type Recipe = typeof recipe;
 
 export const totalSteps = (r: Recipe): number => r.joinedSteps + r.separateSteps;
 
-/** Linear up, constant, linear down, in both halves (https://arxiv.org/abs/2405.18392). Steps count from 1. */
+/** Warm-up, constant, linear cooldown, in both phases (https://arxiv.org/abs/2405.18392). Steps count from 1. */
 export function learningRateAt(step: number, r: Recipe): number {
   const [done, steps] =
     step <= r.joinedSteps ? [step, r.joinedSteps] : [step - r.joinedSteps, r.separateSteps];

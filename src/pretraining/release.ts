@@ -1,4 +1,5 @@
-// Writes the trained anneal-tiny: the files of the start with trained weights in bf16, and a README with the figures seen and texts it wrote.
+// Writes the trained anneal-tiny: the JSON files, the trained weights in bf16, and a README with measurements and
+// sample texts.
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
@@ -31,7 +32,7 @@ export interface Release {
 
 const FILES = ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'generation_config.json'];
 
-/** Texts to go on with and questions to answer, for the README. None of them is a sentence of the corpus as it stands. */
+/** Prompts and questions for the README's samples; none is a sentence of the corpus. */
 const beginnings = ['One morning, Lucy found a small box under her bed.', 'The fox and the hen'];
 const chats: readonly (readonly ChatMessage[])[] = [
   [{ role: 'user', content: 'Hello! Who are you?' }],
@@ -61,7 +62,7 @@ export async function writeTrainedModel(release: Release): Promise<void> {
   writeFileSync(join(out, 'README.md'), readme(release, await writeSomething(out, release.engine)));
 }
 
-/** What the model, read back from its files, says to the beginnings and in the chats. */
+/** Sample texts of the model, read back from its files. */
 async function writeSomething(folder: string, engine: Engine): Promise<string[]> {
   const tokenizer = await loadTokenizer(folder);
   const generator = new Generator(engine, await openModel(folder));

@@ -1,4 +1,4 @@
-// Pre-training from an empty work folder to a finished model, resumable at any step. Where the folders are is the caller's.
+// Pre-training from an empty work folder to a finished model, resumable at any step.
 import { existsSync, mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ const SAY_EVERY_STEPS = 25;
 
 export interface Pretraining {
   readonly recipe: Recipe;
-  /** Holds the start of the run and its saves; the run goes on from what is there. */
+  /** Contains the initial model and the saves; the run resumes from what is there. */
   readonly work: string;
   /** Where the finished model goes. */
   readonly out: string;
@@ -75,7 +75,7 @@ export async function pretrain(run: Pretraining): Promise<boolean> {
   return true;
 }
 
-/** Tokenizer, configuration and random weights; made once for a work folder. */
+/** Makes tokenizer, configuration and random weights, once per work folder. */
 async function prepareStart(start: string, { recipe, say }: Pretraining): Promise<void> {
   if (existsSync(join(start, 'model.safetensors'))) return;
   say('counting words and making the vocabulary');
@@ -84,7 +84,7 @@ async function prepareStart(start: string, { recipe, say }: Pretraining): Promis
   await writeFirstWeights(start, recipe);
 }
 
-/** As it was saved, or at the start. */
+/** Opens the trainer at the last save, or at the start. */
 async function openForPretraining(
   engine: Engine,
   start: string,
@@ -117,7 +117,7 @@ function shapeOf({ rows, rowLength }: Recipe): MicroBatchShape {
 
 const shapeInTokens = ({ rows, rowLength }: Recipe) => ({ rows, rowLength });
 
-/** The batch of every step, from 0; those of a half that lies behind are left out. */
+/** Returns the batch of a step, from 0. The batches of a phase that is over are not made. */
 function makeBatches(tokenizer: Tokenizer, recipe: Recipe, stepsTaken: number): (step: number) => Batch {
   const { seed, joinedSteps, separateSteps } = recipe;
   const common = { tokenizer, ...shapeInTokens(recipe) };

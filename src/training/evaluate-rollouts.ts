@@ -19,7 +19,7 @@ import type { RolloutSettings, RunEvaluation } from './objectives/objective.ts';
 import type { GradedAnswer } from './protocol.ts';
 import { gradesOf, meanOf, questionsOf, SAMPLED_PROMPTS } from './rollouts.ts';
 
-/** As of methods whose answers have a reference. */
+/** The same as for methods whose answers have a reference. */
 const MAX_EXAMPLES = 100;
 const SHOWN_LENGTH = 2000;
 

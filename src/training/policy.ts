@@ -1,4 +1,4 @@
-// The model of a run as it is now, asked for answers. What they are worth and what is learnt from them is in rollouts.ts.
+// The policy: generates answers with the current parameters of the run. rollouts.ts grades them and trains on them.
 import type { LoadedAdapter } from '../serving/adapter-stack.ts';
 import { type Answer, type AnswererOptions, openAnswerer, type Question } from './answerer.ts';
 import { TrainingFailure } from './failure.ts';
@@ -7,18 +7,18 @@ import { viewsOf } from './state.ts';
 import { type LoraTuning, loraNames } from './trainable.ts';
 
 export interface Policy {
-  /** At once, so that they share the steps of the model. Rejects with the signal's reason. */
+  /** Answers all questions at once, so that they share the model's steps. Rejects with the signal's reason. */
   answer(questions: readonly Question[], signal: AbortSignal): Promise<Answer[]>;
   close(): Promise<void>;
 }
 
 export interface PolicyOptions extends Omit<AnswererOptions, 'model'> {
   trained: TrainedModel;
-  /** Those of the run as they are now. */
+  /** The current parameters of the run. */
   readParameters(): Promise<Float32Array>;
 }
 
-/** Throws TrainingFailure for a form that answers cannot be held to, and for a tuning that is no adapter. */
+/** Throws TrainingFailure for an unsupported response format, and for full fine-tuning. */
 export async function openPolicy({ trained, readParameters, ...options }: PolicyOptions): Promise<Policy> {
   const tuning = adapterOnly(trained);
   const answerer = await openAnswerer({ ...options, model: trained.model });
@@ -35,7 +35,7 @@ function adapterOnly({ tuning }: TrainedModel): LoraTuning {
   throw new TrainingFailure('invalid_hyperparameters', '.hyperparameters.adapter', message);
 }
 
-/** Copies: numbers change while a generator may still hold them. */
+/** Copies the parameters, which change while a generator may still hold them. */
 export function adapterOf(
   { state }: Pick<TrainedModel, 'state'>,
   tuning: LoraTuning,
