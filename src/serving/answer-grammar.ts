@@ -2,6 +2,7 @@
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { ApiError } from '../errors.ts';
 import { createTokenGrammar, type TokenGrammar } from './constraint/constraint.ts';
+import { elementsLanguage } from './constraint/elements.ts';
 import { type JsonLanguage, jsonLanguage } from './constraint/json.ts';
 import {
   type Automaton,
@@ -131,9 +132,13 @@ function explained<Result>(form: AnswerForm, build: () => Result): Result {
   }
 }
 
-function held(json: JsonLanguage, { schema, strict, param }: HeldSchema): Expression {
+function held(
+  json: JsonLanguage,
+  { schema, strict, param }: HeldSchema,
+  languageOf: () => Expression = () => schemaLanguage(json, schema, strict),
+): Expression {
   try {
-    return schemaLanguage(json, schema, strict);
+    return languageOf();
   } catch (cause) {
     if (!(cause instanceof SchemaError)) throw cause;
     const place = cause.path ? `${param}.${cause.path}` : param;
@@ -207,7 +212,7 @@ function callsLanguage(
 function callLanguage(writer: Writer, form: ToolForm, { name, parameters }: CallableTool): Expression {
   const { language, text, literal, quoted, digit } = writer.json;
   const fixed = (written: string): Expression => withMarks(writer, written);
-  const values = argumentsLanguage(writer.json, parameters);
+  const values = argumentsLanguage(writer, form, parameters);
   if (form.keys === null)
     return language.sequence(fixed(form.open), text(name), fixed(form.separator), values, fixed(form.close));
   const numbered = form.numberKey
@@ -230,10 +235,16 @@ function callLanguage(writer: Writer, form: ToolForm, { name, parameters }: Call
 }
 
 /** Arguments are an object, also where a loose schema says nothing, or something else. */
-function argumentsLanguage(json: JsonLanguage, parameters: HeldSchema): Expression {
+function argumentsLanguage(writer: Writer, { elements }: ToolForm, parameters: HeldSchema): Expression {
+  const { json } = writer;
   const { schema, strict, param } = parameters;
-  if (schema === null || schema === undefined) return json.members([], null);
+  const nothing = schema === null || schema === undefined;
+  if (nothing) return elements ? json.language.empty : json.members([], null);
   const isObject = (schema as { type?: unknown }).type === 'object';
+  if (elements && (isObject || !strict))
+    return held(json, parameters, () =>
+      elementsLanguage(json, elements, parameters, text => withMarks(writer, text)),
+    );
   if (isObject) return held(json, parameters);
   if (strict)
     throw new ApiError('invalid_value', `Invalid schema for '${param}': its type must be 'object'.`, {

@@ -2,7 +2,7 @@
 import { newId, randomText } from '../ids.ts';
 import type { ChoicePiece } from './choice.ts';
 import type { FinishReason, GenerationEvent } from './protocol.ts';
-import { type CallPart, type CallReading, createCallReader } from './tool-calls.ts';
+import { type CallPart, type CallReading, createCallReader, type ToolSchemas } from './tool-calls.ts';
 import type { ToolForm } from './tool-forms.ts';
 
 export interface ChoiceOutput {
@@ -15,7 +15,7 @@ export interface ChoiceOutput {
 
 export interface CallsExpected {
   form: ToolForm;
-  names: ReadonlySet<string>;
+  tools: ToolSchemas;
   parallel: boolean;
 }
 
@@ -39,7 +39,7 @@ export function createChoiceOutput({
   calls: expected,
   emit,
 }: ChoiceOutputOptions): ChoiceOutput {
-  const reader = expected && createCallReader(expected.form, expected.names);
+  const reader = expected && createCallReader(expected.form, expected.tools);
   const held: ChoicePiece = { text: '', tokens: [] };
   const calls: HeldCall[] = [];
 

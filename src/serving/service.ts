@@ -66,7 +66,11 @@ function expectedCalls({ grammars }: LoadedModel, { form }: GenerationParameters
   if (!form?.calls) return null;
   const { tools, parallel } = form.calls;
   if (grammars.toolForm)
-    return { form: grammars.toolForm, names: new Set(tools.map(tool => tool.name)), parallel };
+    return {
+      form: grammars.toolForm,
+      tools: new Map(tools.map(({ name, parameters }) => [name, parameters.schema])),
+      parallel,
+    };
   const message =
     "Unsupported parameter: 'tools' is not supported with this model: its chat template does not support tools, or writes calls in an unknown form.";
   throw new ApiError('unsupported_parameter', message, { param: 'tools' });

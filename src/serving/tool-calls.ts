@@ -1,5 +1,6 @@
 // Reads tool calls out of an answer while it is written: which text is words and which is a call, its name and its arguments.
 // It decides nothing about what may be written.
+import { createElementReader, overlap } from './call-elements.ts';
 import type { ToolForm } from './tool-forms.ts';
 
 /** A further part of a call. `name` comes once, with the first part. */
@@ -27,10 +28,13 @@ export interface CallReading {
 /** Says that what follows is calls, where the model leaves its JSON without a mark. */
 const PYTHON_TAG = '<|python_tag|>';
 
+/** The parameters of the tools there are, by their names. */
+export type ToolSchemas = ReadonlyMap<string, unknown>;
+
 /** What is being read. */
 interface State {
   readonly form: ToolForm;
-  readonly names: ReadonlySet<string>;
+  readonly tools: ToolSchemas;
   /** Text that may still turn out to be words. */
   held: string;
   inCalls: boolean;
@@ -41,11 +45,11 @@ interface State {
   object: ObjectReader | null;
 }
 
-/** `names`: of the tools there are. What names none of them is words. */
-export function createCallReader(form: ToolForm, names: ReadonlySet<string>): CallReader {
+/** What names none of the tools is words. */
+export function createCallReader(form: ToolForm, tools: ToolSchemas): CallReader {
   const state: State = {
     form,
-    names,
+    tools,
     held: '',
     inCalls: false,
     begun: false,
@@ -91,12 +95,17 @@ function readWords(state: State, reading: CallReading): void {
 
 /** The object that is being read, or the one that begins in what is held. */
 function nextObject(state: State): ObjectReader | null {
-  const { form, held } = state;
-  const brace = held.indexOf('{');
-  if (state.object || brace < 0) return state.object;
-  state.object = createObjectReader(form, form.keys ? null : nameBefore(held.slice(0, brace), form));
+  const { form, held, tools } = state;
+  const start = held.indexOf(startOf(form));
+  if (state.object || start < 0) return state.object;
+  state.object = form.elements
+    ? createElementReader(form.elements, name => tools.get(name))
+    : createObjectReader(form, form.keys ? null : nameBefore(held.slice(0, start), form));
   return state.object;
 }
+
+/** What a call's reader begins at. */
+const startOf = ({ elements }: ToolForm): string => elements?.call ?? '{';
 
 /** What has turned out to be no call is words, where no call came before it. */
 function giveUp(state: State, reading: CallReading): void {
@@ -106,9 +115,9 @@ function giveUp(state: State, reading: CallReading): void {
 
 /** One object further; true when it has ended and another may follow. */
 function readObject(state: State, reader: ObjectReader, reading: CallReading): boolean {
-  const text = state.held.slice(state.held.indexOf('{'));
+  const text = state.held.slice(state.held.indexOf(startOf(state.form)));
   const { name, fresh, length } = reader.read(text);
-  const isCall = name !== null && state.names.has(name);
+  const isCall = name !== null && state.tools.has(name);
   if (length !== null && !isCall && state.calls === 0) {
     giveUp(state, reading);
     return false;
@@ -138,13 +147,7 @@ function findCalls(text: string, { trigger }: ToolForm, begun: boolean): { found
   }
   const index = text.indexOf(trigger);
   if (index >= 0) return { found: true, index };
-  let certain = text.length;
-  for (
-    let length = Math.min(trigger.length - 1, text.length);
-    length > 0 && certain === text.length;
-    length--
-  )
-    if (text.endsWith(trigger.slice(0, length))) certain = text.length - length;
+  const certain = text.length - overlap(text, trigger);
   // Space before a call is the form's, not the answer's.
   return { found: false, index: text.slice(0, certain).trimEnd().length };
 }
@@ -156,11 +159,11 @@ function nameBefore(text: string, { open, separator }: ToolForm): string {
   return text.slice(start, end < start ? undefined : end).trim();
 }
 
-interface ObjectReader {
+export interface ObjectReader {
   /** Whether the call has been told of. */
   told: boolean;
   readonly hasArguments: boolean;
-  /** `text`: the object so far, from its brace. `fresh`: arguments that were not there before; `length`: of the whole object, once it ends. */
+  /** `text`: the call so far, from its brace or first element. `fresh`: arguments that were not there before; `length`: of the whole object, once it ends. */
   read(text: string): { name: string | null; fresh: string; length: number | null };
 }
 

@@ -13,13 +13,24 @@ export interface ToolForm {
   readonly close: string;
   readonly between: string;
   readonly end: string;
-  /** Keys of the object of a call; null: the name stands before `separator` and the arguments, which are the object. */
+  /** Keys of the object of a call; null: the name stands before `separator` and the arguments. */
   readonly keys: { name: string; arguments: string } | null;
   readonly separator: string;
+  /** How arguments are written that are elements, one for each; null: they are an object. */
+  readonly elements: ArgumentElements | null;
   /** A key before the name whose value is the number of the call. */
   readonly numberKey: string | null;
   /** Templates of some families take ids of this length only. */
   readonly idLength: number | null;
+}
+
+/** `<function=weather>` and so on: `open` name `separator` value `close`, all of them within `call` ... `callEnd`. */
+export interface ArgumentElements {
+  readonly call: string;
+  readonly open: string;
+  readonly separator: string;
+  readonly close: string;
+  readonly callEnd: string;
 }
 
 const NAME_ARGUMENTS = { name: 'name', arguments: 'arguments' };
@@ -32,6 +43,7 @@ const plain = {
   between: '',
   end: '',
   separator: '',
+  elements: null,
   numberKey: null,
   idLength: null,
 };
@@ -115,8 +127,26 @@ const forms: readonly ToolForm[] = [
   },
   {
     ...plain,
+    family: 'qwen3-coder',
+    template: /<tool_call>[\s\S]*<function=[\s\S]*<parameter=/,
+    trigger: '<tool_call>',
+    open: '<tool_call>\n<function=',
+    separator: '>\n',
+    close: '</function>\n</tool_call>',
+    between: '\n',
+    keys: null,
+    elements: {
+      call: '<function=',
+      open: '<parameter=',
+      separator: '>\n',
+      close: '\n</parameter>\n',
+      callEnd: '</function>',
+    },
+  },
+  {
+    ...plain,
     family: 'hermes',
-    // Qwen3-Coder's `<function=` within it is another form.
+    // `<function=` without `<parameter=` within it is a form that is not known.
     template: /<tool_call>(?![\s\S]*<function=)/,
     trigger: '<tool_call>',
     open: '<tool_call>\n',

@@ -116,7 +116,8 @@ function readAnswer(
   for (const token of tokens) text.push(token, null);
   text.end();
   if (!form) return { text: whole, toolCalls: [] };
-  const reader = createCallReader(form, new Set(tools.map(tool => (tool.function as { name: string }).name)));
+  const schemas = tools.map(tool => tool.function as { name: string; parameters?: unknown });
+  const reader = createCallReader(form, new Map(schemas.map(({ name, parameters }) => [name, parameters])));
   const readings = [reader.push(whole), reader.end()];
   const calls: { name: string; arguments: string }[] = [];
   for (const part of readings.flatMap(({ parts }) => parts)) {

@@ -6,6 +6,7 @@ import { findToolForm } from '../../src/serving/tool-forms.ts';
 /** A line of the published template of each family that tells its form. */
 const templates: Record<string, string> = {
   hermes: '{% if tools %}{{- \'\\n<tool_call>\\n{"name": "\' }}{% endif %}',
+  'qwen3-coder': `{% if tools %}{{- '\\n<tool_call>\\n<function=' + tool_call.name + '>\\n' }}{{- '<parameter=' + args_name + '>\\n' }}{% endif %}`,
   'llama-3': `{% if tools is not none %}{{- '"parameters": ' }}{% endif %}`,
   mistral: `{% if tools %}{{- "[TOOL_CALLS] [" }}{% endif %}`,
   'mistral-args': `{% if tools %}{{- '[TOOL_CALLS]' + name + '[ARGS]' }}{% endif %}`,
@@ -22,6 +23,10 @@ const written: Record<string, [both: string, one: string]> = {
   hermes: [
     `<tool_call>\n{"name": "weather", "arguments": ${PARIS}}\n</tool_call>\n<tool_call>\n{"name": "time", "arguments": {}}\n</tool_call>`,
     `Let me see.\n<tool_call>\n{"name": "weather", "arguments": ${PARIS}}\n</tool_call>`,
+  ],
+  'qwen3-coder': [
+    `<tool_call>\n<function=weather>\n<parameter=city>\nParis\n</parameter>\n<parameter=days>\n[1, {"n": "a\\"}b"}]\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=time>\n</function>\n</tool_call>`,
+    `Let me see.\n<tool_call><function=weather><parameter=city>Paris</parameter><parameter=days>\n[1, {"n": "a\\"}b"}]\n</parameter></function></tool_call>`,
   ],
   'llama-3': [
     `{"name": "weather", "parameters": ${PARIS}}; {"name": "time", "parameters": {}}`,
@@ -57,9 +62,15 @@ const written: Record<string, [both: string, one: string]> = {
   ],
 };
 
-function read(family: string, text: string, size = text.length) {
+const WEATHER = { type: 'object', properties: { city: { type: 'string' }, days: { type: 'array' } } };
+const TOOLS = new Map<string, unknown>([
+  ['weather', WEATHER],
+  ['time', undefined],
+]);
+
+function read(family: string, text: string, size = text.length, tools = TOOLS) {
   const form = findToolForm([templates[family]!])!;
-  const reader = createCallReader(form, new Set(['weather', 'time']));
+  const reader = createCallReader(form, tools);
   const calls: { name: string; arguments: string }[] = [];
   let words = '';
   const take = ({ text, parts }: ReturnType<typeof reader.push>): void => {
@@ -140,4 +151,73 @@ test('JSON that is an answer is not a call', () => {
 
 test('a template that knows no tools has no form', () => {
   expect(findToolForm(['{{ messages }} <tool_call>'])).toBeNull();
+});
+
+describe('arguments that are elements', () => {
+  const argumentsOf = (properties: object, values: Record<string, string>, size = 1000) => {
+    const elements = Object.entries(values).map(
+      ([name, value]) => `<parameter=${name}>\n${value}\n</parameter>\n`,
+    );
+    const parameters = {
+      type: 'object',
+      properties,
+      $defs: { count: { type: 'integer' }, loop: { $ref: '#/$defs/loop' } },
+    };
+    const text = `<tool_call>\n<function=f>\n${elements.join('')}</function>\n</tool_call>`;
+    const { calls, words, complete } = read('qwen3-coder', text, size, new Map([['f', parameters]]));
+    expect({ words, complete }).toEqual({ words: '', complete: 1 });
+    return JSON.parse(calls[0]!.arguments);
+  };
+
+  test.each([
+    ['a string is text as it is', { type: 'string' }, 'true', 'true'],
+    [
+      'a string of several lines',
+      { type: 'string' },
+      '\n a\n\n"b" \\ </parameter \u{1f600}\n',
+      '\n a\n\n"b" \\ </parameter \u{1f600}\n',
+    ],
+    ['an empty string', { type: 'string' }, '', ''],
+    ['an integer', { type: 'integer' }, '42', 42],
+    ['a number', { type: 'number' }, '-4.5e1', -45],
+    ['a truth', { type: 'boolean' }, 'true', true],
+    ['a truth of Python', { type: 'boolean' }, 'False', false],
+    ['nothing', { type: ['string', 'null'] }, 'null', null],
+    ['nothing, of Python', { anyOf: [{ type: 'integer' }, { type: 'null' }] }, 'None', null],
+    ['a string where there may be nothing', { type: ['string', 'null'] }, 'nulls', 'nulls'],
+    ['a list', { type: 'array' }, '[1, "a"]', [1, 'a']],
+    ['an object', { type: 'object' }, '{"a": {"b": "</function>"}}', { a: { b: '</function>' } }],
+    ['a choice of numbers', { enum: [1, 2] }, '2', 2],
+    ['a choice of strings', { enum: ['1', '2'] }, '2', '2'],
+    ['a constant', { const: 7 }, '7', 7],
+    ['a reference', { $ref: '#/$defs/count' }, '3', 3],
+    ['a reference to itself', { $ref: '#/$defs/loop' }, '3', '3'],
+    ['a reference to nothing', { $ref: '#/$defs/none' }, '3', '3'],
+    ['what has no type', {}, '3', '3'],
+    ['what is not of its type is not lost', { type: 'integer' }, 'three', 'three'],
+  ])('%s', (_, schema, written, value) => {
+    for (const size of [1, 2, 3, 5, 1000])
+      expect(argumentsOf({ a: schema }, { a: written }, size)).toEqual({ a: value });
+  });
+
+  test('one that the schema does not name is a string', () => {
+    expect(argumentsOf({ a: { type: 'integer' } }, { b: '1', a: '2', toString: '3' })).toEqual({
+      b: '1',
+      a: 2,
+      toString: '3',
+    });
+  });
+
+  test('a string comes while it is written', () => {
+    const form = findToolForm([templates['qwen3-coder']!])!;
+    const reader = createCallReader(form, TOOLS);
+    const parts = ['<tool_call>\n<function=weather>\n<parameter=city>\nPa', 'r', 'is\n</para', 'graph>'].map(
+      piece =>
+        reader
+          .push(piece)
+          .parts.map(part => part.arguments)
+          .join(''),
+    );
+    expect(parts).toEqual(['{"city": "Pa', 'r', 'is', '\\n</paragraph>']);
+  });
 });

@@ -16,10 +16,16 @@ const turns = (calls: string, tools: string): string =>
   ].join('');
 const LIST = '{%- for tool in tools -%}{{- tool.function.name -}}{%- endfor -%}';
 
-/** In Hermes' and Llama's forms the marks are ordinary text here; Mistral's is a special token. */
+/** In Hermes', Qwen3-Coder's and Llama's forms the marks are ordinary text here; Mistral's is a special token. */
 const TEMPLATES = {
   'hermes-tiny': turns(
     `{%- for call in message.tool_calls -%}{{- '<tool_call>\\n' + (call.function | tojson) + '\\n</tool_call>' -}}{%- endfor -%}`,
+    LIST,
+  ),
+  'qwen3-coder-tiny': turns(
+    `{%- for call in message.tool_calls -%}{{- '<tool_call>\\n<function=' + call.function.name + '>\\n' -}}` +
+      `{%- for name, value in call.function.arguments|items -%}{{- '<parameter=' + name + '>\\n' -}}{{- value | string -}}{{- '\\n</parameter>\\n' -}}{%- endfor -%}` +
+      `{{- '</function>\\n</tool_call>' -}}{%- endfor -%}`,
     LIST,
   ),
   'llama-tools-tiny': turns(

@@ -201,6 +201,74 @@ describe.each(FAMILIES)('tools of %s', model => {
   });
 });
 
+describe('arguments that are elements', () => {
+  const parameters = {
+    type: 'object',
+    properties: {
+      code: { type: 'string', minLength: 1, maxLength: 20 },
+      kind: { enum: ['a b', 7, null] },
+      sizes: { type: 'array', items: { type: 'integer', minimum: 0, maximum: 9 }, minItems: 1, maxItems: 3 },
+      place: { $ref: '#/$defs/place' },
+      sure: { type: ['boolean', 'null'] },
+    },
+    required: ['code', 'kind', 'sizes', 'place', 'sure'],
+    additionalProperties: false,
+    $defs: {
+      place: {
+        type: 'object',
+        properties: { name: { type: 'string', maxLength: 4 } },
+        required: ['name'],
+        additionalProperties: false,
+      },
+    },
+  };
+  const call = (more: object, sampling: object = {}) =>
+    create({
+      model: 'qwen3-coder-tiny',
+      tools: [{ type: 'function', function: { name: 'f', ...more } }],
+      tool_choice: 'required',
+      parallel_tool_calls: false,
+      ...sampling,
+    });
+
+  test('are what a strict schema says, however wild the sampling', async () => {
+    const isValid = new Ajv2020({ allowUnionTypes: true }).compile(parameters);
+    const { choices } = await call({ parameters, strict: true }, { temperature: 2, n: 8, seed: 4 });
+    for (const { message, finish_reason } of choices) {
+      expect(finish_reason).toBe('tool_calls');
+      const [made] = message.tool_calls as OpenAI.ChatCompletionMessageFunctionToolCall[];
+      const given = made!.function.arguments;
+      expect(isValid(JSON.parse(given)), given).toBe(true);
+    }
+  });
+
+  test('of a loose schema are an object, or the beginning of one', async () => {
+    const some = {
+      type: 'object',
+      properties: { a: { type: 'string', pattern: '^x$' }, b: {} },
+      required: ['a'],
+    };
+    for (const more of [{ parameters: { type: 'object' } }, { parameters: some }]) {
+      const completion = await call(more, { max_tokens: 80, seed: 1 });
+      expect(callsOf(completion)[0]?.function.name ?? 'f').toBe('f');
+    }
+  });
+
+  test('a strict string that only JSON could be held to is a 400', async () => {
+    const withPattern = {
+      type: 'object',
+      properties: { a: { type: 'string', pattern: '^x$' } },
+      required: ['a'],
+      additionalProperties: false,
+    };
+    expect(await failureOf(call({ parameters: withPattern, strict: true }))).toMatchObject({
+      status: 400,
+      param: 'tools[0].function.parameters.properties.a.pattern',
+      message: expect.stringContaining('which writes strings without quotes'),
+    });
+  });
+});
+
 describe('tools as the model decides', () => {
   const bias = { [TOOL_CALLS_TOKEN]: 100 };
 

@@ -21,6 +21,8 @@ export interface JsonLanguage {
   readonly integer: Expression;
   readonly number: Expression;
   readonly digit: Expression;
+  /** Any character as it is. */
+  readonly codePoint: Expression;
   /** Characters of a string with one spelling each. Ranges of code points. */
   characters(ranges: Ranges): Expression;
   /** Plain bytes. */
@@ -65,7 +67,10 @@ export function jsonLanguage(language: Language): JsonLanguage {
   return { language, value, object, ...texts, ...numbers, ...containers };
 }
 
-type TextLanguage = Pick<JsonLanguage, 'text' | 'characters' | 'character' | 'quoted' | 'string' | 'literal'>;
+type TextLanguage = Pick<
+  JsonLanguage,
+  'text' | 'characters' | 'character' | 'codePoint' | 'quoted' | 'string' | 'literal'
+>;
 
 function textLanguage(language: Language): TextLanguage {
   const { symbols, sequence, either, repeat } = language;
@@ -75,15 +80,23 @@ function textLanguage(language: Language): TextLanguage {
     [...Array(32).keys(), 34, 92]
       .filter(code => ranges.some(([first, last]) => code >= first && code <= last))
       .map(code => text(ESCAPES[String.fromCharCode(code)] ?? `\\u${code.toString(16).padStart(4, '0')}`));
-  const characters = (ranges: Ranges): Expression => {
-    const plain = without(ranges, [[0, 31], [34, 34], [92, 92], ...SURROGATES]);
-    const spelled = utf8(plain).map(bytes => sequence(...bytes.map(range => symbols([range]))));
-    return either(...spelled, ...escaped(ranges));
-  };
+  const spelled = (ranges: Ranges): Expression =>
+    either(...utf8(ranges).map(bytes => sequence(...bytes.map(range => symbols([range])))));
+  const characters = (ranges: Ranges): Expression =>
+    either(spelled(without(ranges, [[0, 31], [34, 34], [92, 92], ...SURROGATES])), ...escaped(ranges));
+  const codePoint = spelled(without([[0, MAX_CODE_POINT]], SURROGATES));
   const character = either(characters([[32, MAX_CODE_POINT]]), freeEscapes(language, text));
   const quoted = (content: Expression): Expression => sequence(text('"'), content, text('"'));
   const string = quoted(repeat(character, 0, Number.POSITIVE_INFINITY));
-  return { text, characters, character, quoted, string, literal: value => text(JSON.stringify(value)) };
+  return {
+    text,
+    characters,
+    character,
+    codePoint,
+    quoted,
+    string,
+    literal: value => text(JSON.stringify(value)),
+  };
 }
 
 type NumberLanguage = Pick<JsonLanguage, 'digit' | 'integer' | 'number'>;

@@ -166,7 +166,7 @@ function compileAll(at: Compilation, schema: Schema, path: Path): Expression {
 
 function compileReference(at: Compilation, schema: Schema, path: Path): Expression {
   const pointer = schema.$ref;
-  const target = typeof pointer === 'string' ? resolve(at.root, pointer) : undefined;
+  const target = typeof pointer === 'string' ? resolvePointer(at.root, pointer) : undefined;
   if (typeof pointer !== 'string' || target === undefined)
     throw new SchemaError(
       name([...path, '$ref']),
@@ -187,8 +187,8 @@ function compileReference(at: Compilation, schema: Schema, path: Path): Expressi
   return at.references.get(pointer)!;
 }
 
-/** `#/$defs/node` in the root. */
-function resolve(root: unknown, pointer: string): unknown {
+/** `#/$defs/node` in the root; undefined where there is nothing. */
+export function resolvePointer(root: unknown, pointer: string): unknown {
   if (!/^#($|\/)/.test(pointer)) return undefined;
   const steps = pointer.split('/').slice(1);
   return steps.reduce<unknown>((value, step) => {

@@ -1,0 +1,39 @@
+// Which types of JSON a tool's schema allows for an argument, as far as it says so. It checks no values.
+import { resolvePointer } from './constraint/schema.ts';
+
+/** As `typeof` says them, besides `null` and `array`. */
+export type JsonType = 'string' | 'number' | 'boolean' | 'object' | 'array' | 'null';
+
+/** References and branches that are followed. */
+const MAX_DEPTH = 20;
+
+/** A string where the schema says nothing. `parameters`: of the tool. */
+export function argumentTypes(parameters: unknown, name: string): ReadonlySet<JsonType> {
+  const properties = asSchema(asSchema(parameters).properties);
+  const schema = Object.hasOwn(properties, name) ? properties[name] : {};
+  const types = new Set(typesOf(schema, parameters, 0));
+  return types.size > 0 ? types : new Set(['string']);
+}
+
+function typesOf(given: unknown, root: unknown, depth: number): JsonType[] {
+  const schema = asSchema(given);
+  if (depth > MAX_DEPTH) return [];
+  const within = (inner: unknown): JsonType[] => typesOf(inner, root, depth + 1);
+  const { $ref: pointer, type, const: constant, enum: values, anyOf, oneOf, allOf } = schema;
+  if (typeof pointer === 'string') return within(resolvePointer(root, pointer));
+  if (type !== undefined)
+    return [type].flat().map(each => (each === 'integer' ? 'number' : (each as JsonType)));
+  if (constant !== undefined) return [typeOf(constant)];
+  if (Array.isArray(values)) return values.map(typeOf);
+  return [anyOf, oneOf, allOf].flat().filter(isObject).flatMap(within);
+}
+
+function typeOf(value: unknown): JsonType {
+  if (value === null) return 'null';
+  return Array.isArray(value) ? 'array' : (typeof value as JsonType);
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  value !== null && typeof value === 'object' && !Array.isArray(value);
+
+const asSchema = (value: unknown): Record<string, unknown> => (isObject(value) ? value : {});

@@ -1,0 +1,127 @@
+// Reads a call whose arguments are elements (`<parameter=city>\nParis\n</parameter>`): the object that they stand for, by the tool's
+// schema, while it is written. Strings are text as it is; everything else is JSON, or a word of Python's, as templates print it.
+import { argumentTypes, type JsonType } from './argument-types.ts';
+import type { ObjectReader } from './tool-calls.ts';
+import type { ArgumentElements } from './tool-forms.ts';
+
+/** What Jinja makes of constants. */
+const PYTHON_WORDS: Readonly<Record<string, string>> = { True: 'true', False: 'false', None: 'null' };
+
+/** The argument that is being read. */
+interface Argument {
+  readonly types: ReadonlySet<JsonType>;
+  /** Nothing but a string, which is given out as it comes; any other value is whole first. */
+  readonly isText: boolean;
+  /** The new line before the value has been passed over. */
+  begun: boolean;
+}
+
+/** `schemaOf`: the parameters of a tool, by its name. */
+export function createElementReader(
+  elements: ArgumentElements,
+  schemaOf: (name: string) => unknown,
+): ObjectReader {
+  const close = elements.close.trim();
+  let position = elements.call.length;
+  let name: string | null = null;
+  let count = 0;
+  let argument: Argument | null = null;
+  let length: number | null = null;
+
+  /** What is up to `mark`, and passes it; null where it has not come. */
+  const upTo = (text: string, mark: string): string | null => {
+    const index = text.indexOf(mark, position);
+    if (index < 0) return null;
+    const before = text.slice(position, index);
+    position = index + mark.length;
+    return before;
+  };
+  const begin = (key: string): string => {
+    const types = argumentTypes(schemaOf(name!), key);
+    argument = { types, isText: types.size === 1 && types.has('string'), begun: false };
+    count += 1;
+    return `${count > 1 ? ', ' : '{'}${JSON.stringify(key)}: ${argument.isText ? '"' : ''}`;
+  };
+  /** Null: more has to come first. */
+  const readBetween = (text: string): string | null => {
+    const next = text.indexOf(elements.open, position);
+    const end = text.indexOf(elements.callEnd, position);
+    if (end >= 0 && (next < 0 || end < next)) {
+      position = end + elements.callEnd.length;
+      length = position;
+      return count > 0 ? '}' : '{}';
+    }
+    if (next < 0) return null;
+    const from = position;
+    position = next + elements.open.length;
+    const key = upTo(text, elements.separator.trim());
+    if (key !== null) return begin(key);
+    position = from;
+    return null;
+  };
+  const readValue = (text: string, { types, isText }: Argument): string | null => {
+    if (!skipNewLine(text)) return null;
+    const whole = upTo(text, close);
+    if (whole !== null) {
+      argument = null;
+      const value = whole.endsWith('\n') ? whole.slice(0, -1) : whole;
+      return isText ? `${escaped(value)}"` : jsonOf(value, types);
+    }
+    if (!isText) return null;
+    const sure = text.length - Math.max(...[`\n${close}`, close].map(mark => overlap(text, mark)));
+    if (sure <= position) return null;
+    const piece = text.slice(position, sure);
+    position = sure;
+    return escaped(piece);
+  };
+  const skipNewLine = (text: string): boolean => {
+    if (position === text.length) return argument!.begun;
+    if (!argument!.begun && text[position] === '\n') position += 1;
+    argument!.begun = true;
+    return true;
+  };
+  return {
+    told: false,
+    get hasArguments() {
+      return count > 0 || length !== null;
+    },
+    read(text) {
+      name ??= upTo(text, '>')?.trim() ?? null;
+      let fresh = '';
+      while (name !== null && length === null) {
+        const piece = argument ? readValue(text, argument) : readBetween(text);
+        if (piece === null) break;
+        fresh += piece;
+      }
+      return { name, fresh, length };
+    },
+  };
+}
+
+const escaped = (text: string): string => JSON.stringify(text).slice(1, -1);
+
+/** How much of the beginning of `mark` a text ends with, short of all of it. */
+export function overlap(text: string, mark: string): number {
+  for (let length = Math.min(mark.length - 1, text.length); length > 0; length--)
+    if (text.endsWith(mark.slice(0, length))) return length;
+  return 0;
+}
+
+/** As JSON. What is of no other type that the schema allows is a string, whether it allows that or not: nothing is lost. */
+function jsonOf(text: string, types: ReadonlySet<JsonType>): string {
+  const word = PYTHON_WORDS[text.trim()] ?? text.trim();
+  const type = jsonTypeOf(word);
+  return type !== null && type !== 'string' && types.has(type) ? word : JSON.stringify(text);
+}
+
+/** Null for what is no JSON. */
+function jsonTypeOf(text: string): JsonType | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (value === null) return 'null';
+    if (Array.isArray(value)) return 'array';
+    return typeof value as JsonType;
+  } catch {
+    return null;
+  }
+}
