@@ -1,8 +1,8 @@
 // OpenAI's routes that are not served here, and what a request for one is told. A row's route, once it is served, goes.
 import { ApiError } from '../errors.ts';
 
-const chat = 'Conversations are answered at /v1/chat/completions.';
-const jobs = 'Fine-tuning is at /v1/fine_tuning/jobs.';
+const chat = 'Use /v1/chat/completions or /v1/responses.';
+const jobs = 'Use /v1/fine_tuning/jobs.';
 
 /** First step of the path below /v1, or its first two -> what it is, and what to use instead where there is something. */
 export const unservedRoutes: Record<string, { what: string; instead?: string }> = {
@@ -16,16 +16,19 @@ export const unservedRoutes: Record<string, { what: string; instead?: string }> 
   conversations: { what: 'Conversations', instead: chat },
   decisions: { what: 'Decisions' },
   edits: { what: 'Edits', instead: chat },
-  engines: { what: 'Engines', instead: 'Models are listed at /v1/models.' },
-  'fine-tunes': { what: 'The fine-tuning API of before 2023', instead: jobs },
+  engines: { what: 'Engines', instead: 'Use /v1/models.' },
+  'fine-tunes': { what: 'The fine-tuning API before 2023', instead: jobs },
   images: { what: 'Images' },
   live: { what: 'Live sessions' },
-  projects: { what: 'Roles in projects', instead: 'What a key may do, its scopes say.' },
+  projects: { what: 'Roles in projects', instead: 'Permissions are the scopes of a key.' },
   realtime: { what: 'Realtime sessions' },
-  'responses/compact': { what: 'Shortened conversations', instead: '`truncation` leaves out whole turns.' },
+  'responses/compact': {
+    what: 'Compaction of conversations',
+    instead: '`truncation: auto` drops the oldest turns.',
+  },
   'responses/input_tokens': {
-    what: 'Counts of tokens before an answer',
-    instead: 'An answer tells them in `usage`.',
+    what: 'Token counts before an answer',
+    instead: 'Answers have them in `usage`.',
   },
   safety: { what: 'Safety alerts' },
   skills: { what: 'Skills' },
@@ -35,7 +38,7 @@ export const unservedRoutes: Record<string, { what: string; instead?: string }> 
   videos: { what: 'Video' },
 };
 
-const keys = 'Keys belong to projects and service accounts: /v1/organization/projects.';
+const keys = 'Use projects and service accounts: /v1/organization/projects.';
 
 /** A step of a path below /v1/organization -> the same. */
 export const unservedAdministration: typeof unservedRoutes = {
@@ -53,10 +56,10 @@ export const unservedAdministration: typeof unservedRoutes = {
   images: { what: 'Usage of images' },
   invites: { what: 'Invites', instead: keys },
   model_permissions: { what: 'Permissions of models' },
-  roles: { what: 'Roles', instead: 'What a key may do, its scopes say.' },
+  roles: { what: 'Roles', instead: 'Permissions are the scopes of a key.' },
   service_tier_settings: { what: 'Service tiers' },
-  spend_alerts: { what: 'Spend alerts', instead: 'Costs are at /v1/organization/costs.' },
-  spend_limit: { what: 'Spend limits', instead: 'There are rate limits and quotas of projects.' },
+  spend_alerts: { what: 'Spend alerts', instead: 'Use /v1/organization/costs.' },
+  spend_limit: { what: 'Spend limits', instead: 'Use rate limits and quotas of projects.' },
   users: { what: 'Users', instead: keys },
   vector_stores: { what: 'Usage of vector stores' },
   web_search_calls: { what: 'Usage of web search' },
@@ -68,7 +71,7 @@ export function unknownRoute(method: string, url: string): ApiError {
   const path = url.split('?')[0]!;
   const row = unservedRow(path.split('/').slice(1));
   if (!row) return new ApiError('unknown_url', `Invalid URL (${method} ${path})`);
-  const message = `${row.what}: not served by this server (${method} ${path}). ${row.instead ?? 'It fine-tunes and serves language models.'} What it serves is listed at /openapi.json.`;
+  const message = `${row.what}: not served by this server (${method} ${path}). ${row.instead ?? 'It fine-tunes and serves language models.'} All routes are listed at /openapi.json.`;
   return new ApiError('not_served', message);
 }
 
