@@ -31,27 +31,38 @@ const READINGS: Record<GenerativeModel['kind'], Reading> = {
   },
 };
 
-/** The prompt's tokens; where it may be shortened, without the oldest messages that the context does not hold. */
+/**
+ * The prompt's tokens; where it may be shortened, without the oldest turns of the conversation that the context does not hold. Throws
+ * nothing where even the last turn is too long: its tokens are counted by `allowedTokens`.
+ */
 export function encodeFitting(model: LoadedModel, { prompt, maxTokens }: GenerationParameters): number[] {
   const { generator } = model;
   const { room } = READINGS[generator.model.kind];
-  let tokens = encodePrompt(model, prompt);
-  if (prompt.kind !== 'chat' || !prompt.truncate) return tokens;
-  let messages = withoutOldest(prompt.messages);
-  for (
-    ;
-    messages && (maxTokens ?? 1) > room(generator.model, tokens.length);
-    messages = withoutOldest(messages)
-  )
-    tokens = encodePrompt(model, { ...prompt, messages });
-  return tokens;
+  const fits = (tokens: readonly number[]) => (maxTokens ?? 1) <= room(generator.model, tokens.length);
+  const whole = encodePrompt(model, prompt);
+  if (prompt.kind !== 'chat' || !prompt.truncate || fits(whole)) return whole;
+  const { messages } = prompt;
+  const { instructions, laterTurns } = turnsOf(messages);
+  let shortened: number[] | null = null;
+  let last = whole;
+  // The longest rest that fits, by bisection: to encode a long conversation once for each turn would take minutes.
+  for (let [low, high] = [0, laterTurns.length - 1]; low <= high; ) {
+    const middle = (low + high) >> 1;
+    const rest = [...instructions, ...messages.slice(laterTurns[middle])];
+    last = encodePrompt(model, { ...prompt, messages: rest });
+    if (fits(last)) [shortened, high] = [last, middle - 1];
+    else low = middle + 1;
+  }
+  return shortened ?? last;
 }
 
-/** Without the first turn: from what is not instructions up to the next message of a user. Null where that is all there is. */
-function withoutOldest(messages: readonly Message[]): Message[] | null {
+/** The messages before the first turn, and where each turn but the first begins: with a message of a user. */
+function turnsOf(messages: readonly Message[]): { instructions: Message[]; laterTurns: number[] } {
   const first = messages.findIndex(({ role }) => role !== 'system' && role !== 'developer');
-  const next = messages.findIndex(({ role }, i) => i > first && role === 'user');
-  return first < 0 || next < 0 ? null : [...messages.slice(0, first), ...messages.slice(next)];
+  const laterTurns = messages.flatMap(({ role }, i) => (i > first && role === 'user' ? [i] : []));
+  return first < 0
+    ? { instructions: [], laterTurns: [] }
+    : { instructions: messages.slice(0, first), laterTurns };
 }
 
 const paramOf = (prompt: Prompt): string =>
