@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Environment, Interpreter, parse as parseTokens, tokenize } from '@huggingface/jinja';
 import { contentText, type Message, type Tool } from './conversation.ts';
+import { PYTHON_TEXT, withPythonText } from './python-text.ts';
 
 /**
  * For models that bring no template: `User:\nHello\n\nAssistant:\nHi<eos>\n\n`. Headers end in a newline, so that the
@@ -111,7 +112,7 @@ type Program = ReturnType<typeof parseTokens>;
 /** As transformers sets its environment up: blocks leave no line of their own. */
 function parse(source: string): Program {
   try {
-    return parseTokens(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+    return withPythonText(parseTokens(tokenize(source, { lstrip_blocks: true, trim_blocks: true })));
   } catch (cause) {
     throw new TemplateError(`The chat template cannot be read: ${(cause as Error).message}`, { cause });
   }
@@ -132,6 +133,7 @@ const GLOBALS: Record<string, unknown> = {
   False: false,
   None: null,
   range,
+  ...PYTHON_TEXT,
   raise_exception: (reason: string) => {
     throw new TemplateError(reason);
   },

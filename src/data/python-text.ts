@@ -1,0 +1,62 @@
+// `| string` of Jinja as Python has it: `str` of what a template was given. The library's own knows no lists, maps or None, and writes
+// `true` for True. A template's program is changed before it runs: the filter becomes a call.
+import type { parse } from '@huggingface/jinja';
+
+type Program = ReturnType<typeof parse>;
+
+/** The name that programs call it by; a template would not. */
+const NAME = 'python_str';
+
+/** To be set in the environment of a program. */
+export const PYTHON_TEXT = { [NAME]: pythonText };
+
+/** With calls of ours for the filter, wherever it stands. */
+export function withPythonText(program: Program): Program {
+  return rewritten(program) as Program;
+}
+
+function rewritten(node: unknown): unknown {
+  if (Array.isArray(node)) return node.map(rewritten);
+  if (node instanceof Map)
+    return new Map([...node].map(([key, value]) => [rewritten(key), rewritten(value)]));
+  if (node === null || typeof node !== 'object') return node;
+  const changed = Object.assign(Object.create(Object.getPrototypeOf(node)), node);
+  for (const [field, value] of Object.entries(node)) changed[field] = rewritten(value);
+  const { type, operand, filter } = changed;
+  if (type !== 'FilterExpression' || filter.type !== 'Identifier' || filter.value !== 'string')
+    return changed;
+  return { type: 'CallExpression', callee: { type: 'Identifier', value: NAME }, args: [operand] };
+}
+
+/** The library hands over a value as it is; within lists and maps values are wrapped. */
+interface Wrapped {
+  readonly value: unknown;
+}
+
+function pythonText(value: unknown): string {
+  return typeof value === 'string' ? value : representation(value);
+}
+
+/** Python's `repr`. */
+function representation(value: unknown): string {
+  if (value === null || value === undefined) return 'None';
+  if (typeof value === 'boolean') return value ? 'True' : 'False';
+  if (typeof value === 'string') return quoted(value);
+  if (Array.isArray(value)) return `[${value.map(within).join(', ')}]`;
+  if (value instanceof Map)
+    return `{${[...value].map(([key, item]) => `${quoted(String(key))}: ${within(item)}`).join(', ')}}`;
+  return String(value);
+}
+
+const within = (item: unknown): string => representation((item as Wrapped).value);
+
+/** Double quotes only where the text has single ones and no double ones. */
+function quoted(text: string): string {
+  const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
+  const escaped = text.replace(/[\\\n\r\t]|\p{Cc}/gu, character => ESCAPES[character] ?? hex(character));
+  return `${quote}${quote === "'" ? escaped.replaceAll("'", "\\'") : escaped}${quote}`;
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+
+const hex = (character: string): string => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`;
