@@ -5,10 +5,10 @@ import { lookUp } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import type { Architecture, Layers } from './architecture.ts';
 import { type ConfigJson, readCount, readFlag, refuse } from './config-fields.ts';
+import { normTensors } from './linear-layers.ts';
 import {
   isOutput,
   LOGIT_BIAS,
-  normShapes,
   type PostNormConfig,
   postNorm,
   postNormLayers,
@@ -59,7 +59,7 @@ function tensors(c: BartConfig): Record<string, readonly number[]> {
     ...(c.biased ? [[LOGIT_BIAS, [1, c.vocabSize]]] : []),
     ...SIDES.flatMap(side => [
       [`model.${side}.embed_positions.weight`, [c.maxPositions + POSITION_OFFSET, c.hiddenSize]],
-      ...normShapes(`model.${side}.layernorm_embedding`, c.hiddenSize),
+      ...normTensors(`model.${side}.layernorm_embedding`, c.hiddenSize),
     ]),
     ...postNormTensors(c),
   ]);

@@ -5,10 +5,16 @@ import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import { type Activation, readActivation } from './activations.ts';
 import type { Architecture, Layers, LinearLayer } from './architecture.ts';
-import { type ConfigJson, readChoice, readCount, readPositive, refuse } from './config-fields.ts';
+import {
+  type ConfigJson,
+  readChoice,
+  readCount,
+  readPositive,
+  readWidthAndHeads,
+  refuse,
+} from './config-fields.ts';
 import { mergeHeads, splitHeads } from './heads.ts';
-import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
-import { ModelError } from './model-error.ts';
+import { linearLayer, linearTensors, type NamedShape, normTensors } from './linear-layers.ts';
 import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface BertConfig {
@@ -83,13 +89,7 @@ function readConfig(json: ConfigJson, served: string): BertConfig {
   readChoice(json, 'position_embedding_type', ['absolute'], 'absolute');
   refuse(json, 'is_decoder', false);
   refuse(json, 'add_cross_attention', false);
-  const hiddenSize = readCount(json, 'hidden_size', 768);
-  const heads = readCount(json, 'num_attention_heads', 12);
-  if (hiddenSize % heads !== 0) {
-    throw new ModelError(
-      `config.json: hidden_size ${hiddenSize} is no multiple of num_attention_heads ${heads}`,
-    );
-  }
+  const [hiddenSize, heads] = readWidthAndHeads(json, ['hidden_size', 768], ['num_attention_heads', 12]);
   const padId = readPadId(json, family.padId);
   return {
     prefix: bare ? '' : family.prefix,
@@ -143,10 +143,7 @@ function tensors(c: BertConfig): Record<string, readonly number[]> {
     table('position_embeddings', c.positionRows),
     table('token_type_embeddings', c.tokenTypes),
     ...linearTensors(linearLayers(c)),
-    ...normPaths(c).flatMap((path): NamedShape[] => [
-      [`${path}.weight`, [c.hiddenSize]],
-      [`${path}.bias`, [c.hiddenSize]],
-    ]),
+    ...normPaths(c).flatMap(path => normTensors(path, c.hiddenSize)),
   ]);
 }
 

@@ -53,6 +53,15 @@ export function readObject(json: ConfigJson, name: string): ConfigJson | null {
   );
 }
 
+type Field = readonly [name: string, fallback?: number];
+
+/** A model's width and its attention heads, which must divide the width. */
+export function readWidthAndHeads(json: ConfigJson, width: Field, heads: Field): [number, number] {
+  const [size, count] = [readCount(json, ...width), readCount(json, ...heads)];
+  if (size % count === 0) return [size, count];
+  throw new ModelError(`config.json: ${width[0]} ${size} is no multiple of ${heads[0]} ${count}`);
+}
+
 /** Numbers of query heads and key-value heads. Without a fallback, the default is a key head for every query head. */
 export function readHeadCounts(json: ConfigJson, fallback?: number): { heads: number; kvHeads: number } {
   const heads = readCount(json, 'num_attention_heads');

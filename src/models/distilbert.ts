@@ -4,10 +4,9 @@ import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import { type Activation, readActivation } from './activations.ts';
 import type { Architecture, Layers, LinearLayer } from './architecture.ts';
-import { type ConfigJson, readCount } from './config-fields.ts';
+import { type ConfigJson, readCount, readWidthAndHeads } from './config-fields.ts';
 import { mergeHeads, splitHeads } from './heads.ts';
-import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
-import { ModelError } from './model-error.ts';
+import { linearLayer, linearTensors, normTensors } from './linear-layers.ts';
 import { embedTokens, readPadId } from './token-embedding.ts';
 
 interface DistilbertConfig {
@@ -29,11 +28,7 @@ const HEADS = /^(vocab_transform|vocab_layer_norm|vocab_projector|pre_classifier
 const NORM_EPSILON = 1e-12;
 
 function readConfig(json: ConfigJson, served: string): DistilbertConfig {
-  const hiddenSize = readCount(json, 'dim', 768);
-  const heads = readCount(json, 'n_heads', 12);
-  if (hiddenSize % heads !== 0) {
-    throw new ModelError(`config.json: dim ${hiddenSize} is no multiple of n_heads ${heads}`);
-  }
+  const [hiddenSize, heads] = readWidthAndHeads(json, ['dim', 768], ['n_heads', 12]);
   return {
     prefix: served === 'DistilBertModel' ? '' : PREFIX,
     vocabSize: readCount(json, 'vocab_size'),
@@ -75,10 +70,7 @@ function tensors(c: DistilbertConfig): Record<string, readonly number[]> {
     [`${c.prefix}embeddings.word_embeddings.weight`, [c.vocabSize, c.hiddenSize]],
     [`${c.prefix}embeddings.position_embeddings.weight`, [c.maxPositions, c.hiddenSize]],
     ...linearTensors(linearLayers(c)),
-    ...normPaths(c).flatMap((path): NamedShape[] => [
-      [`${path}.weight`, [c.hiddenSize]],
-      [`${path}.bias`, [c.hiddenSize]],
-    ]),
+    ...normPaths(c).flatMap(path => normTensors(path, c.hiddenSize)),
   ]);
 }
 

@@ -7,7 +7,7 @@ import { type Activation, readActivation } from './activations.ts';
 import type { Architecture, Layers, LinearLayer } from './architecture.ts';
 import { type ConfigJson, readCount, readFlag, readPositive, refuse } from './config-fields.ts';
 import { mergeHeads, splitGroups } from './heads.ts';
-import { linearLayer, linearTensors } from './linear-layers.ts';
+import { linearLayer, linearTensors, normTensors } from './linear-layers.ts';
 import { ModelError } from './model-error.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
 
@@ -112,10 +112,7 @@ function tensors(c: FalconConfig): Record<string, readonly number[]> {
     [EMBEDDING, table],
     ...(c.tied ? [] : [['lm_head.weight', table]]),
     ...linearTensors(linearLayers(c)),
-    ...normPaths(c).flatMap(path => [
-      [`${path}.weight`, [c.hiddenSize]],
-      [`${path}.bias`, [c.hiddenSize]],
-    ]),
+    ...normPaths(c).flatMap(path => normTensors(path, c.hiddenSize)),
   ]);
 }
 

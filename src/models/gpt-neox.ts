@@ -5,10 +5,9 @@ import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import { type Activation, readActivation } from './activations.ts';
 import type { Architecture, Layers, LinearLayer } from './architecture.ts';
-import { type ConfigJson, readCount, readFlag, readPositive } from './config-fields.ts';
+import { type ConfigJson, readCount, readFlag, readPositive, readWidthAndHeads } from './config-fields.ts';
 import { mergeHeads, splitGroups } from './heads.ts';
-import { linearLayer, linearTensors } from './linear-layers.ts';
-import { ModelError } from './model-error.ts';
+import { linearLayer, linearTensors, normTensors } from './linear-layers.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
 
 interface NeoxConfig {
@@ -28,13 +27,7 @@ interface NeoxConfig {
 }
 
 function readConfig(json: ConfigJson): NeoxConfig {
-  const hiddenSize = readCount(json, 'hidden_size');
-  const heads = readCount(json, 'num_attention_heads');
-  if (hiddenSize % heads !== 0) {
-    throw new ModelError(
-      `config.json: hidden_size ${hiddenSize} is no multiple of num_attention_heads ${heads}`,
-    );
-  }
+  const [hiddenSize, heads] = readWidthAndHeads(json, ['hidden_size'], ['num_attention_heads']);
   const spelt = {
     ...json,
     rope_theta: json.rope_theta ?? json.rotary_emb_base,
@@ -86,10 +79,7 @@ function tensors(c: NeoxConfig): Record<string, readonly number[]> {
     [EMBEDDING, table],
     ...(c.tied ? [] : [[HEAD, table]]),
     ...linearTensors(linearLayers(c)),
-    ...normPaths(c).flatMap(path => [
-      [`${path}.weight`, [c.hiddenSize]],
-      [`${path}.bias`, [c.hiddenSize]],
-    ]),
+    ...normPaths(c).flatMap(path => normTensors(path, c.hiddenSize)),
   ]);
 }
 

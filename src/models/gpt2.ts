@@ -4,10 +4,17 @@ import type { Tensor } from '@tensorflow/tfjs';
 import { gelu, layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import type { Architecture, Layers, LinearLayer } from './architecture.ts';
-import { type ConfigJson, readChoice, readCount, readFlag, readPositive, refuse } from './config-fields.ts';
+import {
+  type ConfigJson,
+  readChoice,
+  readCount,
+  readFlag,
+  readPositive,
+  readWidthAndHeads,
+  refuse,
+} from './config-fields.ts';
 import { mergeHeads, splitHeads } from './heads.ts';
-import { linearLayer, linearTensors } from './linear-layers.ts';
-import { ModelError } from './model-error.ts';
+import { linearLayer, linearTensors, normTensors } from './linear-layers.ts';
 
 interface Gpt2Config {
   readonly vocabSize: number;
@@ -25,11 +32,7 @@ interface Gpt2Config {
 function readConfig(json: ConfigJson): Gpt2Config {
   readChoice(json, 'activation_function', ['gelu_new', 'gelu_pytorch_tanh'], 'gelu_new');
   refuse(json, 'add_cross_attention', false);
-  const hiddenSize = readCount(json, 'n_embd', 768);
-  const heads = readCount(json, 'n_head', 12);
-  if (hiddenSize % heads !== 0) {
-    throw new ModelError(`config.json: n_embd ${hiddenSize} is no multiple of n_head ${heads}`);
-  }
+  const [hiddenSize, heads] = readWidthAndHeads(json, ['n_embd', 768], ['n_head', 12]);
   return {
     vocabSize: readCount(json, 'vocab_size', 50_257),
     hiddenSize,
@@ -73,10 +76,7 @@ function tensors(c: Gpt2Config): Record<string, readonly number[]> {
     ['transformer.wpe.weight', [c.maxPositions, c.hiddenSize]],
     ...(c.tied ? [] : [['lm_head.weight', [c.vocabSize, c.hiddenSize]]]),
     ...linearTensors(linearLayers(c)),
-    ...normPaths(c).flatMap(path => [
-      [`${path}.weight`, [c.hiddenSize]],
-      [`${path}.bias`, [c.hiddenSize]],
-    ]),
+    ...normPaths(c).flatMap(path => normTensors(path, c.hiddenSize)),
   ]);
 }
 

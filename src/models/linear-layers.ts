@@ -1,4 +1,5 @@
-// Describes linear layers, and the tensors they have in files. Their computation is in packed.ts and the serving step.
+// Describes linear layers, and the tensors that they and layer norms have in files. Linear layers are computed in packed.ts and by the
+// serving step.
 import type { LinearLayer } from './architecture.ts';
 
 /** A `torch.nn.Linear`: weight [out, in]. */
@@ -24,3 +25,9 @@ export const linearTensors = (layers: readonly LinearLayer[]): NamedShape[] =>
     [weight, transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures]],
     ...(bias ? [[bias, [outFeatures]] as const] : []),
   ]);
+
+/** A layer norm's weight and bias with their shapes. */
+export const normTensors = (path: string, size: number): NamedShape[] => [
+  [`${path}.weight`, [size]],
+  [`${path}.bias`, [size]],
+];

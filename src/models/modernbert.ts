@@ -5,11 +5,17 @@ import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import { type Activation, readActivation } from './activations.ts';
 import type { Architecture, Layers, LinearLayer } from './architecture.ts';
-import { type ConfigJson, readCount, readFlag, readObject, readPositive } from './config-fields.ts';
+import {
+  type ConfigJson,
+  readCount,
+  readFlag,
+  readObject,
+  readPositive,
+  readWidthAndHeads,
+} from './config-fields.ts';
 import { mergeHeads, splitHeads } from './heads.ts';
 import { type LayerKind, readLayerKinds } from './layer-kinds.ts';
 import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
-import { ModelError } from './model-error.ts';
 import { type Angles, type Rope, readRope, rotaryAngles, turnHeads } from './rope.ts';
 import { embedTokens, readPadId } from './token-embedding.ts';
 
@@ -50,13 +56,7 @@ function readRopeOf(kind: LayerKind, json: ConfigJson, headDim: number): Rope {
 }
 
 function readConfig(json: ConfigJson, served: string): ModernbertConfig {
-  const hiddenSize = readCount(json, 'hidden_size', 768);
-  const heads = readCount(json, 'num_attention_heads', 12);
-  if (hiddenSize % heads !== 0) {
-    throw new ModelError(
-      `config.json: hidden_size ${hiddenSize} is no multiple of num_attention_heads ${heads}`,
-    );
-  }
+  const [hiddenSize, heads] = readWidthAndHeads(json, ['hidden_size', 768], ['num_attention_heads', 12]);
   const every = readCount(json, 'global_attn_every_n_layers', 3);
   const headDim = hiddenSize / heads;
   return {

@@ -6,10 +6,9 @@ import { layerNorm } from '../engine/ops.ts';
 import { tf } from '../engine/tf.ts';
 import { type Activation, readActivation } from './activations.ts';
 import type { Layers, LinearLayer, ModelShape } from './architecture.ts';
-import { type ConfigJson, readCount } from './config-fields.ts';
+import { type ConfigJson, readCount, readWidthAndHeads } from './config-fields.ts';
 import { mergeHeads, splitHeads } from './heads.ts';
-import { linearLayer, linearTensors, type NamedShape } from './linear-layers.ts';
-import { ModelError } from './model-error.ts';
+import { linearLayer, linearTensors, type NamedShape, normTensors } from './linear-layers.ts';
 
 export type Side = 'encoder' | 'decoder';
 
@@ -43,11 +42,7 @@ const NORM_EPSILON = 1e-5;
 export function readPostNorm(json: ConfigJson, padId: number): PostNormConfig {
   const hiddenSize = readCount(json, 'd_model', 1024);
   const stack = (side: Side): PostNormStack => {
-    const heads = readCount(json, `${side}_attention_heads`, 16);
-    if (hiddenSize % heads !== 0) {
-      const field = `${side}_attention_heads`;
-      throw new ModelError(`config.json: d_model ${hiddenSize} is no multiple of ${field} ${heads}`);
-    }
+    const [, heads] = readWidthAndHeads(json, ['d_model', 1024], [`${side}_attention_heads`, 16]);
     return {
       layers: readCount(json, `${side}_layers`, 12),
       heads,
@@ -104,12 +99,6 @@ function layerLinears(c: PostNormConfig, side: Side, path: string): LinearLayer[
 export const postNormLinears = (c: PostNormConfig): LinearLayer[] =>
   eachLayer(c, (side, path) => layerLinears(c, side, path));
 
-/** A layer norm's weight and bias. */
-export const normShapes = (path: string, size: number): NamedShape[] => [
-  [`${path}.weight`, [size]],
-  [`${path}.bias`, [size]],
-];
-
 const normNames = (side: Side): string[] => [
   'self_attn_layer_norm',
   ...(side === 'decoder' ? ['encoder_attn_layer_norm'] : []),
@@ -120,7 +109,7 @@ const normNames = (side: Side): string[] => [
 export const postNormTensors = (c: PostNormConfig): NamedShape[] => [
   ...linearTensors(postNormLinears(c)),
   ...eachLayer(c, (side, path) =>
-    normNames(side).flatMap(name => normShapes(`${path}.${name}`, c.hiddenSize)),
+    normNames(side).flatMap(name => normTensors(`${path}.${name}`, c.hiddenSize)),
   ),
 ];
 

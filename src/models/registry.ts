@@ -2,6 +2,7 @@
 // nothing.
 import { join } from 'node:path';
 import type { Tensor } from '@tensorflow/tfjs';
+import { sizeOf } from '../engine/arrays.ts';
 import type { StoredTensor } from '../engine/program.ts';
 import type { Architecture, Layers, LinearLayer, ModelKind, ModelShape } from './architecture.ts';
 import { bart } from './bart.ts';
@@ -220,5 +221,3 @@ function withoutOutput(architecture: Architecture): Architecture {
     outputWeight: () => null,
   };
 }
-
-const sizeOf = (shape: readonly number[]): number => shape.reduce((size, length) => size * length, 1);

@@ -1,6 +1,7 @@
 // Checks the tensors of a Hugging Face folder against those of its architecture. It reads headers, not values.
 import { access, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sameShape } from '../engine/graph.ts';
 import type { StoredTensor } from '../engine/program.ts';
 import { readModelHeaders } from '../formats/safetensors.ts';
 import { listNames, ModelError } from './model-error.ts';
@@ -101,7 +102,7 @@ function refuseShapes(
   expected: Readonly<Record<string, readonly number[]>>,
   found: Readonly<Record<string, StoredTensor>>,
 ): void {
-  const wrong = Object.entries(expected).filter(([name, shape]) => !sameShape(shape, found[name]!.shape));
+  const wrong = Object.entries(expected).filter(([name, shape]) => !sameShape({ shape }, found[name]!));
   refuseNames(
     directory,
     'disagrees with its config.json in',
@@ -111,9 +112,6 @@ function refuseShapes(
 
 const difference = (of: object, without: object): string[] =>
   Object.keys(of).filter(name => !Object.hasOwn(without, name));
-
-const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
-  a.length === b.length && a.every((length, i) => length === b[i]);
 
 function refuseNames(directory: string, verb: string, names: readonly string[], more = ''): void {
   if (names.length === 0) return;
