@@ -25,7 +25,7 @@ export const toHostArray = (dtype: DType, values: ArrayLike<number>): HostArray 
 export const isHostArray = (array: HostArray | DeviceArray): array is HostArray => ArrayBuffer.isView(array);
 
 /** Throws unless `array` has the type and length of `spec`. `device`: it may be a device array. */
-export function checkArray(
+function checkArray(
   what: string,
   spec: TensorSpec,
   array: HostArray | DeviceArray | undefined,

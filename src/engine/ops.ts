@@ -193,5 +193,5 @@ export function tokenLosses(
   })[0]!;
 }
 
-export { type AttentionOptions, softmaxAttention } from './attention.ts';
+export { softmaxAttention } from './attention.ts';
 export { type Groups, groupProduct, groupRows, layApart, layTogether } from './groups.ts';

@@ -11,7 +11,7 @@ export interface Change {
 }
 
 /** Row `i` becomes the former row `order[i]`. Rows are a projection's outputs, in its matrix and its bias alike. */
-export function reorderRows(orderOf: (rows: number) => readonly number[]): Change {
+function reorderRows(orderOf: (rows: number) => readonly number[]): Change {
   const move = (values: Float32Array, rows: number, back: boolean): Float32Array => {
     const width = values.length / rows;
     const moved = new Float32Array(values.length);

@@ -21,7 +21,7 @@ const isCompanion = (path: string): boolean => COMPANIONS.test(path) || POOLING_
 /** Weights in other formats and images are not model files. */
 export const isModelFile = (path: string): boolean => isCompanion(path) || WEIGHTS.test(path);
 
-export async function copyCompanions(from: string, to: string): Promise<void> {
+async function copyCompanions(from: string, to: string): Promise<void> {
   const entries = await readdir(from, { recursive: true, withFileTypes: true });
   const files = entries.filter(entry => entry.isFile());
   const paths = files.map(({ parentPath, name }) => relative(from, join(parentPath, name)));

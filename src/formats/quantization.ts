@@ -6,7 +6,7 @@ export type BlockQuantization = 'int4' | 'nf4';
 export type Quantization = ColumnQuantization | BlockQuantization;
 
 /** Codes from -127 to 127, symmetric around zero. */
-export const INT8_LEVELS = 127;
+const INT8_LEVELS = 127;
 
 /**
  * An int16 code is two digits in this base, each from -127 to 127, so that its products are sums of 8-bit products:

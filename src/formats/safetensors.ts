@@ -9,7 +9,7 @@ export type StoredDType = StoredTensor['dtype'];
 type CodeDType = StoredCodes['dtype'];
 
 /** A malformed file; `message` names it and what is wrong. */
-export class SafetensorsError extends Error {
+class SafetensorsError extends Error {
   override readonly name = 'SafetensorsError';
 }
 

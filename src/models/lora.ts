@@ -53,7 +53,7 @@ export function initialLora(
 }
 
 /** A layer's name in `target_modules`: `q_proj` of `model.layers.0.self_attn.q_proj`. */
-export const moduleName = (layer: LinearLayer): string => layer.name.slice(layer.name.lastIndexOf('.') + 1);
+const moduleName = (layer: LinearLayer): string => layer.name.slice(layer.name.lastIndexOf('.') + 1);
 
 /** Every name that `target_modules` may hold, once each, in the model's order. */
 export const moduleNames = (layers: readonly LinearLayer[]): string[] => [...new Set(layers.map(moduleName))];

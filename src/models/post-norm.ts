@@ -12,7 +12,7 @@ import { linearLayer, linearTensors, type NamedShape, normTensors } from './line
 
 export type Side = 'encoder' | 'decoder';
 
-export interface PostNormStack {
+interface PostNormStack {
   readonly layers: number;
   readonly heads: number;
   readonly innerSize: number;

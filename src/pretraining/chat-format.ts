@@ -4,7 +4,7 @@ import type { Document } from './corpus.ts';
 
 export const BEGIN = '<|begin_of_text|>';
 export const END = '<|end_of_text|>';
-export const TURN = '<|im_start|>';
+const TURN = '<|im_start|>';
 export const END_OF_TURN = '<|im_end|>';
 export const PAD = '<|pad|>';
 export const specialTokens = [BEGIN, END, TURN, END_OF_TURN, PAD] as const;

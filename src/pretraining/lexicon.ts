@@ -61,7 +61,7 @@ function verb(row: string): Entry {
 }
 const verbs = (rows: string): Entry[] => rows.split(',').map(row => verb(row.trim()));
 
-export const lexicon = {
+const lexicon = {
   women: people(
     'Anna, Mary, Lucy, Emma, Sara, Nina, Rosa, Clara, Ella, Jane, Kate, Lily, Maya, Olga, Paula, Ruth, Tina, Vera, Zoe, Alice, Grace, Helen, Ivy, Julia, Laura, Molly, Nora, Sofia, Amy, Eve',
     she,

@@ -14,7 +14,7 @@ import type { ChatMessage } from './corpus.ts';
 import type { Progress } from './progress-store.ts';
 import { type Recipe, totalSteps } from './recipe.ts';
 
-export interface Figures extends Progress {
+interface Figures extends Progress {
   readonly heldOutLoss: number;
   readonly heldOutAccuracy: number;
 }

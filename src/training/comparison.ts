@@ -12,7 +12,7 @@ import type { BatchLoss } from './objectives/objective.ts';
 import { type MicroBatchShape, type TrainedModel, vectorsProgram } from './programs.ts';
 import { type LossSums, sumsOf } from './sums.ts';
 
-export interface Compared {
+interface Compared {
   readonly sums: LossSums;
   /** For each micro-batch, d loss / d vector of each of its texts [texts, hiddenSize]; zeros for absent texts. */
   readonly slopes: readonly Float32Array[];

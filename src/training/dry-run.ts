@@ -39,7 +39,7 @@ export interface DryRunSpec
   machines: Machine[];
 }
 
-export interface Failure {
+interface Failure {
   code: string;
   message: string;
   param: string | null;

@@ -9,7 +9,7 @@ export interface Plan {
   readonly seed: number;
 }
 
-export const stepsPerEpoch = ({ examples, batchSize }: Plan): number => Math.ceil(examples / batchSize);
+const stepsPerEpoch = ({ examples, batchSize }: Plan): number => Math.ceil(examples / batchSize);
 
 export const totalSteps = (plan: Plan): number => stepsPerEpoch(plan) * plan.epochs;
 

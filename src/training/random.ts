@@ -8,7 +8,7 @@ const WEYL_0 = 0x9e3779b9;
 const WEYL_1 = 0xbb67ae85;
 
 /** What a number is drawn for; numbers of different purposes are independent. */
-export const purposes = { adapter: 1, order: 2, dropout: 3, head: 4, rollout: 5, validation: 6 } as const;
+const purposes = { adapter: 1, order: 2, dropout: 3, head: 4, rollout: 5, validation: 6 } as const;
 
 /** Where numbers are drawn: each coordinate an unsigned 32-bit integer. */
 export interface Place {

@@ -6,7 +6,7 @@ const decays = {
   constant: () => 1,
 } satisfies Record<string, (progress: number) => number>;
 
-export type Schedule = keyof typeof decays;
+type Schedule = keyof typeof decays;
 
 export interface ScheduleOptions {
   readonly learning_rate: number;

@@ -8,7 +8,7 @@ export interface Parameter {
   readonly decays: boolean;
 }
 
-export interface Slot extends Parameter {
+interface Slot extends Parameter {
   readonly offset: number;
   readonly size: number;
 }
