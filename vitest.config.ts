@@ -18,7 +18,7 @@ export default defineConfig({
   test: {
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    setupFiles: ['tests/support/random-seed.ts'],
+    setupFiles: ['tests/support/random-seed.ts', 'tests/support/scratch.ts'],
     projects: [
       {
         extends: true,
