@@ -1,4 +1,4 @@
-// Admin keys: for the administration of all projects, for nothing within one. Stored as sha256 only. SQL only.
+// Admin keys: they administer all projects and give no access to what is in one. Only their SHA-256 is stored. SQL only.
 import { newId } from '../ids.ts';
 import { hashKey, hintOf } from './api-keys.ts';
 import type { Queryable } from './database.ts';
@@ -15,7 +15,7 @@ export interface AdminKey {
 
 const columns = `id, name, hint, created_at as "createdAt", last_used_at as "lastUsedAt", expires_at as "expiresAt"`;
 
-/** Null when this key is there already. */
+/** Null when the key already exists. */
 export async function insertAdminKey(
   db: Queryable,
   key: { name: string; secret: string; expiresInSeconds?: number | null },
@@ -29,7 +29,7 @@ export async function insertAdminKey(
   return rows[0] ?? null;
 }
 
-/** The id of a key; null for one that is unknown, revoked or expired. Notes its use, at most once a minute. */
+/** The id of a valid key; null when it is unknown, revoked or expired. Updates `last_used_at` at most once a minute. */
 export async function findAdminCaller(db: Queryable, secret: string): Promise<string | null> {
   const { rows } = await db.query<{ id: string; stale: boolean }>(
     `select id, coalesce(last_used_at < now() - interval '1 minute', true) as stale from admin_keys
@@ -49,7 +49,7 @@ export async function findAdminKey(db: Queryable, id: string): Promise<AdminKey 
   return rows[0] ?? null;
 }
 
-/** By time of creation; those that have expired too. A page after a key that is not there is empty. */
+/** By time of creation, expired keys included. An unknown `after` gives an empty page. */
 export async function listAdminKeys(
   db: Queryable,
   { after, limit, order }: PageRequest & { order: 'asc' | 'desc' },
@@ -64,7 +64,7 @@ export async function listAdminKeys(
   return toPage(rows, limit);
 }
 
-/** False when there is no such key, or it was revoked before. */
+/** False when the key does not exist or is already revoked. */
 export async function revokeAdminKey(db: Queryable, id: string): Promise<boolean> {
   const { rowCount } = await db.query(
     'update admin_keys set revoked_at = now() where id = $1 and revoked_at is null',

@@ -1,20 +1,20 @@
-// API keys: stored as sha256 only, each belongs to a project, some to a service account of it. SQL only.
+// API keys: each belongs to a project, and optionally to one of its service accounts. Only their SHA-256 is stored. SQL only.
 import { createHash } from 'node:crypto';
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { type Page, type PageRequest, toPage } from './pages.ts';
 
-/** Who asks. */
+/** The authenticated caller of a request. */
 export interface Caller {
   keyId: string;
   projectId: string;
   organizationId: string;
   serviceAccountId: string | null;
-  /** What the key may; empty: everything. */
+  /** The key's scopes; empty: no restriction. */
   scopes: string[];
   /** Whether the project has rate limits. */
   limited: boolean;
-  /** Of a line of a batch, not of somebody who waits. */
+  /** True for the requests of a batch. */
   inBatch?: boolean;
 }
 
@@ -23,7 +23,7 @@ export function hashKey(key: string): Buffer {
   return createHash('sha256').update(key).digest();
 }
 
-/** What is shown of a key later: its prefix and its end. */
+/** What is shown of a key after its creation: its prefix and its last four characters. */
 export function hintOf(secret: string): string {
   const prefix = /^sk-(admin-|svcacct-)?/.exec(secret)?.[0] ?? secret.slice(0, 3);
   return `${prefix}...${secret.slice(-4)}`;
@@ -47,7 +47,7 @@ export interface ApiKey {
   lastUsedAt: Date | null;
   expiresAt: Date | null;
   scopes: string[];
-  /** Null: made at the command line. */
+  /** Null for a key created on the command line. */
   serviceAccount: { id: string; name: string; role: string; createdAt: Date } | null;
 }
 
@@ -69,7 +69,7 @@ function toApiKey({ accountId, accountName, accountRole, accountCreatedAt, ...ke
   return { ...key, serviceAccount: accountId === null ? null : { id: accountId, ...account } };
 }
 
-/** Null when this key is there already. */
+/** Null when the key already exists. */
 export async function insertApiKey(db: Queryable, key: NewApiKey): Promise<ApiKey | null> {
   const { rows } = await db.query<ApiKeyRow>(
     `with api_keys as (
@@ -97,12 +97,12 @@ export async function hasApiKeys(db: Queryable): Promise<boolean> {
 }
 
 /**
- * The holder of a key; null for one that is unknown, revoked, expired, or of an archived project. Asked for every request,
- * so that a revocation holds at once. Notes the key's use, at most once a minute.
+ * The caller that a key belongs to; null when the key is unknown, revoked, expired, or its project is archived. Queried for
+ * every request, so that a revocation takes effect at once. Updates `last_used_at` at most once a minute.
  */
 export async function findCaller(db: Queryable, secret: string): Promise<Caller | null> {
   const { rows } = await db.query<Caller & { stale: boolean }>({
-    // of every request: read and planned once for a session
+    // runs for every request: a prepared statement is parsed and planned once per session
     name: 'find-caller',
     text: `select api_keys.id as "keyId", project_id as "projectId", organization_id as "organizationId",
        service_account_id as "serviceAccountId", scopes,
@@ -129,7 +129,7 @@ export async function findApiKey(db: Queryable, projectId: string, id: string): 
   return rows[0] ? toApiKey(rows[0]) : null;
 }
 
-/** Of one project, oldest first; those that have expired too. A page after a key that is not there is empty. */
+/** Keys of one project, oldest first, expired ones included. An unknown `after` gives an empty page. */
 export async function listProjectKeys(
   db: Queryable,
   { projectId, after, limit }: PageRequest & { projectId: string },
@@ -144,7 +144,7 @@ export async function listProjectKeys(
   return toPage(rows.map(toApiKey), limit);
 }
 
-/** What is left out stays. Null when there is no such key, or it has expired. */
+/** Undefined fields keep their value. Null when the key does not exist or has expired. */
 export async function updateApiKey(
   db: Queryable,
   key: {
@@ -166,7 +166,7 @@ export async function updateApiKey(
   return rows[0] ? toApiKey(rows[0]) : null;
 }
 
-/** Returns the project whose key it was; null when there is no such key, or it was revoked before. */
+/** Returns the id of the key's project; null when the key does not exist or is already revoked. */
 export async function revokeApiKey(db: Queryable, id: string): Promise<string | null> {
   const { rows } = await db.query<{ projectId: string }>(
     `update api_keys set revoked_at = now() where id = $1 and revoked_at is null returning project_id as "projectId"`,
@@ -175,7 +175,7 @@ export async function revokeApiKey(db: Queryable, id: string): Promise<string | 
   return rows[0]?.projectId ?? null;
 }
 
-/** Of all projects, those that work, oldest first, each with the name of its project. */
+/** The valid keys of all projects, oldest first, each with the name of its project. */
 export async function listApiKeys(db: Queryable): Promise<(ApiKey & { project: string })[]> {
   const { rows } = await db.query<ApiKeyRow & { project: string }>(
     `select ${columns}, projects.name as project

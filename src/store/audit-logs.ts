@@ -1,9 +1,9 @@
-// The audit log: who did which administrative act, written in the transaction of the act and never changed. SQL only.
+// The audit log of administrative acts. An entry is written in the transaction of the act and never changed. SQL only.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { type Page, toPage } from './pages.ts';
 
-/** OpenAI's names, of what can happen here. */
+/** The subset of OpenAI's event types that occurs here. */
 export const auditTypes = [
   'api_key.created',
   'api_key.updated',
@@ -23,11 +23,11 @@ export const auditTypes = [
 export type AuditType = (typeof auditTypes)[number];
 
 export interface Actor {
-  /** `session`: somebody at the command line, or nobody known. */
+  /** `session`: the command line, or an unauthenticated request. */
   type: 'api_key' | 'session';
-  /** Of the key. */
+  /** Id of the key. */
   id: string | null;
-  /** Where the request came from. */
+  /** IP address of the request. */
   address: string | null;
 }
 
@@ -37,9 +37,9 @@ export interface AuditEntry {
   type: AuditType;
   actor: Actor;
   projectId?: string | null;
-  /** What was acted on. */
+  /** Id of the object that was changed. */
   resourceId?: string | null;
-  /** Beside its id. */
+  /** What the wire object holds besides the id. */
   details?: Record<string, unknown>;
 }
 
@@ -47,7 +47,7 @@ export interface AuditLog extends Required<AuditEntry> {
   id: string;
   effectiveAt: Date;
   projectName: string | null;
-  /** Whom the acting key belongs to, where that is a service account. */
+  /** The service account that the actor's key belongs to, if any. */
   serviceAccountId: string | null;
 }
 
@@ -72,7 +72,7 @@ export async function appendAuditLog(db: Queryable, entry: AuditEntry): Promise<
 export interface AuditFilter {
   limit: number;
   after?: string | undefined;
-  /** The page that ends where this one begins. */
+  /** Cursor for paging backwards: the page ends just before this entry. */
   before?: string | undefined;
   types?: string[] | undefined;
   projectIds?: string[] | undefined;
@@ -86,7 +86,7 @@ const columns = `audit_logs.id, type, effective_at as "effectiveAt", audit_logs.
   projects.name as "projectName", resource_id as "resourceId", details, api_keys.service_account_id as "serviceAccountId",
   json_build_object('type', actor_type, 'id', actor_id, 'address', address) as actor`;
 
-/** Newest first. A page beside an entry that is not there is empty. */
+/** Newest first. An unknown `after` or `before` gives an empty page. */
 export async function listAuditLogs(db: Queryable, filter: AuditFilter): Promise<Page<AuditLog>> {
   const backwards = filter.before !== undefined;
   const { gt, gte, lt, lte } = filter.effectiveAt ?? {};

@@ -7,7 +7,7 @@ import { announce } from './webhook-deliveries.ts';
 
 export type BatchLease = Lease<'batches'>;
 
-/** The batch that waits longest for its turn; null when none waits. */
+/** Leases the batch that has waited longest for its turn; null when none is waiting. */
 export async function takeBatch(db: Queryable, runner: Runner): Promise<BatchLease | null> {
   const { rows } = await db.query<{ id: string; attempt: number }>(
     `update batches set attempt = attempt + 1, runner_id = $1, lease_until = now() + make_interval(secs => $2),
@@ -22,7 +22,7 @@ export async function takeBatch(db: Queryable, runner: Runner): Promise<BatchLea
   return row ? { table: 'batches', ...row, runnerId: runner.id, leaseSeconds: runner.leaseSeconds } : null;
 }
 
-/** Its turn is over; it waits for so many seconds before the next one. */
+/** Ends the batch's turn. It is not taken again before `waitSeconds` have passed. */
 export async function releaseBatch(
   db: Queryable,
   { id, attempt }: BatchLease,
@@ -54,7 +54,7 @@ export interface BatchRequest {
   customId: string;
 }
 
-/** The file is right: its requests are there at once. Nothing when the batch is being cancelled. */
+/** Stores the requests of a valid input file, in one transaction. Does nothing when the batch is being cancelled. */
 export async function beginBatch(
   pool: pg.Pool,
   lease: BatchLease,
@@ -79,7 +79,7 @@ export async function beginBatch(
   });
 }
 
-/** Nothing when the batch is being cancelled. */
+/** Does nothing when the batch is being cancelled. */
 export async function failBatch(pool: pg.Pool, lease: BatchLease, errors: BatchError[]): Promise<void> {
   await fenced(pool, lease, async (tx, status) => {
     if (status !== 'validating') return;
@@ -109,7 +109,7 @@ export interface LineAnswer {
   outputTokens: number;
 }
 
-/** The fence is in the statement: a batch has many lines. False when the lease was lost or the batch is no longer to be answered. */
+/** One statement instead of `fenced`, since a batch has many lines. False when the lease is lost or the batch is no longer in progress. */
 export async function writeLineAnswer(
   db: Queryable,
   lease: BatchLease,
@@ -140,7 +140,7 @@ export async function writeLineAnswer(
 
 // ---- the end
 
-/** From here on nothing is answered. */
+/** No request is answered after this. */
 export async function finalizeBatch(pool: pg.Pool, lease: BatchLease): Promise<void> {
   await fenced(pool, lease, async (tx, status) => {
     if (status !== 'in_progress') return;
@@ -157,7 +157,7 @@ export interface StoredRequest extends BatchRequest {
 
 const PAGE = 200;
 
-/** In the order of the file, a page in memory at a time. */
+/** In file order; holds one page in memory. */
 export async function* readRequests(db: Queryable, batchId: string): AsyncGenerator<StoredRequest> {
   for (let last = 0; ; ) {
     const { rows } = await db.query<StoredRequest>(
@@ -173,7 +173,7 @@ export async function* readRequests(db: Queryable, batchId: string): AsyncGenera
 
 export type BatchEnd = 'completed' | 'expired' | 'cancelled';
 
-/** Inside `fenced`, with the files that it names. `unanswered` count as failed. */
+/** Call inside `fenced`, in the transaction that inserts the result files. `unanswered` requests count as failed. */
 export async function endBatch(
   tx: Queryable,
   { id }: BatchLease,

@@ -1,11 +1,11 @@
-// Batches as rows, seen from the API: made, read, listed, cancelled. SQL only. What a runner writes is batch-runs.ts'.
+// Batches as the API uses them: create, read, list, cancel. SQL only. What a runner writes is in batch-runs.ts.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { CONTROL_CHANNEL } from './jobs.ts';
 import { QUEUE_CHANNEL } from './notifications.ts';
 import { type Page, type PageRequest, toPage } from './pages.ts';
 
-/** What workers hear on the channel of the queue when a batch is new or is to be cancelled. */
+/** Payload on QUEUE_CHANNEL that tells workers of a new batch, or of one to cancel. */
 export const BATCHES_PAYLOAD = 'batches';
 
 export type BatchStatus =
@@ -79,7 +79,7 @@ export interface NewBatch
   lifetimeSeconds: number;
 }
 
-/** Tells the workers. */
+/** Notifies the workers. */
 export async function insertBatch(db: Queryable, batch: NewBatch): Promise<Batch> {
   const { rows } = await db.query<Batch>(
     `insert into batches (id, project_id, api_key_id, endpoint, input_file_id, completion_window, metadata,
@@ -125,12 +125,12 @@ export async function listBatches(db: Queryable, projectId: string, page: PageRe
   return toPage(rows, page.limit);
 }
 
-/** Waits for a runner; not for room under a limit, unless nothing is to be asked any more. */
+/** SQL: whether a runner may take the batch. One that waits for a rate limit may be taken only to end it (expired or cancelled). */
 export const takeable = `status in ('validating', 'in_progress', 'finalizing', 'cancelling')
   and (lease_until is null or lease_until < now())
   and (waits_until is null or waits_until < now() or expires_at < now() or status = 'cancelling')`;
 
-/** Whether a batch waits for a runner. */
+/** Whether any batch could be taken by a runner. */
 export async function hasWaitingBatch(db: Queryable): Promise<boolean> {
   const { rowCount } = await db.query(`select 1 from batches where ${takeable} limit 1`);
   return rowCount === 1;
@@ -138,7 +138,7 @@ export async function hasWaitingBatch(db: Queryable): Promise<boolean> {
 
 export const CANCELLABLE: readonly BatchStatus[] = ['validating', 'in_progress', 'finalizing'];
 
-/** Null when the project has no such batch, or it is not one that can still be cancelled. Tells its runner, and those that wait. */
+/** Null when the project has no such batch or its status does not allow it. Notifies its runner and idle workers. */
 export async function cancelBatch(db: Queryable, projectId: string, id: string): Promise<Batch | null> {
   const { rows } = await db.query<Batch>(
     `update batches set status = 'cancelling', cancelling_at = now()

@@ -1,4 +1,4 @@
-// Chat completions that are kept, with the messages they answer. SQL only.
+// Stored chat completions with the messages of their requests. SQL only.
 import type { Queryable } from './database.ts';
 import { toJsonb } from './jsonb.ts';
 import { type Page, type PageRequest, placeOf, toPage } from './pages.ts';
@@ -8,9 +8,9 @@ export interface StoredCompletion {
   projectId: string;
   model: string;
   metadata: Record<string, string> | null;
-  /** Of the request, as it wrote them. */
+  /** The request's messages, unchanged. */
   messages: Record<string, unknown>[];
-  /** As it was answered. */
+  /** The response as it was sent. */
   completion: Record<string, unknown>;
   createdAt: Date;
 }
@@ -50,12 +50,12 @@ export async function findCompletion(
 export interface CompletionFilter extends PageRequest {
   projectId: string;
   model?: string | undefined;
-  /** All of these pairs. */
+  /** Completions must have all of these pairs. */
   metadata?: Record<string, string> | undefined;
   order: 'asc' | 'desc';
 }
 
-/** By time of creation. A page after one that was never there is empty. */
+/** By time of creation. An unknown `after` gives an empty page. */
 export async function listCompletions(
   db: Queryable,
   filter: CompletionFilter,
@@ -73,7 +73,7 @@ export async function listCompletions(
   return toPage(rows, filter.limit);
 }
 
-/** Null when there is none. */
+/** Null when there is no such completion. */
 export async function setCompletionMetadata(
   db: Queryable,
   projectId: string,

@@ -1,4 +1,4 @@
-// Checkpoints of a job as rows: those that are served as models. SQL only; who makes them is the runner.
+// The checkpoints of a job that are served as models. SQL only; the runner writes them (runs.ts).
 import type { Queryable } from './database.ts';
 import { type Page, type PageRequest, toPage } from './pages.ts';
 
@@ -13,7 +13,7 @@ export interface Checkpoint {
 
 const columns = `id, job_id as "jobId", step, model, metrics, created_at as "createdAt"`;
 
-/** Newest first; those made only for resuming are not shown. */
+/** Newest first, without those that are only for resuming. */
 export async function listCheckpoints(
   db: Queryable,
   jobId: string,

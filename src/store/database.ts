@@ -1,4 +1,4 @@
-// The connection to Postgres: the pool that everything shares, and transactions on it. No statement about a table is here.
+// The connection pool to Postgres, and transactions on it. Statements on tables are in the other files of this folder.
 
 import pg from 'pg';
 import type { Logger } from 'pino';
@@ -22,12 +22,12 @@ function parseInt8(text: string): number {
   return value;
 }
 
-/** A process that was frozen in the middle of a transaction (a paused machine) must not hold its rows against all others. */
+/** A process that is frozen within a transaction (a suspended machine) must not keep its row locks. */
 const IDLE_IN_TRANSACTION_MS = 20_000;
-/** No statement here takes long. One that hears nothing for this time has lost its server, and its session is given up. */
+/** No statement takes this long: one without an answer has lost its server, and the session is discarded. */
 const QUERY_TIMEOUT_MS = 60_000;
 
-/** Sessions that are lost while idle are replaced at the next query; that is only logged. */
+/** A session that is lost while idle is only logged: the pool replaces it at the next query. */
 export function openPool(databaseUrl: string, log: Logger, options: { max?: number } = {}): pg.Pool {
   const pool = new pg.Pool({
     connectionString: databaseUrl,

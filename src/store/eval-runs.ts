@@ -1,4 +1,4 @@
-// Runs of evaluations as rows, and what came out for each item. SQL only. Who works on a run is leases.ts'.
+// Eval runs and their output items. SQL only. Leases on runs are in leases.ts.
 import { addUsage as addTokens, NO_TOKENS, type TokenUsage } from '../evaluation/graders/grader.ts';
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
@@ -14,11 +14,11 @@ export const ENDED_RUN_STATUSES: readonly EvalRunStatus[] = ['completed', 'cance
 
 export interface RunSource {
   type: 'file_content' | 'file_id' | 'stored_completions' | 'responses';
-  /** Of `file_content`. */
+  /** For `file_content`. */
   content?: { item: Record<string, unknown>; sample?: Record<string, unknown> }[];
-  /** Of `file_id`. */
+  /** For `file_id`. */
   id?: string;
-  /** The rest is of `stored_completions` and `responses`. */
+  /** The fields below are for `stored_completions` and `responses`. */
   metadata?: Record<string, string> | null;
   model?: string | null;
   created_after?: number | null;
@@ -70,7 +70,7 @@ export interface EvalRun {
   metadata: Record<string, string> | null;
   error: RunError | null;
   createdAt: Date;
-  /** Whose key asked for it. */
+  /** Key that created the run: usage is recorded for it. */
   apiKeyId: string;
   passed: number;
   failed: number;
@@ -130,7 +130,7 @@ export interface RunFilter extends PageRequest {
   status?: EvalRunStatus | undefined;
 }
 
-/** A page after a run that was never there is empty. */
+/** An unknown `after` gives an empty page. */
 export async function listRuns(db: Queryable, filter: RunFilter): Promise<Page<EvalRun>> {
   const beyond = filter.order === 'asc' ? '>' : '<';
   const place = placeOf({ table: 'eval_runs', id: '$3', list: '$1', column: 'eval_id' });
@@ -145,7 +145,7 @@ export async function listRuns(db: Queryable, filter: RunFilter): Promise<Page<E
   return toPage(rows, filter.limit);
 }
 
-/** Null when it is not there or has ended. Tells the runners. */
+/** Null when the run does not exist or has ended. Notifies the runners. */
 export async function cancelRun(db: Queryable, key: RunKey): Promise<EvalRun | null> {
   const { rows } = await db.query<EvalRun>(
     `update eval_runs set status = 'canceled', finished_at = now()
@@ -157,7 +157,7 @@ export async function cancelRun(db: Queryable, key: RunKey): Promise<EvalRun | n
   return rows[0] ?? null;
 }
 
-/** Whoever works on it finds its lease gone. */
+/** A runner that works on it loses its lease. */
 export async function deleteRun(db: Queryable, key: RunKey): Promise<boolean> {
   const { rowCount } = await db.query(`delete from eval_runs where ${theRun}`, keyOf(key));
   return rowCount === 1;
@@ -194,7 +194,7 @@ export interface ItemFilter extends PageRequest {
   status?: ItemStatus | undefined;
 }
 
-/** In the order of the data. A page after an item that is not there is empty. */
+/** In the order of the data source. An unknown `after` gives an empty page. */
 export async function listOutputItems(db: Queryable, filter: ItemFilter): Promise<Page<OutputItem>> {
   const beyond = filter.order === 'asc' ? '>' : '<';
   const { rows } = await db.query<OutputItem>(
@@ -227,7 +227,7 @@ export async function readLeasedRun(db: Queryable, id: string): Promise<LeasedRu
   return rows[0] ?? null;
 }
 
-/** Indices of the items that need not be done again. */
+/** Indices of the items that an earlier attempt has finished. */
 export async function readDoneItems(db: Queryable, runId: string): Promise<Set<number>> {
   const { rows } = await db.query<{ index: number }>(
     'select item_index as index from eval_output_items where run_id = $1',
@@ -237,13 +237,13 @@ export async function readDoneItems(db: Queryable, runId: string): Promise<Set<n
 }
 
 export interface NewOutputItem extends Omit<OutputItem, 'id' | 'runId' | 'createdAt'> {
-  /** Which criteria it passed, in their order. */
+  /** One for each criterion, in their order. */
   passed: boolean[];
-  /** What models took for it. */
+  /** Tokens used by the models that answered and judged it. */
   usage: { model: string; tokens: TokenUsage }[];
 }
 
-/** Inside `fenced`, which holds the run's row. An item that is there already changes nothing. */
+/** Call inside `fenced`, which locks the run's row. Does nothing when the item is already stored. */
 export async function writeOutputItem(db: Queryable, runId: string, made: NewOutputItem): Promise<void> {
   const { rowCount } = await db.query(
     `insert into eval_output_items (id, run_id, status, item_index, item, results, sample)
@@ -297,7 +297,7 @@ function addUse(all: ModelUse[], { model, tokens }: NewOutputItem['usage'][numbe
   return [...all.filter(use => use !== before), sum];
 }
 
-/** The run is over, well or not. Inside `fenced`, or of a run that nobody holds. */
+/** Ends the run: `failed` with an error, `completed` without. Call inside `fenced`, or for a run without a lease. */
 export async function endRun(
   db: Queryable,
   { id, projectId }: Pick<EvalRun, 'id' | 'projectId'>,

@@ -1,4 +1,4 @@
-// Evaluations as rows: what is tested and by which criteria. SQL only; their runs are eval-runs.ts'.
+// Evals: data source and testing criteria. SQL only. Their runs are in eval-runs.ts.
 import type { SingleGrader } from '../evaluation/graders/grader.ts';
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
@@ -52,7 +52,7 @@ export interface EvalFilter extends PageRequest {
   orderBy: 'created_at' | 'updated_at';
 }
 
-/** A page after an evaluation that was never there is empty. */
+/** An unknown `after` gives an empty page. */
 export async function listEvals(db: Queryable, filter: EvalFilter): Promise<Page<Eval>> {
   const { order, orderBy } = filter;
   const beyond = order === 'asc' ? '>' : '<';
@@ -68,7 +68,7 @@ export async function listEvals(db: Queryable, filter: EvalFilter): Promise<Page
   return toPage(rows, filter.limit);
 }
 
-/** What is undefined stays. Null when there is none of that id. */
+/** Undefined fields keep their value. Null when there is no such eval. */
 export async function updateEval(
   db: Queryable,
   projectId: string,
@@ -89,7 +89,7 @@ export async function updateEval(
   return rows[0] ?? null;
 }
 
-/** With its runs; whoever works on one finds its lease gone. */
+/** Deletes its runs too; a runner that works on one loses its lease. */
 export async function deleteEval(db: Queryable, projectId: string, id: string): Promise<boolean> {
   const { rowCount } = await db.query('delete from evals where id = $1 and project_id = $2', [id, projectId]);
   return rowCount === 1;

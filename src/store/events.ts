@@ -1,4 +1,4 @@
-// What happened to a job, in order. SQL only. Who waits for events is told on the channel `anneal_events`.
+// The events of a job, in order. SQL only. Live streams are notified on the channel `anneal_events`.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { toJsonb } from './jsonb.ts';
@@ -9,7 +9,7 @@ export const EVENTS_CHANNEL = 'anneal_events';
 export interface JobEvent {
   id: string;
   jobId: string;
-  /** Grows with every event of a job, in the order in which they become visible. */
+  /** Increases with each event of a job, in the order in which they become visible to readers. */
   sequence: number;
   createdAt: Date;
   level: 'info' | 'warn' | 'error';
@@ -23,15 +23,15 @@ export interface NewEvent {
   level?: JobEvent['level'];
   type?: JobEvent['type'];
   data?: Record<string, unknown> | null;
-  /** A name for what happened: said twice for one job, it is stored once. */
+  /** Deduplication key: of several events of a job with the same key only the first is stored. */
   once?: string | null;
 }
 
 const columns = `id, job_id as "jobId", sequence, created_at as "createdAt", level, type, message, data`;
 
 /**
- * Appends events in the given order. The job's row is locked first: so the events of a job become visible in the
- * order of their sequence, and a reader that goes on from the last one it saw misses none.
+ * Appends events in the given order. The job's row is locked first, so the events of a job become visible in the order of
+ * their sequence, and a reader that continues after the last sequence it saw misses none.
  */
 export async function appendEvents(db: Queryable, jobId: string, events: NewEvent[]): Promise<void> {
   if (events.length === 0) return;
@@ -66,7 +66,7 @@ export async function listEvents(db: Queryable, jobId: string, page: PageRequest
   return toPage(rows, page.limit);
 }
 
-/** Oldest first, those after a sequence: what a live stream reads. */
+/** Events after a sequence, oldest first: what a live stream reads. */
 export async function readEventsAfter(
   db: Queryable,
   jobId: string,
@@ -80,7 +80,7 @@ export async function readEventsAfter(
   return rows;
 }
 
-/** Where a stream goes on that was cut after this event; null when the job has no such event. */
+/** The sequence after which an interrupted stream continues; null when the job has no such event. */
 export async function findEventSequence(db: Queryable, jobId: string, id: string): Promise<number | null> {
   const { rows } = await db.query<{ sequence: number }>(
     'select sequence from job_events where job_id = $1 and id = $2',

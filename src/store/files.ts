@@ -1,4 +1,4 @@
-// Files as rows: what was uploaded or produced, and under which key its bytes lie. SQL only.
+// Uploaded and produced files, each with the key of the object that holds its bytes. SQL only.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { type Page, type PageRequest, placeOf, toPage } from './pages.ts';
@@ -25,7 +25,7 @@ const columns = `id, project_id as "projectId", purpose, filename, bytes, sha256
 const alive = 'deleted_at is null and (expires_at is null or expires_at > now())';
 
 export interface NewFile {
-  /** Made before the bytes are stored, because their key holds it. */
+  /** Generated before the bytes are stored, because the object key contains it. */
   id: string;
   projectId: string;
   purpose: string;
@@ -79,7 +79,7 @@ export interface FileFilter extends PageRequest {
   order: 'asc' | 'desc';
 }
 
-/** By time of creation. A page after a file that was never there is empty. */
+/** By time of creation. An unknown `after` gives an empty page. */
 export async function listFiles(db: Queryable, filter: FileFilter): Promise<Page<File>> {
   const beyond = filter.order === 'asc' ? '>' : '<';
   const place = placeOf({ table: 'files', id: '$3', list: '$1', column: 'project_id' });
@@ -94,7 +94,7 @@ export async function listFiles(db: Queryable, filter: FileFilter): Promise<Page
   return toPage(rows, filter.limit);
 }
 
-/** First step of a deletion; the object goes next, then the row. */
+/** First step of a deletion. The object is deleted next, then the row. */
 export async function markFileDeleted(db: Queryable, projectId: string, id: string): Promise<File | null> {
   const { rows } = await db.query<File>(
     `update files set deleted_at = now() where id = $1 and project_id = $2 and ${alive} returning ${columns}`,
@@ -103,7 +103,7 @@ export async function markFileDeleted(db: Queryable, projectId: string, id: stri
   return rows[0] ?? null;
 }
 
-/** SQL: whether a job or a batch that has not ended still reads the file of this id. */
+/** SQL: whether an active job or batch reads the file. */
 const isRead = (id: string): string =>
   `(exists (
       select 1 from jobs where status in ('validating_files', 'queued', 'running', 'paused')
@@ -117,7 +117,7 @@ export async function isFileRead(db: Queryable, id: string): Promise<boolean> {
   return rows[0]!.read;
 }
 
-/** Marks what has expired, and returns it with what an earlier deletion left behind; not what is still read. */
+/** Marks expired files as deleted and returns them, with files whose deletion was not completed. Leaves out files in use. */
 export async function markRemovableFiles(db: Queryable, limit: number): Promise<File[]> {
   const { rows } = await db.query<File>(
     `update files set deleted_at = coalesce(deleted_at, now())
@@ -136,7 +136,7 @@ export async function removeFile(db: Queryable, id: string): Promise<void> {
   await db.query('delete from files where id = $1 and deleted_at is not null', [id]);
 }
 
-/** Those of these keys, `files/{id}`, that no file has. */
+/** Those of the object keys (`files/{id}`) that no row refers to. */
 export async function unnamedFileKeys(db: Queryable, keys: readonly string[]): Promise<string[]> {
   const { rows } = await db.query<{ key: string }>(
     `select key from unnest($1::text[]) as key

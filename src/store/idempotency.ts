@@ -1,8 +1,8 @@
-// Idempotency keys: who used which for what, and what was answered. SQL only.
+// Idempotency keys, with the fingerprint of the request and its stored response. SQL only.
 import type { Queryable } from './database.ts';
 
 export interface KeyOwner {
-  /** A project, or the organization. */
+  /** Project id, or 'organization' for admin keys. */
   owner: string;
   key: string;
 }
@@ -14,15 +14,15 @@ export interface Claim extends KeyOwner {
 
 export interface GivenAnswer {
   fingerprint: string;
-  /** Of an answer that was made in a transaction. */
+  /** The response, where it was produced in one transaction with the claim. */
   answer: unknown;
-  /** Of any other; null as well while it is being made. */
+  /** The encrypted response of any other request; null while the request is in progress. */
   sealed: Buffer | null;
   statusCode: number;
   contentType: string | null;
 }
 
-/** Null for a key that was not used, or long ago, or by somebody who died before there was an answer. */
+/** Null when the key is unused, expired, or was held by a process that died before it had responded. */
 export async function findGivenAnswer(db: Queryable, { owner, key }: KeyOwner): Promise<GivenAnswer | null> {
   const { rows } = await db.query<GivenAnswer>(
     `select fingerprint, answer, sealed, status_code as "statusCode", content_type as "contentType"
@@ -33,12 +33,12 @@ export async function findGivenAnswer(db: Queryable, { owner, key }: KeyOwner): 
   return rows[0] ?? null;
 }
 
-/** Of the key that is asked for: nobody has it any more. */
+/** SQL: whether the existing row no longer reserves the key. */
 const isFree = 'idempotency_keys.expires_at <= now() or idempotency_keys.held_until <= now()';
 
 /**
- * Inside the transaction that makes what is answered. While another one holds the same key this waits for its end. False
- * when the key has been used.
+ * Call in the transaction that produces the response. Waits while another transaction claims the same key. False when the
+ * key is already used.
  */
 export async function claimKey(db: Queryable, claim: Claim): Promise<boolean> {
   const { rowCount } = await db.query(
@@ -53,7 +53,7 @@ export async function claimKey(db: Queryable, claim: Claim): Promise<boolean> {
   return rowCount === 1;
 }
 
-/** In the same transaction as its `claimKey`. */
+/** Call in the same transaction as `claimKey`. */
 export async function writeAnswer(db: Queryable, { owner, key }: KeyOwner, answer: unknown): Promise<void> {
   await db.query('update idempotency_keys set answer = $3 where owner = $1 and key = $2', [
     owner,
@@ -62,14 +62,14 @@ export async function writeAnswer(db: Queryable, { owner, key }: KeyOwner, answe
   ]);
 }
 
-// ---- answers that are not made in one transaction
+// ---- responses that are not produced in one transaction
 
 export interface Hold extends KeyOwner {
-  /** Nobody else's. */
+  /** Unique for each request. */
   holder: string;
 }
 
-/** False when the key has been used, or somebody else is making its answer. */
+/** False when the key is already used, or another request with it is in progress. */
 export async function holdKey(
   db: Queryable,
   claim: Claim & Hold & { holdSeconds: number },
@@ -97,7 +97,7 @@ export async function keepHolding(db: Queryable, hold: Hold, holdSeconds: number
   ]);
 }
 
-/** Nothing when the hold was lost. */
+/** Does nothing when the hold was lost. */
 export async function writeSealedAnswer(
   db: Queryable,
   hold: Hold,
@@ -110,7 +110,7 @@ export async function writeSealedAnswer(
   );
 }
 
-/** The key may be used again. */
+/** Frees the key for another request. */
 export async function releaseKey(db: Queryable, hold: Hold): Promise<void> {
   await db.query(`delete from idempotency_keys where ${held}`, [hold.owner, hold.key, hold.holder]);
 }

@@ -1,5 +1,5 @@
-// Writes what was read from another server's API: files and ended jobs, with their own ids and times. SQL only. What is there
-// already stays as it is, so that an import can be repeated.
+// Writes files and finished jobs that were read from another server's API, with their original ids and times. SQL only.
+// Existing rows are left unchanged, so an import can be repeated.
 import type pg from 'pg';
 import { inTransaction, type Queryable } from './database.ts';
 import type { File } from './files.ts';
@@ -8,7 +8,7 @@ import { toJsonb } from './jsonb.ts';
 
 export type ImportedFile = Omit<File, 'status' | 'statusDetails'>;
 
-/** The project of a file or job of this id; null when there is none. */
+/** The project that a file or job belongs to; null when there is none with this id. */
 export async function findOwner(db: Queryable, table: 'files' | 'jobs', id: string): Promise<string | null> {
   const { rows } = await db.query<{ projectId: string }>(
     `select project_id as "projectId" from ${table} where id = $1`,
@@ -78,7 +78,7 @@ export interface ImportedJob extends Pick<Job, AsOfJobs> {
   checkpoints: ImportedCheckpoint[];
 }
 
-/** A job is there with all that belongs to it, or not at all. */
+/** Imports a job with its models, events and checkpoints in one transaction. */
 export async function importJob(pool: pg.Pool, job: ImportedJob): Promise<void> {
   await inTransaction(pool, async tx => {
     const made = [job.fineTunedModel, ...job.checkpoints.map(({ model }) => model)];
@@ -125,7 +125,7 @@ async function insertJob(tx: Queryable, job: ImportedJob): Promise<void> {
   );
 }
 
-/** Numbers of steps are metrics as well. */
+/** The metrics of steps are also copied into job_metrics. */
 async function insertEvents(tx: Queryable, { id, events }: ImportedJob): Promise<void> {
   await tx.query(
     `insert into job_events (id, job_id, created_at, level, type, message, data)

@@ -1,10 +1,10 @@
-// How many jobs there are in each status, and which wait, for monitoring. SQL only.
+// Counts of jobs by status and of waiting jobs, for monitoring. SQL only.
 import type { Queryable } from './database.ts';
 import type { JobStatus } from './jobs.ts';
 
 export interface JobCounts {
   byStatus: { status: JobStatus; jobs: number }[];
-  /** For a worker to check their files, or to train them. */
+  /** Jobs without a runner, waiting for validation or training. */
   waiting: number;
   /** 0 when none waits. */
   oldestWaitingSeconds: number;

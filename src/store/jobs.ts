@@ -1,5 +1,5 @@
-// Fine-tuning jobs as rows, seen from the API: made, read, listed, cancelled, paused, resumed. SQL only.
-// What a runner writes while it holds the lease is elsewhere (src/store/leases.ts).
+// Fine-tuning jobs as the API uses them: create, read, list, cancel, pause, resume. SQL only.
+// What a runner writes while it holds the lease is in leases.ts and runs.ts.
 import { newId } from '../ids.ts';
 import type {
   MethodName,
@@ -12,7 +12,7 @@ import { type Page, type PageRequest, toPage } from './pages.ts';
 import type { WandbIntegration } from './wandb-runs.ts';
 import { announce } from './webhook-deliveries.ts';
 
-/** Runners listen on it; the payload is the id of a job whose status changed. Only a hint: the row is what counts. */
+/** Channel that runners listen on. The payload is the id of a row whose status changed; only a hint, the row is authoritative. */
 export const CONTROL_CHANNEL = 'anneal_control';
 
 export type JobStatus =
@@ -65,7 +65,7 @@ export interface Job {
   resultFiles: string[];
   error: JobError | null;
   estimatedFinish: Date | null;
-  /** The address of the API that it was read from; null for a job of this server. */
+  /** Base URL of the API that the job was imported from; null for a job of this server. */
   importedFrom: string | null;
   integrations: WandbIntegration[] | null;
 }
@@ -80,7 +80,7 @@ export const jobColumns = `jobs.id, jobs.project_id as "projectId",
 
 export interface NewJob {
   projectId: string;
-  /** Whose request it was; null where nobody knows. */
+  /** Key that created the job; null if unknown. */
   apiKeyId: string | null;
   model: string;
   trainingFile: string;
@@ -126,18 +126,18 @@ export async function findJob(db: Queryable, projectId: string, id: string): Pro
 
 export interface JobFilter extends PageRequest {
   projectId: string;
-  /** All of these pairs; null: jobs without metadata. */
+  /** Jobs with all of these pairs; null: jobs without metadata. */
   metadata?: Record<string, string> | null | undefined;
 }
 
-/** `given`: planned with its values, as it depends on them by which index it is found. */
+/** `given` has no name, so it is planned with its values: they decide which index is the better one. */
 const metadataConditions = {
   any: { name: 'list-jobs', condition: 'true' },
   none: { name: 'list-jobs-without-metadata', condition: `(metadata is null or metadata = '{}')` },
   given: { name: undefined, condition: 'metadata @> $4' },
 };
 
-/** Newest first. A page after a job that is not there is empty. */
+/** Newest first. An unknown `after` gives an empty page. */
 export async function listJobs(
   db: Queryable,
   { projectId, metadata, after, limit }: JobFilter,
@@ -157,14 +157,14 @@ export async function listJobs(
   return toPage(rows, limit);
 }
 
-/** Which status a request may find a job in, and which it leaves it in. */
+/** Allowed status before, and status after, each transition that a request may ask for. */
 export const transitions = {
   cancel: { from: ['validating_files', 'queued', 'running', 'paused'], to: 'cancelled' },
   pause: { from: ['queued', 'running'], to: 'paused' },
   resume: { from: ['paused'], to: 'queued' },
 } as const satisfies Record<string, { from: readonly JobStatus[]; to: JobStatus }>;
 
-/** Null when the job is not there or in a status that the transition does not start from. Tells the runners. */
+/** Null when the job does not exist or its status does not allow the transition. Notifies the runners. */
 export async function changeJobStatus(
   db: Queryable,
   projectId: string,

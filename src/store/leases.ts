@@ -1,5 +1,5 @@
-// Who works on a job, a run of an evaluation, an export, a batch. The lease lies on its row: a runner that lost it can change nothing, because
-// every write of a run goes through `fenced`. What is written is elsewhere (runs.ts, eval-runs.ts).
+// Leases on jobs, eval runs, exports and batches: which runner works on which row. The lease is part of the row, and every write of a
+// run goes through `fenced`, so a runner that lost its lease can change nothing. What runs write is in runs.ts and eval-runs.ts.
 import type pg from 'pg';
 import { type BatchStatus, ENDED_BATCH_STATUSES } from './batches.ts';
 import { inTransaction, type Queryable } from './database.ts';
@@ -7,7 +7,7 @@ import { ENDED_RUN_STATUSES, type EvalRunStatus } from './eval-runs.ts';
 import { type JobStatus, TERMINAL_STATUSES } from './jobs.ts';
 import { ENDED_EXPORT_STATUSES, type ExportStatus } from './model-exports.ts';
 
-/** Tables whose rows are leased: they have `status`, `started_at` and the columns of a lease. */
+/** Tables with lease columns (`runner_id`, `lease_until`, `attempt`), and the statuses of their rows. */
 export interface StatusOf {
   jobs: JobStatus;
   eval_runs: EvalRunStatus;
@@ -24,10 +24,10 @@ const endedStatuses: Record<LeasedTable, readonly string[]> = {
   batches: ENDED_BATCH_STATUSES,
 };
 
-/** Those that a message of the queue names. Batches take turns instead (batch-runs.ts). */
+/** Tables whose rows are dispatched by queue messages. Batches take turns instead (batch-runs.ts). */
 export type QueuedTable = Exclude<LeasedTable, 'batches'>;
 
-/** What a runner may find a row in when it takes it, and what it makes of it. */
+/** Status in which a runner may take a row -> status while it is leased. */
 const taken = { validating_files: 'validating_files', queued: 'running' } as const;
 const takenRun = { queued: 'in_progress' } as const;
 const takenStatuses: Record<QueuedTable, Partial<Record<string, string>>> = {
@@ -39,20 +39,20 @@ const takenStatuses: Record<QueuedTable, Partial<Record<string, string>>> = {
 export interface Lease<Table extends LeasedTable = LeasedTable> {
   readonly table: Table;
   readonly id: string;
-  /** Fencing token: grows each time that somebody takes the row. */
+  /** Fencing token: incremented each time a runner takes the row. */
   readonly attempt: number;
   readonly runnerId: string;
   readonly leaseSeconds: number;
 }
 
-/** The job has gone to another runner, or will. */
+/** Another runner has taken the row, or may take it. */
 export class LeaseLost extends Error {
   constructor({ id, attempt }: Lease) {
     super(`attempt ${attempt} at ${id} no longer holds its lease`);
   }
 }
 
-/** The job needs no more work: it was cancelled, or an earlier write of this run ended it. */
+/** The row needs no more work: it was cancelled, or an earlier write of this run ended it. */
 export class JobEnded extends Error {
   readonly status: LeasedStatus;
 
@@ -68,8 +68,8 @@ export interface Runner {
 }
 
 /**
- * Locks a job's row, and returns false when somebody else has it locked. Whoever holds its message must not wait for the
- * row: who holds the row may be waiting for the message.
+ * Locks a row; false when it is locked by another transaction. Does not wait: the caller holds the row's queue message, and the other
+ * transaction may be waiting for that message (deadlock).
  */
 export async function lockRow(db: Queryable, table: QueuedTable, id: string): Promise<boolean> {
   const { rowCount: locked } = await db.query(
@@ -81,7 +81,7 @@ export async function lockRow(db: Queryable, table: QueuedTable, id: string): Pr
   return !found;
 }
 
-/** Null when there is nothing to do: another status, or somebody else holds it. */
+/** Null when the row has another status or is leased by another runner. */
 export async function takeLease<Table extends QueuedTable>(
   db: Queryable,
   { table, id, from }: { table: Table; id: string; from: StatusOf[Table] },
@@ -111,7 +111,7 @@ export function hasEnded({ table }: Lease, status: LeasedStatus): boolean {
   return endedStatuses[table].includes(status);
 }
 
-/** The heartbeat. Returns the row's status, or null when the lease is lost. The lease of one that has ended just runs out. */
+/** The heartbeat. Returns the row's status, or null when the lease is lost. The lease of a row that has ended is not extended. */
 export async function extendLease<Table extends LeasedTable>(
   db: Queryable,
   lease: Lease<Table>,
@@ -126,8 +126,8 @@ export async function extendLease<Table extends LeasedTable>(
 }
 
 /**
- * Runs a write of a run in a transaction that holds its row: nobody takes, cancels or pauses it meanwhile.
- * Throws LeaseLost or JobEnded, and then nothing is written.
+ * Runs the writes of a run in a transaction that locks its row, so that it cannot be taken, cancelled or paused meanwhile.
+ * Throws LeaseLost or JobEnded without writing anything.
  */
 export async function fenced<T, Table extends LeasedTable>(
   pool: pg.Pool,
@@ -146,7 +146,7 @@ export async function fenced<T, Table extends LeasedTable>(
   });
 }
 
-/** Gives the job back. Inside `fenced`. */
+/** Returns the job to `status` without a runner. Call inside `fenced`. */
 export async function releaseLease(db: Queryable, lease: Lease<'jobs'>, status: JobStatus): Promise<void> {
   await db.query(
     `update jobs set runner_id = null, lease_until = null, estimated_finish = null, status = $4 where ${held}`,
@@ -154,12 +154,12 @@ export async function releaseLease(db: Queryable, lease: Lease<'jobs'>, status: 
   );
 }
 
-/** Of a job that has ended and is to be cleaned up. */
+/** Makes the sweep clean up a job that has ended. */
 export async function letLeaseRunOut(db: Queryable, jobId: string): Promise<void> {
   await db.query('update jobs set lease_until = now() where id = $1', [jobId]);
 }
 
-/** Of a job that has ended: nothing is left to be done for it. */
+/** Marks a job that has ended as cleaned up. */
 export async function endLease(db: Queryable, jobId: string): Promise<void> {
   await db.query('update jobs set lease_until = null where id = $1 and status = any($2)', [
     jobId,
@@ -167,7 +167,7 @@ export async function endLease(db: Queryable, jobId: string): Promise<void> {
   ]);
 }
 
-/** A job that was paused and resumed before its runner saw it just goes on. */
+/** For a job that was paused and resumed before its runner noticed: it continues. */
 export async function goOnRunning(db: Queryable, lease: Lease<'jobs'>): Promise<void> {
   await db.query(`update jobs set status = 'running' where ${held} and status = 'queued'`, key(lease));
 }
@@ -179,7 +179,7 @@ export interface LostJob {
   lostLeases: number;
 }
 
-/** Takes the jobs from runners that fell silent: running ones are queued, the others keep their status. */
+/** Removes expired leases: running jobs become queued, the others keep their status. */
 export async function takeBackLostJobs(db: Queryable): Promise<LostJob[]> {
   const { rows } = await db.query<LostJob>(
     `update jobs set runner_id = null, lease_until = null, estimated_finish = null, lost_leases = lost_leases + 1,
@@ -196,11 +196,11 @@ export async function takeBackLostJobs(db: Queryable): Promise<LostJob[]> {
 export interface WaitingJob {
   id: string;
   status: 'validating_files' | 'queued';
-  /** Somebody has already worked on it. */
+  /** Whether a runner has already worked on it. */
   started: boolean;
 }
 
-/** Jobs that wait for a runner and should therefore have a message. */
+/** Jobs that wait for a runner, and so should have a queue message. */
 export async function findWaitingJobs(db: Queryable): Promise<WaitingJob[]> {
   const { rows } = await db.query<WaitingJob>(
     `select id, status, started_at is not null as started from jobs
@@ -209,11 +209,11 @@ export async function findWaitingJobs(db: Queryable): Promise<WaitingJob[]> {
   return rows;
 }
 
-// ---- what is not a job: it waits, is worked on, and has ended
+// ---- eval runs and exports: queued, in progress, ended
 
 export type SimpleTable = Exclude<QueuedTable, 'jobs'>;
 
-/** Inside `fenced`: somebody else may take it. Returns how often it broke off without getting on. */
+/** Returns the row to the queue. Call inside `fenced`. Returns the number of crashes since it last made progress. */
 export async function giveBack(
   db: Queryable,
   { table, id }: Lease<SimpleTable>,
@@ -234,7 +234,7 @@ export interface LostRow {
   projectId: string;
 }
 
-/** Takes rows from runners that fell silent. */
+/** Removes expired leases and queues their rows. */
 export async function takeBackLost(db: Queryable, table: SimpleTable): Promise<LostRow[]> {
   const { rows } = await db.query<LostRow>(
     `update ${table} set runner_id = null, lease_until = null, crashes = crashes + 1, status = 'queued'
@@ -245,7 +245,7 @@ export async function takeBackLost(db: Queryable, table: SimpleTable): Promise<L
   return rows;
 }
 
-/** Rows that wait for a runner and should therefore have a message. */
+/** Rows that wait for a runner, and so should have a queue message. */
 export async function findWaiting(
   db: Queryable,
   table: SimpleTable,

@@ -1,4 +1,4 @@
-// The numbers of a job's steps, as the api reads them; runs.ts writes them. SQL only.
+// Reads the metrics of a job's steps for the API. SQL only; runs.ts writes them.
 import type { Queryable } from './database.ts';
 import { type Page, toPage } from './pages.ts';
 
@@ -9,7 +9,7 @@ export interface StepRow {
 
 export interface StepPageRequest {
   limit: number;
-  /** The last step of the page before. */
+  /** Last step of the previous page. */
   after: number | null;
   order: 'asc' | 'desc';
 }

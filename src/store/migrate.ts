@@ -1,12 +1,12 @@
-// Brings a database to the newest schema: the numbered files of migrations/, each once, in order, forward only.
-// The queue's own tables are not made here (src/queue).
+// Migrates a database to the newest schema: applies each numbered file of migrations/ once, in order, forward only.
+// pg-boss creates its own tables (src/queue/queue.ts).
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
 
 const FOLDER = join(import.meta.dirname, '../../migrations');
-/** Any constant: concurrent migrators wait for each other on it. */
+/** Advisory lock that serializes concurrent migrators; any constant. */
 const LOCK = 0x6d696772;
 
 interface Migration {
@@ -16,7 +16,7 @@ interface Migration {
   sha256: string;
 }
 
-/** Applies what is missing and returns the names of what it applied. Several may run at once. */
+/** Applies the missing migrations and returns their names. Safe to run concurrently. */
 export async function migrate(databaseUrl: string, folder = FOLDER): Promise<string[]> {
   const client = new pg.Client({ connectionString: databaseUrl, application_name: 'anneal migrate' });
   await client.connect();
@@ -30,7 +30,7 @@ export async function migrate(databaseUrl: string, folder = FOLDER): Promise<str
   }
 }
 
-/** Names of the migrations that this code has and the database has not. */
+/** Names of the migrations that have not been applied to the database. */
 export async function missingMigrations(db: pg.Pool, folder = FOLDER): Promise<string[]> {
   const migrations = await readMigrations(folder);
   const { rows: tables } = await db.query(`select to_regclass('migrations') is not null as present`);

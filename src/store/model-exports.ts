@@ -1,4 +1,4 @@
-// Exports of models as rows. SQL only. Who works on one is leases.ts'.
+// Exports of models. SQL only. Leases on exports are in leases.ts.
 import type { Compared, ExportFormat } from '../exporting/formats.ts';
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
@@ -18,9 +18,9 @@ export interface ModelExport {
   model: string;
   format: ExportFormat;
   status: ExportStatus;
-  /** Null until it is there, and when it was deleted. */
+  /** The exported file; null until it exists, and after it was deleted. */
   fileId: string | null;
-  /** What the check compared; null until it did. */
+  /** What the verification compared; null before it. */
   compared: Compared | null;
   largestDifference: number | null;
   error: ExportError | null;
@@ -34,7 +34,7 @@ const columns = `id, project_id as "projectId", model, format, status,
   (select files.id from files where files.id = file_id and deleted_at is null) as "fileId",
   compared, largest_difference as "largestDifference", error, created_at as "createdAt", finished_at as "finishedAt"`;
 
-/** As it was asked for last; null when it never was. */
+/** The latest export of this model and format; null if there is none. */
 export async function findExport(db: Queryable, key: ExportKey): Promise<ModelExport | null> {
   const { rows } = await db.query<ModelExport>(
     `select ${columns} from model_exports where project_id = $1 and model = $2 and format = $3`,
@@ -44,8 +44,8 @@ export async function findExport(db: Queryable, key: ExportKey): Promise<ModelEx
 }
 
 /**
- * The export of a model in a format; made where there is none. One that has ended is begun anew when `again` says so, and when its file
- * is gone. `begun`: a worker is to be told.
+ * The export of a model in a format, created if there is none. One that has ended is restarted when `again` is set, and when its file was
+ * deleted. `begun`: it was created or restarted, so a worker has to be notified.
  */
 export async function askForExport(
   db: Queryable,
@@ -78,7 +78,7 @@ export interface ExportResult {
   largestDifference: number;
 }
 
-/** Inside `fenced`. */
+/** Call inside `fenced`. */
 export async function endExport(
   db: Queryable,
   id: string,

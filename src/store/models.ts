@@ -1,4 +1,4 @@
-// Models as rows: base models, seen by every project, and fine-tuned ones, seen by their own and those that it is shared with. SQL only.
+// Models: base models, visible to every project, and fine-tuned ones, visible to their project and those they are shared with. SQL only.
 import type { Answers } from '../training/methods.ts';
 import type { MethodName } from '../training/protocol.ts';
 import type { Queryable } from './database.ts';
@@ -6,7 +6,7 @@ import type { Queryable } from './database.ts';
 export interface StoredFile {
   /** Relative to the model's folder. */
   path: string;
-  /** Of the object that holds it. */
+  /** Key of the object that holds it. */
   key: string;
   bytes: number;
   sha256: string;
@@ -15,12 +15,12 @@ export interface StoredFile {
 export interface ModelRow {
   id: string;
   projectId: string | null;
-  /** `elsewhere`: its name came with an imported job, its weights are not here. */
+  /** `elsewhere`: known by name from an imported job, without weights. */
   kind: 'base' | 'adapter' | 'full' | 'elsewhere';
   architecture: string;
-  /** What the files of the base model answer with; null where nobody has looked. */
+  /** Kind of output of the base model, by its files; null if registered before this was determined. */
   answers: Answers | null;
-  /** The base that an adapter sits on, or a full model was trained from; null for a base model. */
+  /** The model that an adapter applies to, or a full model was trained from; null for a base model. */
   baseModel: string | null;
   jobId: string | null;
   step: number | null;
@@ -29,7 +29,7 @@ export interface ModelRow {
   createdAt: Date;
 }
 
-/** `answers` is that of its base. */
+/** `answers` is copied from the base model. */
 export type NewModel = Omit<ModelRow, 'createdAt' | 'answers'>;
 
 const columns = `id, project_id as "projectId", kind, architecture, answers, base_model as "baseModel", job_id as "jobId", step,
@@ -56,7 +56,7 @@ export async function insertModel(db: Queryable, model: NewModel): Promise<void>
   );
 }
 
-/** Registers a base model, or gives one that is there its new files. */
+/** Registers a base model, or replaces the files of an existing one. */
 export async function upsertBaseModel(
   db: Queryable,
   model: Pick<NewModel, 'id' | 'architecture' | 'ownedBy' | 'files'> & { answers?: Answers },
@@ -71,13 +71,13 @@ export async function upsertBaseModel(
   );
 }
 
-/** A model that the project may use; null when there is none of that name, it is another project's, or it is not here. */
+/** A model that the project may use; null when it does not exist, is not visible to the project, or has no weights here. */
 export async function findModel(db: Queryable, projectId: string, id: string): Promise<ModelRow | null> {
   const model = await findListedModel(db, projectId, id);
   return model?.kind === 'elsewhere' ? null : model;
 }
 
-/** As `findModel`, and those that are elsewhere. */
+/** Like `findModel`, including models of kind `elsewhere`. */
 export async function findListedModel(
   db: Queryable,
   projectId: string,
@@ -90,7 +90,7 @@ export async function findListedModel(
   return rows[0] ?? null;
 }
 
-/** For the administration; null when it was deleted or never there. */
+/** Whatever its project, for administration; null when it does not exist or was deleted. */
 export async function findModelOfAnyProject(db: Queryable, id: string): Promise<ModelRow | null> {
   const { rows } = await db.query<ModelRow>(
     `select ${columns} from models where id = $1 and deleted_at is null`,
@@ -99,13 +99,13 @@ export async function findModelOfAnyProject(db: Queryable, id: string): Promise<
   return rows[0] ?? null;
 }
 
-/** By name alone, whoever it belongs to, deleted or not: for a job that has been allowed to use it. */
+/** Whatever its project, deleted or not: for a job that was allowed to use it when it was created. */
 export async function readModel(db: Queryable, id: string): Promise<ModelRow | null> {
   const { rows } = await db.query<ModelRow>(`select ${columns} from models where id = $1`, [id]);
   return rows[0] ?? null;
 }
 
-/** The method of the job that made a model, whosever it is; null for a base model, and where no job here made it. */
+/** The method of the job that trained a model; null for a base model, and for one that no job of this server trained. */
 export async function findMethod(db: Queryable, id: string): Promise<MethodName | null> {
   const { rows } = await db.query<{ method: MethodName }>(
     "select jobs.method->>'type' as method from models join jobs on jobs.id = models.job_id where models.id = $1",
@@ -130,7 +130,7 @@ export async function listBaseModels(db: Queryable): Promise<ModelRow[]> {
   return rows;
 }
 
-/** First step of a deletion; its objects go next. The row stays, because jobs name it. Null: not there, or not the project's own. */
+/** First step of a deletion; its objects are deleted next. The row stays, because jobs refer to it. Null: not a model of the project. */
 export async function markModelDeleted(
   db: Queryable,
   projectId: string,
@@ -147,8 +147,8 @@ const isTrainedOn = (id: string): string =>
   `${id} in (select model from jobs where status in ('validating_files', 'queued', 'running', 'paused'))`;
 
 /**
- * A job that has not ended reads a model, and an adapter that is not gone or is trained on needs the model that it sits on. Nothing in the inner
- * queries names the outer row: each is run once for a statement, not once for each model.
+ * SQL: whether an active job reads the model, or an adapter on it is still in use. The subqueries are uncorrelated, so each runs once per
+ * statement, not once per model.
  */
 const isNeeded = (id: string): string =>
   `(${isTrainedOn(id)}
@@ -156,7 +156,7 @@ const isNeeded = (id: string): string =>
     select adapter.base_model from models as adapter where adapter.kind = 'adapter' and adapter.base_model is not null
       and (adapter.deleted_at is null or ${isTrainedOn('adapter.id')})))`;
 
-/** Keys of a deleted model's objects that nothing which is still there uses. */
+/** Object keys of a deleted model that no other model, job or checkpoint still needs. */
 export async function unusedModelKeys(db: Queryable, modelId: string): Promise<string[]> {
   const { rows } = await db.query<{ key: string }>(
     `select file->>'key' as key from models as gone, jsonb_array_elements(files) as file
@@ -173,7 +173,7 @@ export async function unusedModelKeys(db: Queryable, modelId: string): Promise<s
   return rows.map(row => row.key);
 }
 
-/** Deleted models that nothing needs any more and whose objects may still be there. */
+/** Deleted models that are no longer needed and whose objects may still exist. */
 export async function findDeletedModels(db: Queryable, limit: number): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>(
     `select id from models as gone where deleted_at is not null and files <> '[]' and not ${isNeeded('gone.id')} limit $1`,
@@ -182,12 +182,12 @@ export async function findDeletedModels(db: Queryable, limit: number): Promise<s
   return rows.map(row => row.id);
 }
 
-/** Last step of a deletion. The row stays, because jobs name it. */
+/** Last step of a deletion. The row stays, because jobs refer to it. */
 export async function forgetModelFiles(db: Queryable, id: string): Promise<void> {
   await db.query(`update models set files = '[]' where id = $1 and deleted_at is not null`, [id]);
 }
 
-/** Those of these keys that no model has among its files. */
+/** Those of the object keys that no model refers to. */
 export async function unnamedModelKeys(db: Queryable, keys: readonly string[]): Promise<string[]> {
   const { rows } = await db.query<{ key: string }>(
     `select key from unnest($1::text[]) as key

@@ -1,18 +1,18 @@
-// LISTEN: one connection that hears a channel for the whole process, and comes back when it is lost.
-// A notification is a hint. After a break everyone is told, because something may have been missed.
+// LISTEN: one connection per channel and process, which reconnects when it is lost. Notifications are hints: after a reconnect all
+// subscribers are called, because some may have been missed.
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { Logger } from '../log.ts';
 
-/** Workers are woken by this channel: the payload says which kind of work there is. They also look by themselves every few seconds. */
+/** Channel that wakes workers; the payload names the kind of work. They also poll every few seconds. */
 export const QUEUE_CHANNEL = 'anneal_queue';
 
 const RETRY_MS = { first: 100, most: 5000 };
-/** A connection that a firewall dropped silently is found by asking. */
+/** Interval of a probe query, which detects connections that a firewall dropped silently. */
 const PROBE_MS = 30_000;
 
 export interface Notifications {
-  /** Calls the listener at every notification with this payload (`null`: any), and after every break. Returns how to stop. */
+  /** Calls the listener for each notification with this payload (`null`: any), and after a reconnect. Returns the unsubscribe function. */
   subscribe(payload: string | null, listener: (payload: string | null) => void): () => void;
   close(): Promise<void>;
 }

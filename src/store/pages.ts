@@ -1,9 +1,9 @@
-// Pages of a list: what is asked for, where a page begins, and how one row more than asked tells whether there is more.
+// Cursor pagination: the request of a page, where it begins, and `has_more` from one row more than the limit.
 import type { Queryable } from './database.ts';
 
 export interface PageRequest {
   limit: number;
-  /** Id of the last one of the page before. */
+  /** Id of the last row of the previous page. */
   after?: string | undefined;
 }
 
@@ -12,12 +12,12 @@ export interface Page<Row> {
   hasMore: boolean;
 }
 
-/** `rows` were read with `limit + 1`. */
+/** `rows` were read with a limit of `limit + 1`. */
 export function toPage<Row>(rows: Row[], limit: number): Page<Row> {
   return { rows: rows.slice(0, limit), hasMore: rows.length > limit };
 }
 
-/** A page of a list that is at hand, oldest first. One after an id that is not there is empty. */
+/** A page of an in-memory list, which is oldest first. An unknown `after` gives an empty page. */
 export function pageOf<Row extends { id: string }>(
   list: readonly Row[],
   { order, after, limit }: PageRequest & { order: 'asc' | 'desc' },
@@ -27,21 +27,21 @@ export function pageOf<Row extends { id: string }>(
   return toPage(rows.slice(from, from + limit + 1), limit);
 }
 
-/** Names and parameters (`$1`) of a statement that lists rows which can be deleted. */
+/** Names and parameters (such as `$1`) of a statement that lists rows which can be deleted. */
 interface PlaceOptions {
   table: string;
-  /** Of the last row of the page before. */
+  /** Id of the last row of the previous page. */
   id: string;
-  /** Whose list it is, and the column that says so. */
+  /** Id of the list's owner (a project, an eval, a model), and its column. */
   list: string;
   column: string;
-  /** What the list is ordered by, before the id. */
+  /** First sort key of the list; the second is the id. */
   by?: 'created_at' | 'updated_at';
 }
 
 /**
- * SQL: the place of a row in its list, as (time, id), also of one that was deleted within the last day (migrations/0025-deleted-places.sql).
- * Without it, deleting what is listed ends with the first page: its last row, after which the next one begins, is gone.
+ * SQL: the sort keys (time, id) of a row, also of one deleted within the last day (migrations/0025-deleted-places.sql). Without the
+ * deleted ones, a client that deletes each object it lists would stop after the first page: the cursor of the next page is gone.
  */
 export const placeOf = ({ table, id, list, column, by = 'created_at' }: PlaceOptions): string =>
   `(select ${by}, id from ${table} where id = ${id} and ${column} = ${list}

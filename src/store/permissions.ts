@@ -1,4 +1,4 @@
-// Which projects may use a fine-tuned model of another one. SQL only; who sees a model is models.ts'.
+// Permissions of projects to use a fine-tuned model of another project. SQL only; models.ts applies them.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { type Page, type PageRequest, placeOf, toPage } from './pages.ts';
@@ -12,7 +12,7 @@ export interface Permission {
 
 const columns = `id, model_id as "modelId", project_id as "projectId", created_at as "createdAt"`;
 
-/** In the order of the projects; one that may use the model already keeps the permission that it has. */
+/** In the order of `projectIds`. A project that already has a permission keeps it. */
 export async function insertPermissions(
   db: Queryable,
   modelId: string,
@@ -54,7 +54,7 @@ export async function listPermissions(
   return toPage(rows, filter.limit);
 }
 
-/** Null when the model has no such permission. */
+/** Null when the model has no permission with this id. */
 export async function deletePermission(
   db: Queryable,
   modelId: string,

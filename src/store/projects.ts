@@ -1,4 +1,4 @@
-// Projects: whom files, jobs and models belong to. They are archived, never removed. SQL only.
+// Projects, which own files, jobs and models. They are archived, never deleted. SQL only.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { type Page, type PageRequest, toPage } from './pages.ts';
@@ -17,7 +17,7 @@ export const DEFAULT_PROJECT_ID = 'proj_default';
 
 const columns = `id, name, organization_id as "organizationId", created_at as "createdAt", archived_at as "archivedAt"`;
 
-/** The project that the first key belongs to; made when it is not there. */
+/** The project of the first key, created if it does not exist. */
 export async function ensureDefaultProject(db: Queryable): Promise<Project> {
   await db.query(
     `insert into projects (id, name, organization_id) values ($1, 'default', $2) on conflict (id) do nothing`,
@@ -39,12 +39,12 @@ export async function findProject(db: Queryable, id: string): Promise<Project | 
   return rows[0] ?? null;
 }
 
-/** In a transaction that reads settings of a project and writes them changed: a second one waits, and then reads what the first has written. */
+/** Serializes transactions that read and then change a project's settings. */
 export async function lockProject(tx: Queryable, id: string): Promise<void> {
   await tx.query('select 1 from projects where id = $1 for no key update', [id]);
 }
 
-/** Oldest first. A page after a project that is not there is empty. */
+/** Oldest first. An unknown `after` gives an empty page. */
 export async function listProjects(
   db: Queryable,
   { after, limit, includeArchived }: PageRequest & { includeArchived: boolean },
@@ -59,7 +59,7 @@ export async function listProjects(
   return toPage(rows, limit);
 }
 
-/** Null when there is no such project, or it is archived. */
+/** Null when the project does not exist or is archived. */
 export async function renameProject(db: Queryable, id: string, name: string): Promise<Project | null> {
   const { rows } = await db.query<Project>(
     `update projects set name = $2 where id = $1 and archived_at is null returning ${columns}`,
@@ -68,7 +68,7 @@ export async function renameProject(db: Queryable, id: string, name: string): Pr
   return rows[0] ?? null;
 }
 
-/** Null when there is no such project, or it was archived before. */
+/** Null when the project does not exist or is already archived. */
 export async function archiveProject(db: Queryable, id: string): Promise<Project | null> {
   const { rows } = await db.query<Project>(
     `update projects set archived_at = now() where id = $1 and archived_at is null returning ${columns}`,

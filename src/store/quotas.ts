@@ -1,7 +1,7 @@
-// Quotas of projects: jobs that have not ended, and bytes that are stored. SQL only; who refuses what is elsewhere.
+// Quotas of projects: active jobs and stored bytes. SQL only; routes/quotas.ts enforces them.
 import type { Queryable } from './database.ts';
 
-/** Null: any number. */
+/** Null: unlimited. */
 export interface Quotas {
   maxActiveJobs: number | null;
   maxStoredBytes: number | null;
@@ -19,7 +19,7 @@ export async function readQuotas(db: Queryable, projectId: string): Promise<Quot
   return rows[0]!;
 }
 
-/** Null where the project has none. In a transaction: what is counted next stays so until it ends, for all who lock. */
+/** Locks the project's row until the transaction ends, so that what is counted next stays valid. Null where the project has no quotas. */
 export async function lockQuotas(db: Queryable, projectId: string): Promise<Quotas | null> {
   const { rows } = await db.query<Quotas>(
     `select ${columns} from projects
@@ -38,8 +38,8 @@ export async function writeQuotas(db: Queryable, projectId: string, quotas: Quot
 }
 
 /**
- * Files, uploads that are under way (by what they announced), models and their checkpoints, an object of several models once.
- * Not what a job keeps for itself until it ends.
+ * Bytes of files, of pending uploads (their announced size), and of models and checkpoints; an object that several models share
+ * counts once. What a job stores for resuming is not counted.
  */
 export async function readQuotaUse(db: Queryable, projectId: string): Promise<QuotaUse> {
   const { rows } = await db.query<QuotaUse>(

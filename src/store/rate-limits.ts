@@ -1,14 +1,13 @@
-// Rate limits of projects as token buckets in Postgres, so that they hold over all api processes. SQL only.
+// Rate limits of projects: token buckets in Postgres, shared by all api processes. SQL only.
 //
-// A bucket is what was used of a limit; it drains evenly: `limit / 60` each second. A request is let in when what it takes fits
-// on top of that, under every limit of its project at once, in one statement that locks the rows it looks at. What it
-// costs: benchmarks/limits.ts.
+// A bucket holds the used part of a limit and drains at a constant rate (`limit / 60` per second). A request is admitted if it fits into
+// all buckets of its project; one statement locks, checks and updates them. Its cost is measured by benchmarks/limits.ts.
 import type { Queryable } from './database.ts';
 
-/** The limit that is for all models of a project together. */
+/** Model name of the limit over all models of a project. */
 export const ALL_MODELS = 'all';
 
-/** Null: any number. */
+/** Null: unlimited. */
 export interface RateLimits {
   requestsPerMinute: number | null;
   tokensPerMinute: number | null;
@@ -28,7 +27,7 @@ export async function readRateLimits(db: Queryable, projectId: string): Promise<
   return rows;
 }
 
-/** Where nothing is limited no row stays, so that requests need not look. What was used stays used. */
+/** Deletes the row where nothing is limited, so that requests skip the check. The used amounts are kept otherwise. */
 export async function writeRateLimit(db: Queryable, limit: RateLimit): Promise<void> {
   const values = [limit.requestsPerMinute, limit.tokensPerMinute, limit.requestsPerDay];
   if (values.every(value => value === null)) {
@@ -47,7 +46,7 @@ export async function writeRateLimit(db: Queryable, limit: RateLimit): Promise<v
   );
 }
 
-/** What is left of every bucket now. `clock_timestamp`: the row may have been waited for. `greatest` leaves nulls out. */
+/** SQL: the buckets as drained by now. `clock_timestamp`, because the row lock may have been waited for; `greatest` ignores nulls. */
 const drained = `
   greatest(0, used_requests - age * requests_per_minute / 60) as used_requests,
   greatest(0, used_tokens - age * tokens_per_minute / 60) as used_tokens,
@@ -55,7 +54,7 @@ const drained = `
 const aged = `lateral (
   select greatest(0, extract(epoch from clock_timestamp() - used_at))::float8 as age) as ages`;
 
-/** A limit and how much of it was used before the request. */
+/** A limit, and how much of it was used before the request. */
 export interface Held extends RateLimits {
   model: string;
   usedRequests: number;
@@ -69,8 +68,8 @@ export interface Admission {
 }
 
 /**
- * Takes a request and `tokens` from every limit of the project that is for `model`, or from none. Its commit is not waited for
- * until it is on disk, which is most of its time: a database that crashes forgets some of the last half second.
+ * Takes one request and `tokens` from all limits of the project that apply to `model`, or from none. Commits asynchronously, as the
+ * flush would be most of its time: after a crash of the database up to half a second of usage is lost.
  */
 export async function takeFromLimits(
   db: Queryable,
@@ -104,7 +103,7 @@ export interface Settlement {
   tokens: number;
 }
 
-/** Corrects what was taken for requests by what they took in the end. One for each limit at most. */
+/** Replaces the estimated tokens of finished requests by the actual ones. At most one settlement per limit. */
 export async function settleTokens(db: Queryable, settlements: readonly Settlement[]): Promise<void> {
   await db.query(
     `with owed as (select * from unnest($1::text[], $2::text[], $3::float8[]) as owed (project_id, model, tokens)),

@@ -1,4 +1,4 @@
-// Responses of the Responses API that are kept. SQL only.
+// Stored responses of the Responses API. SQL only.
 import type pg from 'pg';
 import { inTransaction, type Queryable } from './database.ts';
 import { placeOf } from './pages.ts';
@@ -13,11 +13,11 @@ export interface StoredResponse {
   previousId: string | null;
   status: ResponseStatus;
   background: boolean;
-  /** Items of the request, with ids. */
+  /** The request's items, with ids. */
   input: Item[];
-  /** As it is answered. */
+  /** The response as it is sent. */
   response: Record<string, unknown> & { output: Item[] };
-  /** A background response whose api is not heard of any more. */
+  /** True for a background response whose api process has stopped renewing its lease. */
   lost: boolean;
 }
 
@@ -58,7 +58,7 @@ export async function findResponse(
   return rows[0] ?? null;
 }
 
-/** The items of a response and of all that it goes on from, oldest first. Null when one of them is gone. */
+/** The items of a response and of all its predecessors, oldest first. Null when one of them was deleted. */
 export async function readConversation(db: Queryable, projectId: string, id: string): Promise<Item[] | null> {
   const { rows } = await db.query<{ previousId: string | null; input: Item[]; output: Item[] }>(
     `with recursive chain as (
@@ -73,7 +73,7 @@ export async function readConversation(db: Queryable, projectId: string, id: str
   return rows.flatMap(({ input, output }) => [...input, ...output]);
 }
 
-/** Only while it runs. False when it has ended, been cancelled or been deleted meanwhile. The end of one in the background is announced. */
+/** Updates a response in progress; false when it has ended or was deleted. The end of a background response is announced to webhooks. */
 export async function writeResponse(
   pool: pg.Pool,
   id: string,
@@ -93,7 +93,7 @@ export async function writeResponse(
   });
 }
 
-/** False when there is no more reason to go on with it. */
+/** Renews the lease; false when the response has ended or was deleted. */
 export async function keepResponseLease(db: Queryable, id: string): Promise<boolean> {
   const { rowCount } = await db.query(
     `update responses set lease_until = now() + make_interval(secs => $2)
@@ -113,14 +113,14 @@ export async function deleteResponse(db: Queryable, projectId: string, id: strin
 
 export interface ResponsePage {
   projectId: string;
-  /** Id of the last one of the page before. */
+  /** Id of the last response of the previous page. */
   after: string | null;
   limit: number;
   createdAfter: Date | null;
   createdBefore: Date;
 }
 
-/** Those that were answered, oldest first. What is in them is not looked at: Postgres cannot read json that holds U+0000. */
+/** Finished responses, oldest first. Their content is not filtered in SQL, because Postgres cannot read json with U+0000. */
 export async function listAnsweredResponses(db: Queryable, page: ResponsePage): Promise<StoredResponse[]> {
   const place = placeOf({ table: 'responses', id: '$2', list: '$1', column: 'project_id' });
   const { rows } = await db.query<StoredResponse>(

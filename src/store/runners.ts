@@ -1,20 +1,20 @@
-// Workers that are alive, and how fast runs were on machines like theirs. SQL only.
+// Live workers, and the measured speed of earlier runs by hardware and model. SQL only.
 import type { Queryable } from './database.ts';
 
 export interface Runner {
-  /** As on the jobs that it holds. */
+  /** The `runner_id` of the jobs that it leases. */
   id: string;
   host: string;
-  /** The processor with its cores, or the accelerator. */
+  /** Name of the CPU with its number of cores, or of the accelerator. */
   hardware: string;
   engine: string;
   device: string;
   threads: number;
   memoryBytes: number;
-  /** When it last trained nothing. */
+  /** Free memory when it last ran no training. */
   freeBytes: number;
   memoryBudgetBytes: number | null;
-  /** Of matrix products; null where it was not measured. */
+  /** Measured on matrix products; null if not measured. */
   flopsPerSecond: number | null;
   startedAt: Date;
   seenAt: Date;
@@ -24,7 +24,7 @@ const runnerColumns = `id, host, hardware, engine, device, threads, memory_bytes
   memory_budget_bytes as "memoryBudgetBytes", flops_per_second as "flopsPerSecond", started_at as "startedAt",
   seen_at as "seenAt"`;
 
-/** Says that it is alive, for so many seconds. What it has free counts while it trains nothing. */
+/** Registers a worker as alive for `aliveSeconds`. Its free memory is updated only while it runs no training. */
 export async function writeRunner(
   db: Queryable,
   runner: Omit<Runner, 'seenAt'>,
@@ -55,12 +55,12 @@ export async function writeRunner(
   );
 }
 
-/** One that ends, and those that fell silent. */
+/** Removes a worker that ends, and those that stopped registering. */
 export async function removeRunners(db: Queryable, ended: string): Promise<void> {
   await db.query('delete from runners where id = $1 or alive_until < now()', [ended]);
 }
 
-/** Those that are alive, oldest first. */
+/** Live workers, oldest first. */
 export async function listRunners(db: Queryable): Promise<Runner[]> {
   const { rows } = await db.query<Runner>(
     `select ${runnerColumns} from runners where alive_until > now() order by started_at, id`,
@@ -68,7 +68,7 @@ export async function listRunners(db: Queryable): Promise<Runner[]> {
   return rows;
 }
 
-/** Runs that are alike in speed: on such a machine, of such a model. */
+/** Runs of comparable speed: same hardware and settings, same model. */
 export interface RunKind extends Pick<Runner, 'hardware' | 'engine' | 'device' | 'threads'> {
   /** A base model. */
   model: string;
@@ -100,7 +100,7 @@ export async function addRunSpeed(
   );
 }
 
-/** Arithmetic a second in all such runs; null when there was none. */
+/** Mean FLOP/s of such runs; null when there were none. */
 export async function findRunSpeed(db: Queryable, kind: RunKind): Promise<number | null> {
   const { rows } = await db.query<{ speed: number }>(
     `select flops / seconds as speed from run_speeds

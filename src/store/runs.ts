@@ -1,5 +1,5 @@
-// What a run reads, and what it leaves in the database: metrics, checkpoints, the result. SQL only. Every write is made
-// inside `fenced` (leases.ts), in which the job's row is locked and held.
+// What a training run reads and writes: metrics, checkpoints, the result. SQL only. All writes are made inside `fenced`
+// (leases.ts), which locks the job's row and checks the lease.
 import { newId } from '../ids.ts';
 import type { StepMetrics, TrainerEvent } from '../training/protocol.ts';
 import type { Queryable } from './database.ts';
@@ -22,7 +22,7 @@ export interface Run {
   suffix: string | null;
   seed: number;
   method: JobMethod;
-  /** Of an earlier attempt, both. */
+  /** Both from an earlier attempt. */
   hyperparameters: Prepared['hyperparameters'] | null;
   layout: Prepared['layout'] | null;
 }
@@ -45,7 +45,7 @@ export interface InputFile {
   blobKey: string;
 }
 
-/** Deleted or not: a job keeps its files until it ends. Null when the object is gone, too. */
+/** Finds deleted files too: a job keeps its files until it ends. Null once the row is removed. */
 export async function findInputFile(db: Queryable, id: string): Promise<InputFile | null> {
   const { rows } = await db.query<InputFile>(
     `select id, bytes, sha256, blob_key as "blobKey" from files where id = $1`,
@@ -54,7 +54,7 @@ export async function findInputFile(db: Queryable, id: string): Promise<InputFil
   return rows[0] ?? null;
 }
 
-/** The base model at the end of a chain of fine-tuned ones: its name stands in theirs. */
+/** The base model at the root of a chain of fine-tuned ones. Their names contain its name. */
 export async function findRootModel(db: Queryable, modelId: string): Promise<string> {
   const { rows } = await db.query<{ id: string }>(
     `with recursive chain as (
@@ -66,7 +66,7 @@ export async function findRootModel(db: Queryable, modelId: string): Promise<str
   return rows[0]!.id;
 }
 
-/** What the trainer resolved. Counted from here on: the job's tokens, its steps, when it will be done. */
+/** Stores the resolved hyperparameters, the number of steps and the layout of the run. */
 export async function writePrepared(db: Queryable, jobId: string, prepared: Prepared): Promise<void> {
   await db.query('update jobs set hyperparameters = $2, total_steps = $3, layout = $4 where id = $1', [
     jobId,
@@ -76,7 +76,7 @@ export async function writePrepared(db: Queryable, jobId: string, prepared: Prep
   ]);
 }
 
-/** Steps that an earlier attempt has written stay as they are. Returns those whose numbers were not the same: none. */
+/** Keeps the rows of steps that an earlier attempt has written. Returns the steps whose metrics differ from those; there should be none. */
 export async function writeSteps(db: Queryable, jobId: string, steps: Step[]): Promise<number[]> {
   const last = steps.at(-1)!;
   await db.query(
@@ -119,7 +119,7 @@ export async function readMetrics(db: Queryable, jobId: string): Promise<StepMet
 export interface NewCheckpoint {
   kind: 'resume' | 'model';
   step: number;
-  /** Name under which it is served; null for one that is only for resuming. */
+  /** Name under which it is served; null if it is only for resuming. */
   model: string | null;
   metrics: StepMetrics;
   files: StoredFile[];
@@ -151,7 +151,7 @@ export async function findCheckpointFiles(
   return rows[0]?.files ?? null;
 }
 
-/** A checkpoint is progress: what went wrong before it no longer counts. False when it was there already. */
+/** Also resets the failure counters, since a checkpoint is progress. False when the checkpoint already exists. */
 export async function insertCheckpoint(
   db: Queryable,
   jobId: string,
@@ -174,7 +174,7 @@ export async function insertCheckpoint(
   return rowCount === 1;
 }
 
-/** Only the last checkpoint for resuming is kept. */
+/** Deletes all resume checkpoints but the last. */
 export async function dropOldResumePoints(db: Queryable, jobId: string): Promise<void> {
   await db.query(
     `delete from job_checkpoints where job_id = $1 and kind = 'resume'
@@ -206,7 +206,7 @@ export async function dropOldModels(db: Queryable, jobId: string, keep: number):
   );
 }
 
-/** A job that has ended needs neither the checkpoints for resuming nor the best one of long ago. */
+/** Of a job that has ended: deletes resume checkpoints and the best one that was kept without a name. */
 export async function dropUnservedCheckpoints(db: Queryable, jobId: string): Promise<void> {
   await db.query(
     `delete from job_checkpoints using jobs
@@ -215,7 +215,7 @@ export async function dropUnservedCheckpoints(db: Queryable, jobId: string): Pro
   );
 }
 
-/** Jobs that have ended and were not cleaned up: cancelled while nobody ran them, or ended by a runner that then died. */
+/** Ended jobs that were not cleaned up: cancelled while no runner had them, or ended by a runner that then died. */
 export async function findUncleanJobs(db: Queryable): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>(
     `select id from jobs where status in ('succeeded', 'failed', 'cancelled') and lease_until < now()
@@ -226,7 +226,7 @@ export async function findUncleanJobs(db: Queryable): Promise<string[]> {
   return rows.map(row => row.id);
 }
 
-/** Of the objects of a job, those that a row names. */
+/** Keys of the job's objects that rows still refer to. */
 export async function findUsedKeys(db: Queryable, jobId: string): Promise<Set<string>> {
   const { rows } = await db.query<{ key: string }>(
     `select file->>'key' as key from job_checkpoints, jsonb_array_elements(files) as file where job_id = $1
@@ -274,7 +274,7 @@ async function announceEnd(db: Queryable, jobId: string, type: WebhookEventType)
   await announce(db, { projectId: rows[0]!.projectId, type, id: jobId });
 }
 
-/** Returns how often the trainer has died since the last checkpoint. */
+/** Returns the number of trainer crashes since the last checkpoint. */
 export async function countCrash(db: Queryable, jobId: string): Promise<number> {
   const { rows } = await db.query<{ crashes: number }>(
     'update jobs set crashes = crashes + 1 where id = $1 returning crashes',

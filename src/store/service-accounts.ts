@@ -1,4 +1,4 @@
-// Service accounts: what the keys of a program belong to. SQL only.
+// Service accounts: owners of API keys that programs use. SQL only.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { type Page, type PageRequest, toPage } from './pages.ts';
@@ -36,7 +36,7 @@ export async function findServiceAccount(
   return rows[0] ?? null;
 }
 
-/** The same in a transaction that makes something for it, a key: nobody deletes it before that ends. */
+/** Like `findServiceAccount`, and locks the row so that the account cannot be deleted before the transaction ends. */
 export async function holdServiceAccount(
   tx: Queryable,
   projectId: string,
@@ -49,7 +49,7 @@ export async function holdServiceAccount(
   return rows[0] ?? null;
 }
 
-/** Oldest first. A page after an account that is not there is empty. */
+/** Oldest first. An unknown `after` gives an empty page. */
 export async function listServiceAccounts(
   db: Queryable,
   { projectId, after, limit }: PageRequest & { projectId: string },
@@ -64,7 +64,7 @@ export async function listServiceAccounts(
   return toPage(rows, limit);
 }
 
-/** What is left out stays. Null when there is no such account. */
+/** Undefined fields keep their value. Null when there is no such account. */
 export async function updateServiceAccount(
   db: Queryable,
   account: {
@@ -83,8 +83,8 @@ export async function updateServiceAccount(
 }
 
 /**
- * Its keys end with it. Returns their ids; null when there is no such account. In a transaction, by two statements: the second sees a key
- * that was being made when the first had to wait.
+ * Also revokes the account's keys and returns their ids; null when there is no such account. Call in a transaction. There are two
+ * statements, because only the second one sees a key that was committed while the first waited for `holdServiceAccount`.
  */
 export async function deleteServiceAccount(
   tx: Queryable,

@@ -1,4 +1,4 @@
-// Uploads and their parts as rows. SQL only. A part is an object under a key that follows from its id.
+// Multi-part uploads and their parts. SQL only. The object key of a part is derived from its id.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 
@@ -35,7 +35,7 @@ export function newPartId(): string {
   return newId('uploadPart');
 }
 
-/** Everything of an upload lies below it. */
+/** Key prefix of all objects of an upload. */
 export function uploadBlobPrefix(uploadId: string): string {
   return `uploads/${uploadId}/`;
 }
@@ -76,7 +76,7 @@ export async function findUpload(db: Queryable, projectId: string, id: string): 
   return rows[0] ?? null;
 }
 
-/** Null when the upload takes no more parts: not pending, or its parts would have more than `mostBytes` together. */
+/** Null when the upload is not pending, or its parts would exceed `mostBytes` in total. */
 export async function insertPart(
   db: Queryable,
   part: Pick<UploadPart, 'id' | 'uploadId' | 'bytes'> & { mostBytes: number },
@@ -93,7 +93,7 @@ export async function insertPart(
   return rows[0] ?? null;
 }
 
-/** In the order of `ids`; those that the upload does not have are missing. */
+/** In the order of `ids`; unknown ids are left out. */
 export async function findParts(db: Queryable, uploadId: string, ids: string[]): Promise<UploadPart[]> {
   const { rows } = await db.query<UploadPart>(
     `select ${partColumns} from upload_parts join unnest($2::text[]) with ordinality as asked (part, place)
@@ -104,7 +104,7 @@ export async function findParts(db: Queryable, uploadId: string, ids: string[]):
   return rows;
 }
 
-/** Null when it is no longer pending: of two that end an upload one is told. */
+/** Null when it is no longer pending, so of two concurrent calls one fails. */
 export async function endUpload(
   db: Queryable,
   id: string,
@@ -117,7 +117,7 @@ export async function endUpload(
   return rows[0] ?? null;
 }
 
-/** Uploads whose time was over so long ago that nobody writes to them or reads them; those still pending end. */
+/** Uploads that expired more than `graceSeconds` ago, so that no request uses them any more. Pending ones become expired. */
 export async function expireUploads(db: Queryable, graceSeconds: number, limit: number): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>(
     `update uploads set status = case when status = 'pending' then 'expired' else status end
@@ -130,7 +130,7 @@ export async function expireUploads(db: Queryable, graceSeconds: number, limit: 
   return rows.map(row => row.id);
 }
 
-/** Once its objects are gone. */
+/** Call after its objects were deleted. */
 export async function markUploadCleaned(db: Queryable, id: string): Promise<void> {
   await db.query(
     `with cleaned as (update uploads set cleaned_at = now() where id = $1 returning id)

@@ -1,22 +1,22 @@
-// What requests took, added up by minute, project, key and model. SQL only. What training took stands in the jobs.
+// Usage of requests, aggregated by minute, project, key and model. SQL only. Usage of training is read from the jobs.
 import type { Queryable } from './database.ts';
 
 export const usageKinds = ['completions', 'embeddings', 'classifications', 'moderations'] as const;
 export type UsageKind = (typeof usageKinds)[number];
 
-/** What usage is told apart by. */
+/** Dimensions of usage. */
 export interface UsageLabels {
   kind: UsageKind;
   projectId: string;
   apiKeyId: string;
-  /** As the request named it. */
+  /** Name as in the request. */
   model: string;
   batch: boolean;
 }
 
 export interface UsageCounts {
   requests: number;
-  /** The cached ones too. */
+  /** Including cached ones. */
   inputTokens: number;
   cachedTokens: number;
   outputTokens: number;
@@ -26,7 +26,7 @@ export type UsageRow = UsageLabels & UsageCounts & { minute: Date };
 
 const labelsInOrder = ['minute', 'kind', 'projectId', 'apiKeyId', 'model', 'batch'] as const;
 
-/** Adds to what is there. In the order of the primary key, so that two processes that write at once do not lock each other out. */
+/** Adds to the stored counts. Rows are sorted by primary key, so that concurrent writers cannot deadlock. */
 export async function addUsage(db: Queryable, rows: readonly UsageRow[]): Promise<void> {
   const key = (row: UsageRow) => labelsInOrder.map(label => String(row[label])).join('\n');
   const ordered = rows.toSorted((a, b) => (key(a) < key(b) ? -1 : 1));
@@ -51,7 +51,7 @@ export async function addUsage(db: Queryable, rows: readonly UsageRow[]): Promis
   );
 }
 
-/** Minutes before `until` become hours: a year of minutes is more than anybody looks at. Returns how many rows went. */
+/** Merges the minutes before `until` into hours, to bound the table's size. Returns the number of removed rows. */
 export async function coarsenUsage(db: Queryable, until: Date): Promise<number> {
   const { rows } = await db.query<{ removed: number }>(
     `with minutes as (
@@ -94,7 +94,7 @@ const groupColumns = {
   batch: 'batch',
 } as const;
 
-/** One for each bucket and each group in it; what is not grouped by is null. Buckets lie on whole minutes, hours, days of UTC. */
+/** One row per bucket and group; dimensions that are not grouped by are null. Buckets are aligned to whole UTC minutes, hours or days. */
 export type UsageSum = UsageCounts & { start: number } & {
   [Group in UsageGroup]: UsageLabels[Group] | null;
 };
@@ -133,15 +133,15 @@ function filterValues({ projectIds, apiKeyIds, models }: UsageFilter): (string[]
 export interface TrainingSum {
   start: number;
   projectId: string | null;
-  /** That made the jobs; null also of jobs of which it is not known. */
+  /** Key that created the jobs; null also where it is unknown. */
   apiKeyId: string | null;
-  /** That was trained from. */
+  /** Model that was fine-tuned. */
   model: string | null;
   jobs: number;
   trainedTokens: number;
 }
 
-/** Of jobs that succeeded, at the time of their end. */
+/** Training usage of succeeded jobs, by the time they finished. */
 export async function sumTraining(
   db: Queryable,
   filter: Omit<UsageFilter, 'batch'>,

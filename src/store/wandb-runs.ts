@@ -1,8 +1,8 @@
-// Jobs that are followed on a Weights & Biases server: what was asked for, and how far each run there is. SQL only.
+// Jobs that are reported to a Weights & Biases server, and how much of each has been sent. SQL only.
 import type { Queryable } from './database.ts';
 import type { JobStatus } from './jobs.ts';
 
-/** As it stands in jobs.integrations. */
+/** Element of jobs.integrations. */
 export interface WandbIntegration {
   project: string;
   name: string | null;
@@ -10,7 +10,7 @@ export interface WandbIntegration {
   tags: string[];
 }
 
-/** In the transaction that makes the job. */
+/** Call in the transaction that creates the job. */
 export async function insertWandbRuns(db: Queryable, jobId: string, count: number): Promise<void> {
   if (count === 0) return;
   await db.query(
@@ -40,7 +40,7 @@ export interface DueWandbRun {
   metadata: Record<string, string> | null;
 }
 
-/** Takes one that is due. When its sender is not heard of again within `leaseSeconds`, it is due again. */
+/** Leases a run that is due. If no result is written within `leaseSeconds`, it is due again. */
 export async function takeDueWandbRun(db: Queryable, leaseSeconds: number): Promise<DueWandbRun | null> {
   const { rows } = await db.query<DueWandbRun>(
     `update wandb_runs as run set attempt = run.attempt + 1, next_attempt_at = now() + make_interval(secs => $1)
@@ -63,11 +63,11 @@ export interface WandbState {
   sentLines: number;
   sentStep: number;
   failures: number;
-  /** Null: never again. */
+  /** Null: nothing more is sent. */
   nextSeconds: number | null;
 }
 
-/** Nothing when somebody else has taken it meanwhile. */
+/** Does nothing when another worker has taken the run meanwhile. */
 export async function writeWandbState(
   db: Queryable,
   { jobId, position, attempt }: Pick<DueWandbRun, 'jobId' | 'position' | 'attempt'>,

@@ -1,11 +1,11 @@
-// What is to be sent to webhook endpoints, and what became of it. SQL only.
+// Deliveries to webhook endpoints: pending ones and their results. SQL only.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { QUEUE_CHANNEL } from './notifications.ts';
 import { type Page, type PageRequest, toPage } from './pages.ts';
 import { validSecrets } from './webhooks.ts';
 
-/** What workers hear on the channel of the queue when something is to be sent. */
+/** Payload on QUEUE_CHANNEL that tells workers of new deliveries. */
 export const WEBHOOKS_PAYLOAD = 'webhooks';
 
 export type WebhookEventType =
@@ -17,13 +17,13 @@ export type WebhookEventType =
 export interface Announcement {
   projectId: string;
   type: WebhookEventType;
-  /** Of the job, batch, run or response that it is about. */
+  /** Id of the job, batch, eval run or response. */
   id: string;
 }
 
 /**
- * Writes a delivery for every endpoint that wants this event. To be called in the transaction that makes what it tells of:
- * both are there or neither.
+ * Creates a delivery for each endpoint that subscribes to the event. Call in the transaction that changes the object, so that both
+ * are committed or neither.
  */
 export async function announce(db: Queryable, { projectId, type, id }: Announcement): Promise<void> {
   const { rows: endpoints } = await db.query<{ id: string }>(
@@ -54,7 +54,7 @@ export async function announce(db: Queryable, { projectId, type, id }: Announcem
 
 export interface DueDelivery {
   id: string;
-  /** Fencing token: grows each time that it is sent. */
+  /** Fencing token: incremented with each attempt. */
   attempts: number;
   url: string;
   secrets: string[];
@@ -64,7 +64,7 @@ export interface DueDelivery {
   createdAt: Date;
 }
 
-/** Takes what is due. When its sender is not heard of again within `leaseSeconds`, it is due again. */
+/** Leases deliveries that are due. If no result is written within `leaseSeconds`, they are due again. */
 export async function takeDueDeliveries(
   db: Queryable,
   { limit, leaseSeconds }: { limit: number; leaseSeconds: number },
@@ -89,13 +89,13 @@ export interface DeliveryResult {
   delivered: boolean;
   statusCode: number | null;
   error: string | null;
-  /** When it was not delivered: seconds until it is sent again. */
+  /** Seconds until the next attempt, if this one failed. */
   retrySeconds: number;
-  /** Seconds after the event from which on it is not sent again. */
+  /** Age of the event in seconds after which there is no further attempt. */
   giveUpSeconds: number;
 }
 
-/** Nothing when somebody else has taken it meanwhile. */
+/** Does nothing when another worker has taken the delivery meanwhile. */
 export async function writeDeliveryResult(db: Queryable, result: DeliveryResult): Promise<void> {
   await db.query(
     `update webhook_deliveries set last_status_code = $4, last_error = $5,

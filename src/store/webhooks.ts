@@ -1,4 +1,4 @@
-// Webhook endpoints as rows: where a project's events are sent, and the secrets that sign them. SQL only.
+// Webhook endpoints of projects, with their signing secrets. SQL only.
 import { newId } from '../ids.ts';
 import type { Queryable } from './database.ts';
 import { type Page, type PageRequest, placeOf, toPage } from './pages.ts';
@@ -9,13 +9,13 @@ export interface WebhookEndpoint {
   name: string;
   url: string;
   eventTypes: string[];
-  /** The newest first; a second one for as long as the one before is still valid. */
+  /** Newest first. There is a second one while the previous secret is still valid. */
   secrets: string[];
   createdAt: Date;
   updatedAt: Date;
 }
 
-/** Of `webhook_endpoints`. */
+/** SQL: the valid secrets of a row of `webhook_endpoints`. */
 export const validSecrets = `case when old_secret_until > now() then array[secret, old_secret] else array[secret] end`;
 
 const columns = `id, project_id as "projectId", name, url, event_types as "eventTypes", ${validSecrets} as secrets,
@@ -76,7 +76,7 @@ export async function listWebhookEndpoints(
   return toPage(rows, page.limit);
 }
 
-/** Null when the project has no such endpoint. What does not change leaves `updated_at` as it was. */
+/** Null when the project has no such endpoint. `updated_at` changes only if a value does. */
 export async function updateWebhookEndpoint(
   db: Queryable,
   projectId: string,
