@@ -120,7 +120,7 @@ function problemOf({ labels, multiple }: LabelSet, { class_weights: weights }: L
     return `The file has ${found}; there must be at least ${least} to tell apart`;
   }
   if (labels.length > MOST_LABELS)
-    return `The file has ${labels.length} labels; at most ${MOST_LABELS} are served`;
+    return `The file has ${labels.length} labels; at most ${MOST_LABELS} are supported`;
   const weighted = typeof weights === 'object' && weights !== null ? Object.keys(weights) : [];
   const unknown = weighted.find(label => !labels.includes(label));
   return unknown === undefined ? null : `class_weights names ${JSON.stringify(unknown)}, which is no label`;

@@ -27,7 +27,7 @@ export async function readMarianFiles(directory: string): Promise<MarianFiles | 
   );
   if (!source || !target || !vocab) return null;
   if (await readFile(join(directory, 'target_vocab.json')).catch(nullWhenMissing))
-    throw new Error(`${directory} has two vocabularies (target_vocab.json), which are not served`);
+    throw new Error(`${directory} has two vocabularies (target_vocab.json), which are not supported`);
   const ids = new Map(Object.entries(JSON.parse(vocab.toString('utf8')) as Record<string, number>));
   for (const name of SPECIAL)
     if (!ids.has(name)) throw new Error(`${join(directory, 'vocab.json')} has no ${name}`);

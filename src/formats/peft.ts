@@ -43,7 +43,7 @@ export interface AdapterToWrite {
   readonly head?: AdapterHead | null;
 }
 
-export interface AdapterHead {
+interface AdapterHead {
   readonly modules: readonly string[];
   readonly tensors: Readonly<Record<string, { shape: readonly number[]; data: Float32Array }>>;
 }
@@ -193,13 +193,13 @@ async function readConfig(directory: string, head: boolean): Promise<Readonly<Re
   const config = await readJsonFile(file);
   if (!config) throw new ModelError(`${file} is missing: not a PEFT adapter`);
   if (config.peft_type !== 'LORA') {
-    throw new ModelError(`${file}: peft_type ${JSON.stringify(config.peft_type)}; only "LORA" is served`);
+    throw new ModelError(`${file}: peft_type ${JSON.stringify(config.peft_type)}; only "LORA" is supported`);
   }
   for (const [field, changesNothing] of Object.entries(UNSERVED)) {
     const value = config[field] ?? null;
     const isRead = head && field === 'modules_to_save';
     if (value !== null && !isRead && !changesNothing(value)) {
-      throw new ModelError(`${file}: ${field} ${JSON.stringify(value)} is not served`);
+      throw new ModelError(`${file}: ${field} ${JSON.stringify(value)} is not supported`);
     }
   }
   return config;

@@ -76,5 +76,5 @@ export function readHeadCounts(json: ConfigJson, fallback?: number): { heads: nu
 export function refuse(json: ConfigJson, name: string, served: unknown): void {
   const value = json[name];
   if (value === undefined || value === null || value === served) return;
-  throw new ModelError(`config.json: ${name} ${JSON.stringify(value)} is not served`);
+  throw new ModelError(`config.json: ${name} ${JSON.stringify(value)} is not supported`);
 }

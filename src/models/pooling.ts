@@ -6,7 +6,7 @@ import { readJsonFile, readJsonList } from './json-file.ts';
 import { ModelError } from './model-error.ts';
 import type { Model } from './registry.ts';
 
-export const POOLING_MODES = ['mean', 'cls', 'last'] as const;
+const POOLING_MODES = ['mean', 'cls', 'last'] as const;
 export type PoolingMode = (typeof POOLING_MODES)[number];
 
 export interface Pooling {
@@ -75,7 +75,7 @@ async function readModules(file: string): Promise<Module[] | null> {
   }));
   const unknown = modules.find(({ type }) => !SERVED_MODULES.includes(type));
   if (!unknown) return modules;
-  throw new ModelError(`modules.json: ${unknown.type} is not served; known are ${SERVED_MODULES.join(', ')}`);
+  throw new ModelError(`modules.json: ${unknown.type} is not supported; known are ${SERVED_MODULES.join(', ')}`);
 }
 
 const FLAGS: Readonly<Record<string, PoolingMode | null>> = {
@@ -96,7 +96,7 @@ async function readMode(file: string): Promise<PoolingMode> {
   const mode = on.length === 1 ? FLAGS[on[0]!] : null;
   if (mode) return mode;
   throw new ModelError(
-    `${file}: ${on.join(' with ') || 'no pooling mode'} is not served; ${POOLING_MODES.join(', ')} are`,
+    `${file}: ${on.join(' with ') || 'no pooling mode'} is not supported; ${POOLING_MODES.join(', ')} are`,
   );
 }
 

@@ -168,7 +168,7 @@ function refuseForms(config: ConfigJson, { name, kind }: Architecture): void {
   refuse(config, 'quantization_config', null);
   const both = kind === 'encoder-decoder';
   if (readFlag(config, 'is_encoder_decoder', both) === both) return;
-  throw new ModelError(`config.json: is_encoder_decoder ${!both} is not served for ${name}`);
+  throw new ModelError(`config.json: is_encoder_decoder ${!both} is not supported for ${name}`);
 }
 
 interface Served {

@@ -15,7 +15,7 @@ export interface Rope {
   readonly limit: number | null;
 }
 
-export type RopeType = 'default' | 'linear' | 'llama3' | 'longrope';
+type RopeType = 'default' | 'linear' | 'llama3' | 'longrope';
 
 interface Scaling {
   /** Maps an unscaled frequency to the scaled one; rounded to float32 at every step, like transformers. */
@@ -113,7 +113,7 @@ function ropeFields(json: ConfigJson): ConfigJson {
   // transformers 5 can nest one set per layer kind; architectures with kinds pass them one by one.
   const isKind = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value);
   const nested = Object.keys(given).find(name => isKind(given[name]));
-  if (nested) throw new ModelError(`config.json: rope_parameters per layer type (${nested}) are not served`);
+  if (nested) throw new ModelError(`config.json: rope_parameters per layer type (${nested}) are not supported`);
   return {
     ...given,
     rope_type: given.rope_type ?? given.type,

@@ -233,7 +233,7 @@ async function checkReinforcement(
   const effort: string = hyperparameters.reasoning_effort ?? 'default';
   if (effort !== 'default')
     throw unserved(
-      `The reasoning effort '${effort}' is not served: only 'default'.`,
+      `The reasoning effort '${effort}' is not supported: only 'default'.`,
       `${at}.hyperparameters.reasoning_effort`,
     );
   const formatAt = `${at}.response_format.json_schema.schema`;

@@ -11,7 +11,7 @@ export async function loadAdapter(model: Model, id: string, directory: string): 
 }
 
 export function toLoaded(id: string, { rank, scale, layers }: Adapter): LoadedAdapter {
-  if (rank > MAX_RANK) throw new ModelError(`adapter ${id}: rank ${rank}; at most ${MAX_RANK} is served`);
+  if (rank > MAX_RANK) throw new ModelError(`adapter ${id}: rank ${rank}; at most ${MAX_RANK} is supported`);
   const scaled = Object.entries(layers).map(
     ([name, { a, b }]) => [name, { a, b: b.map(x => x * scale) }] as const,
   );

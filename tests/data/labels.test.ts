@@ -145,7 +145,7 @@ describe('a file', () => {
   test('with more labels than are served', async () => {
     const many = Array.from({ length: MOST_LABELS + 1 }, (_, i) => line(`label ${i}`));
     expect((await errorOf(many))!.message).toContain(
-      `has ${MOST_LABELS + 1} labels; at most ${MOST_LABELS} are served`,
+      `has ${MOST_LABELS + 1} labels; at most ${MOST_LABELS} are supported`,
     );
   });
 

@@ -205,11 +205,11 @@ describe('an adapter that is read', () => {
   });
 
   test.each([
-    [{ peft_type: 'IA3' }, 'peft_type "IA3"; only "LORA" is served'],
-    [{ use_dora: true }, 'use_dora true is not served'],
-    [{ bias: 'all' }, 'bias "all" is not served'],
-    [{ rank_pattern: { q_proj: 8 } }, 'rank_pattern {"q_proj":8} is not served'],
-    [{ modules_to_save: ['lm_head'] }, 'modules_to_save ["lm_head"] is not served'],
+    [{ peft_type: 'IA3' }, 'peft_type "IA3"; only "LORA" is supported'],
+    [{ use_dora: true }, 'use_dora true is not supported'],
+    [{ bias: 'all' }, 'bias "all" is not supported'],
+    [{ rank_pattern: { q_proj: 8 } }, 'rank_pattern {"q_proj":8} is not supported'],
+    [{ modules_to_save: ['lm_head'] }, 'modules_to_save ["lm_head"] is not supported'],
     [{ r: 0 }, 'r must be a positive number, not 0'],
     [{ lora_alpha: null }, 'lora_alpha must be a positive number, not null'],
   ])('refuses a config with %j', async (change, message) => {

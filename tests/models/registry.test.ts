@@ -250,9 +250,9 @@ describe('a folder that is refused', () => {
     [{ rope_scaling: { type: 'dynamic', factor: 2 } }, 'not "dynamic"'],
     [
       { rope_parameters: { full_attention: { rope_type: 'default' } } },
-      'rope_parameters per layer type (full_attention) are not served',
+      'rope_parameters per layer type (full_attention) are not supported',
     ],
-    [{ partial_rotary_factor: 0.5 }, 'partial_rotary_factor 0.5 is not served'],
+    [{ partial_rotary_factor: 0.5 }, 'partial_rotary_factor 0.5 is not supported'],
     [{ quantization_config: { quant_method: 'gptq' } }, 'quantization_config'],
   ])('a config that asks for %j', async (change, message) => {
     expect(await withConfig('llama3', change)).toContain(message);
@@ -262,16 +262,16 @@ describe('a folder that is refused', () => {
     ['gpt-neox', { hidden_size: 30 }, 'hidden_size 30 is no multiple of num_attention_heads 4'],
     ['gpt-neox', { rotary_pct: 0.4 }, 'partial_rotary_factor turns 3 of 8 elements of a head'],
     ['gpt-neox', { hidden_act: 'mish' }, 'hidden_act must be one of gelu, gelu_new'],
-    ['falcon-7b', { alibi: true }, 'alibi true is not served'],
+    ['falcon-7b', { alibi: true }, 'alibi true is not supported'],
     ['falcon-40b', { num_kv_heads: 3 }, 'num_kv_heads 3 do not divide'],
     ['mixtral', { num_experts_per_tok: 9 }, 'num_experts_per_tok 9 of num_local_experts 4'],
-    ['gemma2', { use_bidirectional_attention: true }, 'use_bidirectional_attention true is not served'],
+    ['gemma2', { use_bidirectional_attention: true }, 'use_bidirectional_attention true is not supported'],
     [
       'gemma2',
       { layer_types: ['full_attention', 'chunked_attention'] },
       'layer_types must have 2 entries out of',
     ],
-    ['gemma3', { attn_logit_softcapping: 50 }, 'attn_logit_softcapping 50 is not served'],
+    ['gemma3', { attn_logit_softcapping: 50 }, 'attn_logit_softcapping 50 is not supported'],
     [
       'phi3',
       { rope_parameters: { rope_type: 'yarn' } },
@@ -289,13 +289,13 @@ describe('a folder that is refused', () => {
     ],
     ['cohere', { num_key_value_heads: 3 }, 'num_attention_heads 4 is no multiple of num_key_value_heads 3'],
     ['t5', { feed_forward_proj: 'gated-mish' }, 'feed_forward_proj must be one of gelu, gated-gelu'],
-    ['t5', { is_encoder_decoder: false }, 'is_encoder_decoder false is not served for t5'],
-    ['llama3', { is_encoder_decoder: true }, 'is_encoder_decoder true is not served for llama'],
+    ['t5', { is_encoder_decoder: false }, 'is_encoder_decoder false is not supported for t5'],
+    ['llama3', { is_encoder_decoder: true }, 'is_encoder_decoder true is not supported for llama'],
     ['bart', { decoder_attention_heads: 5 }, 'd_model 32 is no multiple of decoder_attention_heads 5'],
-    ['bart', { normalize_before: true }, 'normalize_before true is not served'],
+    ['bart', { normalize_before: true }, 'normalize_before true is not supported'],
     ['bart', { activation_function: 'mish' }, 'activation_function must be one of'],
-    ['marian', { static_position_embeddings: false }, 'static_position_embeddings false is not served'],
-    ['marian', { normalize_embedding: true }, 'normalize_embedding true is not served'],
+    ['marian', { static_position_embeddings: false }, 'static_position_embeddings false is not supported'],
+    ['marian', { normalize_embedding: true }, 'normalize_embedding true is not supported'],
   ])('a config of %s that asks for %j', async (name, change, message) => {
     expect(await withConfig(name, change)).toContain(message);
   });

@@ -39,7 +39,7 @@ it('what has no head is refused, and a head is refused where texts are generated
   await expect(none).rejects.toThrow('fine-tuned has no classification or regression head');
   const { directory, model } = await writeHeadAdapter(fixtures[0]!);
   await expect(readAdapter(directory, model.linearLayers)).rejects.toThrow(
-    /modules_to_save .* is not served/,
+    /modules_to_save .* is not supported/,
   );
 });
 

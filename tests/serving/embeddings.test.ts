@@ -207,8 +207,8 @@ test('404: a model that is not there', async () => {
 });
 
 test.each([
-  ['bert-max', 'pooling_mode_max_tokens is not served; mean, cls, last are'],
-  ['bert-dense', 'Dense is not served; known are Transformer, Pooling, Normalize'],
+  ['bert-max', 'pooling_mode_max_tokens is not supported; mean, cls, last are'],
+  ['bert-dense', 'Dense is not supported; known are Transformer, Pooling, Normalize'],
 ])('%s, which pools as is not served, says so', async (model, message) => {
   const client = server.client.withOptions({ maxRetries: 0 });
   const error = await failure(client.embeddings.create({ model, input: 'a' }));

@@ -161,7 +161,7 @@ test('a full training that would leave the output projection behind is refused',
       }),
     );
   await expect(open('llama2')).rejects.toThrow(
-    "adapter 'full' is not served for embeddings of this llama model",
+    "adapter 'full' is not supported for embeddings of this llama model",
   );
   await expect(open('llama3')).resolves.toMatchObject({ measure: 'accuracy' });
   await expect(open('t5')).rejects.toThrow('makes no embeddings');

@@ -65,7 +65,7 @@ export function checkMessages(
       const param = `${at}[${i}].content`;
       const text = typeof part === 'string' ? part : part.text;
       if (text !== undefined) checkTemplate(text, param, namespaces);
-      else throw invalid(param, 'only text is served', 'unsupported_value');
+      else throw invalid(param, 'only text is supported', 'unsupported_value');
     }
   });
 }

@@ -139,7 +139,7 @@ function atom(cursor: Cursor): Expression {
 function group(cursor: Cursor): Expression {
   if (take(cursor, '?') && !take(cursor, ':')) {
     const name = /^<[^=!>][^>]*>/.exec(ahead(cursor, 200));
-    if (!name) throw new PatternError('looks ahead or behind, which is not served');
+    if (!name) throw new PatternError('uses look-around, which is not supported');
     cursor.at += [...name[0]].length;
   }
   const inside = alternatives(cursor, false);
@@ -154,7 +154,7 @@ function escaped(cursor: Cursor): Ranges {
   if (CLASSES[letter]) return CLASSES[letter];
   if (letter in CONTROLS) return [[CONTROLS[letter]!, CONTROLS[letter]!]];
   if (CODES[letter]) return codePoint(cursor, letter);
-  if (/[a-zA-Z1-9]/.test(letter)) throw new PatternError(`uses '\\${letter}', which is not served`);
+  if (/[a-zA-Z1-9]/.test(letter)) throw new PatternError(`uses '\\${letter}', which is not supported`);
   return single(letter);
 }
 

@@ -129,7 +129,7 @@ function refuseUnread({ architecture, outputWeight }: Model): void {
   throw new TrainingFailure(
     'invalid_hyperparameter',
     '.hyperparameters.adapter',
-    `adapter 'full' is not served for embeddings of this ${architecture} model: its ${outputWeight} would be left untrained. Use 'lora'.`,
+    `adapter 'full' is not supported for embeddings of this ${architecture} model: its ${outputWeight} would be left untrained. Use 'lora'.`,
   );
 }
 
