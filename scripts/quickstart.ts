@@ -48,7 +48,7 @@ async function main(): Promise<number> {
     const client = new OpenAI({ baseURL: `${service.address}/v1`, apiKey: key });
     const passed = await runMainJob(client, key);
     screen.say(
-      `\n${passed ? 'All of it worked' : 'The fine-tuned model is not as good as it must be'}, in ${seconds(began)} s.`,
+      `\n${passed ? 'Everything worked' : 'The fine-tuned model is not as good as expected'}, in ${seconds(began)} s.`,
     );
     return passed ? 0 : 1;
   } catch (error) {
@@ -235,7 +235,7 @@ async function readSystemMessage(): Promise<OpenAI.Chat.ChatCompletionSystemMess
 async function sayCurlLines(key: string, model: string): Promise<void> {
   const messages = [await readSystemMessage(), { role: 'user', content: 'I forgot my password.' }];
   const address = 'http://127.0.0.1:8787';
-  screen.heading('To go on, start it again (stop it with Ctrl-C):');
+  screen.heading('To continue, start it again (Ctrl-C stops it):');
   screen.say('ANNEAL_DATA_DIR=.anneal-quickstart npm start\n');
   screen.say(`curl ${address}/v1/models -H "Authorization: Bearer ${key}"`);
   screen.say(`curl ${address}/v1/chat/completions -H "Authorization: Bearer ${key}" -H "Content-Type: application/json" \\
