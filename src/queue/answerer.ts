@@ -1,14 +1,14 @@
-// How the worker has a request answered as the API would answer it. What answers is wired in main.ts (src/app.ts): the same
-// routes, called within the process.
+// The interface by which the worker sends a request to the API's routes within its own process. `buildAnswerer` in src/app.ts
+// implements it.
 
 export interface AnswererRequest {
-  /** Whose request it is. */
+  /** Project whose limits apply. */
   projectId: string;
   apiKeyId: string;
-  /** Of a route, such as `/v1/chat/completions`. */
+  /** Path of a route, such as `/v1/chat/completions`. */
   url: string;
   body: unknown;
-  /** Breaks it off; then it rejects. */
+  /** Cancels the request, which then rejects. */
   signal: AbortSignal;
 }
 
@@ -16,7 +16,7 @@ export interface Answered {
   statusCode: number;
   requestId: string;
   body: unknown;
-  /** When trying again makes sense; null where nothing is said. */
+  /** The `retry-after` header; null without one. */
   retryAfterSeconds: number | null;
 }
 

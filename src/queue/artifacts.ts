@@ -1,4 +1,4 @@
-// Folders to objects and back: checkpoints, results, inputs. Every object is checked by its sha256 on either way.
+// Uploads folders as objects and downloads them: checkpoints, results, inputs. The SHA-256 is verified in both directions.
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
@@ -12,7 +12,7 @@ import { untilItWorks } from './retry.ts';
 export interface Store {
   readonly blobs: Blobs;
   readonly log: Logger;
-  /** Ends the waiting for a store that is away. */
+  /** Ends waiting for a store that is unavailable. */
   readonly signal: AbortSignal;
 }
 
@@ -43,7 +43,7 @@ export async function uploadFile(
   );
 }
 
-/** Reads back what the store now holds: a checkpoint that cannot be read is none. */
+/** Reads the object back, since a checkpoint that cannot be read is useless. */
 async function verify(blobs: Blobs, key: string, expected: string): Promise<void> {
   const hash = createHash('sha256');
   for await (const chunk of await blobs.get(key)) hash.update(chunk);
@@ -51,7 +51,7 @@ async function verify(blobs: Blobs, key: string, expected: string): Promise<void
   if (found !== expected) throw new Error(`object ${key} has sha256 ${found}, and ${expected} was stored`);
 }
 
-/** Writes objects into a folder, which afterwards holds them all. */
+/** Downloads all objects into a folder. */
 export async function downloadFolder(store: Store, files: StoredFile[], directory: string): Promise<void> {
   for (const file of files) await downloadFile(store, file, join(directory, file.path));
 }

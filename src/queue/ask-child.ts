@@ -1,5 +1,5 @@
-// A module in a process of its own that answers once: what it is asked stands in a file. For native work that must neither block nor take
-// its caller down.
+// Runs a module in a child process that reads a spec from a file and sends one answer. For native work, which may block or crash its
+// process.
 import { fork } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -17,7 +17,7 @@ export interface ChildQuestion {
   readonly signal: AbortSignal;
 }
 
-/** Rejects with the signal's reason, and when the process ends without an answer. */
+/** Rejects when the signal is aborted, with its reason, and when the process ends without an answer. */
 export function askChild<Answer>({ module, specPath, what, signal }: ChildQuestion): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   signal.throwIfAborted();
@@ -49,7 +49,7 @@ export interface SmallQuestion extends Omit<ChildQuestion, 'specPath'> {
   readonly spec: object;
 }
 
-/** The same where the spec has no folder of its own: it lies in a temporary one meanwhile. */
+/** Like `askChild`, with the spec written to a temporary folder. */
 export async function askWithSpec<Answer>({ spec, ...question }: SmallQuestion): Promise<Answer> {
   const directory = await mkdtemp(join(tmpdir(), 'anneal-ask-'));
   try {

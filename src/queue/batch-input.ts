@@ -1,4 +1,4 @@
-// Reads a batch's input file: what each line asks for, and what is wrong with it. It answers nothing.
+// Parses and validates the input file of a batch. The requests are sent by run-batches.ts.
 import { readLines } from '../data/jsonl.ts';
 import { newId } from '../ids.ts';
 import type { BatchRequest } from '../store/batch-runs.ts';
@@ -6,7 +6,7 @@ import type { BatchError } from '../store/batches.ts';
 
 /** OpenAI's. */
 export const batchLimits = { lines: 50_000, bytes: 200 * 2 ** 20 };
-/** More are not told. */
+/** Further errors are not reported. */
 const TOLD_ERRORS = 100;
 
 export interface InputRequest {
@@ -16,10 +16,10 @@ export interface InputRequest {
 }
 
 export interface CheckedInput {
-  /** Empty: the file is right. */
+  /** Empty for a valid file. */
   errors: BatchError[];
   requests: BatchRequest[];
-  /** Of all requests; null when they name several. */
+  /** The model of all requests; null when they name several. */
   model: string | null;
 }
 
@@ -30,7 +30,7 @@ export interface InputRules {
 
 type Mistake = Pick<BatchError, 'code' | 'message'> & { param?: string };
 
-/** Every line is looked at: the user learns of everything at once. */
+/** Checks every line, so that all errors are reported at once. */
 export async function checkInput(
   source: AsyncIterable<Uint8Array>,
   rules: InputRules,
@@ -62,7 +62,7 @@ export async function checkInput(
   return { errors, requests, model: models.size === 1 ? [...models.keys()][0]! : null };
 }
 
-/** The lines of a file that was found to be right. */
+/** The requests of a file that `checkInput` has accepted. */
 export async function* readInput(
   source: AsyncIterable<Uint8Array>,
   endpoint: string,
@@ -92,7 +92,7 @@ function parse(text: string, endpoint: string): Omit<InputRequest, 'line'> | Mis
 
 type Check = (line: Record<string, unknown>, endpoint: string) => Mistake | null;
 
-/** In the order in which they are told: one for each line. */
+/** In order: only the first error of a line is reported. */
 const checks: Check[] = [
   line => isMissing(line, 'custom_id', value => typeof value === 'string' && value !== ''),
   line => isMissing(line, 'method', value => typeof value === 'string'),

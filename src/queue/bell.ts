@@ -1,9 +1,9 @@
-// Wakes a loop that waits for work: rung by whoever hears of some.
+// Wakes a loop that waits for work.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface Bell {
   ring(): void;
-  /** Until it rings, the time is over, or the signal aborts. Rung before it is waited for, it is heard all the same. */
+  /** Resolves when it rings, after the timeout, or when the signal is aborted. A ring before the call is not lost. */
   wait(timeoutMs: number, signal: AbortSignal): Promise<void>;
 }
 

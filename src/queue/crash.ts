@@ -1,4 +1,4 @@
-// What is said of a trainer that died: why, and what to change.
+// Messages for a trainer that crashed: the likely cause, and what to change.
 import type { TrainerEnd } from './trainer.ts';
 
 const OUT_OF_MEMORY = 'The training process was killed, most likely because the machine ran out of memory';
@@ -10,14 +10,14 @@ const signals: Partial<Record<NodeJS.Signals, string>> = {
   SIGBUS: 'The training process crashed reading its files (SIGBUS), perhaps because the disk is full',
 };
 
-/** Its output stays in the log: it may quote data. */
+/** Does not quote the trainer's output, which may contain training data; that is only logged. */
 export function crashReason({ code, signal, output }: TrainerEnd): string {
   if (/JavaScript heap out of memory|bad_alloc|Failed to allocate memory/i.test(output)) return OUT_OF_MEMORY;
   if (signal) return signals[signal] ?? `The training process was ended by ${signal}`;
   return `The training process ended unexpectedly with exit code ${code}`;
 }
 
-/** Of the worker's own part of a run. */
+/** For an error in the worker's own part of a run. */
 export function errorReason(error: unknown): string {
   const isFull = (error as NodeJS.ErrnoException).code === 'ENOSPC';
   return isFull ? 'The worker has no disk space left' : 'The run was broken off by an internal error';

@@ -1,5 +1,5 @@
-// Sends what is due to webhook endpoints, and again with growing pauses for 72 hours. What is due stands in the database:
-// a worker that is killed while it sends leaves the delivery to whoever looks next, so a receiver may hear it twice.
+// Sends due webhook deliveries, with retries and exponential backoff for 72 hours. Deliveries are leased rows: if a worker is killed while
+// sending, another one sends it again, so delivery is at least once.
 import type pg from 'pg';
 import type { Config } from '../config.ts';
 import type { Logger } from '../log.ts';
@@ -18,28 +18,28 @@ export interface DeliverDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly pool: pg.Pool;
-  /** Of the channel that tells of new messages. */
+  /** Notifications on QUEUE_CHANNEL. */
   readonly arrivals: Notifications;
 }
 
-/** Sent at once. */
+/** Concurrent deliveries. */
 const HANDS = 16;
-/** Longer than a sending takes. */
+/** Longer than the timeout of a delivery. */
 const LEASE_SECONDS = 30;
-/** Notifications come sooner; this finds what is to be sent again, and what a notification was lost of. */
+/** Polling interval, for retries and lost notifications. */
 const LOOK_MS = 2_000;
 
 const FIRST_PAUSE_SECONDS = 5;
 const LONGEST_PAUSE_SECONDS = 4 * 3600;
 const GIVE_UP_SECONDS = 72 * 3600;
 
-/** Doubles each time. Up to a fifth more, so that receivers that failed together are not asked together. */
+/** Doubles with each attempt, plus up to 20% jitter, so that deliveries that failed together are not retried together. */
 export function pauseSeconds(attempts: number, random: number): number {
   const pause = Math.min(FIRST_PAUSE_SECONDS * 2 ** (attempts - 1), LONGEST_PAUSE_SECONDS);
   return pause * (1 + random / 5);
 }
 
-/** Returns how to stop: what is being sent is broken off, and is due again. */
+/** Returns the stop function, which cancels running deliveries; they are due again at once. */
 export function deliverWebhooks(deps: DeliverDeps): () => Promise<void> {
   const stopping = new AbortController();
   const inHand = new Set<Promise<void>>();
@@ -82,7 +82,7 @@ async function take({ pool }: DeliverDeps, limit: number, outage: Outage): Promi
   }
 }
 
-/** Never throws: a result that cannot be written leaves the delivery due again. */
+/** Never throws. If the result cannot be written, the delivery becomes due again. */
 async function deliver(
   { pool, config, log }: DeliverDeps,
   due: DueDelivery,

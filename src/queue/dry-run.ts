@@ -1,5 +1,5 @@
-// Runs a dry run in a process of its own: fetches what a job names, starts the child, hands on its answer.
-// What is found out is src/training/dry-run.ts'.
+// Performs a dry run in a child process: fetches the job's inputs, starts the child, returns its report. The report itself is made by
+// src/training/dry-run.ts.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ export interface DryRunDeps {
   readonly models: ModelCache;
 }
 
-/** Throws InputMissing when what the job names is gone, and the signal's reason when that is aborted. */
+/** Throws InputMissing when a file or model of the job no longer exists, and the signal's reason when it is aborted. */
 export async function runDryRun(
   deps: DryRunDeps,
   job: NewJob,
@@ -52,7 +52,7 @@ export async function runDryRun(
   }
 }
 
-/** A process that measures may run out of memory, and be gone. */
+/** For when the measuring process crashed, probably for lack of memory. */
 function withoutEstimates(answer: DryRunAnswer): DryRunAnswer {
   if (answer.type !== 'done') return answer;
   const unmeasured = 'The memory that a step takes could not be measured on the machine of this api.';

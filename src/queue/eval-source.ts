@@ -1,4 +1,4 @@
-// The items of an evaluation's data source, in their order: content of the request, a file, stored completions.
+// Reads the items of an eval run's data source, in order: inline content, a file, stored completions or responses.
 import type pg from 'pg';
 import { BlobNotFound, type Blobs } from '../blobs/blobs.ts';
 import { readLines } from '../data/jsonl.ts';
@@ -11,7 +11,7 @@ import { listAnsweredResponses, type StoredResponse } from '../store/responses.t
 import { findInputFile } from '../store/runs.ts';
 import { untilItWorks } from './retry.ts';
 
-/** The run cannot go on, by a fault of its data. */
+/** The run fails because of its data. */
 export class SourceFailure extends Error {
   readonly code: string;
 
@@ -25,7 +25,7 @@ export interface SourceDeps {
   readonly pool: pg.Pool;
   readonly blobs: Blobs;
   readonly log: Logger;
-  /** Ends the waiting for a store that is away. */
+  /** Ends waiting for a store that is unavailable. */
   readonly signal: AbortSignal;
 }
 
@@ -79,7 +79,7 @@ function gone(id: string): SourceFailure {
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** `{"item": {...}, "sample": {...}}`, of which the sample may be left out. */
+/** `{"item": {...}, "sample": {...}}`; `sample` is optional. */
 function readLine(text: string, at: string): Omit<SourceItem, 'index'> {
   const value = parse(text, at);
   if (!isObject(value) || !isObject(value.item))
@@ -99,7 +99,7 @@ function parse(text: string, at: string): unknown {
 
 const PAGE = 100;
 
-/** Oldest first; those that come while the run goes on come at its end. */
+/** Oldest first, of those stored before `created_before`, or before the run was created. */
 async function* readCompletions({ pool }: SourceDeps, run: LeasedRun): AsyncGenerator<SourceItem> {
   const { metadata, model, created_after, created_before, limit } = run.dataSource.source;
   const before = created_before ?? run.createdAt.getTime() / 1000;
@@ -132,7 +132,7 @@ function toItem({ id, model, messages, metadata, completion }: StoredCompletion)
   };
 }
 
-/** Oldest first, of those that were there when the run was made. */
+/** Oldest first, of those stored before `created_before`, or before the run was created. */
 async function* readResponses({ pool }: SourceDeps, run: LeasedRun): AsyncGenerator<SourceItem> {
   const { source } = run.dataSource;
   const times = {
@@ -170,7 +170,7 @@ function isWanted(source: RunSource, { response }: StoredResponse): boolean {
 type Part = { type: string; text?: string };
 type ResponseItem = { type?: string; role?: string; content?: string | Part[] };
 
-/** Messages, as `item.input`; text and calls of the answer, as its sample. */
+/** The messages become `item.input`; text and calls of the answer become the sample. */
 function responseItem({ id, input, response }: StoredResponse): Omit<SourceItem, 'index'> {
   const { model, instructions, metadata } = response;
   const messages = (input as ResponseItem[]).filter(({ type }) => type === undefined || type === 'message');

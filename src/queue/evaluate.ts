@@ -1,5 +1,5 @@
-// A run of an evaluation, from its lease to its end: the items that are not done yet, a few at once, each stored when it is graded.
-// A run that is killed goes on with the others. What an item is worth is found out in src/evaluation.
+// Executes an eval run under its lease: evaluates the items that are not done yet, several concurrently, and stores each when it is graded.
+// After a crash, the run continues with the remaining items. Answering and grading an item is in src/evaluation.
 import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Config } from '../config.ts';
@@ -40,20 +40,20 @@ export interface EvaluateDeps {
   readonly usage: UsageRecorder;
   readonly graderApi: GraderApi | null;
   readonly control: Notifications;
-  /** Aborted when the worker is to end. */
+  /** Aborted when the worker shuts down. */
   readonly closing: AbortSignal;
 }
 
 type RunLease = Lease<'eval_runs'>;
 
-/** Items of a run at once: they share steps of the model that answers. */
+/** Concurrent items of a run: their answers are generated in shared batches. */
 const ITEMS_AT_ONCE = 8;
-/** For a limit of its project: in a minute those of a minute have room again. A run that waits longer makes room for others. */
+/** Longest wait for a rate limit of the project; a minute refills the per-minute buckets. A run that would wait longer is requeued. */
 const PATIENCE_SECONDS = 60;
-/** Without an item between them. */
+/** Without a finished item in between. */
 const MAX_CRASHES = 3;
 
-/** Never throws: whatever happens, the run is left to somebody or ended. */
+/** Never throws: the run has ended, or another worker can take it. */
 export async function evaluate(deps: EvaluateDeps, lease: RunLease): Promise<void> {
   const log = deps.log.child({ run: lease.id, attempt: lease.attempt });
   const keeper = keepLease({ ...deps, log }, lease);
@@ -76,11 +76,11 @@ type End =
   | { type: 'completed' }
   | { type: 'failed'; error: RunError }
   | { type: 'stopped' }
-  /** Under its project's limits. */
+  /** For a rate limit of its project. */
   | { type: 'waits'; seconds: number }
   | { type: 'crashed'; reason: string };
 
-/** A bug counts like a crash: the run is tried again, and not for ever. */
+/** An unexpected error counts as a crash: the run is retried a limited number of times. */
 function toEnd(error: unknown, { closing }: EvaluateDeps, log: Logger, signal: AbortSignal): End {
   if (error instanceof LeaseLost || error instanceof JobEnded) throw error;
   if (signal.aborted && !closing.aborted) throw signal.reason;
@@ -121,7 +121,7 @@ function planOf(deps: EvaluateDeps, run: LeasedRun): ItemPlan {
   };
 }
 
-/** At most so many at once. The first failure ends it, when those in hand have ended, too. */
+/** Runs `work` on at most `most` items concurrently. After the first failure it waits for the running ones and throws. */
 async function forEachAtOnce<T>(
   items: AsyncIterable<T>,
   most: number,

@@ -1,4 +1,4 @@
-// Removes files that were deleted or have expired: marked first, then the object, then the row.
+// Removes deleted and expired files: the row is marked, then the object and the row are deleted.
 import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import { markRemovableFiles, removeFile } from '../store/files.ts';
@@ -6,7 +6,7 @@ import { removeEach } from './remove-each.ts';
 
 const AT_ONCE = 500;
 
-/** Returns how many. A job that has not ended keeps the objects that it reads. What fails is left for the next time. */
+/** Returns the number of removed files. Leaves out files that an active job or batch reads; failures are retried at the next run. */
 export async function expireFiles(
   { pool, blobs }: { pool: pg.Pool; blobs: Blobs },
   signal?: AbortSignal,

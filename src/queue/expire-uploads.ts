@@ -1,14 +1,14 @@
-// Removes what uploads leave in the object store: parts of those that ended or ran out of time.
+// Deletes the parts of uploads that have ended or expired.
 import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import { expireUploads, markUploadCleaned, uploadBlobPrefix } from '../store/uploads.ts';
 import { removeEach } from './remove-each.ts';
 
 const AT_ONCE = 100;
-/** After an upload's end a part may still be on its way in, and completing one of 8 GB takes a while. */
+/** A part may still be arriving when an upload ends, and joining 8 GB takes a while. */
 const GRACE_SECONDS = 3600;
 
-/** Returns of how many. What fails is left for the next time. */
+/** Returns the number of cleaned uploads. Failures are retried at the next run. */
 export async function cleanUploads(
   { pool, blobs }: { pool: pg.Pool; blobs: Blobs },
   signal?: AbortSignal,

@@ -1,5 +1,5 @@
-// An export of a model, from its lease to its end: the model's files here, a process that writes and checks, the file among the objects.
-// What is written is src/exporting's.
+// Executes an export under its lease: downloads the model, runs the child process that writes and verifies the export, uploads the file.
+// The formats are in src/exporting.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
@@ -30,7 +30,7 @@ export interface ExportDeps {
   readonly models: ModelCache;
   readonly control: Notifications;
   readonly work: WorkDirectory;
-  /** Aborted when the worker is to end. */
+  /** Aborted when the worker shuts down. */
   readonly closing: AbortSignal;
 }
 
@@ -39,7 +39,7 @@ type ExportLease = Lease<'model_exports'>;
 const CHILD = join(import.meta.dirname, '../exporting/child.ts');
 const MAX_CRASHES = 3;
 
-/** Never throws: whatever happens, the export is left to somebody or ended. */
+/** Never throws: the export has ended, or another worker can take it. */
 export async function exportModel(deps: ExportDeps, lease: ExportLease): Promise<void> {
   const log = deps.log.child({ export: lease.id, attempt: lease.attempt });
   const keeper = keepLease({ ...deps, log }, lease);
@@ -120,7 +120,7 @@ async function make(
   return askChild<ExportAnswer>({ module: CHILD, specPath, what: 'the export', signal });
 }
 
-/** After a failure: the export goes back to the queue, or has failed too often. */
+/** After a failure: requeues the export, or fails it after too many crashes. */
 async function settle(
   { pool, log, queue, closing }: ExportDeps,
   lease: ExportLease,

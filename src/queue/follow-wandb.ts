@@ -1,5 +1,5 @@
-// Tells a Weights & Biases server how jobs go on: their hyperparameters, each step's metrics, their end. How far each run is
-// stands in the database: a worker that is killed leaves it to whoever looks next, and lines are sent at their offset again.
+// Reports jobs to a Weights & Biases server: hyperparameters, the metrics of each step, the result. The progress of each run is a leased
+// row: if a worker is killed, another one continues, and lines that are sent again are written at the same offset.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { appendHistory, upsertRun, type WandbPlace, type WandbServer } from '../integrations/wandb.ts';
@@ -16,16 +16,16 @@ export interface WandbDeps {
 }
 
 const LOOK_MS = 2_000;
-/** Longer than what is said for one run takes. */
+/** Longer than the requests for one run take, with their timeouts. */
 const LEASE_SECONDS = 120;
-/** While a job goes on. */
+/** Between reports while a job is running. */
 const PAUSE_SECONDS = 5;
 const STEPS_AT_ONCE = 1000;
 const LONGEST_PAUSE_SECONDS = 3600;
-/** After the job's end a server that is away is given so long. */
+/** How long after the job's end an unavailable server is retried. */
 const GIVE_UP_MS = 72 * 3600_000;
 
-/** Returns how to stop; what is being said is said to its end. */
+/** Returns the stop function, which waits for the running report. */
 export function followOnWandb(deps: WandbDeps, server: WandbServer): () => Promise<void> {
   const stopping = new AbortController();
   const outage = openOutage(deps.log, 'reading which runs are followed on wandb');
@@ -43,7 +43,7 @@ export function followOnWandb(deps: WandbDeps, server: WandbServer): () => Promi
 
 const pause = (signal: AbortSignal) => sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
 
-/** Whether there was one to follow. */
+/** Whether a run was due. */
 async function followNext(deps: WandbDeps, server: WandbServer, outage: Outage): Promise<boolean> {
   try {
     const run = await takeDueWandbRun(deps.pool, LEASE_SECONDS);
@@ -60,7 +60,7 @@ async function followNext(deps: WandbDeps, server: WandbServer, outage: Outage):
 async function follow({ pool }: WandbDeps, server: WandbServer, run: DueWandbRun): Promise<void> {
   const hasEnded = TERMINAL_STATUSES.includes(run.status);
   if (!run.startedAt && !hasEnded) return writeState(pool, run, PAUSE_SECONDS);
-  // before the first line for what was resolved, and at the end for what was made
+  // before the first line for the resolved hyperparameters, and at the end for the result
   const place = run.sentLines > 0 && !hasEnded ? knownPlace(run) : await upsert(server, run);
   const { rows, hasMore } = await listSteps(pool, run.jobId, {
     after: run.sentStep,
@@ -116,7 +116,7 @@ function upsert(server: WandbServer, run: DueWandbRun): Promise<WandbPlace> {
 const writeState = (pool: pg.Pool, run: Omit<DueWandbRun, 'id'>, nextSeconds: number | null): Promise<void> =>
   writeWandbState(pool, run, { ...run, nextSeconds });
 
-/** The job goes on whatever becomes of this; its user is told once. */
+/** Does not affect the job; the user is told by one event. */
 async function noteFailure({ pool, log }: WandbDeps, run: DueWandbRun, error: Error): Promise<void> {
   const reason = error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
   log.warn({ job: run.jobId, reason }, 'a job could not be followed on wandb');

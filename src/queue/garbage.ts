@@ -1,5 +1,5 @@
-// Removes a job's objects that no row names: old checkpoints, and what killed runs left behind. The lease of a job that has
-// ended runs on until this is done, so that somebody else does it when we die before.
+// Deletes a job's objects that no row refers to: old checkpoints, and leftovers of killed runs. The lease of a job that has ended is kept
+// until this is done, so that the sweep of another worker repeats it after a crash.
 import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import { endLease } from '../store/leases.ts';
@@ -12,7 +12,7 @@ export interface GarbageDeps {
 
 export interface CleanedJob {
   readonly id: string;
-  /** What a later attempt is about to store must stay: its row comes afterwards. */
+  /** Objects of later attempts are kept: their rows are written after them. */
   readonly attempt: number;
 }
 
@@ -27,7 +27,7 @@ export async function cleanJob({ pool, blobs }: GarbageDeps, { id, attempt }: Cl
   for (const key of found) if (!used.has(key)) await blobs.delete(key);
 }
 
-/** Nothing for a job that goes on, except objects of earlier attempts. */
+/** For a job that has not ended, only objects of this and earlier attempts that no row refers to are deleted. */
 export async function cleanEndedJob(deps: GarbageDeps, job: CleanedJob): Promise<void> {
   await dropUnservedCheckpoints(deps.pool, job.id);
   await cleanJob(deps, job);

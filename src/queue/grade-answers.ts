@@ -1,4 +1,4 @@
-// Grades what a model under training has answered, a few answers at once. What a grader is worth to the training is the trainer's.
+// Grades answers of a model under training, several concurrently. The trainer turns the scores into rewards.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ApiError } from '../errors.ts';
 import { modelTools } from '../evaluation/ask-model.ts';
@@ -22,14 +22,14 @@ interface GradedJob {
 }
 
 const ANSWERS_AT_ONCE = 8;
-/** One answer may take so long; a model that judges is slow. */
+/** Timeout for grading one answer; a model as judge is slow. */
 const MAX_GRADING_MS = 300_000;
-/** For a limit of the project. The training waits longer, too, but what a grader has asked already is then asked again. */
+/** Longest wait for a rate limit within a grader. Training then waits on, but repeats the grader's earlier requests. */
 const PATIENCE_SECONDS = 60;
-/** Before a sandbox that is overloaded is asked again. */
+/** Before a retry of an overloaded sandbox. */
 const BETWEEN_MS = 2000;
 
-/** Null for a job whose method grades nothing. The function rejects with the signal's reason, and for bugs. */
+/** Null for methods without a grader. The function rejects with the signal's reason, and for unexpected errors. */
 export function answerGrader(deps: GradeDeps, job: GradedJob, signal: AbortSignal): GradeAnswers | null {
   if (job.method.type !== 'reinforcement') return null;
   const { grader } = job.method.reinforcement;
@@ -55,7 +55,7 @@ export function answerGrader(deps: GradeDeps, job: GradedJob, signal: AbortSigna
   };
 }
 
-/** A grade of 0 where there is none. */
+/** Score 0 where grading fails. */
 async function gradeOne(
   grader: Grader,
   { item, text, toolCalls }: SampledAnswer,

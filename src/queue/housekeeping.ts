@@ -1,5 +1,5 @@
-// What workers clear away by the clock: every minute, and every night. One kind that fails does not keep the others, and is tried again at the
-// next time. What a worker looks after several times a minute, the jobs of others that were lost, is sweep.ts'.
+// Periodic clean-up by the workers, every minute and every night. A task that fails does not stop the others and is retried at the next run.
+// Recovery of lost jobs, several times a minute, is in sweep.ts.
 import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Logger } from '../log.ts';
@@ -20,9 +20,9 @@ export interface HouseDeps {
 
 type Chores = Readonly<Record<string, (deps: HouseDeps, signal: AbortSignal) => Promise<unknown>>>;
 
-/** The log of webhook deliveries goes back so far. */
+/** Retention of the log of webhook deliveries. */
 const KEPT_DELIVERY_DAYS = 30;
-/** Usage is known by the minute so far back, and by the hour before. */
+/** Usage is kept by the minute for this long, and by the hour beyond. */
 const KEPT_MINUTES_DAYS = 60;
 const DAY_MS = 86_400_000;
 
@@ -43,7 +43,7 @@ export const everyNight: Chores = {
   },
 };
 
-/** Never throws. Ends between two things when `signal` is aborted. */
+/** Never throws. When `signal` is aborted, it ends after the current deletion. */
 export async function keepHouse(chores: Chores, deps: HouseDeps, signal: AbortSignal): Promise<void> {
   for (const [what, chore] of Object.entries(chores)) {
     if (signal.aborted) return;

@@ -1,4 +1,4 @@
-// What a trainer needs on its machine before it starts: model, data, and the checkpoint to go on from.
+// Fetches what a trainer needs on its machine: the model, the data, and the checkpoint to resume from.
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
@@ -17,7 +17,7 @@ import type {
 import { downloadFile, downloadFolder, type Store } from './artifacts.ts';
 import { untilItWorks } from './retry.ts';
 
-/** What the job names is gone. */
+/** A file or model of the job no longer exists. */
 export class InputMissing extends Error {
   readonly jobError: JobError;
 
@@ -64,13 +64,13 @@ export async function prepareSpec(deps: InputDeps, job: Run, directory: string):
   };
 }
 
-/** As an earlier attempt resolved them: `auto` may mean other numbers since. The rate is asked for, so its multiplier is not. */
+/** As resolved by an earlier attempt, since `auto` may resolve differently now. The learning rate already includes its multiplier. */
 const fixed = (resolved: ResolvedHyperparameters): RequestedHyperparameters => ({
   ...resolved,
   learning_rate_multiplier: undefined,
 });
 
-/** A fine-tuned adapter is gone on from, on its base. */
+/** Training continues from an adapter on its base model. */
 async function fetchModels(deps: InputDeps, id: string) {
   const model = await findModel(deps, id);
   if (model.kind !== 'adapter')
@@ -100,7 +100,7 @@ async function fetchModel({ models, store }: InputDeps, model: ModelRow): Promis
   }
 }
 
-/** The object itself where it lies on this machine, else a copy. */
+/** Path of the object itself if it is on this machine, else of a copy. */
 async function fetchFile(
   { pool, store }: InputDeps,
   directory: string,

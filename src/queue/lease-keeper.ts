@@ -1,5 +1,5 @@
-// Keeps the lease of a job, or of what else is leased, alive while it is worked on, and hears what its user wants: cancel, pause, resume.
-// Notifications are hints; the row's status is what counts.
+// Renews the lease on a row while it is worked on, and watches the row's status for cancel, pause and resume. Notifications are only hints
+// to read the status.
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
 import {
@@ -15,9 +15,9 @@ import type { Notifications } from '../store/notifications.ts';
 import { openOutage } from './outage.ts';
 
 export interface LeaseKeeper<Status = StatusOf['jobs']> {
-  /** Aborted with LeaseLost or JobEnded when nothing more is to be done for the job. */
+  /** Aborted with LeaseLost or JobEnded when the work must stop. */
   readonly signal: AbortSignal;
-  /** Whoever asked for it last hears of every status that the job is found in. */
+  /** Sets the one listener, which is called with the status after every heartbeat. */
   onStatus(listener: (status: Status) => void): void;
   close(): void;
 }
@@ -25,11 +25,11 @@ export interface LeaseKeeper<Status = StatusOf['jobs']> {
 export interface KeeperDeps {
   readonly pool: pg.Pool;
   readonly log: Logger;
-  /** Of the channel that tells of jobs whose status has changed. */
+  /** Notifications on CONTROL_CHANNEL. */
   readonly control: Notifications;
 }
 
-/** Three heartbeats fit into a lease. A database that is away for longer is waited for: the fence keeps order. */
+/** Renews three times per lease. An outage of the database is waited for; fencing prevents writes after the lease was lost. */
 export function keepLease<Table extends LeasedTable>(
   { pool, log, control }: KeeperDeps,
   lease: Lease<Table>,

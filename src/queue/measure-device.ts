@@ -1,4 +1,4 @@
-// How fast this machine's device is, measured once when a worker starts, in a process of its own.
+// Measures the speed of this machine's device in a child process, once when a worker starts.
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import type { EngineOptions } from '../engine/engine.ts';
@@ -9,11 +9,11 @@ import { askWithSpec } from './ask-child.ts';
 const CHILD = join(import.meta.dirname, '../engine/rate-child.ts');
 
 export interface MeasuredDevice extends DeviceRate {
-  /** The processor with its cores, or the accelerator; and the precision, where products are coarser than float32. */
+  /** Name of the CPU with its number of cores, or of the accelerator; with the precision if it is not float32. */
   hardware: string;
 }
 
-/** Throws where the device does not compute, and the signal's reason when that is aborted. */
+/** Throws when the device does not work, and the signal's reason when it is aborted. */
 export async function measureDevice(
   { engine, device, precision, threads }: EngineOptions,
   signal: AbortSignal,

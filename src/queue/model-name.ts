@@ -1,4 +1,4 @@
-// The name of what a job makes, known before it is made: `ft:{base}:{organization}:{suffix}:{8}`.
+// The name of the model that a job trains, `ft:{base}:{organization}:{suffix}:{8}`, known before the model exists.
 import { createHash } from 'node:crypto';
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
@@ -11,12 +11,12 @@ export interface ModelNameParts {
   jobId: string;
 }
 
-/** The last part comes from the job's id: checkpoints have the name from the first one on, whoever runs the job. */
+/** The last part is derived from the job's id, so that all attempts and checkpoints use the same name. */
 export function fineTunedModelName({ base, organization, suffix, jobId }: ModelNameParts): string {
   return `ft:${base}:${organization}:${plain(suffix ?? '')}:${shortHash(jobId)}`;
 }
 
-/** A colon would be read as the end of a part, and names stand in paths of URLs: what is not plain becomes a dash. */
+/** Colons separate the parts of a name, and names are used in URL paths: other characters become a dash. */
 const plain = (suffix: string): string => suffix.replace(/[^A-Za-z0-9._-]+/g, '-');
 
 /** 8 letters and digits: 2^47 names. */

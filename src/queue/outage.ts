@@ -1,13 +1,13 @@
-// What fails again and again while a database or an object store is away: said when it begins, and with a count when it is over.
+// Logs an outage of the database or the object store once when it begins, and once when it is over, with the number of failures.
 import type { Logger } from '../log.ts';
 
 export interface Outage {
   failed(error: unknown): void;
-  /** It works. Says nothing when it always did. */
+  /** Logs the end of an outage, if there was one. */
   over(): void;
 }
 
-/** `what` is being done: `reading the queue`. */
+/** `what` fails, for the log: `reading the queue`. */
 export function openOutage(log: Logger, what: string, about: object = {}): Outage {
   let failures = 0;
   let since = 0;

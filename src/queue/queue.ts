@@ -1,9 +1,9 @@
-// The queue: pg-boss messages that say "look at this job". What a job is and who holds it stands in its row (store/leases.ts).
+// The queue: pg-boss messages that tell a worker to look at a row. State and lease are in the row itself (store/leases.ts).
 import { type Db, PgBoss, type Queue as QueueOptions } from 'pg-boss';
 import type { Queryable } from '../store/database.ts';
 import { QUEUE_CHANNEL } from '../store/notifications.ts';
 
-/** A message names a row: a job, a run of an evaluation, an export; those of the clock carry nothing. */
+/** A message names a job, an eval run or an export. Those of the last two queues are scheduled and empty. */
 export const queueNames = [
   'validate-files',
   'train',
@@ -15,30 +15,30 @@ export const queueNames = [
 export type QueueName = (typeof queueNames)[number];
 
 export interface SendOptions {
-  /** A client in a transaction of the caller's: the message is there when that commits. */
+  /** Client of the caller's transaction: the message is sent when it commits. */
   client?: Queryable;
-  /** Before those that have not begun: for a job that was interrupted. */
+  /** Ahead of jobs that have not started: for a job that was interrupted. */
   first?: boolean;
-  /** Nobody takes it before. */
+  /** Delay before the message may be taken. */
   afterSeconds?: number;
 }
 
 export const FIRST_PRIORITY = 1;
 
 export interface Queue {
-  /** A second message for a job that has one waiting is not stored. */
+  /** Does nothing for a job that already has a waiting message. */
   enqueueValidation(jobId: string, options?: SendOptions): Promise<void>;
   enqueueTraining(jobId: string, options?: SendOptions): Promise<void>;
   enqueueEvaluation(runId: string, options?: SendOptions): Promise<void>;
   enqueueExport(exportId: string, options?: SendOptions): Promise<void>;
-  /** Throws with the reason when the queue does not answer. */
+  /** Throws when the queue does not work. */
   check(): Promise<void>;
   close(): Promise<void>;
-  /** For the worker: taking messages, schedules. */
+  /** For the worker, which takes messages. */
   readonly boss: PgBoss;
 }
 
-/** One waiting message for each job; a message that a dead worker held is given out again after a minute. */
+/** At most one waiting message per job. A message held by a dead worker is delivered again after a minute. */
 const jobQueue = {
   policy: 'exclusive',
   expireInSeconds: 60,
@@ -47,7 +47,7 @@ const jobQueue = {
   deleteAfterSeconds: 3600,
 } satisfies Omit<QueueOptions, 'name'>;
 
-/** One message at a time; what was missed is done at the next. */
+/** One message at a time, without retries: the next scheduled one does the work. */
 const clockQueue = {
   policy: 'exclusive',
   expireInSeconds: 600,
@@ -64,13 +64,13 @@ const settings = {
   'sweep-objects': { ...clockQueue, expireInSeconds: 6 * 3600 },
 } satisfies Record<QueueName, Omit<QueueOptions, 'name'>>;
 
-/** Every minute; every night. */
+/** Every minute, and every night. */
 const schedules: Partial<Record<QueueName, string>> = {
   'expire-files': '* * * * *',
   'sweep-objects': '17 3 * * *',
 };
 
-/** pg-boss' own tables and our queues in them. Its version is pinned; several may run at once. */
+/** Creates pg-boss' tables (its version is pinned) and our queues. Safe to run concurrently. */
 export async function migrateQueue(databaseUrl: string): Promise<void> {
   const boss = new PgBoss({ connectionString: databaseUrl, max: 2, supervise: false, schedule: false });
   let failure: Error | undefined;
@@ -94,9 +94,9 @@ async function createQueue(boss: PgBoss, name: QueueName): Promise<void> {
 }
 
 export interface QueueSettings {
-  /** Called when pg-boss' own work in the background fails; it goes on by itself. */
+  /** Called when background work of pg-boss fails; it recovers by itself. */
   onError?(error: Error): void;
-  /** True in a worker: it also keeps pg-boss' house (expired messages, schedules). */
+  /** True in a worker, which then also runs pg-boss' maintenance (expired messages, schedules). */
   supervise?: boolean;
 }
 
@@ -152,7 +152,7 @@ async function send(
   await db.executeSql('select pg_notify($1, $2)', [QUEUE_CHANNEL, name]);
 }
 
-/** A transaction of the caller's, as pg-boss takes it. */
+/** The client of a transaction, in the form that pg-boss takes. */
 export function dbOf(client: Queryable): Db {
   return { executeSql: (text, values) => client.query(text, values as unknown[]) };
 }

@@ -1,5 +1,5 @@
-// Makes what a trainer says last: rows, objects and events, in the order in which it was said, each once.
-// While the database or the object store is away, the trainer goes on and its words wait here.
+// Persists the messages of a trainer as rows, objects and events, in order and exactly once. During an outage of the database or the object
+// store the trainer continues, and its messages are buffered.
 import { access, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
@@ -40,16 +40,16 @@ export interface Recorder {
   readonly store: Store;
   readonly lease: Lease<'jobs'>;
   readonly job: Run;
-  /** The trainer's own. */
+  /** The trainer's work folder. */
   readonly directory: string;
 }
 
 export type RunEnd = { type: 'succeeded' } | { type: 'stopped' } | { type: 'failed'; error: JobError };
 
-/** That many checkpoints of a job are models. */
+/** Checkpoints of a job that are served as models. */
 const KEPT_MODELS = 3;
 
-/** Returns what the trainer said at its end; null when it fell silent without a last word. */
+/** Returns how the trainer ended; null when it died without a final message. */
 export async function recordRun(
   recorder: Recorder,
   batches: AsyncIterable<TrainerEvent[]>,
@@ -61,7 +61,7 @@ export async function recordRun(
   return end;
 }
 
-/** Steps that came together are written together. */
+/** Consecutive steps are written together. */
 function groupSteps(events: TrainerEvent[]): TrainerEvent[][] {
   const groups: TrainerEvent[][] = [];
   for (const event of events) {
@@ -99,7 +99,7 @@ const records: {
   },
 };
 
-/** A write of this run: in a transaction, only while the lease is ours, again until the database has it. */
+/** A fenced write of this run, retried until the database accepts it. */
 function write<T>(
   { pool, lease, store }: Recorder,
   what: string,
@@ -173,7 +173,7 @@ async function checkpointModel(recorder: Recorder, step: number, files: StoredFi
   return { ...model, id: checkpointModelId(model.id, step) };
 }
 
-/** The row of a model that this job makes of a checkpoint's files. */
+/** The row of a model with a checkpoint's files. */
 async function describeModel(recorder: Recorder, step: number, files: StoredFile[]): Promise<NewModel> {
   const { pool, config, job, store } = recorder;
   const retry = { what: 'reading models', ...store };
@@ -190,7 +190,7 @@ async function describeModel(recorder: Recorder, step: number, files: StoredFile
     projectId: job.projectId,
     kind: isAdapter ? 'adapter' : 'full',
     architecture: from.architecture,
-    // An adapter that goes on from an adapter sits on the same base.
+    // Training that continues from an adapter makes an adapter on the same base.
     baseModel: from.kind === 'adapter' ? from.baseModel : from.id,
     jobId: job.id,
     step,
@@ -201,7 +201,7 @@ async function describeModel(recorder: Recorder, step: number, files: StoredFile
 
 // ---- the end
 
-/** Everything that makes a job a success becomes visible at once. */
+/** Publishes the model, the result files and the job's end in one transaction. */
 async function recordFinish(recorder: Recorder, said: Said<'finished'>): Promise<RunEnd> {
   const { pool, store, job } = recorder;
   const files = await untilItWorks(() => findCheckpointFiles(pool, job.id, 'model', said.bestStep), {
@@ -243,7 +243,7 @@ interface ResultFile {
   stored: StoredFile;
 }
 
-/** The metrics first. They come from the database: this attempt may have seen only the last steps. */
+/** Metrics first; read from the database, because this attempt may have run only the last steps. */
 async function storeResults(recorder: Recorder, manifest: Record<string, unknown>): Promise<ResultFile[]> {
   const { pool, store, job, lease, directory } = recorder;
   const metrics = await untilItWorks(() => readMetrics(pool, job.id), { what: 'reading metrics', ...store });

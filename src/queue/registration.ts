@@ -1,4 +1,4 @@
-// A worker's entry among those that are alive: what it is, how fast it is, and that it still is there. Dry runs read it.
+// Registers a worker in the table of live workers, with its hardware and speed, and renews the entry. Dry runs read it.
 import { hostname } from 'node:os';
 import type pg from 'pg';
 import type { Config } from '../config.ts';
@@ -17,20 +17,20 @@ export interface RegistrationDeps {
 }
 
 export interface Registration {
-  /** Says that the worker is alive. */
+  /** Renews the entry. */
   beat(): Promise<void>;
-  /** Notes how fast the runs are that it follows. */
+  /** Records the speed of the runs that it observes. */
   readonly speeds: TrainingMetrics;
   close(): Promise<void>;
 }
 
 export interface RegistrationOptions {
   readonly id: string;
-  /** Absent: the device stays unmeasured. */
+  /** Absent: the device is not measured. */
   measure?: ((signal: AbortSignal) => Promise<MeasuredDevice>) | undefined;
 }
 
-/** Measuring takes a second or two; until then the worker is there without a speed. */
+/** Measuring takes a second or two; until then the entry has no speed. */
 export function register(deps: RegistrationDeps, { id, measure }: RegistrationOptions): Registration {
   const { config, pool, log } = deps;
   const { engine, threads, memoryBudgetBytes } = config;
@@ -78,7 +78,7 @@ export function register(deps: RegistrationDeps, { id, measure }: RegistrationOp
 
 type Prepared = Extract<TrainerEvent, { type: 'prepared' }>;
 
-/** The first step that a run takes here also compiles its programs: it is not counted. */
+/** Leaves out the first step of an attempt, which also compiles the programs. */
 function recordSpeeds({ pool, log }: RegistrationDeps, hardware: () => string | null): TrainingMetrics {
   async function write(jobId: string, prepared: Prepared, steps: { flops: number; seconds: number }) {
     const { layout, hyperparameters } = prepared;

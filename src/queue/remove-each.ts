@@ -1,9 +1,9 @@
-// Removes many things one after the other: one that cannot be removed does not keep the others.
+// Removes many things one after the other. One that cannot be removed does not stop the others.
 
-/** After the first failure no more is begun for longer than this: the store itself may be away, and each attempt then takes seconds. */
+/** Time limit after the first failure: if the store is unavailable, every attempt takes seconds. */
 const AFTER_FAILURE_MS = 60_000;
 
-/** Returns how many were removed. Throws at the end where some could not be: the first reason is its cause. */
+/** Returns the number of removed things. Throws at the end if some failed, with the first error as its cause. */
 export async function removeEach<Thing>(
   all: readonly Thing[],
   remove: (one: Thing) => Promise<void>,

@@ -1,4 +1,4 @@
-// Removes the objects of deleted models that nothing needs any more. The api does so at once where it can.
+// Deletes the objects of deleted models that are no longer needed. The API does so at once where possible.
 import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import { findDeletedModels, forgetModelFiles, unusedModelKeys } from '../store/models.ts';
@@ -6,7 +6,7 @@ import { removeEach } from './remove-each.ts';
 
 const AT_ONCE = 500;
 
-/** Returns of how many. What fails is left for the next time. */
+/** Returns the number of cleaned models. Failures are retried at the next run. */
 export async function removeModels(
   { pool, blobs }: { pool: pg.Pool; blobs: Blobs },
   signal?: AbortSignal,

@@ -1,4 +1,4 @@
-// Waiting until a database or an object store is back. Errors that waiting does not mend are thrown at once.
+// Retries work during an outage of the database or the object store. Errors that are not transient are thrown at once.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BlobNotFound, BlobTooLarge } from '../blobs/blobs.ts';
 import type { Logger } from '../log.ts';
@@ -6,19 +6,19 @@ import { openOutage } from './outage.ts';
 
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5_000;
-/** Longer than this is not a restart or a cut cable. */
+/** An outage that lasts longer is not a restart or a network fault. */
 const GIVE_UP_MS = 3600_000;
 
 export interface RetryOptions {
   /** What is being done, for the log. */
   what: string;
   log: Logger;
-  /** Ends the waiting; the reason is thrown. */
+  /** Ends the retries; its reason is thrown. */
   signal?: AbortSignal;
   giveUpMs?: number;
 }
 
-/** Calls `work` until it succeeds. It must do no harm when it is done twice: a commit's answer may be lost. */
+/** Calls `work` until it succeeds. It must be idempotent, because the answer to a commit may be lost. */
 export async function untilItWorks<T>(work: () => Promise<T>, options: RetryOptions): Promise<T> {
   const deadline = Date.now() + (options.giveUpMs ?? GIVE_UP_MS);
   const outage = openOutage(options.log, options.what);
@@ -41,7 +41,7 @@ export async function untilItWorks<T>(work: () => Promise<T>, options: RetryOpti
 const TRANSIENT_SQLSTATE = /^(08|53|57|58|40)/;
 const SQLSTATE = /^[0-9A-Z]{5}$/;
 
-/** Whether it may work later: the other side was away, busy or cut off. */
+/** Whether a retry may succeed: the server was unavailable or busy, or the connection was lost. */
 export function isTransient(error: unknown): boolean {
   if (error instanceof BlobNotFound || error instanceof BlobTooLarge) return false;
   const { code, syscall, $metadata } = error as {
@@ -68,7 +68,7 @@ const NETWORK_CODES = new Set([
   'ERR_STREAM_PREMATURE_CLOSE',
 ]);
 
-/** node-postgres has no codes for a session that ends under it. */
+/** node-postgres has no error codes for lost sessions. */
 const CUT =
   /connection terminated|client has encountered a connection error|timeout exceeded when trying to connect|query read timeout|socket hang up|aborted|not queryable/i;
 

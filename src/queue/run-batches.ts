@@ -1,5 +1,5 @@
-// Runs batches: checks the input file, has its requests answered, several at once, and makes files of the answers. Each answer
-// is stored when it comes: whoever goes on after a killed worker repeats none of them.
+// Runs batches: validates the input file, sends its requests to the API's routes, several concurrently, and writes the result files. Each
+// response is stored at once, so that after a crash no request is repeated.
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
@@ -36,27 +36,27 @@ export interface BatchDeps {
   readonly log: Logger;
   readonly pool: pg.Pool;
   readonly blobs: Blobs;
-  /** Of the channel that tells of new work. */
+  /** Notifications on QUEUE_CHANNEL. */
   readonly arrivals: Notifications;
-  /** Of the channel that tells of batches that are to be cancelled. */
+  /** Notifications on CONTROL_CHANNEL. */
   readonly control: Notifications;
   readonly answer: Answerer;
   readonly runner: Runner;
 }
 
-/** Requests of a batch at once: they join in one generation's steps. */
+/** Concurrent requests of a batch: they are generated together. */
 const AT_ONCE = 16;
-/** Notifications come sooner; this finds batches of lost runners. */
+/** Polling interval, which finds batches of lost runners. */
 const LOOK_MS = 5_000;
-/** After so long others that wait get their turn. */
+/** After this time a waiting batch gets its turn. */
 const TURN_MS = 30_000;
-/** A server that is overloaded or has a fault is asked again. */
+/** Attempts per request, while the response is a 5xx. */
 const TRIES = 6;
 const FIRST_PAUSE_MS = 500;
-/** Under a limit there is room for several requests then, and the file is not read anew for each. */
+/** Shortest wait for a rate limit: there is then room for several requests, and the file is not read again for each. */
 const LEAST_WAIT_SECONDS = 20;
 
-/** Returns how to stop: what is being answered is broken off, and the batch left to the next worker. */
+/** Returns the stop function, which cancels running requests and releases the batch for another worker. */
 export function runBatches(deps: BatchDeps): () => Promise<void> {
   const stopping = new AbortController();
   const bell = openBell();
@@ -77,7 +77,7 @@ export function runBatches(deps: BatchDeps): () => Promise<void> {
   };
 }
 
-/** False when there was nothing to run, or it went wrong: then it is better to wait. */
+/** False when there was nothing to run, or after an error: the caller then waits. */
 async function runNext(deps: BatchDeps, closing: AbortSignal, outage: Outage): Promise<boolean> {
   const { pool, log, runner } = deps;
   let lease: BatchLease | null = null;
@@ -97,7 +97,7 @@ async function runNext(deps: BatchDeps, closing: AbortSignal, outage: Outage): P
   }
 }
 
-/** As far as it goes now. Returns how many seconds it waits for a limit of its project. */
+/** Runs a batch for one turn. Returns the seconds to wait for a rate limit of its project; 0 without. */
 async function runBatch(deps: BatchDeps, lease: BatchLease, closing: AbortSignal): Promise<number> {
   const keeper = keepLease(deps, lease);
   const over = new AbortController(); // nothing more is to be answered
@@ -133,7 +133,7 @@ async function check({ pool, blobs, log }: BatchDeps, lease: BatchLease, batch: 
   await beginBatch(pool, lease, checked);
 }
 
-/** Null when it is gone. */
+/** Null when the file no longer exists. */
 async function openInput(
   { pool, blobs }: Pick<BatchDeps, 'pool' | 'blobs'>,
   batch: Batch,
@@ -153,7 +153,7 @@ function missingInput({ inputFileId }: Batch): BatchError {
 
 // ---- answering
 
-/** Ends early when `signal` is aborted, after a turn when other batches wait, and at a limit: then it returns how many seconds to wait. */
+/** Ends early when `signal` is aborted, at the end of a turn if other batches wait, and at a rate limit: then it returns the seconds to wait. */
 async function answerAll(
   deps: BatchDeps,
   lease: BatchLease,
@@ -175,9 +175,9 @@ interface Until {
 }
 
 interface Turn {
-  /** Whether there is nothing left to answer. */
+  /** Whether no request is left. */
   whole: boolean;
-  /** 0 where no limit was reached. */
+  /** 0 if no rate limit was reached. */
   waitSeconds: number;
 }
 const WHOLE: Turn = { whole: true, waitSeconds: 0 };
@@ -221,8 +221,8 @@ async function answerLines(
 }
 
 /**
- * Returns how many seconds the line waits for a limit; 0 where it was answered. Rejects when it was broken off, or the batch is no
- * longer ours.
+ * Returns the seconds that the line has to wait for a rate limit; 0 once it is answered. Rejects when it was cancelled, or the lease
+ * was lost.
  */
 async function answerLine(
   deps: BatchDeps,
@@ -240,7 +240,7 @@ async function answerLine(
   return 0;
 }
 
-/** A limit of the project, under which there will be room. What can never fit says no time, and is the line's answer. */
+/** Whether a rate limit asks for a retry. A 429 without `retry-after` (a request that can never fit) is the line's final response. */
 const isLimited = (answered: Answered): answered is Answered & { retryAfterSeconds: number } =>
   answered.statusCode === 429 && answered.retryAfterSeconds !== null;
 
@@ -254,7 +254,7 @@ async function untilAnswered({ answer }: BatchDeps, request: Parameters<Answerer
   }
 }
 
-/** In the words of chat, completions and embeddings, or in those of responses. */
+/** Chat, completions and embeddings name the counts differently from responses. */
 function usageOf({ body }: Answered): { inputTokens: number; outputTokens: number } {
   const usage = (body as { usage?: Record<string, number> } | null)?.usage ?? {};
   return {
@@ -274,7 +274,7 @@ const unansweredError = {
   cancelled: { code: 'batch_cancelled', message: 'This request was not executed: the batch was cancelled.' },
 } satisfies Record<BatchEnd, { code: string; message: string } | null>;
 
-/** Everything becomes visible at once. */
+/** Publishes the result files and the batch's end in one transaction. */
 async function finish(deps: BatchDeps, lease: BatchLease, batch: Batch): Promise<void> {
   const { pool, log } = deps;
   const unanswered = batch.total - batch.completed - batch.failed;

@@ -1,4 +1,4 @@
-// What a run says to its user: OpenAI's event texts, each with the name that makes it be said once.
+// The events of a run, in OpenAI's words, each with its deduplication key.
 import type { NewEvent } from '../store/events.ts';
 import type { Prepared, Step } from '../store/runs.ts';
 
@@ -33,7 +33,7 @@ export function step({ metrics, totalSteps }: Step): NewEvent {
   };
 }
 
-/** Null when every example is whole. */
+/** Null when no example was truncated. */
 export function truncated(prepared: Prepared): NewEvent | null {
   const { truncatedExamples: cut, droppedExamples: dropped, hyperparameters } = prepared;
   if (cut === 0) return null;
@@ -52,7 +52,7 @@ export function truncated(prepared: Prepared): NewEvent | null {
   };
 }
 
-/** For each file with pairs of answers that are the same. */
+/** For each file that has pairs of identical answers. */
 export function equalAnswers({ equalAnswers: found, ...prepared }: Prepared): NewEvent[] {
   const files = [
     { kind: 'training', examples: prepared.examples, worth: 'teach nothing' },
@@ -71,7 +71,7 @@ export function equalAnswers({ equalAnswers: found, ...prepared }: Prepared): Ne
   });
 }
 
-/** The data of an event has more of them. */
+/** The event's data lists more. */
 const SHOWN_LINES = 10;
 
 export function checkpointCreated(stepNumber: number): NewEvent {

@@ -1,12 +1,12 @@
-// Removes objects that no row names: files of an api that was killed between storing bytes and writing their row, and
-// earlier versions of base models. What jobs and uploads leave behind is garbage.ts' and expire-uploads.ts'.
+// Deletes objects that no row refers to: files of an api that was killed before it wrote their rows, and earlier versions of base models.
+// Objects of jobs and uploads are deleted by garbage.ts and expire-uploads.ts.
 import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import { unnamedFileKeys } from '../store/files.ts';
 import { unnamedModelKeys } from '../store/models.ts';
 import { removeEach } from './remove-each.ts';
 
-/** An object younger than this may still get its row, or be read by a run that began before its model was replaced. */
+/** A younger object may not have its row yet, or is still read by a run that started before its model was replaced. */
 const GRACE_MS = 48 * 3600_000;
 const AT_ONCE = 500;
 
@@ -14,7 +14,7 @@ type Unnamed = (pool: pg.Pool, keys: readonly string[]) => Promise<string[]>;
 
 const roots: Record<string, Unnamed> = { 'files/': unnamedFileKeys, 'models/': unnamedModelKeys };
 
-/** Resolves to the number of objects that were removed. A large store takes hours: `signal` ends it, and the next night goes on. */
+/** Returns the number of deleted objects. A large store takes hours: `signal` stops it, and the next night starts again. */
 export async function sweepObjects(
   { pool, blobs }: { pool: pg.Pool; blobs: Blobs },
   { now = Date.now(), signal }: { now?: number; signal?: AbortSignal } = {},

@@ -1,4 +1,4 @@
-// Finds jobs that fell out of somebody's hands: a lease that ran out, a message that was lost, objects of ended jobs.
+// Recovers lost work: expired leases, rows without a queue message, ended jobs that were not cleaned up.
 import type pg from 'pg';
 import type { Blobs } from '../blobs/blobs.ts';
 import type { Logger } from '../log.ts';
@@ -29,10 +29,10 @@ export interface SweepDeps {
   readonly queue: Queue;
 }
 
-/** Without a checkpoint between them. A job that takes its worker's machine down would do so for ever. */
+/** Without a checkpoint in between. A limit, since a job may take its worker's machine down each time. */
 const MAX_LOST_LEASES = 20;
 
-/** Several workers may sweep at once. */
+/** Safe to run concurrently in several workers. */
 export async function sweep(deps: SweepDeps): Promise<void> {
   const lost = await inTransaction(deps.pool, takeBack);
   for (const job of lost) deps.log.warn({ job: job.id, attempt: job.attempt }, 'a lease ran out');
@@ -67,7 +67,7 @@ type Waiting = { id: string; started: boolean };
 
 const LOST = { code: 'server_error', message: 'The worker was lost repeatedly without making progress.' };
 
-/** Of what is not a job: how one that is lost too often ends, and who is told of those that wait. */
+/** For eval runs and exports: their queue, and how one that was lost too often is failed. */
 const others = {
   eval_runs: { queue: 'evaluate', giveUp: (tx, row) => endRun(tx, row, LOST) },
   model_exports: { queue: 'export', giveUp: (tx, row) => endExport(tx, row.id, { error: LOST }) },
@@ -90,7 +90,7 @@ async function takeBackOthers({ pool, log }: SweepDeps): Promise<void> {
 
 const queueOf = { validating_files: 'validate-files', queued: 'train' } as const;
 
-/** A job that has a message keeps that one. */
+/** Jobs that already have a message are not sent another. */
 async function sendMissingMessages({ pool, queue }: SweepDeps): Promise<void> {
   const waiting = await findWaitingJobs(pool);
   const byQueue = new Map<QueueName, Waiting[]>(Map.groupBy(waiting, job => queueOf[job.status]));

@@ -1,5 +1,5 @@
-// Takes messages as long as there are free hands. A message is taken, the job's lease with it, and the message removed in
-// one transaction: from then on the lease says who works, and a run may take longer than any message lives.
+// Takes messages while there is free capacity. One transaction fetches a message, takes the lease on its row and deletes the message. From
+// then on the lease decides, so a run may last longer than pg-boss' limit for a message.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
@@ -15,11 +15,11 @@ export interface TakeDeps {
   readonly pool: pg.Pool;
   readonly queue: Queue;
   readonly runner: Runner;
-  /** Of the channel that tells of new messages. */
+  /** Notifications on QUEUE_CHANNEL. */
   readonly arrivals: Notifications;
 }
 
-/** Which row a message of a queue names, and in which status it is to be worked on. */
+/** Table that the messages of a queue refer to, and the status in which a row may be taken. */
 const rowsOf = {
   'validate-files': { table: 'jobs', from: 'validating_files' },
   train: { table: 'jobs', from: 'queued' },
@@ -30,21 +30,21 @@ type WorkQueue = keyof typeof rowsOf;
 
 export interface Work<Queue extends WorkQueue = WorkQueue> {
   readonly queue: Queue;
-  /** Jobs at once. */
+  /** Concurrent runs. */
   readonly hands: number;
   /** Must not throw. */
   handle(lease: Lease<(typeof rowsOf)[Queue]['table']>): Promise<void>;
 }
 
-/** Notifications come sooner; this is for those that were missed. */
+/** Polling interval, for lost notifications. */
 const LOOK_MS = 2_000;
 
 const BUSY_MS = 20;
 
-/** Somebody is writing to the job that the next message names. */
+/** The row of the next message is locked by another transaction. */
 class JobBusy extends Error {}
 
-/** Returns how to stop: no new job is taken, and those in hand are waited for. */
+/** Returns the stop function: it takes no further messages and waits for the current runs. */
 export function takeWork<Queue extends WorkQueue>(deps: TakeDeps, work: Work<Queue>): () => Promise<void> {
   const stopping = new AbortController();
   const bell = openBell();
@@ -78,7 +78,7 @@ export function takeWork<Queue extends WorkQueue>(deps: TakeDeps, work: Work<Que
   };
 }
 
-/** Null when there is nothing to take, or the database is away. */
+/** Null when there is no message, or the database is unavailable. */
 async function takeOrLog(
   deps: TakeDeps,
   queue: WorkQueue,
@@ -98,7 +98,7 @@ async function takeOrLog(
   }
 }
 
-/** A message for a job that needs nothing is taken, too, with no lease. */
+/** A message for a row that needs no work is removed; its lease is null. */
 async function takeNext(
   { pool, queue, runner }: TakeDeps,
   name: WorkQueue,

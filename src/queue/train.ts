@@ -1,5 +1,5 @@
-// One run of a training job, from its lease to its end: inputs in, the trainer followed, what it says made to last.
-// The arithmetic is the trainer's (src/training); here are processes, objects and rows.
+// Executes a training job under its lease: fetches the inputs, runs the trainer process, persists what it reports. Here are processes,
+// objects and rows; the arithmetic is in src/training.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
@@ -31,20 +31,20 @@ export interface TrainDeps extends GradeDeps {
   readonly control: Notifications;
   readonly work: WorkDirectory;
   readonly models: ModelCache;
-  /** Aborted when the worker is to end. */
+  /** Aborted when the worker shuts down. */
   readonly closing: AbortSignal;
-  /** Told of steps and ends. */
+  /** Observes steps and ends. */
   readonly metrics?: TrainingMetrics | undefined;
-  /** Another module than the real trainer, for tests. */
+  /** Replaces the trainer's module in tests. */
   readonly trainerModule?: string;
 }
 
-/** So long a trainer may take to write a checkpoint when the worker is told to end. */
+/** Time for the trainer to write a checkpoint when the worker shuts down. */
 const CLOSING_MS = 8_000;
-/** Without a checkpoint between them. */
+/** Without a checkpoint in between. */
 const MAX_CRASHES = 3;
 
-/** Never throws: whatever happens, the job is left to somebody or ended. */
+/** Never throws: the job has ended, or another worker can take it. */
 export async function train(deps: TrainDeps, lease: Lease<'jobs'>): Promise<void> {
   const log = deps.log.child({ job: lease.id, attempt: lease.attempt });
   const keeper = keepLease({ ...deps, log }, lease);
@@ -67,10 +67,10 @@ function logEnd(log: Logger, reason: unknown): void {
   else log.error({ error: reason }, 'the end of a run was not written; its lease will run out');
 }
 
-/** How a run ended, when its job still is ours. */
+/** How a run ended, if it still holds the lease. */
 type End = RunEnd | { type: 'stopped' } | { type: 'crashed'; reason: string };
 
-/** A bug counts like a crash: the job is tried again, and not for ever. */
+/** An unexpected error counts as a crash: the job is retried a limited number of times. */
 async function run(deps: TrainDeps, lease: Lease<'jobs'>, keeper: LeaseKeeper, folder: string): Promise<End> {
   try {
     return await prepareAndFollow(deps, lease, keeper, await deps.work.open(folder));
@@ -110,7 +110,7 @@ async function prepareAndFollow(
   }
 }
 
-/** From the trainer's start until it is gone and what it said is stored. */
+/** Runs the trainer until its process has ended and all of its messages are stored. */
 async function follow(
   recorder: Recorder,
   { pool, log, closing, metrics }: TrainDeps,
@@ -147,7 +147,7 @@ async function follow(
   }
 }
 
-/** Tells the trainer once; one that must be gone soon is killed when it takes longer. */
+/** Tells the trainer to pause, once, and kills it after `killAfterMs` if given. */
 function pauseOnce(trainer: Trainer) {
   let told = false;
   let timer: NodeJS.Timeout | undefined;
@@ -190,7 +190,7 @@ async function fail(
   await appendEvents(tx, lease.id, [say.failed(error.message)]);
 }
 
-/** Counts a death of the trainer, and fails the job when there were too many. */
+/** Counts a crash of the trainer; fails the job after too many. */
 async function mayGoOn(tx: pg.PoolClient, lease: Lease<'jobs'>, reason: string): Promise<boolean> {
   const crashes = await countCrash(tx, lease.id);
   if (crashes >= MAX_CRASHES) {

@@ -1,4 +1,4 @@
-// The trainer's process: started, listened to, told to pause, killed. What it says is defined in training/protocol.ts.
+// The trainer process: starts it, receives its messages, pauses and kills it. The messages are defined in training/protocol.ts.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -16,32 +16,32 @@ const KEPT_OUTPUT = 4000;
 
 export interface Trainer {
   readonly pid: number | undefined;
-  /** In order; ends when the process is gone and everything it said has been given. */
+  /** Messages in order; ends when the process has ended and all of them were delivered. */
   readonly events: AsyncIterable<TrainerEvent[]>;
   /** How it ended; of use once `events` has ended. */
   readonly ended: Promise<TrainerEnd>;
   tell(command: TrainerCommand): void;
-  /** At once, without a word. */
+  /** SIGKILL. */
   kill(): void;
 }
 
 export interface TrainerEnd {
   code: number | null;
   signal: NodeJS.Signals | null;
-  /** The last of what it wrote to its error output. */
+  /** The end of its stderr. */
   output: string;
 }
 
 export interface TrainerOptions {
-  /** Another module than the real trainer, for tests. */
+  /** Replaces the trainer's module in tests. */
   module?: string | undefined;
-  /** Answers its questions; it is killed where that fails. */
+  /** Grades answers for the trainer; if that rejects, the trainer is killed. */
   grade?: GradeAnswers | null;
 }
 
 /**
- * A process in a group of its own: Ctrl-C is for the worker, which tells the trainer. It ends by itself when the
- * connection to the worker closes, however the worker ends.
+ * Runs in its own process group, so that Ctrl-C reaches only the worker, which tells the trainer. The trainer exits when its IPC channel
+ * closes, however the worker ends.
  */
 export function startTrainer(
   specPath: string,
@@ -84,7 +84,7 @@ async function answer(
   return { type: 'grades', question, grades: await grade(answers) };
 }
 
-/** Its last words may come after its exit: the connection must have been read to its end, too. */
+/** Messages may arrive after the exit event, so the IPC channel has to be closed as well. */
 async function untilGone(
   child: ChildProcess,
 ): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
@@ -108,7 +108,7 @@ function keepOutput(child: ChildProcess): () => string {
 interface Inbox<T> {
   push(item: T): void;
   close(): void;
-  /** All that has come in since the last batch, together. */
+  /** Batches of all items that have arrived since the previous one. */
   batches: AsyncIterable<T[]>;
 }
 

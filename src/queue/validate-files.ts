@@ -1,5 +1,5 @@
-// Reads a new job's files and says what is wrong with them: every bad line as an event, the first as the job's error.
-// What a line must be is src/data/validate.ts'.
+// Validates the files of a new job: writes an event for each bad line and makes the first one the job's error. The rules are in
+// src/data/validate.ts.
 import type pg from 'pg';
 import { BlobNotFound, type Blobs } from '../blobs/blobs.ts';
 import {
@@ -50,7 +50,7 @@ export async function validateFiles(deps: ValidateDeps, lease: Lease<'jobs'>): P
   }
 }
 
-/** A bug, or a store that was away for too long. */
+/** After an unexpected error, or too long an outage. */
 async function giveUp({ pool, log }: ValidateDeps, lease: Lease<'jobs'>, cause: unknown): Promise<void> {
   log.error({ error: cause }, 'a validation broke off');
   const failed = fenced(pool, lease, async tx => {
@@ -91,7 +91,7 @@ interface Findings {
   events: NewEvent[];
 }
 
-/** Both files are read to their ends: the user learns of everything at once. */
+/** Reads both files to their ends, so that all errors are reported at once. */
 async function readFiles(deps: ValidateDeps, job: Run, signal: AbortSignal): Promise<Findings> {
   const files = [
     { kind: 'training', param: 'training_file', id: job.trainingFile },
@@ -129,7 +129,7 @@ function lineEvent(
   };
 }
 
-/** From the start again when the store breaks off in the middle. */
+/** Starts again when reading from the store fails midway. */
 async function readFile(
   { pool, blobs, log }: ValidateDeps,
   { param, id }: { param: 'training_file' | 'validation_file'; id: string },

@@ -1,24 +1,24 @@
-// The worker's own folder below the data folder. What a killed worker left is removed when another starts.
+// The worker's folder below the data folder. Folders of killed workers are removed when a worker starts.
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
 export interface WorkDirectory {
-  /** Also names the worker on the jobs that it holds. */
+  /** Name of the folder, and the worker's id in leases. */
   readonly runnerId: string;
-  /** Makes an empty folder. */
+  /** Creates an empty folder. */
   open(name: string): Promise<string>;
   remove(name: string): Promise<void>;
-  /** Says that the worker is alive. */
+  /** Marks the folder as in use. */
   touch(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** A folder of another machine's worker that was not touched for so long is nobody's. */
+/** A folder of another machine's worker is removed if it was not touched for this long. */
 const ABANDONED_MS = 24 * 3600_000;
 const ALIVE = 'alive';
-/** Tells us from a process before us with our number: in a container every worker may be number 1. */
+/** Tells this process from an earlier one with the same pid: in containers every worker may have pid 1. */
 const STARTED_MS = Math.round(performance.timeOrigin);
 
 export async function openWorkDirectory(dataDirectory: string): Promise<WorkDirectory> {
@@ -27,7 +27,7 @@ export async function openWorkDirectory(dataDirectory: string): Promise<WorkDire
   await removeOrphans(all);
   const runnerId = `${hostname()}.${process.pid}.${STARTED_MS}.${randomUUID().slice(0, 8)}`;
   const own = join(all, runnerId);
-  /** Also when somebody cleared the data folder below us. */
+  /** Creates the folder again if the data folder was cleared meanwhile. */
   const touch = async () => {
     await mkdir(own, { recursive: true });
     await writeFile(join(own, ALIVE), '');
@@ -47,7 +47,7 @@ export async function openWorkDirectory(dataDirectory: string): Promise<WorkDire
   };
 }
 
-/** What cannot be removed now (a dying trainer still writes into it, another worker removes it, too) is left for the next start. */
+/** Failures are left for the next start: a dying trainer may still write, or another worker removes the same folder. */
 async function removeOrphans(all: string): Promise<void> {
   for (const name of await readdir(all)) {
     if (!(await isOrphan(all, name))) continue;

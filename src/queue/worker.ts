@@ -1,4 +1,4 @@
-// The worker: takes jobs from the queue, each kind of work by its own file. Several may run, on several machines.
+// The worker: takes work from the queue; each kind is in a file of its own. Several may run, on several machines.
 import type { Deps } from '../deps.ts';
 import type { Logger } from '../log.ts';
 import { combineMetrics, type TrainingMetrics } from '../monitoring/worker-metrics.ts';
@@ -20,20 +20,20 @@ import { validateFiles } from './validate-files.ts';
 import { openWorkDirectory } from './work-directory.ts';
 
 export interface Worker {
-  /** Runs in hand write a checkpoint, if they can within seconds, and go back to the queue. */
+  /** Current runs write a checkpoint, if they can within seconds, and are requeued. */
   close(): Promise<void>;
 }
 
 export interface WorkerOptions {
-  /** Trainings at once; each takes the whole accelerator. */
+  /** Concurrent trainings; each uses the whole accelerator. */
   trainings?: number;
   validations?: number;
   evaluations?: number;
-  /** Told of the trainings. */
+  /** Observes trainings. */
   metrics?: TrainingMetrics | undefined;
-  /** How fast the device is; absent: nobody knows. */
+  /** Measures the device; absent: not measured. */
   measureDevice?: (signal: AbortSignal) => Promise<MeasuredDevice>;
-  /** Another module than the real trainer, for tests. */
+  /** Replaces the trainer's module in tests. */
   trainerModule?: string;
 }
 
@@ -42,7 +42,7 @@ export interface WorkerDeps
     Deps,
     'config' | 'log' | 'pool' | 'blobs' | 'queue' | 'generation' | 'models' | 'python' | 'usage' | 'graderApi'
   > {
-  /** Without one the worker runs no batches. */
+  /** Absent: the worker runs no batches. */
   answer?: Answerer | undefined;
 }
 
@@ -117,8 +117,8 @@ function followIfConfigured(deps: WorkerDeps): () => Promise<void> {
 }
 
 /**
- * Three times in a lease. After the database was away, a lease's time is waited: its runners could not say either that
- * they are alive.
+ * Runs three times per lease. After a failure it waits for the time of a lease, since during an outage of the database the live runners
+ * could not renew their leases either.
  */
 function keepSweeping(leaseSeconds: number, log: Logger, work: () => Promise<void>): () => Promise<void> {
   let quietUntil = 0;
