@@ -27,7 +27,8 @@ export const DryRunFile = Type.Object(
   {
     file_id: Type.String(),
     format: Type.Union([Type.String(), Type.Null()], {
-      description: '`chat`, `completion` or `preference`.',
+      description:
+        '`chat`, `completion`, `preference`, `classification`, `regression`, `pairs` or `prompt`; null if no line shows one.',
     }),
     lines: count('Lines that are not blank.'),
     bad_lines: count('Lines with mistakes.'),
