@@ -2,7 +2,7 @@
 import { realpath } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { parse } from 'node:path';
-import { allocate, checkArrays, isHostArray, ProgramError, sizeOf } from './arrays.ts';
+import { checkArrays, ProgramError, sizeOf } from './arrays.ts';
 import type { EngineOptions } from './engine.ts';
 import { productFlops } from './flops.ts';
 import type { Graph, Pass } from './graph.ts';
@@ -18,7 +18,6 @@ import { PASSES } from './passes.ts';
 import type {
   Engine,
   Executable,
-  HostArray,
   HostArrays,
   Program,
   RunArrays,
@@ -111,9 +110,14 @@ function specsOf(graph: Graph): Record<string, TensorSpec> {
 const rename = (arrays: RunArrays, names: Readonly<Record<string, string>>): RunArrays =>
   Object.fromEntries(Object.entries(arrays).map(([name, array]) => [names[name]!, array]));
 
-const onHost = (arrays: RunArrays): HostArrays =>
+/** Results by their names in the program; those on the device are none. */
+const onHost = (
+  wanted: readonly string[],
+  results: HostArrays,
+  names: Readonly<Record<string, string>>,
+): HostArrays =>
   Object.fromEntries(
-    Object.entries(arrays).filter((entry): entry is [string, HostArray] => isHostArray(entry[1])),
+    wanted.map(name => [name, results[names[name]!]!] as const).filter(([, array]) => array !== undefined),
   );
 
 /** Integer products are used on the CPU only. */
@@ -156,10 +160,9 @@ async function compile(program: Program, options: OnnxOptions): Promise<Executab
     async run(inputs, into = {}, wanted = Object.keys(outputs)) {
       checkArrays(`${program.name}: input`, program.inputs, inputs, { device });
       checkArrays(`${program.name}: output`, outputs, into, { partial: true, device });
-      const results: RunArrays = {};
-      for (const name of wanted) results[name] = into[name] ?? allocate(outputs[name]!);
-      await session.run(rename(inputs, lowered.inputs), rename(results, lowered.outputs));
-      return onHost(results);
+      const asked = wanted.map(name => [lowered.outputs[name]!, into[name] ?? null]);
+      const results = await session.run(rename(inputs, lowered.inputs), Object.fromEntries(asked));
+      return onHost(wanted, results, lowered.outputs);
     },
     close: () => session.close(),
   };

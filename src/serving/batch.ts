@@ -1,6 +1,6 @@
 // A batch of sequences that are read and continued together: which of them run in which program, and their caches.
 // It knows tokens and logits; requests, sampling and text are its callers'.
-import type { Executable, HostArrays } from '../engine/program.ts';
+import type { HostArrays } from '../engine/program.ts';
 import type { ModelShape } from '../models/architecture.ts';
 import type { GenerativeModel } from '../models/registry.ts';
 import { type AdapterStack, type LoadedAdapter, stackAdapters, stackInputs } from './adapter-stack.ts';
@@ -41,8 +41,6 @@ export interface Batch {
   /** Of an encoder-decoder: keys and values of the sources. */
   sources: KeyValueCache | null;
   stack: AdapterStack | null;
-  /** What the last step wrote; the next one of the same program writes there again. */
-  last: { readonly executable: Executable; readonly produced: HostArrays } | null;
 }
 
 /** Programs are compiled for these sizes alone. */
@@ -86,7 +84,7 @@ export function createBatch(model: GenerativeModel, programs: Programs, maxPiece
   const { shape, kind } = model;
   const cache = createCache(shape, 1, cacheBucket(1, shape.maxPositions));
   const sources = kind === 'encoder-decoder' ? createSources(shape, 1, sourceBucket(1, shape)) : null;
-  return { model, programs, maxPiece, rows: [], cache, sources, stack: null, last: null };
+  return { model, programs, maxPiece, rows: [], cache, sources, stack: null };
 }
 
 const cachesOf = ({ cache, sources }: Batch): KeyValueCache[] => (sources ? [cache, sources] : [cache]);
@@ -246,11 +244,9 @@ async function run(
   const shape: StepShape = { ...size, stack: batch.stack?.shape ?? null, logits: 'last' };
   const executable = await programs.get(shape);
   const inputs = { ...stepInputs(shape, rows, batch.stack), ...cached };
-  const before = batch.last?.executable === executable ? batch.last.produced : {};
   const readsLogits = rows.some(row => row?.readsLogits);
   const wanted = Object.keys(executable.outputs).filter(name => readsLogits || name !== 'logits');
-  const produced = await executable.run(inputs, before, wanted);
-  batch.last = { executable, produced: { ...before, ...produced } };
+  const produced = await executable.run(inputs, {}, wanted);
   keep(batch, size, rows, produced);
   const { vocabSize } = model.shape;
   rows.forEach((row, index) => {

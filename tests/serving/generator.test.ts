@@ -296,6 +296,22 @@ describe('the scheduler', () => {
     await generator.close();
   });
 
+  test('the most probable token is the same where logits are read and where they are not, in one batch', async () => {
+    const generator = new Generator(engine, model);
+    const asks = [
+      { topLogprobs: null },
+      { topLogprobs: 1 },
+      { sampling: { ...GREEDY, temperature: 2, seed: 5 } },
+    ];
+    const ask = (i: number, more: object) =>
+      generate(generator, { prompt: prompt(i, 6), adapter, ...more }).then(({ output }) => output);
+    const mixed = await Promise.all(asks.map(more => ask(4, more)));
+    expect(mixed[0]).toEqual(mixed[1]);
+    expect(mixed[2]).not.toEqual(mixed[0]);
+    expect(await ask(4, {})).toEqual(mixed[0]);
+    await generator.close();
+  });
+
   test('the same seed gives the same tokens, alone or in a batch', async () => {
     const generator = new Generator(engine, model);
     const ask = { prompt: prompt(5, 7), sampling: { ...GREEDY, temperature: 1, seed: 77 } };

@@ -3,7 +3,7 @@ import { parse } from 'node:path';
 import type { InferenceSession as Ort } from 'onnxruntime-node';
 import { encodeOnnx, type OnnxModel } from '../../formats/onnx.ts';
 import { isHostArray } from '../arrays.ts';
-import type { RunArrays } from '../program.ts';
+import type { HostArray, HostArrays, RunArrays } from '../program.ts';
 import { tensorOn } from './device-memory.ts';
 import type { Provider } from './lowering.ts';
 import { InferenceSession, Tensor } from './runtime.ts';
@@ -27,9 +27,15 @@ export interface SessionOptions {
   readonly profile: string | null;
 }
 
+/** Arrays to write into; null: the output is wanted in a new one. */
+type Outputs = Readonly<Record<string, RunArrays[string] | null>>;
+
 export interface Session {
-  /** Writes every output into the given array. Names are those of the model. */
-  run(inputs: RunArrays, outputs: RunArrays): Promise<void>;
+  /**
+   * Resolves to the outputs in host memory; names are those of the model. The binding copies every output into a new
+   * array, given ones as well (ONNX Runtime 1.30), so that to give none costs less.
+   */
+  run(inputs: RunArrays, outputs: Outputs): Promise<HostArrays>;
   close(): Promise<void>;
 }
 
@@ -118,6 +124,11 @@ const toOrtOptions = (model: OnnxModel, root: string, options: SessionOptions): 
   },
 });
 
+const mapValues = <From, To>(
+  record: Readonly<Record<string, From>>,
+  map: (name: string, value: From) => To,
+) => Object.fromEntries(Object.entries(record).map(([name, value]) => [name, map(name, value)]));
+
 /** `root` is the root of the file system that holds the weights. */
 export async function openSession(model: OnnxModel, root: string, options: SessionOptions): Promise<Session> {
   const bytes = Buffer.concat(encodeOnnx(model));
@@ -125,19 +136,23 @@ export async function openSession(model: OnnxModel, root: string, options: Sessi
   const shapes = new Map(
     [...model.graph.inputs, ...model.graph.outputs].map(({ name, type, shape }) => [name, { type, shape }]),
   );
-  const wrap = (arrays: RunArrays) =>
-    Object.fromEntries(
-      Object.entries(arrays).map(([name, array]) => {
-        const { type, shape } = shapes.get(name)!;
-        if (!isHostArray(array)) return [name, tensorOn(array, shape as number[])];
-        return [name, new Tensor(type as 'float32', array as Float32Array, shape as number[])];
-      }),
-    );
+  const toTensor = (name: string, array: RunArrays[string]) => {
+    const { type, shape } = shapes.get(name)!;
+    if (!isHostArray(array)) return tensorOn(array, shape as number[]);
+    return new Tensor(type as 'float32', array as Float32Array, shape as number[]);
+  };
+  const wrap = (arrays: RunArrays) => mapValues(arrays, toTensor);
+  const wrapGiven = (arrays: Outputs) => mapValues(arrays, (name, array) => array && toTensor(name, array));
   return {
     async run(inputs, outputs) {
-      const results = await session.run(wrap(inputs), wrap(outputs));
-      // They are aliases of our buffers and have to be disposed explicitly.
-      for (const tensor of Object.values(results)) if (tensor.location === 'gpu-buffer') tensor.dispose();
+      const results = await session.run(wrap(inputs), wrapGiven(outputs));
+      const onHost: HostArrays = {};
+      for (const [name, tensor] of Object.entries(results)) {
+        // They are aliases of our buffers and have to be disposed explicitly.
+        if (tensor.location === 'gpu-buffer') tensor.dispose();
+        else onHost[name] = (outputs[name] ?? tensor.data) as HostArray;
+      }
+      return onHost;
     },
     async close() {
       if (options.profile !== null) session.endProfiling();
