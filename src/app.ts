@@ -1,4 +1,5 @@
 // buildApp: the HTTP service as a value, every plugin and route by name, in order. It listens nowhere and owns no process.
+import { maxHeaderSize, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import multipart from '@fastify/multipart';
 import swagger from '@fastify/swagger';
@@ -212,6 +213,7 @@ function appWithoutRoutes(deps: Deps): FastifyInstance {
     bodyLimit: JSON_LIMIT_BYTES,
     forceCloseConnections: 'idle',
     frameworkErrors: answerError,
+    clientErrorHandler: answerUnreadable,
   });
   decorateCallers(app);
   announceClosing(app);
@@ -266,6 +268,11 @@ function acceptEmptyJson(app: FastifyInstance): void {
   app.removeContentTypeParser(['application/json', 'text/plain']);
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body.length === 0) return done(null, undefined);
+    const { 'content-encoding': encoding = 'identity' } = request.headers;
+    if (encoding !== 'identity') {
+      const text = `Content-Encoding ${encoding} is not supported: send the body as it is.`;
+      return done(new ApiError('unsupported_media_type', text), undefined);
+    }
     parse(request, body as string, (error, value) => {
       if (!error) return done(null, value);
       const text = `We could not parse the JSON body of your request: ${error.message}`;
@@ -317,6 +324,30 @@ function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyRep
   if (error.retryAfterSeconds !== null) reply.header('retry-after', error.retryAfterSeconds);
   if (error.shouldRetry !== null) reply.header('x-should-retry', String(error.shouldRetry));
   return reply.status(error.status).type('application/json').send(toWire(error));
+}
+
+/** What Node refuses before there is a request, by its code. */
+const unreadable: Record<string, [ErrorKind, string]> = {
+  ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The request did not come in time.'],
+  HPE_HEADER_OVERFLOW: [
+    'headers_too_large',
+    `The address and headers of the request are larger than ${maxHeaderSize} bytes.`,
+  ],
+};
+
+function answerUnreadable({ code = '' }: NodeJS.ErrnoException, socket: Socket): void {
+  const [kind, message] = unreadable[code] ?? ['invalid_request', 'We could not parse your HTTP request.'];
+  const error = new ApiError(kind, message);
+  const body = JSON.stringify(toWire(error));
+  const head = [
+    `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status]}`,
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(body)}`,
+    `x-request-id: ${newId('request')}`,
+    'connection: close',
+  ];
+  if (socket.writable && code !== 'ECONNRESET') socket.write(`${head.join('\r\n')}\r\n\r\n${body}`);
+  socket.destroy();
 }
 
 /** A restart of Postgres takes a few. */

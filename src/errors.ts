@@ -36,6 +36,8 @@ const rules = {
   not_served: { status: 404, type: 'invalid_request_error' },
   unknown_url: { status: 404, type: 'invalid_request_error' },
   request_too_large: { status: 413, type: 'invalid_request_error', code: null },
+  request_timeout: { status: 408, type: 'invalid_request_error', code: null },
+  headers_too_large: { status: 431, type: 'invalid_request_error', code: null },
   unsupported_media_type: { status: 415, type: 'invalid_request_error', code: null },
   rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },
   insufficient_quota: { status: 429, type: 'insufficient_quota', retry: false },

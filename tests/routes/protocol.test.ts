@@ -1,4 +1,5 @@
 // What holds for every route: keys, errors, headers, empty bodies, the log.
+import { connect } from 'node:net';
 import { Writable } from 'node:stream';
 import OpenAI from 'openai';
 import supertest from 'supertest';
@@ -46,6 +47,42 @@ describe('keys', () => {
 });
 
 describe('errors have one shape', () => {
+  /** What comes back for bytes that are no request. */
+  async function answerTo(bytes: string): Promise<{ status: string; body: unknown }> {
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1');
+    socket.write(bytes);
+    const answer = Buffer.concat(await socket.toArray()).toString();
+    const [head = '', body = ''] = answer.split('\r\n\r\n');
+    return { status: head.split('\r\n')[0]!, body: JSON.parse(body) };
+  }
+  const refusal = (message: string) => ({
+    error: { message, type: 'invalid_request_error', param: null, code: null },
+  });
+
+  test('what is no HTTP, and an address that is too long', async () => {
+    const unparsed = refusal('We could not parse your HTTP request.');
+    expect(await answerTo('\0 garbage\r\n\r\n')).toEqual({
+      status: 'HTTP/1.1 400 Bad Request',
+      body: unparsed,
+    });
+    const both = 'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n';
+    expect(await answerTo(`POST /v1/files HTTP/1.1\r\nHost: x\r\n${both}`)).toMatchObject({ body: unparsed });
+    expect(await answerTo(`GET /v1/files/${'a'.repeat(20_000)} HTTP/1.1\r\nHost: x\r\n\r\n`)).toEqual({
+      status: 'HTTP/1.1 431 Request Header Fields Too Large',
+      body: refusal('The address and headers of the request are larger than 16384 bytes.'),
+    });
+  });
+
+  test('a body that is compressed', async () => {
+    const response = await supertest(server.url)
+      .post('/v1/chat/completions')
+      .auth(server.key, { type: 'bearer' })
+      .set({ 'content-type': 'application/json', 'content-encoding': 'gzip' })
+      .send('{}');
+    expect(response.status).toBe(415);
+    expect(response.body).toEqual(refusal('Content-Encoding gzip is not supported: send the body as it is.'));
+  });
+
   const authorized = (method: 'get' | 'post' | 'put' | 'delete', path: string) =>
     supertest(server.url)[method](path).auth(server.key, { type: 'bearer' });
   const shape = {
