@@ -34,6 +34,8 @@ const RULES: Partial<Record<OpName, Rule>> = {
   BroadcastTo: ([x], { shape }) => tf.broadcastTo(x!, shape as number[]),
   BatchMatMul: ([a, b], attributes) => product(a!, b!, attributes),
   Gemm: ([a, b, c], attributes) => product(a!, b!, attributes).add(c!),
+  // The kernels do not broadcast, and removeBroadcasts leaves that to them.
+  Select: ([condition, t, e]) => tf.where(condition!, t!, e!),
   // The native kernel does not accept negative axes.
   GatherV2: ([x, indices], { axis, batchDims = 0 }) =>
     tf.gather(x!, indices as never, axesOf(axis, x!.shape)[0]!, batchDims as number),

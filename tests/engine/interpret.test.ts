@@ -49,6 +49,17 @@ describe.each([
     );
   });
 
+  test('a choice between a number and an array broadcasts the number', async () => {
+    const { program, inputs } = programOf('where', [f32([2, 3]), f32([3], 2)], (x: Tensor, y: Tensor) => [
+      tf.where(x.greater(0), x, tf.zerosLike(x)),
+      tf.where(x.greater(0), y, tf.fill([2, 3], 7)),
+    ]);
+    expectAlike(
+      await runOn(open(passes), program, inputs),
+      await runOn(await openCpuEngine(), program, inputs),
+    );
+  });
+
   test('outputs may be inputs, constants or one another', async () => {
     const { program, inputs } = programOf('same', [f32([3])], (x: Tensor) => {
       const sum = x.add(1);
