@@ -234,8 +234,10 @@ export class Generator {
     for (const row of answering.rows) removeRow(this.#batch, row);
   }
 
+  /** The last leaves first: of those that end together, none takes the place of another. */
   #settle(): void {
-    for (const answering of [...this.#running]) if (answering.advance(this.#batch)) this.#remove(answering);
+    const over = this.#running.filter(answering => answering.advance(this.#batch));
+    for (const answering of over.toReversed()) this.#remove(answering);
   }
 
   #failBatch(error: unknown): void {
