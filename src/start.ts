@@ -1,8 +1,8 @@
-// `anneal start`: everything on one machine. A Postgres of our own where none is named, the api, the workers, as processes.
-import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs';
+// `anneal start`: everything on one machine: the api, the workers and, unless DATABASE_URL is set, a Postgres, each as a process.
 import { join } from 'node:path';
 import { ensureKeys } from './api-key.ts';
 import type { Config } from './config.ts';
+import { openLogFile } from './log-file.ts';
 import { migrateAll } from './migrate-all.ts';
 import { startEmbeddedPostgres } from './store/embedded-postgres.ts';
 import { superviseProcess } from './supervisor.ts';
@@ -10,7 +10,7 @@ import { superviseProcess } from './supervisor.ts';
 export interface Started {
   /** Where the api listens. */
   address: string;
-  /** The key that was made, the first time. */
+  /** The API key that the first start has generated. */
   newKey: string | null;
   stop(): Promise<void>;
 }
@@ -21,21 +21,21 @@ export interface StartOptions {
   environment: Record<string, string | undefined>;
   /** main.ts */
   program: string;
-  /** For people. */
+  /** Prints a line for the user. */
   say(line: string): void;
 }
 
 /**
- * What the api is run with; also in Dockerfile, package.json and bin/anneal.mjs. V8 frees the buffers of uploads when it collects its
- * young objects, and with less room for these it does so more often: 40 MB less before the first request, 70 less under many uploads.
- * The price is in docs/performance.md: bursts of lists take somewhat longer.
+ * Node flags of the api; also in Dockerfile, package.json and bin/anneal.mjs. V8 frees the buffers of uploads when it collects the young
+ * generation, which a smaller semi-space makes more frequent: 40 MB less memory before the first request, 70 MB less under many uploads.
+ * The price, somewhat slower bursts of list requests, is in docs/performance.md.
  */
 export const API_NODE_FLAGS = ['--max-semi-space-size=4'];
 
 export async function startAll({ config, environment, program, say }: StartOptions): Promise<Started> {
   const running: { stop(): Promise<void> }[] = [];
   const stop = async () => {
-    // the api and the workers end together; the database, which they write to until then, ends last
+    // the database stops last, because the others write to it until they have stopped
     const [database, ...processes] = running;
     await Promise.all(processes.map(process => process.stop()));
     await database?.stop();
@@ -51,8 +51,11 @@ export async function startAll({ config, environment, program, say }: StartOptio
       { settings = {}, nodeFlags = [] }: { settings?: Record<string, string>; nodeFlags?: string[] } = {},
     ) => {
       const env = { ...environment, DATABASE_URL: database.url, ...settings };
-      const log = openLogFile(config, name);
-      const onLine = (line: string) => forwardLine(name, line, log, say);
+      const log = openLogFile(join(config.dataDirectory, 'logs', `${name}.log`), say);
+      const onLine = (line: string) => {
+        log(line);
+        forwardLine(name, line, say);
+      };
       const process = await superviseProcess({
         name,
         module: program,
@@ -75,7 +78,7 @@ export async function startAll({ config, environment, program, say }: StartOptio
   }
 }
 
-/** Workers on one machine have a port for their metrics each. */
+/** Each worker on a machine has its own port for metrics. */
 function portOfWorker({ workerMetricsPort: first }: Config, number: number): Record<string, string> {
   return first === null ? {} : { ANNEAL_WORKER_METRICS_PORT: String(first + number - 1) };
 }
@@ -92,17 +95,10 @@ export function embeddedDirectory(config: Config): string {
   return join(config.dataDirectory, 'postgres');
 }
 
-// ---- what the processes write
+// ---- output of the processes
 
-function openLogFile(config: Config, name: string): WriteStream {
-  const folder = join(config.dataDirectory, 'logs');
-  mkdirSync(folder, { recursive: true });
-  return createWriteStream(join(folder, `${name}.log`), { flags: 'a' });
-}
-
-/** All lines go to the log file; warnings, errors and what is not a log line are said too. */
-function forwardLine(name: string, line: string, log: WriteStream, say: (line: string) => void): void {
-  log.write(`${line}\n`);
+/** Prints warnings, errors and lines that are not JSON. */
+function forwardLine(name: string, line: string, say: (line: string) => void): void {
   const entry = parseEntry(line);
   if (!entry) say(`${name}: ${line}`);
   else if (['warn', 'error', 'fatal'].includes(entry.level))
