@@ -1,5 +1,4 @@
-// A worker as a process: with the api's routes for the lines of batches, with metrics and spans where they are asked for. What it
-// works on is the queue's.
+// The worker process: the worker of src/queue, with the API's routes for batches, and with metrics and traces where configured.
 import { buildAnswerer } from './app.ts';
 import type { Deps } from './deps.ts';
 import { openMonitoring } from './monitoring/monitoring.ts';
@@ -25,7 +24,7 @@ export async function startAnsweringWorker(deps: Deps): Promise<Running> {
   };
 }
 
-/** With /metrics, where a token and a port are set for it; with spans and the same numbers, where a collector is. */
+/** Serves /metrics if a token and a port are set; exports traces and metrics if a collector is set. */
 async function startMonitoredWorker(deps: Deps & WorkerDeps): Promise<Running> {
   const { log, config } = deps;
   const { metricsToken: token, workerMetricsPort: port, host } = config;
@@ -38,7 +37,7 @@ async function startMonitoredWorker(deps: Deps & WorkerDeps): Promise<Running> {
     if (serves) server = await openMetricsServer({ monitoring, token, host, port, log });
     if (config.otlpEndpoint) {
       watching.push(openTrainingSpans());
-      observeMetrics(monitoring); // to the end of the process: the SDK asks once more then
+      observeMetrics(monitoring); // never removed: the SDK collects once more at the end of the process
     }
   }
   const worker = await startWorker(deps, {

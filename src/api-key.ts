@@ -1,4 +1,4 @@
-// The first keys: those that the configuration names, and one that is made when there is none yet.
+// Creates the initial keys: those in the configuration, and an API key if there is none yet.
 import pg from 'pg';
 import { newSecretKey } from './ids.ts';
 import { insertAdminKey } from './store/admin-keys.ts';
@@ -11,7 +11,7 @@ export interface NamedKeys {
   adminKey: string | null;
 }
 
-/** Returns the API key that was made, to be shown once; null when none had to be made or the caller named it. */
+/** Returns the generated API key, to be shown once; null when a key exists or is configured. */
 export async function ensureKeys(databaseUrl: string, named: NamedKeys): Promise<string | null> {
   const client = new pg.Client({ connectionString: databaseUrl });
   await client.connect();

@@ -1,4 +1,4 @@
-// buildApp: the HTTP service as a value, every plugin and route by name, in order. It listens nowhere and owns no process.
+// buildApp: the HTTP service as a value, with all plugins and routes listed in order. It does not listen; main.ts does.
 import { maxHeaderSize, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import multipart from '@fastify/multipart';
@@ -65,15 +65,15 @@ import { ORGANIZATION_ID } from './store/projects.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Aborted when the service begins to stop: streams that would never end by themselves end then. */
+    /** Aborted when shutdown begins, to end streams that would not end by themselves. */
     closing: AbortSignal;
   }
 }
 
-/** `ft:` names with a long suffix and `:ckpt-step-n` are longer than fastify's 100. */
+/** `ft:` names with a long suffix and `:ckpt-step-n` exceed fastify's default of 100. */
 const MAX_PARAM_LENGTH = 500;
 const JSON_LIMIT_BYTES = 32 * 2 ** 20;
-/** Without the plugin's own name and its field for other documents. */
+/** Hides the plugin's top bar, which has its name and a field for other documents. */
 const DOCS_THEME = {
   title: 'Anneal',
   css: [{ filename: 'anneal.css', content: '.swagger-ui .topbar { display: none }' }],
@@ -137,7 +137,7 @@ export async function buildApp(deps: Deps): Promise<FastifyInstance> {
   return app;
 }
 
-/** Those that a line of a batch may name. */
+/** The endpoints that a batch may use. */
 function answeringRoutes(app: FastifyInstance, deps: Deps): void {
   chatCompletionRoutes(app, deps);
   completionRoutes(app, deps);
@@ -147,12 +147,12 @@ function answeringRoutes(app: FastifyInstance, deps: Deps): void {
   moderationRoutes(app, deps);
 }
 
-/** Says which request from within it is. */
+/** Header that identifies a request from within the process. */
 const FROM_WITHIN = 'anneal-request';
 
 /**
- * The routes that answer, for the lines of batches: called within the process, without keys but under the limits of the project.
- * It listens nowhere.
+ * The inference routes for the requests of batches, called within the process. They need no API key, but the project's rate limits
+ * apply. It does not listen.
  */
 export function buildAnswerer(deps: Deps): { answer: Answerer; close(): Promise<void> } {
   const app = appWithoutRoutes(deps);
@@ -197,12 +197,12 @@ function callerFromWithin(projectId: string, keyId: string): Caller {
     organizationId,
     serviceAccountId: null,
     scopes: [],
-    limited: true, // whether there are limits is seen when they are asked
+    limited: true, // whether there are limits is found out when they are checked
     inBatch: true,
   };
 }
 
-/** Requests and answers as everywhere, but nothing that answers. */
+/** An app with parsing, validation and error handling, and without routes. */
 function appWithoutRoutes(deps: Deps): FastifyInstance {
   const app: FastifyInstance = fastify({
     loggerInstance: deps.log as FastifyBaseLogger,
@@ -220,7 +220,7 @@ function appWithoutRoutes(deps: Deps): FastifyInstance {
 
   for (const schema of sharedSchemas) app.addSchema(schema);
   app.setValidatorCompiler(createValidatorCompiler(sharedSchemas));
-  // Responses are written as they are: the schemas describe them (and tests hold them to it), but drop nothing.
+  // Responses are not filtered by their schemas, which only document them; tests check that they match.
   app.setSerializerCompiler(() => data => JSON.stringify(data));
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(request => {
@@ -235,7 +235,7 @@ function appWithoutRoutes(deps: Deps): FastifyInstance {
 const trustedProxies = ({ trustedProxies: networks }: Config): string[] | false =>
   networks.length > 0 && networks.map(({ address, prefix }) => `${address}/${prefix}`);
 
-/** Streams are told to end; a connection that becomes idle by that is closed too, not kept alive for the next request. */
+/** On shutdown, ends streams and closes connections as they become idle, instead of keeping them alive. */
 function announceClosing(app: FastifyInstance): void {
   const closing = new AbortController();
   app.decorate('closing', closing.signal);
@@ -251,7 +251,7 @@ function announceClosing(app: FastifyInstance): void {
   app.addHook('onClose', async () => clearInterval(sweeping));
 }
 
-/** Connections that have carried no request yet. Node counts them as busy, and would wait a minute for their first one. */
+/** Connections without a request so far. Node does not count them as idle, and would wait a minute for their first request. */
 function unusedConnections(app: FastifyInstance): ReadonlySet<Socket> {
   const unused = new Set<Socket>();
   app.server.on('connection', socket => {
@@ -281,7 +281,7 @@ function acceptEmptyJson(app: FastifyInstance): void {
   });
 }
 
-/** A body that is too large, or no JSON, is refused before its route is asked: also by a route that needs none. */
+/** Documents 413 and 415 on all routes with a body parser, also on those that need no body. */
 function describeRefusedBodies(app: FastifyInstance): void {
   app.addHook('onRoute', ({ method, schema }) => {
     if (!schema?.response || !['POST', 'DELETE'].includes(String(method))) return;
@@ -309,7 +309,7 @@ function addResponseHeaders(app: FastifyInstance): void {
 
 // ---- errors
 
-/** fastify's own refusals by status; its texts are kept, they hold nothing of the request. */
+/** Error kinds of fastify's own 4xx errors. Their messages are passed on, since they do not quote the request. */
 const refusals: Record<number, ErrorKind> = {
   404: 'not_found',
   413: 'request_too_large',
@@ -353,7 +353,7 @@ function answerUnreadable({ code = '' }: NodeJS.ErrnoException, socket: Socket):
 /** A restart of Postgres takes a few. */
 const STORAGE_RETRY_SECONDS = 5;
 
-/** What Postgres says of texts that it cannot hold: a NUL, half of a surrogate pair. */
+/** Postgres' errors for text that it cannot store: U+0000, lone surrogates. */
 const UNSTORABLE_TEXT = ['22021', '22P05', '22P02'];
 
 function asApiError(thrown: unknown): ApiError {

@@ -1,4 +1,4 @@
-// What the parts of a running service are handed: opened once for a process, passed on, and closed at its end.
+// The dependencies of a running process: opened once, passed to its parts, and closed at its end.
 import { join } from 'node:path';
 import type pg from 'pg';
 import type { Blobs } from './blobs/blobs.ts';
@@ -23,16 +23,16 @@ export interface Deps {
   readonly pool: pg.Pool;
   readonly blobs: Blobs;
   readonly queue: Queue;
-  /** Hears of new events of jobs (channel `anneal_events`). */
+  /** Notifications of new job events (channel `anneal_events`). */
   readonly events: Notifications;
   readonly generation: GenerationClient;
-  /** Folders of stored models. */
+  /** Downloads stored models into local folders. */
   readonly models: ModelCache;
-  /** Notes what requests took. */
+  /** Records the usage of requests. */
   readonly usage: UsageRecorder;
   /** For graders in Python. */
   readonly python: PythonSandbox;
-  /** For models that graders ask and that are not served here; null: there are none. */
+  /** API for grader models that are not served here; null if not configured. */
   readonly graderApi: GraderApi | null;
 }
 
@@ -41,7 +41,7 @@ export interface OpenedDeps {
   close(): Promise<void>;
 }
 
-/** Throws when the database does not answer or is not migrated. `config.databaseUrl` must be set. */
+/** Throws when the database is unavailable or not migrated. `config.databaseUrl` must be set. */
 export async function openDeps(config: Config, process: 'api' | 'worker'): Promise<OpenedDeps> {
   const databaseUrl = config.databaseUrl!;
   const log = openLog({ level: config.logLevel, process });
@@ -80,17 +80,17 @@ export async function openDeps(config: Config, process: 'api' | 'worker'): Promi
   }
 }
 
-/** Loaded only where one is configured: OpenAI's client is 30 MB of memory. */
+/** Imported only if configured: OpenAI's client takes 30 MB of memory. */
 async function openGraders(config: Config): Promise<GraderApi | null> {
   if (!config.graderUrl) return null;
   const { openGraderApi } = await import('./evaluation/grader-api.ts');
   return openGraderApi(config);
 }
 
-/** What workers have answered, for batches, comes after the requests of people, and after training, which has 10. */
+/** Niceness of a worker's generation process, which serves batches: below that of the api (8) and of training (10). */
 const WORKER_NICENESS = 12;
 
-/** How the memory for answering requests is shared out. */
+/** Shares of the memory for inference. */
 const SERVING_SHARES = { models: 0.6, caches: 0.3, adapters: 0.1 };
 
 function servingOptions({

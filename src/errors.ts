@@ -1,4 +1,4 @@
-// Every error that a client may be told of: one table, code -> status, type. Messages are written where the error is found.
+// All errors of the API in one table: code -> status and type. Messages are written where an error is thrown.
 
 const rules = {
   invalid_api_key: { status: 401, type: 'invalid_request_error' },
@@ -51,11 +51,11 @@ const rules = {
 
 export type ErrorKind = keyof typeof rules;
 
-/** A mistake of the caller's, or a trouble they should know of. Thrown where it is found, answered by the app. */
+/** An error that the client is told. Thrown where it is found; the app turns it into a response. */
 export class ApiError extends Error {
   readonly kind: ErrorKind;
   readonly param: string | null;
-  /** Seconds after which trying again makes sense. */
+  /** Value of the `retry-after` header. */
   readonly retryAfterSeconds: number | null;
 
   constructor(
@@ -73,7 +73,7 @@ export class ApiError extends Error {
     return rules[this.kind].status;
   }
 
-  /** False where clients would try again, which cannot help; null: as they think. */
+  /** False for errors that official clients would retry in vain (`x-should-retry`); null leaves it to the client. */
   get shouldRetry(): false | null {
     const rule: { status: number; retry?: false } = rules[this.kind];
     return rule.retry ?? null;

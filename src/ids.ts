@@ -1,8 +1,8 @@
-// The names of things: a prefix that says what it is, and letters and digits drawn at random.
+// Ids of objects: a prefix for the kind, and random letters and digits.
 import { randomBytes } from 'node:crypto';
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
-/** The largest multiple of 62 in a byte: larger draws are thrown away, so that every character is equally likely. */
+/** The largest multiple of 62 below 256. Bytes from there on are rejected, so that all characters are equally likely. */
 const BYTES_KEPT = 248;
 
 const prefixes = {
@@ -42,7 +42,7 @@ export function newId(kind: keyof typeof prefixes): string {
   return prefixes[kind] + randomText(24);
 }
 
-/** A key as the user holds it; 192 bits and more, so its plain sha256 is safe to store. */
+/** A secret key with more than 192 bits of entropy, so that storing its plain SHA-256 is safe. */
 export function newSecretKey(kind: 'anneal' | 'admin' | 'svcacct' = 'anneal'): string {
   return `sk-${kind}-${randomText(40)}`;
 }

@@ -1,4 +1,4 @@
-// The log: JSON lines on standard output, without keys and without anybody's training text.
+// The log: JSON lines on stdout, without API keys and without users' texts.
 import pino, { type DestinationStream, type Logger } from 'pino';
 
 export type { Logger };
@@ -30,7 +30,7 @@ export function openLog(
   return destination ? pino(settings, destination) : pino(settings);
 }
 
-/** `log.warn({ error })` takes an Error or its message. */
+/** `error` may be an Error or a message. */
 function serializeError(error: unknown): unknown {
   return error instanceof Error ? pino.stdSerializers.err(error) : error;
 }

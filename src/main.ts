@@ -1,5 +1,5 @@
-// The program: `anneal start | api | worker | migrate | openapi | keys | models`. It wires and starts; the work is elsewhere.
-// The only place that listens to signals and ends the process.
+// The program: `anneal start | api | worker | migrate | openapi | keys | models | import`. It wires and starts the parts, and is the only
+// place that handles signals and exits.
 import { writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -25,7 +25,7 @@ import { findRunningPostgres, startEmbeddedPostgres } from './store/embedded-pos
 import type { ReadyMessage } from './supervisor.ts';
 import { checkDatabase, checkDataDirectory, checkDevice, listenFailure } from './surroundings.ts';
 
-/** After a stop was asked for, everything gets this long. */
+/** Deadline for a graceful shutdown. */
 const STOP_DEADLINE_MS = 45_000;
 
 const program = new Command('anneal')
@@ -53,7 +53,7 @@ program
   )
   .action(() =>
     run(async config => {
-      const { startAnsweringWorker } = await import('./answering-worker.ts'); // an api does without
+      const { startAnsweringWorker } = await import('./answering-worker.ts'); // not loaded by the api
       await serve(config, 'worker', startAnsweringWorker);
     }),
   );
@@ -95,14 +95,14 @@ async function start(config: Config): Promise<void> {
   await started.stop();
 }
 
-/** An api or a worker: alone, or as a process of `start`, which is told when it is ready. */
+/** Runs an api or a worker: on its own, or as a child of `start`, which is notified when it is ready. */
 async function serve(
   config: Config,
   name: 'api' | 'worker',
   open: (deps: Deps) => Promise<Running & { address?: string }>,
 ) {
   await checkSurroundings(config);
-  if (!process.send) await checkDevice(config); // else `start` has done so
+  if (!process.send) await checkDevice(config); // otherwise `start` has checked it
   const stopped = untilStopped();
   const telemetry = await openTelemetry(config, name);
   const { deps, close } = await openDeps({ ...config, databaseUrl: await databaseUrlOf(config) }, name);
@@ -120,7 +120,7 @@ async function serve(
   }
 }
 
-/** A folder that is no model, or no longer one, costs that model, not the service. */
+/** A folder that is not a valid model is logged and not served; the service starts without it. */
 async function registerModels(deps: Deps): Promise<void> {
   const { refused } = await registerModelsIn(deps, deps.config.modelsDirectory);
   for (const { folder, reason } of refused)
@@ -148,7 +148,7 @@ async function runMigrations(config: Config): Promise<void> {
 }
 
 async function writeOpenapi(config: Config, output: string): Promise<void> {
-  // no route is called, so nothing has to be opened for them
+  // no handler runs, so no dependencies are needed
   const app = await buildApp({ config, log: openLog({ level: 'silent', process: 'openapi' }) } as Deps);
   await app.ready();
   await writeFile(output, `${JSON.stringify(app.swagger(), null, 2)}\n`);
@@ -163,7 +163,7 @@ async function checkSurroundings({ dataDirectory, databaseUrl }: Config): Promis
 
 // ---- databases
 
-/** The one that is named, or the one that `start` runs on this machine at the moment. */
+/** The configured database, or the embedded one of an `anneal start` that runs on this machine. */
 async function databaseUrlOf(config: Config): Promise<string> {
   const url = config.databaseUrl ?? (await findRunningPostgres(embeddedDirectory(config)));
   if (!url)
@@ -173,7 +173,7 @@ async function databaseUrlOf(config: Config): Promise<string> {
   return url;
 }
 
-/** For a command that needs the database only for a moment: the embedded one is started for it when it does not run. */
+/** Runs a short command on the database; starts the embedded one for it if it is not running. */
 async function withDatabase(config: Config, work: (url: string) => Promise<void>): Promise<void> {
   await checkSurroundings(config);
   const url = config.databaseUrl ?? (await findRunningPostgres(embeddedDirectory(config)));
@@ -203,7 +203,7 @@ async function withMigratedDatabase(
 
 // ---- the process
 
-/** Runs a mode to its end and ends the process. What goes wrong is said in a line; a bug shows its stack. */
+/** Runs a mode and exits. Expected errors are printed as one line, others with their stack. */
 async function run(mode: (config: Config) => Promise<void>): Promise<never> {
   try {
     await mode(loadConfig());
@@ -219,13 +219,13 @@ async function run(mode: (config: Config) => Promise<void>): Promise<never> {
   }
 }
 
-/** A trouble with the surroundings, whose stack helps nobody. */
+/** An error of the environment (network, files, configuration), for which a stack is of no use. */
 function isExpected(error: unknown): boolean {
   const code = (error as NodeJS.ErrnoException).code;
   return typeof code === 'string' || (error as Error).constructor === Error;
 }
 
-/** Resolves with the reason when the process is asked to end: Ctrl-C, SIGTERM, or the `start` that it belongs to is gone. */
+/** Resolves with the reason when the process has to stop: Ctrl-C, SIGTERM, or its `start` process has died. */
 function untilStopped(): Promise<string> {
   return new Promise(done => {
     const stop = (reason: string) => {

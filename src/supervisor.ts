@@ -1,9 +1,9 @@
-// Runs a process of this program beside us: starts it, starts it again when it dies, ends it. What it does is not known here.
+// Supervises a child process of this program: starts it, restarts it with backoff when it dies, and stops it.
 import { type ChildProcess, fork } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const BACKOFF_MS = { first: 500, most: 30_000 };
-/** One that ran this long had started well: the next wait is short again. */
+/** After running this long, a process is considered healthy and the backoff is reset. */
 const HEALTHY_MS = 60_000;
 const STOP_TIMEOUT_MS = 30_000;
 
@@ -18,21 +18,21 @@ export interface ProcessOptions {
   module: string;
   args: string[];
   env: Record<string, string | undefined>;
-  /** Of Node itself. */
+  /** Flags of Node. */
   nodeFlags: readonly string[];
-  /** Lines of its output and error output. */
+  /** Called with each line of stdout and stderr. */
   onLine(line: string): void;
-  /** Told when it died and is started again. */
+  /** Called when it has died and will be restarted. */
   onTrouble(message: string): void;
 }
 
-/** What a process says to us once it is ready to work. */
+/** The IPC message of a process that is ready. */
 export interface ReadyMessage {
   type: 'ready';
   address?: string;
 }
 
-/** Resolves once the process is ready; rejects when it ends before that the first time. */
+/** Resolves once the process is ready; rejects when its first start fails. */
 export async function superviseProcess(
   options: ProcessOptions,
 ): Promise<SupervisedProcess & { ready: ReadyMessage }> {
@@ -73,11 +73,11 @@ async function keepRunning(
     if (signal.aborted) return;
     delayMs = Math.min(2 * delayMs, BACKOFF_MS.most);
     state.current = launch(options);
-    state.current.ready.catch(() => undefined); // its end is seen above
+    state.current.ready.catch(() => undefined); // handled by its exit above
   }
 }
 
-/** In a process group of its own: Ctrl-C in a terminal is for us, and we tell it. It ends by itself when we are gone. */
+/** Runs in its own process group, so that Ctrl-C reaches only this process, which stops it. It exits by itself when its IPC channel closes. */
 function launch({ module, args, env, nodeFlags, onLine, name }: ProcessOptions): Launched {
   const child = fork(module, args, {
     env,
@@ -88,7 +88,7 @@ function launch({ module, args, env, nodeFlags, onLine, name }: ProcessOptions):
   const exit = new Promise<string>(done => {
     child.once('error', error => done(error.message));
     child.once('exit', (code, signal) => {
-      signalGroup(child, 'SIGKILL'); // what it may have left behind
+      signalGroup(child, 'SIGKILL'); // processes that it may have left behind
       done(signal ?? `code ${code}`);
     });
   });
@@ -115,7 +115,7 @@ function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
   try {
     process.kill(-child.pid, signal);
   } catch {
-    // nobody is left in it
+    // the group is empty
   }
 }
 

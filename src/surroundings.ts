@@ -1,5 +1,5 @@
-// What settings name, tried before anything is opened on it: a folder that cannot be written, a database that does not
-// answer, a device that is not there, a port that is taken. A failure is a ConfigError that names the setting. Nothing stays open.
+// Checks of the environment before startup: is the data folder writable, does the database answer, does the device work, is the port
+// free. A failure is a ConfigError that names the setting. Nothing stays open.
 import { randomUUID } from 'node:crypto';
 import { mkdir, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -10,10 +10,10 @@ import type { Probed } from './engine/probe-child.ts';
 import { askWithSpec } from './queue/ask-child.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
-/** CUDA takes some seconds to begin on a machine that does much else. */
+/** CUDA may take many seconds to initialize on a busy machine. */
 const PROBE_TIMEOUT_MS = 120_000;
 
-/** Makes the folder where it is missing. */
+/** Creates the folder if it does not exist. */
 export async function checkDataDirectory(directory: string): Promise<void> {
   const probe = join(directory, `.probe-${randomUUID()}`);
   try {
@@ -25,7 +25,7 @@ export async function checkDataDirectory(directory: string): Promise<void> {
   }
 }
 
-/** One folder after the other: Node's own recursive mkdir never returns below /proc. */
+/** Creates parents one by one, because Node's recursive mkdir never returns below /proc. */
 async function makeFolder(directory: string): Promise<void> {
   try {
     await mkdir(directory);
@@ -54,7 +54,7 @@ export async function checkDatabase(databaseUrl: string): Promise<void> {
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     application_name: 'anneal check',
   });
-  client.on('error', () => undefined); // the query says so
+  client.on('error', () => undefined); // reported by the query
   try {
     await client.connect();
     await client.query('select 1');
@@ -66,7 +66,7 @@ export async function checkDatabase(databaseUrl: string): Promise<void> {
   }
 }
 
-/** Of settings that ask for more than npm brings, whether the machine has it. `auto` takes what there is. */
+/** Checks settings that need more than the npm packages. `auto` uses what there is and is not checked. */
 export async function checkDevice(config: Config): Promise<void> {
   const asked = (['engine', 'device', 'precision'] as const)
     .filter(key => config[key] !== variables[key].default && config[key] !== 'cpu')
@@ -77,7 +77,7 @@ export async function checkDevice(config: Config): Promise<void> {
   if (refused !== null) throw new ConfigError(`${asked.join(', ')}: ${refused.split(/\s+/).join(' ')}`);
 }
 
-/** In a process of its own: libraries of devices stay in memory, and may end their process. */
+/** In a child process, because device libraries stay in memory and may crash their process. */
 async function probeEngine(options: EngineOptions): Promise<string | null> {
   try {
     const { refused } = await askWithSpec<Probed>({
@@ -92,7 +92,7 @@ async function probeEngine(options: EngineOptions): Promise<string | null> {
   }
 }
 
-/** For what `listen` throws. */
+/** Wraps an error of `listen`. */
 export const listenFailure = (cause: unknown, host: string, port: number): ConfigError =>
   naming('HOST, PORT', `cannot listen on ${host}:${port}`, cause);
 

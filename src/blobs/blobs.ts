@@ -1,4 +1,4 @@
-// Object storage as the service sees it: immutable objects under keys. Two adapters: a local folder and S3.
+// The interface of the object store: immutable objects under keys. Two implementations: a local folder and S3.
 import type { Readable } from 'node:stream';
 
 export interface BlobInfo {
@@ -19,18 +19,18 @@ export interface PutOptions {
 }
 
 export interface Blobs {
-  /** Stores the stream's bytes. Nothing is visible under `key` unless it is whole. Rejects when `limitBytes` is passed (BlobTooLarge). */
+  /** Stores a stream. The object becomes visible only when complete. Throws BlobTooLarge above `limitBytes`. */
   put(key: string, body: Readable | Uint8Array, options?: PutOptions): Promise<BlobInfo>;
-  /** Throws BlobNotFound. `range` is inclusive of start, exclusive of end. */
+  /** Throws BlobNotFound. `range` includes its start and excludes its end. */
   get(key: string, range?: { start: number; end: number }): Promise<Readable>;
   size(key: string): Promise<number | null>;
-  /** No error when the object is not there. */
+  /** Does nothing when the object does not exist. */
   delete(key: string): Promise<void>;
-  /** What lies under keys that begin with `prefix`, in no order. */
+  /** Objects whose keys begin with `prefix`, in no particular order. */
   list(prefix: string): AsyncIterable<ListedBlob>;
-  /** A path that holds the object, where the store is a folder; null elsewhere. */
+  /** Path of the object if the store is a folder; null otherwise. */
   localPath(key: string): string | null;
-  /** Resolves when the store answers; throws with the reason otherwise. */
+  /** Throws when the store is not available. */
   check(): Promise<void>;
 }
 

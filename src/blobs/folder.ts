@@ -1,4 +1,4 @@
-// Object storage in a local folder: a key is a path below it. For one machine; several need S3.
+// Object store in a local folder; keys are paths below it. For a single machine; several need S3.
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, mkdir, open, opendir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
@@ -6,9 +6,9 @@ import { Readable } from 'node:stream';
 import { type BlobInfo, BlobNotFound, type Blobs, type ListedBlob } from './blobs.ts';
 import { measure } from './measured.ts';
 
-/** Objects on their way in lie here; no key begins like it. */
+/** Folder for incomplete objects; no key begins with it. */
 const UNFINISHED = '.unfinished';
-/** An unfinished object that nobody has written to for so long was left by a killed process. */
+/** Age after which an incomplete object is considered left by a killed process. */
 const ABANDONED_MS = 24 * 3600_000;
 
 export async function openFolder(directory: string): Promise<Blobs> {
@@ -59,7 +59,7 @@ export async function openFolder(directory: string): Promise<Blobs> {
   };
 }
 
-/** Keys come from the service itself, but a name of a user's may stand in one. */
+/** Keys are made by the service, but may contain names given by users. */
 function checkKey(key: string): string[] {
   const parts = key.split('/');
   const bad = parts.some(part => part === '' || part === '.' || part === '..' || part.includes('\0'));
@@ -84,7 +84,7 @@ async function writeChunk(handle: FileHandle, chunk: Uint8Array): Promise<void> 
   }
 }
 
-/** A delete beside us may remove the folder between its making and the move. */
+/** Retries, because a concurrent delete may remove the empty folder before the move. */
 async function moveInto(unfinished: string, path: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     await mkdir(dirname(path), { recursive: true });
@@ -97,7 +97,7 @@ async function moveInto(unfinished: string, path: string): Promise<void> {
   }
 }
 
-/** The new name itself must be on the disk, too. Windows cannot open a folder and does not need it. */
+/** Makes the rename durable. Windows cannot open folders and does not need it. */
 async function syncFolder(directory: string): Promise<void> {
   if (process.platform === 'win32') return;
   const handle = await open(directory).catch(nullWhenMissing);

@@ -1,13 +1,13 @@
-// Bytes on their way into a store: counted, hashed and held to a limit as they pass. Nothing is stored here.
+// Counts and hashes bytes on their way into a store, and enforces a size limit. Stores nothing.
 import { createHash, type Hash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { addAbortSignal } from 'node:stream';
 import { type BlobInfo, BlobTooLarge, type PutOptions } from './blobs.ts';
 
 export interface Measured {
-  /** To be read to its end; throws when the source breaks off, is aborted or passes the limit. */
+  /** Throws when the source fails, is aborted or exceeds the limit. */
   readonly chunks: AsyncIterable<Uint8Array>;
-  /** Valid once `chunks` has been read to its end. */
+  /** Valid after `chunks` was read to its end. */
   info(): BlobInfo;
   /** Why `chunks` threw. */
   failure(): unknown;
@@ -29,7 +29,7 @@ export function measure(key: string, body: Readable | Uint8Array, options: PutOp
   };
 }
 
-/** A stream that ends before its end (a client that went away) throws ERR_STREAM_PREMATURE_CLOSE here. */
+/** A source that closes early (a disconnected client) throws ERR_STREAM_PREMATURE_CLOSE. */
 function readSource(body: Readable, signal: AbortSignal | undefined): AsyncIterable<Uint8Array | string> {
   return signal ? addAbortSignal(signal, body) : body;
 }

@@ -1,4 +1,4 @@
-// Which object store the configuration names.
+// Opens the configured object store.
 import { join } from 'node:path';
 import type { Config } from '../config.ts';
 import type { Blobs } from './blobs.ts';
@@ -9,7 +9,7 @@ type BlobConfig = Pick<
   'dataDirectory' | 's3Bucket' | 's3Endpoint' | 's3Region' | 'awsAccessKeyId' | 'awsSecretAccessKey'
 >;
 
-/** The store is not asked yet; `check()` says whether it answers. */
+/** Does not contact the store; `check()` does. */
 export async function openBlobs(config: BlobConfig): Promise<Blobs> {
   if (!config.s3Bucket) return openFolder(join(config.dataDirectory, 'objects'));
   const { openS3 } = await import('./s3.ts'); // 30 MB of memory, only where there is a bucket

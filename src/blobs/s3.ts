@@ -1,4 +1,4 @@
-// Object storage in an S3 bucket, of AWS or of any server that speaks its protocol.
+// Object store in an S3 bucket, of AWS or of a compatible server.
 import { Readable } from 'node:stream';
 import {
   CreateBucketCommand,
@@ -23,14 +23,14 @@ export interface S3Settings {
   readonly credentials: { accessKeyId: string; secretAccessKey: string } | null;
 }
 
-/** Held in memory while on their way. S3 takes at most 10,000 parts, so an object may have 160 GB. */
+/** Buffered in memory during an upload. S3 allows 10,000 parts, so an object may have 160 GB. */
 const PART_BYTES = 16 * 2 ** 20;
 const PARTS_AT_ONCE = 2;
-/** The waits between them double: about 6 s in all. Whoever must wait longer tries again (src/queue/retry.ts). */
+/** With exponential backoff, about 6 s in total. Longer outages are handled by the caller (src/queue/retry.ts). */
 const MAX_ATTEMPTS = 8;
 const CHECK_ATTEMPTS = 2;
 const CONNECT_TIMEOUT_MS = 5_000;
-/** Without a byte moving. */
+/** Longest time without any traffic. */
 const IDLE_TIMEOUT_MS = 60_000;
 
 export function openS3(settings: S3Settings): Blobs {
@@ -68,7 +68,7 @@ export function openS3(settings: S3Settings): Blobs {
   };
 }
 
-/** Some servers store the checksum trailers that the SDK sends by default as content, so they are sent to AWS alone. */
+/** The SDK's default checksum trailers are sent to AWS only, because some other servers store them as content. */
 function clientConfig({ endpoint, region, credentials }: S3Settings, maxAttempts: number): S3ClientConfig {
   const custom: S3ClientConfig = endpoint
     ? {
@@ -105,7 +105,7 @@ async function upload(
   try {
     await task.done();
   } catch (error) {
-    throw measured.failure() ?? error; // what broke off says more than the clean-up after it
+    throw measured.failure() ?? error; // the original failure, not that of the clean-up
   }
   return measured.info();
 }
@@ -127,11 +127,11 @@ async function createBucket(client: S3Client, bucket: string, region: string | n
   try {
     await client.send(new CreateBucketCommand({ Bucket: bucket, CreateBucketConfiguration }));
   } catch (error) {
-    if ((error as Error).name !== 'BucketAlreadyOwnedByYou') throw error; // another process was first
+    if ((error as Error).name !== 'BucketAlreadyOwnedByYou') throw error; // created by another process meanwhile
   }
 }
 
-/** null for the server's answer that there is no such thing. */
+/** Null for a 404. */
 async function orMissing<T>(request: Promise<T>): Promise<T | null> {
   try {
     return await request;
@@ -145,13 +145,13 @@ function statusOf(error: unknown): number | undefined {
   return (error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode;
 }
 
-/** A connection that fails on every address is an AggregateError without a message. */
+/** If the connection to all addresses fails, the error is an AggregateError without a message. */
 function reason(error: unknown): string {
   const { name, message, errors } = error as AggregateError;
   return message || errors?.map(inner => inner.message).join('; ') || name;
 }
 
-/** Runs `work` until it has succeeded once; calls at the same time share a run. */
+/** Runs `work` until it has succeeded once; concurrent calls share an attempt. */
 function untilDone(work: () => Promise<void>): () => Promise<void> {
   let running: Promise<void> | null = null;
   return () => {

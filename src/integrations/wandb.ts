@@ -1,24 +1,24 @@
-// What is said to a Weights & Biases server, as its own client says it: a run is made by GraphQL (`upsertBucket`), its history is
-// appended to as lines at an offset (`file_stream`), so that what is sent twice is there once. No state of its own.
+// A stateless client of a Weights & Biases server, with the requests of its official client: GraphQL creates a run (`upsertBucket`), and
+// `file_stream` writes lines of its history at an offset, so that repeated requests have no effect.
 
 export interface WandbServer {
-  /** Without a slash at its end. */
+  /** Without a trailing slash. */
   baseUrl: string;
   apiKey: string;
 }
 
 export interface WandbRun {
-  /** Unique in its project: the same id is the same run. */
+  /** Unique within the project. */
   id: string;
   project: string;
-  /** Null: the key's own. */
+  /** Null: the default entity of the API key. */
   entity: string | null;
   displayName: string;
   tags: string[];
   config: Record<string, unknown>;
 }
 
-/** Where the run is, in the server's words. */
+/** The names of the run as the server returned them. */
 export interface WandbPlace {
   entity: string;
   project: string;
@@ -40,7 +40,7 @@ interface Upserted {
   upsertBucket: { bucket: { name: string; project: { name: string; entity: { name: string } } } };
 }
 
-/** Makes the run, or gives the one that is there its configuration. Throws with what the server said. */
+/** Creates the run or updates its configuration. Throws with the server's message. */
 export async function upsertRun(server: WandbServer, run: WandbRun): Promise<WandbPlace> {
   const config = Object.fromEntries(Object.entries(run.config).map(([key, value]) => [key, { value }]));
   const variables = {
@@ -62,10 +62,10 @@ export async function upsertRun(server: WandbServer, run: WandbRun): Promise<Wan
 }
 
 export interface History {
-  /** Lines that the server has already. */
+  /** Number of lines that were sent before. */
   offset: number;
   lines: Record<string, unknown>[];
-  /** Once nothing more comes. */
+  /** Set when the run is complete. */
   exitCode: number | null;
 }
 
@@ -97,7 +97,7 @@ async function post({ baseUrl, apiKey }: WandbServer, path: string, body: object
       'user-agent': 'Anneal',
     },
     body: JSON.stringify(body),
-    redirect: 'error', // the key goes to the configured server only
+    redirect: 'error', // the API key must only be sent to the configured server
     signal: AbortSignal.timeout(TIMEOUT_MS),
   });
   const text = await response.text();

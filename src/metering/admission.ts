@@ -1,5 +1,5 @@
-// Lets requests for answers in under the limits of their project, at once or after a wait. The limits are token buckets in the
-// database (store/rate-limits.ts); what a request took in the end is the usage recorder's to correct.
+// Admits inference requests under the rate limits of their project, at once or after waiting. The limits are token buckets in the
+// database (store/rate-limits.ts); the usage recorder replaces estimated tokens by actual ones.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ApiError } from '../errors.ts';
 import type { Queryable } from '../store/database.ts';
@@ -8,21 +8,21 @@ import { type Bucket, bucketsOf, headersOf, secondsUntilFits, tightest, writeDur
 
 export interface Take {
   projectId: string;
-  /** Whose limit it is: a base model. */
+  /** Base model whose limits apply. */
   model: string;
   tokens: number;
 }
 
 export interface Admitted {
-  /** Whether there are limits at all. */
+  /** Whether any limit applies. */
   limited: boolean;
-  /** Of the limits with the least left, as clients are told. */
+  /** `x-ratelimit-*` headers, of the limits with the least remaining. */
   headers: Record<string, string>;
-  /** Null when it was let in. */
+  /** Null when the request is admitted. */
   refusal: ApiError | null;
 }
 
-/** It will fit after so many seconds. */
+/** The request will fit after `seconds`. */
 export class LimitReached extends ApiError {
   readonly seconds: number;
 
@@ -63,8 +63,8 @@ function refusalOf(
 }
 
 /**
- * Lets a request in that nobody waits for, when it fits: returns whether there are limits. Throws LimitReached when that is further away than
- * `patienceSeconds`, and what never fits.
+ * Waits until a background request is admitted; returns whether any limit applies. Throws LimitReached if that would take longer than
+ * `patienceSeconds`, and ApiError for a request that can never fit.
  */
 export async function waitForRoom(
   db: Queryable,
@@ -81,7 +81,7 @@ export async function waitForRoom(
   }
 }
 
-/** A token has about four characters of English, as OpenAI estimates too. The numbers are corrected when they are known. */
+/** Estimates four characters per token, as OpenAI does. The actual numbers replace it later. */
 export function estimateTokens(prompt: unknown, maxTokens: number | null | undefined, n = 1): number {
   return Math.ceil((JSON.stringify(prompt) ?? '').length / 4) + n * (maxTokens ?? 0);
 }

@@ -1,19 +1,19 @@
-// Token buckets in the words of the wire: what is left, when it is full again, how long to wait. The buckets are in the database.
+// Token buckets as reported to clients: remaining amount, reset time, waiting time. The buckets themselves are in the database.
 import type { Held } from '../store/rate-limits.ts';
 
 export interface Bucket {
-  /** 'all', or the base model whose limit it is. */
+  /** 'all', or the base model of the limit. */
   model: string;
   counts: 'requests' | 'tokens';
-  /** As OpenAI's messages have it. */
+  /** Name in OpenAI's error messages. */
   name: string;
   limit: number;
   used: number;
-  /** That drain of it each second. */
+  /** Drain rate. */
   perSecond: number;
 }
 
-/** Of what a limit limits. */
+/** One bucket for each value that is limited. */
 export function bucketsOf({ model, ...held }: Held): Bucket[] {
   const kinds = [
     {
@@ -45,7 +45,7 @@ export function bucketsOf({ model, ...held }: Held): Bucket[] {
 
 const left = ({ limit, used }: Bucket): number => Math.max(0, Math.floor(limit - used));
 
-/** The one with the least left. */
+/** The bucket with the least remaining. */
 export function tightest(buckets: readonly Bucket[]): Bucket | null {
   return buckets.toSorted((a, b) => left(a) - left(b))[0] ?? null;
 }
@@ -59,7 +59,7 @@ export function headersOf(bucket: Bucket): Record<string, string> {
   };
 }
 
-/** 0 when it fits now, infinite when it never will. */
+/** 0 if it fits now; infinite if it never will. */
 export function secondsUntilFits({ limit, used, perSecond }: Bucket, needed: number): number {
   if (needed > limit) return Number.POSITIVE_INFINITY;
   return Math.max(0, used + needed - limit) / perSecond;

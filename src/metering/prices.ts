@@ -1,18 +1,18 @@
-// What tokens cost: prices by model, from the configuration, and the line items that they make of what was used.
+// Prices of tokens by model, from the configuration, and the line items of costs.
 
 import type { TrainingSum, UsageSum } from '../store/usage.ts';
 import { baseInName } from './limited-model.ts';
 
-/** For a million tokens. */
+/** Per million tokens. */
 export interface ModelPrices {
   input?: number;
-  /** As `input` where it is not set. */
+  /** Defaults to `input`. */
   cached_input?: number;
   output?: number;
   training?: number;
 }
 
-/** By the name of a model; `*`: all others. */
+/** By model name; `*` applies to all others. */
 export type Prices = Readonly<Record<string, ModelPrices>>;
 
 export const priceNames = ['input', 'cached_input', 'output', 'training'] as const;
@@ -26,7 +26,7 @@ export interface LineItem {
   cost: number;
 }
 
-/** A fine-tuned model has its own price, else that of all of its base (`ft:{base}`), else its base's. */
+/** For a fine-tuned model: its own prices, else those of all models tuned from its base (`ft:{base}`), else those of the base. */
 export function pricesOf(prices: Prices, model: string): ModelPrices {
   const base = baseInName(model);
   const names = base === null ? [model] : [model, `ft:${base}`, base];

@@ -1,5 +1,5 @@
-// Adds up what requests took and writes it every second, so that no request waits for it. A process that is killed loses
-// what it has not written: a second. What a request may take is not asked here (rate-limits).
+// Aggregates the usage of requests in memory and writes it every second, so that no request waits for it. A killed process loses up to a
+// second of usage. Rate limits are checked elsewhere (admission.ts).
 import type pg from 'pg';
 import type { Logger } from '../log.ts';
 import { inTransaction } from '../store/database.ts';
@@ -15,13 +15,13 @@ import {
 export interface UsageRecorder {
   /** Returns at once. */
   record(labels: UsageLabels, counts: UsageCounts): void;
-  /** What a request took more (less: negative) of its project's tokens than was taken when it was let in. */
+  /** The difference between the actual tokens of a request and those taken at its admission; may be negative. */
   settle(projectId: string, limitedModel: string, tokens: number): void;
-  /** All that was recorded since it was opened, written or not. */
+  /** Totals since it was opened, written or not. */
   totals(): ({ kind: UsageKind } & UsageCounts)[];
-  /** Writes what there is. Throws when the database is away; nothing is lost by that. */
+  /** Writes the pending usage. If that throws, the usage stays pending. */
   flush(): Promise<void>;
-  /** Writes the last of it. */
+  /** Writes what is pending, and stops. */
   close(): Promise<void>;
 }
 
@@ -55,7 +55,7 @@ class BatchedRecorder implements UsageRecorder {
   constructor(options: RecorderOptions) {
     this.#options = options;
     this.#timer = setInterval(() => {
-      if (this.#writing) return; // the database is slow or away: what waits is one write, however long it takes
+      if (this.#writing) return; // the database is slow or unavailable; what is pending stays one write
       this.flush().catch(error => options.log.warn({ error }, 'usage was not written; it will be retried'));
     }, options.intervalMs ?? INTERVAL_MS);
     this.#timer.unref();
@@ -78,7 +78,7 @@ class BatchedRecorder implements UsageRecorder {
       addSettlement(this.#waiting, { projectId, model: limited, tokens });
   }
 
-  /** One after the other: what failed is back before the next begins. */
+  /** Writes are sequential, so that a failed one is pending again before the next begins. */
   async flush(): Promise<void> {
     while (this.#writing) await this.#writing.catch(() => undefined);
     this.#writing = this.#write().finally(() => {

@@ -1,4 +1,4 @@
-// What an api tells Prometheus: requests by route, tokens of answers, and the jobs that the database holds.
+// Prometheus metrics of an api: requests by route, tokens, and the jobs in the database.
 import { Counter, Gauge, Histogram } from '@prometheus-io/client';
 import type { FastifyInstance } from 'fastify';
 import type { Deps } from '../deps.ts';
@@ -6,9 +6,9 @@ import { countJobs } from '../store/job-counts.ts';
 import { listRunners } from '../store/runners.ts';
 import type { Monitoring } from './monitoring.ts';
 
-/** Seconds. Reads take milliseconds, answers of models seconds, streams of events as long as they are watched. */
+/** In seconds: reads take milliseconds, generations seconds, event streams as long as they are open. */
 const DURATIONS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
-/** The status of an answer whose client went away before its end, as nginx has it. */
+/** Status for a client that disconnected before the end of the response, as in nginx. */
 const BROKEN_OFF = 499;
 
 export function addApiMetrics(app: FastifyInstance, deps: Deps, monitoring: Monitoring): void {
@@ -33,7 +33,7 @@ function addRequests(app: FastifyInstance, { registry }: Monitoring): void {
   app.addHook('onRequest', async (request, reply) => {
     const { method } = request;
     running.inc();
-    // not onResponse, which is silent about answers that were broken off
+    // not onResponse, which is not called for interrupted responses
     reply.raw.once('close', () => {
       running.dec();
       const route = request.routeOptions.url ?? 'unknown';
@@ -61,7 +61,7 @@ function addTokens({ usage }: Deps, { registry, beforeWriting }: Monitoring): vo
   });
 }
 
-/** The same from every api: the numbers are the database's. */
+/** The same in every api, since they are read from the database. */
 function addJobs({ pool, log }: Deps, { registry, beforeWriting }: Monitoring): void {
   const gauge = (name: string, help: string, labelNames: string[] = []) =>
     new Gauge({ name, help, labelNames, registers: [registry] });

@@ -1,8 +1,8 @@
-// The processes that this one has started, and their memory, from /proc. Elsewhere than on Linux there are none to see.
+// The child processes of this process and their memory, from /proc. Empty on other systems than Linux.
 import { readdir, readFile } from 'node:fs/promises';
 
 export interface ChildProcess {
-  /** `serving/child`, `training/child`, ...: the program that it runs, below src. */
+  /** Its module below src: `serving/child`, `training/child`, ... */
   program: string;
   residentBytes: number;
 }
@@ -25,7 +25,7 @@ async function readChild(pid: string): Promise<ChildProcess | null> {
   return program && kib ? { program, residentBytes: Number(kib) * KIB } : null;
 }
 
-/** Null for a process that has ended meanwhile. */
+/** Null if the process has ended meanwhile. */
 async function readText(path: string): Promise<string | null> {
   return readFile(path, 'utf8').catch(() => null);
 }

@@ -1,4 +1,4 @@
-// The memory of NVIDIA's accelerators, as their own tool tells it. Where the tool is not, there are none to see.
+// NVIDIA GPUs and their memory, from nvidia-smi. Empty where it is not installed.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
@@ -18,11 +18,11 @@ export async function readDevices(tool = 'nvidia-smi'): Promise<Device[]> {
     const { stdout } = await promisify(execFile)(tool, query, { timeout: TIMEOUT_MS });
     return stdout.trim().split('\n').flatMap(readLine);
   } catch {
-    return []; // not installed, no driver, or silent
+    return []; // not installed, no driver, or a timeout
   }
 }
 
-/** `0, NVIDIA H100 80GB HBM3, 1024, 81559`, in MiB; `[N/A]` where a device does not tell. */
+/** `0, NVIDIA H100 80GB HBM3, 1024, 81559`, in MiB; `[N/A]` for unknown values. */
 function readLine(line: string): Device[] {
   const [index = '', name = '', used, total] = line.split(',').map(field => field.trim());
   const [usedBytes, totalBytes] = [Number(used) * MIB, Number(total) * MIB];

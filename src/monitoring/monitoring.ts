@@ -1,5 +1,5 @@
-// What every process tells Prometheus (and OpenTelemetry, observed-metrics.ts) of itself and its machine: memory, event loop, garbage, the processes it has started,
-// accelerators. What it does beyond is added by who measures it.
+// The metrics registry of a process, with the metrics of the process and its machine: memory, event loop, garbage collection, child
+// processes, accelerators. Others are added by api-metrics.ts and worker-metrics.ts; observed-metrics.ts exports them to OpenTelemetry.
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { collectDefaultMetrics, Gauge, Registry } from '@prometheus-io/client';
 import packageJson from '../../package.json' with { type: 'json' };
@@ -8,9 +8,9 @@ import { readDevices } from './devices.ts';
 
 export interface Monitoring {
   readonly registry: Registry;
-  /** Done each time before the metrics are written, all of these at once. It must not throw. */
+  /** Registers a function that updates metrics before they are read. They run concurrently and must not throw. */
   beforeWriting(work: () => Promise<void> | void): void;
-  /** Does that. */
+  /** Runs these functions. */
   refresh(): Promise<void>;
   /** In Prometheus' text format. */
   write(): Promise<string>;
@@ -74,7 +74,7 @@ function addDevices({ registry, beforeWriting }: Monitoring): void {
   });
 }
 
-/** Whether a request brought the token. It takes the same time whatever it brought. */
+/** Whether a request has the right token, in constant time. */
 export function isAllowed(authorization: string | undefined, token: string): boolean {
   const given = /^Bearer (.+)$/i.exec(authorization ?? '')?.[1]?.trim() ?? '';
   const digest = (text: string) => createHash('sha256').update(text).digest();

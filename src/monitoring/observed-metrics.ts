@@ -1,12 +1,12 @@
-// What Prometheus is told of jobs, the queue, tokens, memory and devices, told to OpenTelemetry as well, under the same names. How long
-// requests and steps take is told by histograms of its own (request-spans.ts, training-spans.ts).
+// Exports the gauges and counters of the Prometheus registry to OpenTelemetry, under the same names. Durations have histograms of their own
+// (request-spans.ts, training-spans.ts).
 import { metrics, type Observable } from '@opentelemetry/api';
 import type { Monitoring } from './monitoring.ts';
 
-/** Those of the process itself are for the SDK's own instruments. */
+/** Our own metrics; process metrics are covered by the SDK's instrumentation. */
 const OWN = /^anneal_/;
 
-/** All that has been added to `monitoring` before; read when the SDK collects. Returns what ends it. */
+/** Exports all metrics registered so far, read when the SDK collects. Returns the function that stops it. */
 export function observeMetrics({ registry, refresh }: Monitoring): () => void {
   const meter = metrics.getMeter('anneal');
   const observables = new Map<string, Observable>();

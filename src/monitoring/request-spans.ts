@@ -1,5 +1,5 @@
-// A span and a duration for every request to the api, after OpenTelemetry's conventions for HTTP servers. A trace that the
-// client began goes on (`traceparent`). Paths are not told, they hold ids; routes are.
+// A span and a duration for each request, by OpenTelemetry's semantic conventions for HTTP servers. Continues the client's trace
+// (`traceparent`). Records routes instead of paths, which contain ids.
 import { context, metrics, propagation, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
@@ -28,7 +28,7 @@ const attributesOf = (request: FastifyRequest) => ({
   'url.scheme': request.protocol,
 });
 
-/** An answer that was broken off has an error type, as the conventions want it. */
+/** Interrupted responses have an error type, as the conventions require. */
 const endOf = ({ raw, statusCode }: FastifyReply) => ({
   'http.response.status_code': statusCode,
   ...(raw.writableFinished ? {} : { 'error.type': 'client_closed_request' }),

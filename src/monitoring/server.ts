@@ -1,4 +1,4 @@
-// GET /metrics of a worker, which has no other HTTP. The api has a route for it (routes/monitoring.ts).
+// HTTP server for GET /metrics of a worker. The api has a route instead (routes/monitoring.ts).
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -18,7 +18,7 @@ export interface MetricsServerOptions {
   log: Logger;
 }
 
-/** Throws when the port is taken. */
+/** Throws when the port is in use. */
 export async function openMetricsServer(options: MetricsServerOptions): Promise<MetricsServer> {
   const { monitoring, token, host, port, log } = options;
   const server = createServer((request, response) => {

@@ -1,4 +1,4 @@
-// A span for every run of a training job, and how long its steps take, for OpenTelemetry.
+// OpenTelemetry: a span for each run of a training job, and the duration of its steps.
 import { metrics, SpanKind, trace } from '@opentelemetry/api';
 import type { TrainingMetrics } from './worker-metrics.ts';
 

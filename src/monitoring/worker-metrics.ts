@@ -1,10 +1,10 @@
-// What a worker tells Prometheus: the steps of the trainings that it runs, and how they end.
+// Prometheus metrics of a worker: steps and ends of its training runs.
 import { Counter, Gauge, Histogram } from '@prometheus-io/client';
 import type { TrainerEvent } from '../training/protocol.ts';
 import type { Monitoring } from './monitoring.ts';
 
 export interface TrainingMetrics {
-  /** Hands on what a trainer says, and counts it. */
+  /** Passes the trainer's messages on and counts them. */
   follow(events: AsyncIterable<TrainerEvent[]>, run: TrainingRun): AsyncIterable<TrainerEvent[]>;
   ended(how: string): void;
 }
@@ -14,7 +14,7 @@ export interface TrainingRun {
   attempt: number;
 }
 
-/** All are told. Undefined when there are none. */
+/** Notifies all of them. Undefined when there are none. */
 export function combineMetrics(all: readonly TrainingMetrics[]): TrainingMetrics | undefined {
   if (all.length === 0) return undefined;
   return {
@@ -25,7 +25,7 @@ export function combineMetrics(all: readonly TrainingMetrics[]): TrainingMetrics
   };
 }
 
-/** Seconds: from a toy on one core to a large model on a slow machine. */
+/** In seconds: from a tiny model to a large one on a slow machine. */
 const STEP_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250];
 
 export function addTrainingMetrics({ registry }: Monitoring): TrainingMetrics {
@@ -52,7 +52,7 @@ export function addTrainingMetrics({ registry }: Monitoring): TrainingMetrics {
     async *follow(events) {
       running.inc();
       try {
-        let before: number | null = null; // of a run that goes on, the first step says nothing of its own tokens
+        let before: number | null = null; // of a resumed run, the tokens of the first step are unknown
         for await (const batch of events) {
           for (const event of batch) {
             if (event.type !== 'step') continue;

@@ -1,4 +1,4 @@
-// /v1/organization/admin_api_keys: create, list, retrieve, delete. The first one is made at the command line, or by ANNEAL_ADMIN_KEY.
+// /v1/organization/admin_api_keys: create, list, retrieve, delete. The first key is created by the CLI or by ANNEAL_ADMIN_KEY.
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';

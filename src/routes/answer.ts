@@ -1,4 +1,4 @@
-// The events of a generation put together to an answer. No route of its own.
+// Collects the events of a generation into an answer. No route.
 import type { Usage } from '../schemas/generation.ts';
 import type { FinishReason, GenerationEvent, TokenPiece } from '../serving/protocol.ts';
 import { asEnded } from './generation.ts';
@@ -33,7 +33,7 @@ export function emptyAnswer(choices: number): Answer {
   };
 }
 
-/** Several generations may end in one answer: their usage adds up. */
+/** The usage of several generations in one answer is added up. */
 export function addToAnswer({ choices, usage }: Answer, event: GenerationEvent): void {
   if (event.type === 'piece') {
     choices[event.choice]!.text += event.text;
@@ -52,7 +52,7 @@ function addCall({ calls }: AnsweredChoice, event: Extract<GenerationEvent, { ty
   else calls[event.index]!.arguments += text;
 }
 
-/** The events as they come; `answer` holds what they come to. */
+/** Passes events on and collects them in `answer`. */
 export async function* gather(
   events: AsyncIterable<GenerationEvent>,
   answer: Answer,
@@ -63,7 +63,7 @@ export async function* gather(
   }
 }
 
-/** Throws what the request is answered with instead. */
+/** Throws the error that the request is answered with. */
 export async function answerOf(
   events: AsyncIterable<GenerationEvent>,
   choices: number,

@@ -1,4 +1,4 @@
-// GET /v1/organization/audit_logs: what was done to keys, projects, limits and models, and by whom.
+// GET /v1/organization/audit_logs: lists changes of keys, projects, limits and models, with their actors.
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';

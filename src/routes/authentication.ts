@@ -1,4 +1,4 @@
-// Whose key came with a request: a project's, for everything within the project, or an admin key, for the administration of all.
+// Authentication: an API key of a project for the routes of that project, or an admin key for the administration of all projects.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
@@ -11,9 +11,9 @@ import { shareReads } from './shared-reads.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Whose key came with the request; set on every route below /v1 but those of the administration. */
+    /** The project key's caller; set on all routes below /v1 except administration. */
     caller: Caller;
-    /** Of the admin key that came with the request; set on the routes of the administration. */
+    /** Id of the admin key; set on the routes of administration. */
     adminKeyId: string;
   }
 }
@@ -23,7 +23,7 @@ export function decorateCallers(app: FastifyInstance): void {
   app.decorateRequest('adminKeyId', null as unknown as string);
 }
 
-/** All routes of `app` need the key of a project. */
+/** Requires a project's API key on all routes of `app`. */
 export function requireProjectKey(app: FastifyInstance, deps: Deps): void {
   const find = shareReads(secret => findCaller(deps.pool, secret));
   app.addHook('onRequest', async (request, reply) => {
@@ -38,7 +38,7 @@ export function requireProjectKey(app: FastifyInstance, deps: Deps): void {
   });
 }
 
-/** All routes of `app` need an admin key. */
+/** Requires an admin key on all routes of `app`. */
 export function requireAdminKey(app: FastifyInstance, deps: Deps): void {
   const noteFailure = failureNotes(deps);
   app.addHook('onRequest', async (request, reply) => {
@@ -54,7 +54,7 @@ export function requireAdminKey(app: FastifyInstance, deps: Deps): void {
   });
 }
 
-/** Who does what the request asks for, as the audit log names them. */
+/** The actor of a request for the audit log. */
 export function actorOf(request: FastifyRequest): Actor {
   return { type: 'api_key', id: request.adminKeyId ?? request.caller.keyId, address: request.ip };
 }
@@ -68,7 +68,7 @@ function bearerOf(request: FastifyRequest): string {
   );
 }
 
-/** A key that works elsewhere is told so. */
+/** A valid key of the other kind is told which kind is needed. */
 async function refusal(
   secret: string,
   wanted: string,
@@ -91,7 +91,7 @@ function maskKey(key: string): string {
 
 const NOTED_A_MINUTE = 60;
 
-/** Failed logins go to the audit log; who guesses keys shall not fill it. */
+/** Writes failed logins to the audit log, at most 60 per minute, so that guessing keys does not fill it. */
 function failureNotes(deps: Deps): (request: FastifyRequest, error: ApiError) => Promise<void> {
   let minute = 0;
   let noted = 0;

@@ -1,4 +1,4 @@
-// /v1/batches: create, list, retrieve, cancel. The worker runs them.
+// /v1/batches: create, list, retrieve, cancel. Workers run them (queue/run-batches.ts).
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';

@@ -1,4 +1,4 @@
-// POST /v1/chat/completions: a conversation answered, at once or as a stream.
+// POST /v1/chat/completions: answers a conversation, as a whole or as a stream.
 
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
@@ -66,7 +66,7 @@ export function chatCompletionRoutes(app: FastifyInstance, deps: Deps): void {
   );
 }
 
-/** What is streamed, with the answer kept before the stream ends. */
+/** The streamed chunks; stores the answer before the stream ends. */
 async function* kept(
   events: AsyncIterable<GenerationEvent>,
   choices: number,
@@ -78,7 +78,7 @@ async function* kept(
   await keep(answer);
 }
 
-/** Throws what is wrong with the request beyond its shape. */
+/** Throws for mistakes that the schema does not cover. */
 function readParameters(body: ChatCompletionBody): GenerationParameters {
   refuseUnserved(body, unservedChatParameters);
   if (body.top_logprobs != null && !body.logprobs)
@@ -147,7 +147,7 @@ function callDelta(
   return { tool_calls: [{ index, ...(id === null ? {} : { id, type: 'function' }), function: called }] };
 }
 
-/** A role for every choice, pieces and calls, an end for every choice, and the usage where it is wanted. */
+/** For each choice its role, text and calls, and its finish reason; then the usage if requested. */
 async function* toChunks(
   events: AsyncIterable<GenerationEvent>,
   body: ChatCompletionBody,

@@ -1,4 +1,4 @@
-// /v1/fine_tuning/jobs/{id}/checkpoints: the models that a job left on its way.
+// /v1/fine_tuning/jobs/{id}/checkpoints: lists the checkpoints of a job that are served as models.
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';

@@ -1,4 +1,4 @@
-// POST /v1/classifications: the labels, or the number, of each text, by a model with a trained head.
+// POST /v1/classifications: labels or numbers for texts, by a model with a trained head.
 
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';

@@ -1,4 +1,4 @@
-// POST /v1/completions: texts continued, at once or as a stream; and the log-probabilities of given texts.
+// POST /v1/completions: continues texts, as a whole or as a stream; also scores given texts by their log-probabilities.
 
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
@@ -86,7 +86,7 @@ function readPrompts(prompt: CompletionBody['prompt']): Prompt[] {
   );
 }
 
-/** Throws what is wrong with the request beyond its shape. */
+/** Throws for mistakes that the schema does not cover. */
 function readParameters(body: CompletionBody): Omit<GenerationParameters, 'prompt'> {
   refuseUnserved(body, unservedCompletionParameters);
   const n = body.n ?? 1;

@@ -1,4 +1,4 @@
-// GET /v1/organization/costs: what was used, times the configured prices as they are now.
+// GET /v1/organization/costs: recorded usage times the currently configured prices.
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
@@ -40,13 +40,13 @@ interface Cost extends LineItem {
   apiKeyId: string | null;
 }
 
-/** One for each day, project, key and line item. */
+/** One cost per day, project, key and line item. */
 async function readCosts({ pool, config }: Deps, buckets: Buckets, query: CostsQuery): Promise<Cost[]> {
   const { prices } = config;
   const filter = { ...buckets.range, projectIds: query.project_ids, apiKeyIds: query.api_key_ids };
   const requests = await sumUsage(pool, null, filter, ['projectId', 'apiKeyId', 'model']);
   const trainings = await sumTraining(pool, filter, ['projectId', 'apiKeyId', 'model']);
-  // grouped by model, so that it is there
+  // `model` is set, because the sums are grouped by it
   return [
     ...requests.flatMap(sum =>
       usageItems(prices, { ...sum, model: sum.model! }).map(item => costOf(sum, item)),

@@ -1,4 +1,4 @@
-// Answers `POST /v1/fine_tuning/jobs?dry_run=true`. The work is a child process', so that the api goes on answering.
+// Handles `POST /v1/fine_tuning/jobs?dry_run=true`. A child process does the work, so that the api stays responsive.
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 import { pricesOf, trainingItem } from '../metering/prices.ts';
@@ -11,11 +11,11 @@ import { findRootModel } from '../store/runs.ts';
 import type { DryRun } from '../training/dry-run.ts';
 import { asEnded } from './generation.ts';
 
-/** Each is a process that reads whole files. */
+/** Concurrent dry runs; each is a process that reads whole files. */
 const AT_ONCE = 2;
 const RETRY_AFTER_SECONDS = 5;
 
-/** For one api: it counts what runs. `signal` ends a dry run. */
+/** Returns the handler of an api process, which limits its concurrent dry runs. `signal` cancels a dry run. */
 export function dryRunner(deps: Deps) {
   let running = 0;
   return async (job: NewJob, signal: AbortSignal) => {
@@ -55,7 +55,7 @@ function estimateCost({ config }: Deps, { model }: NewJob, { trainedTokens }: Dr
   return { value, currency: config.currency };
 }
 
-/** Seconds by the speed of earlier runs of this kind, else by that of matrix products: then a run takes longer, never less. */
+/** Seconds by the speed of earlier runs of this kind, else by that of matrix products, which is a lower bound. */
 async function estimateOn(
   { pool }: Deps,
   job: NewJob,

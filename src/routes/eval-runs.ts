@@ -1,4 +1,4 @@
-// /v1/evals/{eval_id}/runs: start, list, look at, cancel and delete runs, and what came out for each item. The work is the worker's.
+// /v1/evals/{eval_id}/runs: create, list, retrieve, cancel, delete; and their output items. Workers execute them (queue/evaluate.ts).
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
@@ -235,9 +235,9 @@ async function cancelRun(deps: Deps, request: RunRequest): Promise<store.EvalRun
   );
 }
 
-// ---- what a new run is asked
+// ---- validation of a new run
 
-/** Throws what is wrong with it beyond its shape. */
+/** Throws for mistakes that the schema does not cover. */
 async function checkDataSource(deps: Deps, of: Eval, dataSource: store.RunDataSource): Promise<void> {
   const { projectId } = of;
   const { source } = dataSource;
@@ -261,7 +261,7 @@ function checkContent({ dataSourceConfig }: Eval, { content }: store.RunSource):
 
 const STORED: readonly store.RunSource['type'][] = ['stored_completions', 'responses'];
 
-/** Model and messages go together; only stored answers can do without. */
+/** Model and messages are required together, except for stored answers. */
 function checkAsked({ source, model, input_messages: input }: store.RunDataSource): void {
   const stored = STORED.includes(source.type) && !model && !input;
   if (!model && !stored) throw missing('data_source.model');

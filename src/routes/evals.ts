@@ -1,4 +1,4 @@
-// /v1/evals: make, list, look at, rename and delete evaluations. Their runs are eval-runs.ts'.
+// /v1/evals: create, list, retrieve, update, delete. Runs are in eval-runs.ts.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
@@ -137,7 +137,7 @@ export function evalRoutes(app: FastifyInstance, deps: Deps): void {
   );
 }
 
-/** The evaluation of a request's path; throws when the project has none of that id. */
+/** The eval in the request's path; throws a 404 when the project has none with this id. */
 export async function findEval(deps: Deps, request: FastifyRequest<{ Params: EvalId }>): Promise<store.Eval> {
   const { eval_id: id } = request.params;
   const found = await store.findEval(deps.pool, request.caller.projectId, id);

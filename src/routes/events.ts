@@ -1,4 +1,4 @@
-// /v1/fine_tuning/jobs/{id}/events: what happened to a job, as pages or as a live stream.
+// /v1/fine_tuning/jobs/{id}/events: the events of a job, in pages or as a live stream.
 import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
@@ -13,7 +13,7 @@ import { endOf } from './generation.ts';
 import { findJob } from './jobs.ts';
 
 const BATCH = 200;
-/** A comment this often keeps proxies from closing a quiet stream, and finds what no notification told. */
+/** Interval of keep-alive comments, which keep proxies from closing the stream, and of polling for lost notifications. */
 const QUIET_MS = 15_000;
 
 export function eventRoutes(app: FastifyInstance, deps: Deps): void {
@@ -49,7 +49,7 @@ export function eventRoutes(app: FastifyInstance, deps: Deps): void {
       if (!stream)
         return toWireList(await store.listEvents(deps.pool, job.id, { after, limit }), eventToWire);
 
-      // the header first: a client that was cut off sends it with the address that it began with
+      // the header takes precedence: a client that reconnects sends it with its original URL
       const from = lastEventId(request.headers['last-event-id']) ?? after;
       const start = (from && (await store.findEventSequence(deps.pool, job.id, from))) || 0;
       const signal = endOf(app, reply);
@@ -63,7 +63,7 @@ function lastEventId(header: string | string[] | undefined): string | undefined 
   return typeof header === 'string' ? header : undefined;
 }
 
-/** All events after a sequence, as they come, until the job has ended. Nothing is kept in memory for a slow reader. */
+/** All events after a sequence, until the job has ended. They are read as the client takes them, so a slow reader costs no memory. */
 async function* followEvents(
   deps: Deps,
   job: { id: string; projectId: string },
@@ -75,7 +75,7 @@ async function* followEvents(
   let sequence = start;
   try {
     while (!signal.aborted) {
-      // The status is read first: the events that came with an end are then all there.
+      // The status is read before the events: if the job has ended, all of its events are then visible.
       const status = (await readJob(deps.pool, job.projectId, job.id))?.status ?? 'cancelled';
       const events = await store.readEventsAfter(deps.pool, job.id, sequence, BATCH);
       for (const event of events) {
@@ -91,7 +91,7 @@ async function* followEvents(
   }
 }
 
-/** Rung from outside; a ring while nobody waits is not lost. `wait` says whether it rang in time. */
+/** A ring while nobody waits is not lost. `wait` resolves to whether it rang before the timeout. */
 function createBell(signal: AbortSignal) {
   let rung = false;
   let wake: (() => void) | null = null;

@@ -1,4 +1,4 @@
-// /v1/files: upload, list, read and delete. Bytes go from the socket into the object store, never whole through memory.
+// /v1/files: upload, list, retrieve, download, delete. Bytes are streamed from the socket into the object store.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { BlobNotFound } from '../blobs/blobs.ts';
@@ -126,7 +126,7 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
     async (request, reply) => {
       const file = await findFile(deps, request);
       const bytes = await deps.blobs.get(file.blobKey).catch(cause => {
-        if (cause instanceof BlobNotFound) throw noSuchFile(file.id); // deleted this moment
+        if (cause instanceof BlobNotFound) throw noSuchFile(file.id); // deleted meanwhile
         throw new ApiError('storage_unavailable', 'The object store does not answer.', { cause });
       });
       reply.type('application/octet-stream');
@@ -170,7 +170,7 @@ export function fileRoutes(app: FastifyInstance, deps: Deps): void {
   );
 }
 
-/** The second half of a deletion. What a job still reads, or what fails here, is removed by a sweep of the worker's. */
+/** Second half of a deletion. A file in use, or a failure here, is left to the workers' clean-up. */
 async function removeBytes(deps: Deps, file: store.File): Promise<void> {
   if (await store.isFileRead(deps.pool, file.id)) return;
   await deps.blobs.delete(file.blobKey);
@@ -210,7 +210,7 @@ async function receiveFile(request: FastifyRequest, deps: Deps): Promise<FileOfB
   };
 }
 
-/** What has been read so far; only at the end of the form is something missing. */
+/** Checks the fields read so far; missing ones only once the form is complete (`whole`). */
 function checkFields(fields: Record<string, string>, filename: string, whole: boolean): void {
   const { purpose, 'expires_after[anchor]': anchor, 'expires_after[seconds]': seconds, ...others } = fields;
   const unknown = Object.keys(others)[0];

@@ -1,5 +1,5 @@
-// Reads a multipart form with one file in it: the bytes go from the socket into the object store, never whole through
-// memory. What the fields mean is the caller's.
+// Parses a multipart form with one file, whose bytes are streamed from the socket into the object store. The caller interprets the
+// other fields.
 import type { Readable } from 'node:stream';
 import type { FastifyRequest } from 'fastify';
 import { type BlobInfo, BlobTooLarge } from '../blobs/blobs.ts';
@@ -8,7 +8,7 @@ import { ApiError } from '../errors.ts';
 
 const MIB = 2 ** 20;
 const DRAIN_TIMEOUT_MS = 30_000;
-/** What the form's parser says on the file's stream; other errors there are the store's. */
+/** Errors of the form's parser on the file's stream; other errors there are from the store. */
 const FORM_BROKE_OFF = /terminated early|Unexpected end of multipart/;
 
 export interface FormFile {
@@ -20,16 +20,16 @@ export interface FormFile {
 export interface FormRules {
   /** Name of the field that holds the bytes. */
   field: string;
-  /** Of the object to store. */
+  /** Key of the object to store. */
   key: string;
   limitBytes: number;
-  /** What is said of more than that; without it, that the file or part is too large. */
+  /** Error for a larger file; by default `file_too_large`. */
   tooLarge?(): ApiError;
-  /** What has been read so far; only at the end of the form is something missing. Throws ApiError. */
+  /** Checks the fields read so far; missing ones only once the form is complete (`whole`). Throws ApiError. */
   check(fields: Record<string, string>, filename: string, whole: boolean): void;
 }
 
-/** Reads the form to its end. When anything is wrong with it, nothing stays in the store. */
+/** Reads the whole form. On any error, the stored object is deleted. */
 export async function receiveFormFile(
   request: FastifyRequest,
   deps: Deps,
@@ -78,7 +78,7 @@ async function readParts(request: FastifyRequest, deps: Deps, rules: FormRules, 
   }
 }
 
-/** Reads and drops what still comes, so that a client that only listens once it has sent all hears the answer. */
+/** Discards the rest of the request, for clients that read the response only after sending everything. */
 function drain(request: FastifyRequest): void {
   const timer = setTimeout(() => request.raw.destroy(), DRAIN_TIMEOUT_MS);
   request.raw.once('close', () => clearTimeout(timer));
@@ -86,7 +86,7 @@ function drain(request: FastifyRequest): void {
   request.raw.resume();
 }
 
-/** A request that says itself that it is too large is refused before its bytes are read. */
+/** Rejects a request by its content-length before its body is read. */
 function refuseTooLarge(request: FastifyRequest, rules: FormRules): void {
   const announced = Number(request.headers['content-length'] ?? 0);
   if (announced > rules.limitBytes + MIB) throw tooLarge(rules);

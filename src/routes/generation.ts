@@ -1,4 +1,4 @@
-// What the routes that generate have in common: the model to ask, the sampling parameters, ends of requests, streams. No route of its own.
+// Shared by the inference routes: finding the model, sampling parameters, cancellation, server-sent events. No route.
 import { randomInt } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
@@ -13,7 +13,7 @@ import { unusableModel } from './models.ts';
 
 const SEED_END = 2 ** 32;
 
-/** The model of a request with everything that it needs; throws when the project has none of that name. */
+/** The model of a request with its files; throws when it does not exist or is not available to the project. */
 export async function findTarget(deps: Deps, projectId: string, id: string): Promise<Target> {
   const target = await readTarget(deps.pool, projectId, id);
   if (!target) throw await unusableModel(deps, projectId, id);
@@ -31,7 +31,7 @@ export function readSampling(body: SamplingBody): Sampling {
   };
 }
 
-/** Any integer to 32 bits; -1 and 1 stay apart. */
+/** Maps any integer to 32 bits; -1 and 1 give different seeds. */
 const toSeed = (seed: number): number => ((seed % SEED_END) + SEED_END) % SEED_END;
 
 function readBias(bias: Record<string, number>): Record<number, number> {
@@ -48,7 +48,7 @@ function readBias(bias: Record<string, number>): Record<number, number> {
 
 const isEmpty = (value: unknown): boolean => Object.keys(value as object).length === 0;
 
-/** Parameters that a search for the most probable answer cannot keep, and the values that ask for nothing. */
+/** Parameters that beam search does not support, with the values that have no effect and are accepted. */
 const UNSERVED_WITH_BEAMS: UnservedTable = {
   stream: value => value === false,
   temperature: value => value === 0,
@@ -62,7 +62,7 @@ const UNSERVED_WITH_BEAMS: UnservedTable = {
   best_of: value => value === 0 || value === 1,
 };
 
-/** Null where nothing is searched for. Throws for what does not go together. */
+/** Null without beam search. Throws for parameters that cannot be combined with it. */
 export function readBeams(body: SamplingBody): BeamOptions | null {
   const beams = body.num_beams ?? 1;
   if (beams === 1) {
@@ -85,11 +85,11 @@ export const readStop = ({ stop }: SamplingBody): string[] =>
   (typeof stop === 'string' ? [stop] : (stop ?? [])).filter(text => text !== '');
 
 /**
- * Aborted when the client goes away, or the service stops. Throws where the client has gone already: a server under load, whose clients
- * give up before it comes to them, must not work for nobody.
+ * A signal that is aborted when the client disconnects or the service stops. Throws if the client has already disconnected: under load,
+ * clients time out before their requests are handled, and these must not cost work.
  */
 export function endOf(app: FastifyInstance, reply: FastifyReply): AbortSignal {
-  // nobody reads this answer; the log does
+  // only seen in the log
   const left = () => new ApiError('client_closed_request', 'The client has gone away.');
   if (reply.raw.closed) throw left();
   const gone = new AbortController();
@@ -97,13 +97,13 @@ export function endOf(app: FastifyInstance, reply: FastifyReply): AbortSignal {
   return AbortSignal.any([gone.signal, app.closing]);
 }
 
-/** The error of a generation, or what it is answered with when the service stops. */
+/** The error to respond with: a 503 if the generation failed because the service is stopping. */
 export function asEnded(error: unknown, signal: AbortSignal): unknown {
   if (!signal.aborted || error instanceof ApiError) return error;
   return new ApiError('server_is_overloaded', 'The server is shutting down.', { retryAfterSeconds: 2 });
 }
 
-/** Sends server-sent events. What goes wrong before the first one is an ordinary error; later it is an event. */
+/** Sends server-sent events. An error before the first event is an ordinary error response, a later one is sent as an event. */
 export async function sendStream(
   reply: FastifyReply,
   events: AsyncGenerator<object>,
@@ -117,7 +117,7 @@ export async function sendStream(
   return reply.send(Readable.from(writeEvents(reply, first, events, signal, format), { objectMode: false }));
 }
 
-/** How events are written. */
+/** Encoding of events. */
 export interface EventFormat {
   write(event: object): string;
   fail(error: ApiError): string;
@@ -127,7 +127,7 @@ export interface EventFormat {
 const line = (data: object): string => `data: ${JSON.stringify(data)}\n\n`;
 const DATA_ONLY: EventFormat = { write: line, fail: error => line(toWire(error)), end: 'data: [DONE]\n\n' };
 
-/** With the event's type as its name, as the Responses API does. */
+/** With an `event:` line, as in the Responses API. */
 export const NAMED_EVENTS: EventFormat = {
   write: event => `event: ${(event as { type: string }).type}\n${line(event)}`,
   fail(error) {
@@ -160,8 +160,8 @@ async function* writeEvents(
 }
 
 /**
- * The events of several generations as they come; the choices of each follow those of the one before. Nothing is given out
- * before every one of them has started: a prompt that is refused refuses the request.
+ * Merges the events of several generations; choices are numbered consecutively. Yields nothing before all of them have started, so that
+ * one rejected prompt fails the whole request.
  */
 export async function* mergeEvents(
   generations: readonly AsyncIterable<GenerationEvent>[],

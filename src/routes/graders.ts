@@ -1,4 +1,4 @@
-// /v1/fine_tuning/alpha/graders: try a grader on one sample, or have it looked at. Nothing is stored.
+// /v1/fine_tuning/alpha/graders: run a grader on one sample, or validate it. Nothing is stored.
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
@@ -76,7 +76,7 @@ export function graderRoutes(app: FastifyInstance, deps: Deps): void {
   );
 }
 
-/** Throws what is wrong with a grader beyond its shape, and what this server cannot do for it. */
+/** Throws for mistakes that the schema does not cover, and for graders that this server cannot run. */
 export async function checkUsableGrader(
   deps: Deps,
   projectId: string,

@@ -1,4 +1,4 @@
-// GET /healthz and /readyz: does the process answer, and does what it needs answer.
+// GET /healthz: liveness. GET /readyz: readiness, which checks the database, the object store and the queue.
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';

@@ -1,6 +1,6 @@
-// `Idempotency-Key`: a request that is sent again makes nothing twice and gets the answer of the first one.
-// Here: the key of a request, and answers that are made in one transaction: the key is taken, and the answer kept, in it, so both
-// are there or neither. The answers of all other routes are kept after they were made (kept-answers.ts).
+// `Idempotency-Key`: a repeated request has no effect and gets the response of the first one. Here are the key itself, and routes that
+// produce their response in one transaction, in which they also claim the key and store the response. All other routes are in
+// kept-answers.ts.
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type pg from 'pg';
@@ -22,15 +22,15 @@ export const IdempotencyHeaders = Type.Object({
 });
 export type IdempotencyHeaders = Static<typeof IdempotencyHeaders>;
 
-/** Runs `make` in one transaction. What it returns is the answer, as it is sent. */
+/** Runs `make` in one transaction. Its result is the response. */
 export type Commit<Answer> = (make: (tx: pg.PoolClient) => Promise<Answer>) => Promise<Answer>;
 
-/** Another request took the key first; its answer is there. */
+/** A concurrent request has claimed the key and stored its response. */
 class AlreadyAnswered extends Error {}
 
 /**
- * For a route with `config: { answersOnce: true }`. `content`: what the request says, besides its path. `work` may prepare as
- * it likes, and makes what it makes through `commit`, once. Failures are not kept: the same request may be tried again.
+ * For routes with `config: { answersOnce: true }`. `content`: the request's content besides its path, for the fingerprint. `work` may
+ * prepare outside the transaction and calls `commit` once. Failures are not stored, so a failed request may be repeated.
  */
 export async function answerOnce<Answer extends object>(
   deps: Deps,
@@ -45,7 +45,7 @@ export async function answerOnce<Answer extends object>(
   try {
     return (await given()) ?? (await work(make => claimAndMake(deps, claim, make)));
   } catch (error) {
-    // what failed may have failed because the same request has succeeded meanwhile
+    // it may have failed because the same request has succeeded concurrently
     const answer = await given();
     if (answer) return answer;
     throw error;
@@ -77,12 +77,12 @@ async function findAnswer<Answer>(
   return given.answer as Answer;
 }
 
-// ---- for both ways of keeping answers
+// ---- shared with kept-answers.ts
 
-/** The header of an answer that was given before. */
+/** Header of a repeated response. */
 export const REPLAYED = 'idempotent-replayed';
 
-/** What a request claims with its key; null for one without. */
+/** The claim of a request; null without an Idempotency-Key. */
 export function claimOf(request: FastifyRequest, content: unknown): store.Claim | null {
   const key = keyOf(request);
   if (key === null) return null;

@@ -1,4 +1,4 @@
-// /v1/fine_tuning/jobs: create, list, retrieve, cancel, pause, resume. What a job does is the worker's.
+// /v1/fine_tuning/jobs: create, list, retrieve, cancel, pause, resume. Workers execute jobs (queue/train.ts).
 import { randomInt } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { PoolClient } from 'pg';
@@ -86,7 +86,7 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
           ...errorResponses(),
         },
       },
-      /** `metadata=null`, as OpenAI's clients write it: for the schema a text. */
+      /** OpenAI's clients write `metadata=null`, which is parsed as a string. */
       preValidation: async ({ query }) => {
         if ((query.metadata as unknown) === 'null') query.metadata = null;
       },
@@ -136,7 +136,7 @@ export function jobRoutes(app: FastifyInstance, deps: Deps): void {
   }
 }
 
-/** The job of a request's path; throws when the project has none of that id. */
+/** The job in the request's path; throws a 404 when the project has none with this id. */
 export async function findJob(deps: Deps, request: FastifyRequest<{ Params: JobId }>): Promise<store.Job> {
   const { fine_tuning_job_id: id } = request.params;
   const job = await store.findJob(deps.pool, request.caller.projectId, id);
@@ -164,7 +164,7 @@ async function createJob(deps: Deps, tx: PoolClient, newJob: store.NewJob): Prom
   return job;
 }
 
-/** The request as a job. Throws what is wrong with it beyond its shape. */
+/** The request as a job. Throws for mistakes that the schema does not cover. */
 async function readNewJob(
   deps: Deps,
   { projectId, keyId: apiKeyId }: Caller,
@@ -208,7 +208,7 @@ function readIntegrations({ integrations }: CreateJobBody): store.NewJob['integr
   }));
 }
 
-/** `hyperparameters` at the top is the older place of the three that OpenAI knows; `method` wins. */
+/** The top-level `hyperparameters` are deprecated; those in `method` take precedence. */
 function readMethod(body: CreateJobBody): store.JobMethod {
   const type = body.method?.type ?? 'supervised';
   const settings = body.method?.[type];
@@ -216,7 +216,7 @@ function readMethod(body: CreateJobBody): store.JobMethod {
   return { type, [type]: { ...settings, hyperparameters } } as store.JobMethod;
 }
 
-/** Throws what a job that grades answers lacks, and what of OpenAI's it cannot have here. */
+/** Throws for missing parameters of a reinforcement job, and for OpenAI's values that are not supported here. */
 async function checkReinforcement(
   deps: Deps,
   projectId: string,
@@ -249,7 +249,7 @@ async function checkReinforcement(
 const missing = (param: string) =>
   new ApiError('missing_required_parameter', `Missing required parameter: '${param}'.`, { param });
 
-/** Throws for a model that is not here, and for one that the method does not fit. */
+/** Throws for an unavailable model, and for one that cannot be trained by the method. */
 async function checkModel(deps: Deps, projectId: string, id: string, method: MethodName): Promise<void> {
   const model = await findModel(deps.pool, projectId, id);
   if (!model) throw await unusableModel(deps, projectId, id);

@@ -1,5 +1,5 @@
-// `Idempotency-Key` on every POST whose answer is not made in one transaction (those are idempotency.ts'): hooks around the
-// handler. The key is held while the answer is being made, by whoever makes it; the answer is kept as it was sent, streams too.
+// `Idempotency-Key` for POST routes whose response is not produced in one transaction (for those see idempotency.ts): hooks around the
+// handler. The key is held, with a lease, while the request is handled; the response is then stored as it was sent, also a stream.
 import { randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,32 +13,32 @@ import { type Sealing, seal, unseal } from './sealing.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** The route keeps its answers itself, in the transaction that makes what they tell of. */
+    /** The route stores its response itself (idempotency.ts). */
     answersOnce?: boolean;
   }
   interface FastifyRequest {
-    /** Where the request has an Idempotency-Key and makes the answer to it. */
+    /** Set while the request holds its Idempotency-Key. */
     holding: Holding | null;
   }
 }
 
 interface Holding {
   hold: store.Hold;
-  /** Ends the renewing. */
+  /** Timer that renews the hold. */
   beat: NodeJS.Timeout;
   settled: boolean;
 }
 
-/** A process that died, or hangs, gives up its key so long afterwards. */
+/** Lease of a hold: a process that died loses its keys after this time. */
 const HOLD_SECONDS = 30;
-/** The same request, sent while the first one is being answered, waits so long for that answer. */
+/** How long a repeated request waits for the response of the first one. */
 const WAIT_MS = 30_000;
 const LOOK_MS = 100;
 const RETRY_AFTER_SECONDS = 2;
-/** A longer answer is not kept: sent again, the request is answered anew. */
+/** Longer responses are not stored: a repeated request is then handled again. */
 const LONGEST_ANSWER = 4 * 2 ** 20;
 
-/** For all routes of `app` that are added afterwards. */
+/** Applies to all routes of `app` that are added afterwards. */
 export function keepAnswers(app: FastifyInstance, deps: Deps): void {
   app.decorateRequest('holding', null);
   app.addHook('onRoute', describe);
@@ -52,21 +52,21 @@ export function keepAnswers(app: FastifyInstance, deps: Deps): void {
   app.addHook('onSend', async (request, reply, payload) => keep(deps, request, reply, payload));
 }
 
-/** Every POST takes the header, and says so in the document. */
+/** Documents the header on every POST. */
 function describe(route: RouteOptions): void {
   if (route.method !== 'POST' || !route.schema) return;
   route.schema.headers ??= IdempotencyHeaders;
   route.schema.response = { ...(route.schema.response as object), ...errorResponses(409) };
 }
 
-/** An answer is opened by the API key that it was sealed with: for another one of the project it is another request. */
+/** Part of the fingerprint, because a response can only be decrypted with the API key that it was encrypted with. */
 function callerKeyOf(request: FastifyRequest): string {
   return request.caller?.keyId ?? request.adminKeyId;
 }
 
 // ---- before the handler
 
-/** The answer, when there is one. Null: this request makes it, and holds the key. */
+/** The stored response, if there is one. Null: this request now holds the key. */
 async function holdOrWait(
   deps: Deps,
   request: FastifyRequest,
@@ -115,7 +115,7 @@ function sealingOf(request: FastifyRequest, { owner, key }: store.KeyOwner): Sea
   return { secret, purpose: `answer to ${owner} ${key}` };
 }
 
-// ---- after it
+// ---- after the handler
 
 async function keep(
   deps: Deps,
@@ -132,7 +132,7 @@ async function keep(
   return payload;
 }
 
-/** Passes a stream on. One that breaks off, by whoever's will, is not kept. */
+/** Passes a stream on and stores it at its end. An interrupted stream is not stored. */
 async function* keepStream(
   deps: Deps,
   request: FastifyRequest,
@@ -154,7 +154,7 @@ async function* keepStream(
   }
 }
 
-/** What goes wrong after a stream has begun is its last event. */
+/** An error during a stream is its last event. */
 function endsInError(stream: string): boolean {
   const last = stream.trimEnd().split('\n\n').at(-1)!;
   return /^event: error$/m.test(last) || /^data: \{"error":/m.test(last);
@@ -173,7 +173,7 @@ async function write(deps: Deps, request: FastifyRequest, reply: FastifyReply, t
 const release = (deps: Deps, request: FastifyRequest): Promise<void> =>
   settle(deps, request, hold => store.releaseKey(deps.pool, hold));
 
-/** Once. That a key cannot be written must not keep the answer from the caller: its hold runs out. */
+/** Runs once. A failure to write must not fail the response: the hold then expires. */
 async function settle(
   { log }: Deps,
   request: FastifyRequest,

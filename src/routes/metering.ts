@@ -1,5 +1,5 @@
-// Requests for answers of models: let in under the limits of their project, and noted with what they took. The limits
-// themselves are set elsewhere (rate-limits.ts), and costs are made of what is noted later (costs.ts).
+// Admission and metering of inference requests: checks the project's rate limits, then records the usage. Limits are configured by
+// rate-limits.ts; costs are computed from the usage by costs.ts.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { admitRequest } from '../metering/admission.ts';
@@ -9,24 +9,24 @@ import type { UsageKind } from '../store/usage.ts';
 
 export interface MeteredRequest {
   kind: UsageKind;
-  /** As the request names it. */
+  /** Name as in the request. */
   model: string;
-  /** What it will take at most, as far as one knows before; asked only where tokens are limited. */
+  /** Estimated upper bound of its tokens; called only if the project has limits. */
   estimateTokens(): number;
-  /** When it has ended, where that is not when its response is closed. */
+  /** End of the request's work, if it outlasts the response. */
   until?: Promise<unknown> | undefined;
 }
 
 export interface Meter {
-  /** Hands the events of generations on, and notes what they took. */
+  /** Passes the events of a generation on and counts its tokens. */
   follow(events: AsyncIterable<GenerationEvent>): AsyncGenerator<GenerationEvent>;
-  /** For answers that come at once. */
+  /** Adds the tokens of a response without events. */
   note(counts: { inputTokens: number; outputTokens?: number }): void;
 }
 
 /**
- * Throws a 429 when a limit of the project is reached. What the request took is recorded when its response is closed: whole,
- * broken off by the client, or an error. A request of which nothing was noted has taken nothing.
+ * Throws a 429 when a rate limit of the project is reached. Usage is recorded when the response is closed, whether it was completed,
+ * interrupted by the client, or an error. Without any counted tokens, nothing is recorded.
  */
 export async function admit(
   deps: Pick<Deps, 'pool' | 'usage'>,
@@ -65,7 +65,7 @@ export async function admit(
 }
 
 interface Tally extends Meter {
-  /** Null when nothing was noted. */
+  /** Null when nothing was counted. */
   counts(): { inputTokens: number; cachedTokens: number; outputTokens: number } | null;
 }
 
@@ -100,7 +100,7 @@ function newTally(): Tally {
     },
     counts() {
       if (!noted) return null;
-      // of a generation that was broken off the pieces are known that were sent, each of a token at least
+      // of an interrupted generation only the sent pieces are known, each of at least one token
       const output = running > 0 ? Math.max(outputTokens, pieces) : outputTokens;
       return { inputTokens, cachedTokens: 0, outputTokens: output };
     },

@@ -1,4 +1,4 @@
-// /v1/fine_tuning/jobs/{id}/metrics: the numbers of every step, in pages or as CSV.
+// /v1/fine_tuning/jobs/{id}/metrics: the metrics of each step, in pages or as CSV.
 import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
@@ -66,7 +66,7 @@ export function metricRoutes(app: FastifyInstance, deps: Deps): void {
   );
 }
 
-/** Read page by page: a long run has many steps. */
+/** Reads page by page, since a long run has many steps. */
 async function* csvOf(deps: Deps, jobId: string, names: readonly string[]): AsyncGenerator<string> {
   yield csvHeader(names);
   let after: number | null = null;

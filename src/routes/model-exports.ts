@@ -1,4 +1,5 @@
-// GET /v1/models/{model}/export: a model as one file. Asking makes it, asking again says how far it is; the work is the worker's.
+// GET /v1/models/{model}/export: a model as one file. The first request starts the export, later ones return its status. Workers execute
+// exports (queue/export-model.ts).
 import { text } from 'node:stream/consumers';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';

@@ -1,4 +1,4 @@
-// /v1/models: which models there are; fine-tuned ones can be deleted.
+// /v1/models: list, retrieve, delete (fine-tuned models only).
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
@@ -106,7 +106,7 @@ async function findModel(deps: Deps, projectId: string, id: string): Promise<sto
   return model;
 }
 
-/** For a model that cannot be used: why not. */
+/** The error for a model that the project cannot use. */
 export async function unusableModel(
   deps: Pick<Deps, 'pool'>,
   projectId: string,

@@ -1,4 +1,4 @@
-// POST /v1/moderations: what a classifier of the server's own, which the settings name, says of texts. Without one it is not served.
+// POST /v1/moderations: classifies texts with the model in ANNEAL_MODERATION_MODEL. Not served without one.
 
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';

@@ -1,10 +1,10 @@
-// What the api tells of itself: GET /metrics for Prometheus, which is there only when a token is set and only for who has
-// it, and spans and the same numbers for OpenTelemetry, where a collector is named.
+// Monitoring of the api: GET /metrics for Prometheus, if a token is set, and traces and the same metrics for OpenTelemetry, if a collector
+// is set.
 import type { FastifyInstance } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { ApiError } from '../errors.ts';
 
-/** Loads what is asked for, and nothing else: Prometheus' client alone is 20 MB of memory. */
+/** Imports only what is configured: Prometheus' client alone takes 20 MB of memory. */
 export async function monitoringRoutes(app: FastifyInstance, deps: Deps): Promise<void> {
   const { metricsToken: token, otlpEndpoint } = deps.config;
   if (otlpEndpoint) (await import('../monitoring/request-spans.ts')).traceRequests(app);

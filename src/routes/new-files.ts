@@ -1,4 +1,4 @@
-// What every way to make a file has in common: which names a purpose allows, and that bytes without a row do not stay.
+// Shared by the routes that create files: allowed file extensions, and deletion of stored bytes if no row refers to them.
 import { extname } from 'node:path';
 import type { BlobInfo } from '../blobs/blobs.ts';
 import type { Deps } from '../deps.ts';
@@ -8,7 +8,7 @@ import { type File, insertFile } from '../store/files.ts';
 
 const JSONL_PURPOSES = ['fine-tune', 'batch'];
 
-/** `param`: what named the file. */
+/** `param`: the request parameter with the file's name. */
 export function checkExtension(purpose: string, filename: string, param: string): void {
   const extension = extname(filename).slice(1).toLowerCase();
   if (!JSONL_PURPOSES.includes(purpose) || extension === 'jsonl') return;
@@ -28,10 +28,10 @@ export interface FileOfBytes {
   expiresAfterSeconds: number | null;
 }
 
-/** OpenAI's, where nothing else is asked for: files of other purposes stay. */
+/** OpenAI's default expiry by purpose; files of other purposes do not expire. */
 const lifetimeSeconds: Record<string, number> = { batch: 30 * 24 * 3600 };
 
-/** Names stored bytes in the database. */
+/** Inserts the row for stored bytes. */
 export function nameBytes(db: Queryable, { stored, ...file }: FileOfBytes): Promise<File> {
   const { sizeBytes: bytes, sha256, key: blobKey } = stored;
   const expiresAfterSeconds = file.expiresAfterSeconds ?? lifetimeSeconds[file.purpose] ?? null;
@@ -39,8 +39,8 @@ export function nameBytes(db: Queryable, { stored, ...file }: FileOfBytes): Prom
 }
 
 /**
- * Does what names an object. The object does not stay when that fails, nor when the answer is of another object
- * (`isOwn` false): the one that an earlier, equal request has stored.
+ * Runs `work`, which inserts the row of a stored object. Deletes the object if that fails, or if the response is about the object of an
+ * earlier, identical request (`isOwn` false).
  */
 export async function keepIfNamed<Answer>(
   deps: Deps,

@@ -1,4 +1,4 @@
-// What the OpenAPI document says besides the routes: title, security, tags. The routes' schemas say the rest.
+// The parts of the OpenAPI document that are not derived from routes: title, security schemes, tags.
 import type { FastifyDynamicSwaggerOptions, SwaggerTransformObject } from '@fastify/swagger';
 
 const description = `Self-hosted fine-tuning with the API of the OpenAI fine-tuning platform.
@@ -24,7 +24,7 @@ const tags = [
   { name: 'Health', description: 'Whether the service is up; no key is needed.' },
 ];
 
-/** What all routes of the administration have in common. */
+/** Tags and security of the administration routes. */
 export const administration = { tags: ['Administration'], security: [{ AdminApiKey: [] }] };
 
 export function openapi(version: string) {
@@ -56,7 +56,7 @@ export function openapi(version: string) {
   };
 }
 
-/** Schemas keep their names in the document. */
+/** Keeps the schemas' names in the document. */
 export const refResolver: FastifyDynamicSwaggerOptions['refResolver'] = {
   buildLocalReference: (json, _baseUri, _fragment, index) =>
     typeof json.$id === 'string' ? json.$id : `schema-${index}`,
@@ -67,7 +67,7 @@ interface Parameter {
   readonly schema?: { readonly type?: string; readonly anyOf?: readonly { readonly type?: string }[] };
 }
 
-/** A map in a query is written `metadata[key]=value`; the plugin knows one style for all parameters of a route. */
+/** Sets the deepObject style for maps in queries (`metadata[key]=value`); the plugin has only one style per route. */
 export const styleMaps: SwaggerTransformObject = document => {
   if (!('openapiObject' in document)) return document.swaggerObject;
   for (const path of Object.values(document.openapiObject.paths ?? {}))

@@ -140,7 +140,7 @@ function note(
   });
 }
 
-/** Whatever project it belongs to. */
+/** A fine-tuned model of any project. */
 async function findFineTuned(db: Queryable, id: string): Promise<ModelRow> {
   const model = await findModelOfAnyProject(db, id);
   if (!model) throw noSuchModel(id);

@@ -1,4 +1,4 @@
-// /v1/organization/projects/{id}/api_keys: list, retrieve, change, delete. Keys are made for service accounts, or at the command line.
+// /v1/organization/projects/{id}/api_keys: list, retrieve, update, delete. Keys are created for service accounts or by the CLI.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';

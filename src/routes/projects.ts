@@ -1,4 +1,4 @@
-// /v1/organization/projects: create, list, retrieve, rename, archive. What lies in a project is reached with its own keys.
+// /v1/organization/projects: create, list, retrieve, rename, archive.
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
@@ -151,14 +151,14 @@ export function projectRoutes(app: FastifyInstance, deps: Deps): void {
   );
 }
 
-/** Throws when there is none of that id. */
+/** Throws a 404 when the project does not exist. */
 export async function findProject(deps: Pick<Deps, 'pool'>, id: string): Promise<store.Project> {
   const project = await store.findProject(deps.pool, id);
   if (project) return project;
   throw new ApiError('not_found', `No such project: ${id}`, { param: 'project_id' });
 }
 
-/** Throws when there is none of that id, or it is archived. */
+/** Throws when the project does not exist or is archived. */
 export async function findActiveProject(deps: Pick<Deps, 'pool'>, id: string): Promise<store.Project> {
   const project = await findProject(deps, id);
   return project.archivedAt ? archived(project) : project;

@@ -1,5 +1,5 @@
-// Reads a query string as the OpenAI clients write it: `metadata[k]=v` is { metadata: { k: v } }, `models[]=a&models[]=b`
-// is { models: ['a', 'b'] }, as is `models=a&models=b`. Values stay texts.
+// Parses query strings as the OpenAI clients write them: `metadata[k]=v` becomes { metadata: { k: v } }; `models[]=a&models[]=b` and
+// `models=a&models=b` become { models: ['a', 'b'] }. Values are strings.
 
 export function parseQuery(text: string): Record<string, unknown> {
   const query: Record<string, unknown> = Object.create(null);

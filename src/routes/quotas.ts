@@ -1,4 +1,4 @@
-// /v1/organization/projects/{id}/quotas: how many jobs and bytes a project may have, and the refusals of what goes beyond.
+// /v1/organization/projects/{id}/quotas: limits of active jobs and stored bytes; and their enforcement for other routes.
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
@@ -71,9 +71,9 @@ export function quotaRoutes(app: FastifyInstance, deps: Deps): void {
   );
 }
 
-// ---- refusals
+// ---- enforcement
 
-/** How large a file the project may store now, and what is said of a larger one: the first look, before any byte is stored. */
+/** The largest file that the project may store now, with the error for a larger one: a first check, before bytes are stored. */
 export async function limitWithin(
   db: Queryable,
   projectId: string,
@@ -87,7 +87,7 @@ export async function limitWithin(
   return { limitBytes: room, tooLarge: () => noRoom(projectId, maxStoredBytes) };
 }
 
-/** Throws unless that many bytes more fit. In the transaction that makes them count. */
+/** Throws if `bytes` more would exceed the quota. Call in the transaction that stores them. */
 export async function checkRoom(db: Queryable, projectId: string, bytes: number): Promise<void> {
   const quotas = await store.lockQuotas(db, projectId);
   if (!quotas || quotas.maxStoredBytes === null) return;
@@ -102,7 +102,7 @@ function noRoom(projectId: string, maxStoredBytes: number): ApiError {
   );
 }
 
-/** Throws when the project has as many jobs as it may. In the transaction that makes another. */
+/** Throws if the project has reached its quota of jobs. Call in the transaction that creates one. */
 export async function checkActiveJobs(db: Queryable, projectId: string): Promise<void> {
   const quotas = await store.lockQuotas(db, projectId);
   if (!quotas || quotas.maxActiveJobs === null) return;

@@ -1,4 +1,4 @@
-// /v1/organization/projects/{id}/rate_limits: what a project may ask of models, list and change. They are held in metering.ts.
+// /v1/organization/projects/{id}/rate_limits: list and update. metering.ts enforces them.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
@@ -72,7 +72,7 @@ export function rateLimitRoutes(app: FastifyInstance, deps: Deps): void {
   );
 }
 
-/** Also those that limit nothing. */
+/** Includes models without limits. */
 async function allLimits(db: Queryable, projectId: string): Promise<RateLimit[]> {
   const limits = new Map((await readRateLimits(db, projectId)).map(limit => [limit.model, limit]));
   const bases = (await listModels(db, projectId)).filter(model => model.kind === 'base');

@@ -1,4 +1,4 @@
-// The events of a generation as those of the Responses API, and the response that they build. No route of its own.
+// Turns the events of a generation into those of the Responses API, and builds the response from them. No route.
 import { newId } from '../ids.ts';
 import { chatLogprobsToWire } from '../schemas/chat-completions.ts';
 import { unixSeconds } from '../schemas/lists.ts';
@@ -13,8 +13,8 @@ export interface ResponseEvent extends Record<string, unknown> {
 type Unnumbered = { type: string } & Record<string, unknown>;
 
 /**
- * Changes `response` as it goes, up to its end. Throws where the generation fails before it has started; what fails later is
- * the response's failure.
+ * Updates `response` with each event. Throws if the generation fails before its first event; a later failure becomes the response's
+ * error.
  */
 export async function* toResponseEvents(
   events: AsyncIterable<GenerationEvent>,
@@ -44,7 +44,7 @@ export function markFailed(response: WireResponse): void {
   };
 }
 
-/** A response that is being written. */
+/** A response in progress. */
 interface Writing {
   readonly response: WireResponse;
   open: OpenItem | null;
@@ -118,7 +118,7 @@ interface Place {
   output_index: number;
 }
 
-/** An item that is being written. */
+/** An output item in progress. */
 interface OpenItem {
   kind: 'message' | 'call';
   item: Record<string, unknown>;

@@ -1,4 +1,4 @@
-// /v1/responses: answers in the form of the Responses API: create, whole, streamed or in the background; retrieve, cancel, delete, input items.
+// /v1/responses: create (as a whole, streamed, or in the background), retrieve, cancel, delete, list input items.
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
@@ -32,7 +32,7 @@ import { markFailed, type ResponseEvent, toResponseEvents } from './response-eve
 
 const tags = ['Responses'];
 const one = json('The response.', Type.Ref('Response'), exampleResponse);
-/** How often a background response is asked whether it is still wanted. */
+/** Interval for renewing the lease of a background response, and for noticing its cancellation. */
 const HEARTBEAT_MS = 2000;
 
 export function responseRoutes(app: FastifyInstance, deps: Deps): void {
@@ -177,7 +177,7 @@ async function find(
   const found = await store.findResponse(deps.pool, request.caller.projectId, id);
   if (!found) throw noSuchResponse(id);
   if (!found.lost) return found;
-  // Its api died: nobody else will say so.
+  // Its api process has died, so the failure is recorded here.
   const response = found.response as unknown as WireResponse;
   markFailed(response);
   await writeEnd(deps, response);
@@ -190,14 +190,14 @@ interface Asked {
   projectId: string;
   model: TargetModel;
   previousId: string | null;
-  /** The items of this request. */
+  /** Input items of this request. */
   input: KeptItem[];
   parameters: GenerationParameters;
   response: WireResponse;
   kept: boolean;
 }
 
-/** Throws what is wrong with the request beyond its shape. */
+/** Throws for mistakes that the schema does not cover. */
 async function readAsked(
   deps: Deps,
   { body, caller }: FastifyRequest<{ Body: ResponseBody }>,
@@ -261,7 +261,7 @@ async function generate(
 
 const ENDS = ['completed', 'incomplete', 'failed'];
 
-/** The events, with the response kept before its last one is given out. */
+/** The events; stores the response before the last one is yielded. */
 async function* keptEvents(
   deps: Deps,
   events: AsyncIterable<GenerationEvent>,
@@ -299,7 +299,7 @@ async function drain(
 
 // ---- in the background
 
-/** Answers as soon as the response is kept; it goes on in this process, and says every few seconds that it does. */
+/** Returns as soon as the response is stored. Generation continues in this process, which renews the response's lease. */
 async function runInBackground(
   app: FastifyInstance,
   deps: Deps,
@@ -346,6 +346,6 @@ async function follow(
   }
 }
 
-/** Nothing where it was cancelled or deleted meanwhile. */
+/** Does nothing if the response was cancelled or deleted meanwhile. */
 const writeEnd = (deps: Deps, response: WireResponse): Promise<boolean> =>
   store.writeResponse(deps.pool, response.id, response.status, response);

@@ -1,4 +1,4 @@
-// /v1/organization/runners: the workers that are alive. They come and go by themselves; nothing is changed here.
+// /v1/organization/runners: lists the live workers.
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';

@@ -1,12 +1,12 @@
-// Seals a text with a secret that only the caller has (an API key, of which we store a hash): without it nobody can read
-// what lies in the database. AES-256-GCM, the key drawn from the secret by HKDF.
+// Encrypts a text with a secret that only the client has (its API key, of which we store a hash), so that stored responses cannot be read
+// from the database. AES-256-GCM, with a key derived from the secret by HKDF.
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
 
 const CIPHER = 'aes-256-gcm';
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** `purpose`: what the same secret is not to open elsewhere. */
+/** `purpose`: separates keys that are derived from the same secret. */
 export interface Sealing {
   secret: string;
   purpose: string;
@@ -19,7 +19,7 @@ export function seal(text: string, sealing: Sealing): Buffer {
   return Buffer.concat([iv, cipher.getAuthTag(), sealed]);
 }
 
-/** Throws when it was sealed otherwise, or changed since. */
+/** Throws for another secret or purpose, and for modified data. */
 export function unseal(sealed: Buffer, sealing: Sealing): string {
   const decipher = createDecipheriv(CIPHER, keyOf(sealing), sealed.subarray(0, IV_BYTES));
   decipher.setAuthTag(sealed.subarray(IV_BYTES, IV_BYTES + TAG_BYTES));

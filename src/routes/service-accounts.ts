@@ -1,4 +1,4 @@
-// /v1/organization/projects/{id}/service_accounts: create with a key, list, retrieve, change, delete, and further keys.
+// /v1/organization/projects/{id}/service_accounts: create with a key, list, retrieve, update, delete; create further keys.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { PoolClient } from 'pg';
 import { Type } from 'typebox';

@@ -1,5 +1,5 @@
-// One read of the database for all requests of a turn of the event loop that ask for the same. It begins after they have asked,
-// so that none is told what held before it came. Nothing is kept for later ones.
+// Shares one database read between all requests of the same turn of the event loop that need the same row. The read starts after they have
+// all arrived, so none of them sees an older state. Nothing is cached beyond that.
 import { setImmediate as endOfTurn } from 'node:timers/promises';
 
 export function shareReads<Value>(read: (key: string) => Promise<Value>): (key: string) => Promise<Value> {

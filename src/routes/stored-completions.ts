@@ -1,4 +1,4 @@
-// /v1/chat/completions/{id}: answers that were kept: list, retrieve, update, delete, their messages. They are made in chat-completions.ts.
+// Stored chat completions: list, retrieve, update, delete, list messages. They are created by chat-completions.ts.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
@@ -148,7 +148,7 @@ async function find(
 const noSuchCompletion = (id: string): ApiError =>
   new ApiError('not_found', `Completion '${id}' not found`, { param: 'completion_id' });
 
-/** Keeps an answer where its request asks for it. Returns it as it is sent. */
+/** Stores a completion if its request asks for it. Returns the response body. */
 export async function keepCompletion<Completion extends { id: string; model: string }>(
   deps: Deps,
   request: FastifyRequest<{ Body: ChatCompletionBody }>,

@@ -1,10 +1,10 @@
-// OpenAI's routes that are not served here, and what a request for one is told. A row's route, once it is served, goes.
+// OpenAI's routes that are not served here, and the error for a request to one of them.
 import { ApiError } from '../errors.ts';
 
 const chat = 'Use /v1/chat/completions or /v1/responses.';
 const jobs = 'Use /v1/fine_tuning/jobs.';
 
-/** First step of the path below /v1, or its first two -> what it is, and what to use instead where there is something. */
+/** First one or two path segments below /v1 -> what it is, and an alternative if there is one. */
 export const unservedRoutes: Record<string, { what: string; instead?: string }> = {
   agents: { what: 'Agents', instead: chat },
   answers: { what: 'Answers', instead: chat },
@@ -40,7 +40,7 @@ export const unservedRoutes: Record<string, { what: string; instead?: string }> 
 
 const keys = 'Use projects and service accounts: /v1/organization/projects.';
 
-/** A step of a path below /v1/organization -> the same. */
+/** Path segment below /v1/organization -> the same. */
 export const unservedAdministration: typeof unservedRoutes = {
   audio_speeches: { what: 'Usage of speech' },
   audio_transcriptions: { what: 'Usage of transcription' },
@@ -66,7 +66,7 @@ export const unservedAdministration: typeof unservedRoutes = {
   workload_identity_providers: { what: 'Workload identities', instead: keys },
 };
 
-/** For a request that no route takes. */
+/** The error for a request without a route. */
 export function unknownRoute(method: string, url: string): ApiError {
   const path = url.split('?')[0]!;
   const row = unservedRow(path.split('/').slice(1));

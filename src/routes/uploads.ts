@@ -1,4 +1,4 @@
-// /v1/uploads: large files in parts. A part is an object of its own; completing joins them as a stream, whatever their size.
+// /v1/uploads: large files in parts. Each part is an object; completing the upload joins them as a stream.
 import { createHash, type Hash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
@@ -143,7 +143,7 @@ type UploadAnswer = ReturnType<typeof uploadToWire>;
 type PartAnswer = ReturnType<typeof partToWire>;
 type UploadRequest = FastifyRequest<{ Params: UploadId }>;
 
-/** The upload of a request's path; throws unless it is still pending. */
+/** The upload in the request's path; throws unless it is pending. */
 async function findPending(db: Queryable, request: UploadRequest): Promise<store.Upload> {
   const upload = await findUpload(db, request);
   if (upload.status !== 'pending') throw notPending(upload);
@@ -162,11 +162,11 @@ function notPending({ id, status }: store.Upload): ApiError {
 
 // ---- parts
 
-/** A part that is sent again, because its answer was lost, counts twice. */
+/** Allows for parts that are sent twice because a response was lost. */
 const mostBytes = ({ bytes }: store.Upload) => 2 * bytes + uploadLimits.partBytes;
 
 async function addPart(deps: Deps, request: UploadRequest, reply: FastifyReply): Promise<PartAnswer> {
-  // with a key it may be a part that has been answered before the upload ended: its bytes will tell
+  // with an Idempotency-Key it may repeat a part from before the upload ended, which its bytes will tell
   const mayBeKnown = request.headers['idempotency-key'] !== undefined;
   const upload = await (mayBeKnown ? findUpload : findPending)(deps.pool, request);
   const id = store.newPartId();
@@ -264,7 +264,7 @@ async function joinParts(
   }
 }
 
-/** One part after the other. */
+/** Concatenates the parts. */
 async function* bytesOf(blobs: Blobs, parts: store.UploadPart[], hash: Hash): AsyncGenerator<Uint8Array> {
   for (const part of parts) {
     for await (const chunk of await blobs.get(store.partBlobKey(part.uploadId, part.id))) {
@@ -289,7 +289,7 @@ async function cancelUpload(deps: Deps, request: UploadRequest): Promise<store.U
   return cancelled;
 }
 
-/** What is left here is removed by a sweep of the worker's. */
+/** Failures are left to the workers' clean-up. */
 async function removePartsNow(deps: Deps, uploadId: string): Promise<void> {
   await removeParts(deps.blobs, uploadId).catch(error => {
     deps.log.warn({ error, upload: uploadId }, 'the parts of an upload stay until the next sweep');

@@ -1,4 +1,4 @@
-// /v1/organization/usage/{kind}: what requests and trainings took, by time, project, key and model.
+// /v1/organization/usage/{kind}: usage of inference and training, by time, project, key and model.
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
@@ -22,7 +22,7 @@ interface Report {
   operationId: string;
   summary: string;
   description: string;
-  /** A result for each bucket and group. */
+  /** One result per bucket and group. */
   read(
     deps: Deps,
     filter: UsageFilter,

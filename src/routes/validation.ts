@@ -1,4 +1,4 @@
-// How requests are checked against their schemas: bodies as they are, queries and path values (which are texts) converted.
+// Validation of requests: bodies strictly, queries, paths and headers with conversion from strings.
 import { Ajv } from 'ajv';
 import type { FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
@@ -14,7 +14,7 @@ export function createValidatorCompiler(sharedSchemas: readonly TSchema[]): Fast
     formats: { binary: true as const },
   };
   const strict = new Ajv(options);
-  // a list of one may come as a plain value
+  // also converts a single value to an array
   const converting = new Ajv({ ...options, coerceTypes: 'array' });
   for (const schema of sharedSchemas) {
     strict.addSchema(schema);
@@ -24,12 +24,12 @@ export function createValidatorCompiler(sharedSchemas: readonly TSchema[]): Fast
     const ajv = httpPart === 'body' ? strict : converting;
     const validate = ajv.compile(schema);
     return value => {
-      // a body that was not sent is an empty one: what is missing in it is then named
+      // a missing body is validated as an empty one, so that the error names the missing parameter
       if (validate(value ?? {})) return { value: value ?? {} };
       return { error: toApiError(meantErrors(ajv, validate.errors!)) };
     };
   };
 }
 
-/** For bodies that are not JSON: their schema only describes them. */
+/** For bodies that are not JSON, whose schema is only documentation. */
 export const describedOnly: FastifySchemaCompiler<unknown> = () => value => ({ value });

@@ -1,4 +1,4 @@
-// /v1/webhook_endpoints: where a project's events are sent. They are sent by the worker; the sample of `test` is sent here.
+// /v1/webhook_endpoints: endpoints for a project's events, and their deliveries. Workers send events; only the sample of `test` is sent here.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
@@ -281,7 +281,7 @@ function withSecret(endpoint: store.WebhookEndpoint) {
   return { ...webhookEndpointToWire(endpoint), signing_secret: endpoint.secrets[0]! };
 }
 
-/** What its name resolves to is looked at when something is sent: it may change. */
+/** The addresses of its host name are checked when an event is sent, since they may change. */
 function refuseUrl({ config }: Deps, text: string): void {
   try {
     if (!URL.canParse(text)) throw new AddressRefused('it is not a URL');

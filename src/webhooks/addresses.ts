@@ -1,5 +1,5 @@
-// Which addresses a webhook may go to: public ones, and the private networks that the setting names. What a receiver's name
-// resolves to is checked, and it is that very address which is connected to: a name that changes in between changes nothing.
+// Protection against SSRF: webhooks are sent to public addresses and to explicitly allowed private networks only. The addresses of a host
+// name are checked in the lookup of the connection itself, so a name that changes in between (DNS rebinding) is of no use.
 import { type LookupAddress, lookup } from 'node:dns';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 
@@ -9,7 +9,7 @@ export interface Network {
   readonly family: 'ipv4' | 'ipv6';
 }
 
-/** Not the internet: RFC 6890 and the registries it began (IANA special-purpose addresses). */
+/** Addresses that are not on the public internet: IANA's special-purpose registries (RFC 6890). */
 const SPECIAL: readonly Network[] = [
   ...[
     ['0.0.0.0', 8], // this network
@@ -46,7 +46,7 @@ const special = listOf(SPECIAL);
 
 export class AddressRefused extends Error {}
 
-/** Throws AddressRefused for a URL that no webhook goes to, as far as it can be told without resolving its name. */
+/** Throws AddressRefused for a URL that is not allowed, without resolving its host name. */
 export function checkUrl(url: URL, allowed: readonly Network[]): void {
   if (url.protocol !== 'https:' && (url.protocol !== 'http:' || allowed.length === 0))
     throw new AddressRefused('it must begin with https://');
@@ -55,7 +55,7 @@ export function checkUrl(url: URL, allowed: readonly Network[]): void {
   if (isIP(host)) checkAddress(host, url.protocol, listOf(allowed));
 }
 
-/** Resolves a receiver's name, for `http.request`. Refuses the name when any of its addresses is refused. */
+/** Lookup function for `http.request`. Fails if any address of the name is not allowed. */
 export function checkedLookup(url: URL, allowed: readonly Network[]): LookupFunction {
   const allowedList = listOf(allowed);
   return (hostname, options, callback) => {
@@ -87,7 +87,7 @@ function checkAddress(address: string, protocol: string, allowed: BlockList): vo
     throw new AddressRefused(`${address} is an address of the internet: it must begin with https://`);
 }
 
-/** Of `https://[::1]:8000/` it is `::1`. */
+/** For `https://[::1]:8000/` it is `::1`. */
 function hostOf(url: URL): string {
   return url.hostname.replace(/^\[|\]$/g, '');
 }
@@ -98,7 +98,7 @@ function listOf(networks: readonly Network[]): BlockList {
   return list;
 }
 
-/** An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is the IPv4 address. */
+/** An IPv4-mapped address (`::ffff:10.0.0.1`) is treated as the IPv4 address. */
 function has(list: BlockList, address: string): boolean {
   return list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
 }

@@ -1,4 +1,4 @@
-// Sends one message to one receiver, once. When to send it again is the worker's (src/queue/deliver-webhooks.ts).
+// Sends a webhook message once. Retries are in src/queue/deliver-webhooks.ts.
 import { request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import type { Network } from './addresses.ts';
@@ -17,26 +17,26 @@ export interface WebhookEvent {
 }
 
 export interface WebhookMessage {
-  /** The delivery's: the same each time that it is sent. */
+  /** Id of the delivery, the same for each attempt. */
   id: string;
   url: string;
-  /** The newest first. */
+  /** Newest first. */
   secrets: readonly string[];
   event: WebhookEvent;
 }
 
-/** The receiver's status, whatever it is, or why there is none. */
+/** The status code of the response, or why there is none. */
 export type WebhookAnswer = { statusCode: number; error: null } | { statusCode: null; error: string };
 
 export interface SendOptions {
-  /** Private networks that may be sent to. */
+  /** Private networks that are allowed. */
   allowed: readonly Network[];
-  /** Ends the sending. */
+  /** Cancels the request. */
   signal?: AbortSignal;
   timeoutMs?: number;
 }
 
-/** Redirects are not followed: their status is the answer. Never throws. */
+/** Does not follow redirects. Never throws. */
 export async function sendWebhook(message: WebhookMessage, options: SendOptions): Promise<WebhookAnswer> {
   const { allowed, signal, timeoutMs = TIMEOUT_MS } = options;
   const timeout = AbortSignal.timeout(timeoutMs);
@@ -70,7 +70,7 @@ function post(
   return new Promise((done, fail) => {
     const sending = request(url, {
       method: 'POST',
-      agent: false, // a connection of its own: one that was checked for another endpoint is not used
+      agent: false, // no shared connections, so that each one has passed the address check of this endpoint
       lookup: checkedLookup(url, allowed),
       signal,
       headers: {
@@ -83,7 +83,7 @@ function post(
     sending.once('error', fail);
     sending.once('response', response => {
       done(response.statusCode!);
-      response.destroy(); // what else it says is nobody's
+      response.destroy(); // the body is not read
     });
     sending.end(body);
   });

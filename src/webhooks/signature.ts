@@ -1,11 +1,11 @@
-// Standard Webhooks signatures (https://www.standardwebhooks.com): made here, verified by the receiver.
+// Signs messages as specified by Standard Webhooks (https://www.standardwebhooks.com).
 import { createHmac, randomBytes } from 'node:crypto';
 
 const PREFIX = 'whsec_';
 const SECRET_BYTES = 32;
 
 export interface SignedMessage {
-  /** The receiver tells repetitions by it. */
+  /** By this id a receiver recognizes repeated deliveries. */
   id: string;
   /** Unix seconds. */
   timestamp: number;
@@ -16,12 +16,12 @@ export function newSigningSecret(): string {
   return PREFIX + randomBytes(SECRET_BYTES).toString('base64');
 }
 
-/** What may be shown of a secret. */
+/** The part of a secret that may be shown. */
 export function secretHint(secret: string): string {
   return `${PREFIX}...${secret.slice(-4)}`;
 }
 
-/** The headers of a delivery. Several secrets are valid while one is replaced: each signs, any may be verified. */
+/** The headers of a delivery, with a signature for each valid secret: there are two while a secret is rotated. */
 export function signatureHeaders(message: SignedMessage, secrets: readonly string[]): Record<string, string> {
   return {
     'webhook-id': message.id,
