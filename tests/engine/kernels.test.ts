@@ -299,10 +299,15 @@ const CASES = {
   LayerNorm: [{ given: normGiven, run: (x, w, b) => ops.layerNorm(x, w, b, 1e-5) }],
   LayerNormGrad: [
     { given: normGiven, run: (...x) => gradients((x, w, b) => ops.layerNorm(x, w, b, 1e-5), x) },
+    {
+      given: [f32([5]), f32([5], 2), f32([5], 3)],
+      run: (...x) => gradients((x, w, b) => ops.layerNorm(x, w, b, 1e-5), x),
+    },
   ],
   RmsNorm: [{ given: normGiven.slice(0, 2), run: (x, w) => ops.rmsNorm(x, w, 1e-6) }],
   RmsNormGrad: [
     { given: normGiven.slice(0, 2), run: (...x) => gradients((x, w) => ops.rmsNorm(x, w, 1e-6), x) },
+    { given: [f32([5]), f32([5], 2)], run: (...x) => gradients((x, w) => ops.rmsNorm(x, w, 1e-6), x) },
   ],
   Gelu: [ops.gelu, ops.geluExact].flatMap(gelu => unary(gelu, f32([4, 5], 1, 4))),
   GeluGrad: [ops.gelu, ops.geluExact].flatMap(gelu =>

@@ -24,25 +24,25 @@ const layerNorm: Rule = (to, node, x, y) =>
 
 type Body = (to: Lowering, tiles: readonly string[], outputs?: readonly string[]) => string;
 
-/**
- * A rule that is computed tile by tile over the inputs that have rows; the other inputs are passed whole to every tile.
- */
+/** A rule that is computed tile by tile; the input at `wholeAt`, a vector, is passed whole to every tile. */
 const tiled =
-  (body: (whole: readonly string[]) => Body): Rule =>
+  (wholeAt: number | null, body: (whole: string) => Body): Rule =>
   (to, { inputs, outputs }, x, [y]) => {
-    const width = outputs[0]!.shape.at(-1)!;
-    const rows = sizeOf(outputs[0]!.shape) / width;
-    const byRow = (value: Value) => value.shape.length > 1 || inputs.every(({ shape }) => shape.length === 1);
-    const matrices = inputs.flatMap((value, i) =>
-      byRow(value) ? [{ name: x[i]!, width: value.shape.at(-1)! }] : [],
-    );
-    const whole = x.filter((_, i) => !byRow(inputs[i]!));
-    emitInTiles(to, matrices, [rows, width], { name: y!, shape: outputs[0]!.shape }, body(whole));
+    const [{ shape }] = outputs as [Value];
+    const width = shape.at(-1) ?? 1;
+    const matrices = inputs
+      .map((value, i) => ({ name: x[i]!, width: value.shape.at(-1) ?? 1 }))
+      .filter((_, i) => i !== wholeAt);
+    const whole = wholeAt === null ? '' : x[wholeAt]!;
+    emitInTiles(to, matrices, [sizeOf(shape) / width, width], { name: y!, shape }, body(whole));
   };
 
+/** Index of the weight among the inputs of a norm's gradient. */
+const WEIGHT = 2;
+
 /** scale * (g - mean(g) - c * mean(g c) * scale^2), where g = dy * weight and c = x - mean. */
-const layerNormGrad = tiled(([weight]) => (to, [dy, x, mean, scale], outputs) => {
-  const g = times(to, dy!, weight!);
+const layerNormGrad = tiled(WEIGHT, weight => (to, [dy, x, mean, scale], outputs) => {
+  const g = times(to, dy!, weight);
   const centred = to.emit('Sub', [x!, mean!]);
   const slope = times(to, meanOfRows(to, times(to, g, centred)), times(to, scale!, scale!));
   const level = to.emit('Sub', [g, meanOfRows(to, g)]);
@@ -63,8 +63,8 @@ const rmsNormInParts: Rule = (to, { attributes }, [x, weight], [y, scale]) => {
 };
 
 /** scale * (g - x * mean(g x) * scale^2), where g = dy * weight. */
-const rmsNormGrad = tiled(([weight]) => (to, [dy, x, scale], outputs) => {
-  const g = times(to, dy!, weight!);
+const rmsNormGrad = tiled(WEIGHT, weight => (to, [dy, x, scale], outputs) => {
+  const g = times(to, dy!, weight);
   const slope = times(to, meanOfRows(to, times(to, g, x!)), times(to, scale!, scale!));
   return to.emit('Mul', [to.emit('Sub', [g, times(to, x!, slope)]), scale!], { outputs });
 });
@@ -78,7 +78,7 @@ const GELU_OPS: Record<GeluForm, string> = { none: 'Gelu', tanh: 'FastGelu' };
 const geluFormOf = ({ attributes }: Node) => attributes.approximate as GeluForm;
 
 /** With s = sigmoid(x v), v = a (1 + b x^2): dy * (s + x s (1 - s) (a + 3 a b x^2)). */
-const geluTanhGrad = tiled(() => (to, [dy, x], outputs) => {
+const geluTanhGrad = tiled(null, () => (to, [dy, x], outputs) => {
   const square = times(to, x!, x!);
   const s = to.emit('Sigmoid', [times(to, x!, shifted(to, scaled(to, square, SLOPE * CUBIC), SLOPE))]);
   const out = times(to, x!, s);
@@ -88,7 +88,7 @@ const geluTanhGrad = tiled(() => (to, [dy, x], outputs) => {
 });
 
 /** With z = x / sqrt(2): dy * (1 + erf(z) + 2 / sqrt(pi) z exp(-z^2)) / 2. */
-const geluExactGrad = tiled(() => (to, [dy, x], outputs) => {
+const geluExactGrad = tiled(null, () => (to, [dy, x], outputs) => {
   const z = scaled(to, x!, Math.SQRT1_2);
   const bell = to.emit('Exp', [to.emit('Neg', [times(to, z, z)])]);
   const slope = scaled(to, times(to, z, bell), 2 / Math.sqrt(Math.PI));
@@ -99,7 +99,7 @@ const geluExactGrad = tiled(() => (to, [dy, x], outputs) => {
 const GELU_GRADS: Record<GeluForm, Rule> = { none: geluExactGrad, tanh: geluTanhGrad };
 
 /** dy * (s + x s (1 - s)), s = sigmoid(x). */
-const siluGrad = tiled(() => (to, [dy, x], outputs) => {
+const siluGrad = tiled(null, () => (to, [dy, x], outputs) => {
   const s = to.emit('Sigmoid', [x!]);
   const out = times(to, x!, s);
   const rest = to.emit('Sub', [out, times(to, out, s)]);
