@@ -1,4 +1,4 @@
-// Makes a Hugging Face folder a base model of the service: checks it, stores its files as objects and names it in the database.
+// Adds a Hugging Face model folder as a base model: checks it, stores its files as blobs and inserts the model into the database.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
@@ -21,9 +21,9 @@ export interface AddedModel {
   readonly architecture: string;
   readonly parameters: number;
   readonly sizeBytes: number;
-  /** Tensors of heads that the files have and that are not used. */
+  /** Tensors of heads in the files that are not used. */
   readonly leftOut: readonly string[];
-  /** False when the same files were there already. */
+  /** False when the same files were already added. */
   readonly changed: boolean;
 }
 
@@ -35,7 +35,7 @@ export interface Transfer {
 
 type Needs = Pick<Deps, 'pool' | 'blobs'>;
 
-/** Throws ModelError when the folder cannot be used; a folder whose files are stored already costs only their hashes. */
+/** Throws ModelError when the folder cannot be used. Files that are already stored are hashed but not uploaded again. */
 export async function registerBaseModel(
   deps: Needs,
   folder: string,
@@ -74,7 +74,7 @@ export interface RefusedFolder {
   readonly reason: string;
 }
 
-/** Every subfolder with a config.json, as its own name: what was added or found, and what cannot be used. */
+/** Adds each subfolder with a config.json under its name; returns what was added or already there, and the errors of the others. */
 export async function registerModelsIn(
   deps: Needs,
   directory: string,
@@ -93,7 +93,7 @@ export async function registerModelsIn(
   return { added, refused };
 }
 
-/** The folder's fault: what an architecture or a tokenizer refuses, a file that is cut off or cannot be read. */
+/** Errors caused by the folder: rejected by an architecture or tokenizer, truncated or unreadable files. */
 const isUnusable = (error: unknown): boolean =>
   error instanceof ModelError ||
   error instanceof SyntaxError ||
@@ -114,7 +114,7 @@ async function modelFolders(directory: string): Promise<string[]> {
   return found.flat();
 }
 
-/** All files of a version lie under one prefix, which their hashes name: an object is never written over. */
+/** The files of a version share a prefix derived from their hashes, so that a blob is never overwritten. */
 async function describeFiles(folder: string, id: string): Promise<StoredFile[]> {
   const names = (await readdir(folder, { recursive: true })).filter(isModelFile).sort();
   const files = await Promise.all(

@@ -1,10 +1,10 @@
-// What a command of the CLI is handed by main.ts: how it is run to its end, and the database for as long as it needs it.
+// What main.ts passes to CLI commands: a runner with error handling, and a database connection for the duration of the command.
 import type pg from 'pg';
 import type { Config } from '../config.ts';
 
 export interface CommandContext {
-  /** Runs a command, says what went wrong, and ends the process. */
+  /** Runs a command, prints its error if it fails, and exits the process. */
   run(command: (config: Config) => Promise<void>): Promise<never>;
-  /** A migrated database: the one that is named, the one of a running `start`, or one that is started for this. */
+  /** A migrated database: the configured one, that of a running `start`, or one started for the command. */
   withDatabase(config: Config, work: (database: { pool: pg.Pool }) => Promise<void>): Promise<void>;
 }

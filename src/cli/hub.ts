@@ -1,4 +1,4 @@
-// Downloads the files of a model from a Hugging Face hub, or a mirror that speaks its API, into a folder. It knows no database.
+// Downloads the files of a model from the Hugging Face Hub, or a mirror with the same API, into a folder. Does not use the database.
 import { createWriteStream } from 'node:fs';
 import { mkdir, rename, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -18,12 +18,12 @@ export interface HubModel {
   /** null: the public hub. */
   readonly hubUrl: string | null;
   readonly token: string | null;
-  /** Made when it is not there; whole files in it are not downloaded again. */
+  /** Created if missing; complete files in it are not downloaded again. */
   readonly into: string;
   onProgress?(transfer: Transfer): void;
 }
 
-/** Throws ModelError when the model cannot be read or lacks what it needs. */
+/** Throws ModelError when the model cannot be accessed or lacks required files. */
 export async function downloadModel(model: HubModel): Promise<void> {
   await mkdir(model.into, { recursive: true });
   const files = await listModelFiles(model);
@@ -51,7 +51,7 @@ async function listModelFiles(model: HubModel): Promise<ListFileEntry[]> {
   return files;
 }
 
-/** A file appears under its name only when it is whole and is what the hub says it is. */
+/** Renames the file to its final name only when it is complete and its size and hash are those that the hub gives. */
 async function download(model: HubModel, { path, size, lfs }: ListFileEntry): Promise<void> {
   const target = join(model.into, path);
   await mkdir(dirname(target), { recursive: true });
@@ -78,7 +78,7 @@ async function download(model: HubModel, { path, size, lfs }: ListFileEntry): Pr
   await rename(partial, target);
 }
 
-/** 401, 403 and 404 are the user's to mend; everything else stays what it is. */
+/** 401, 403 and 404 are user errors; others are passed on. */
 function explain(model: HubModel, cause: unknown): unknown {
   const status = (cause as { statusCode?: number }).statusCode;
   const where = `${model.repo} at ${model.revision}${model.hubUrl ? ` on ${model.hubUrl}` : ''}`;

@@ -1,4 +1,4 @@
-// `anneal import openai`. What it prints; the work is in src/importing.
+// `anneal import openai`: arguments and output. The import itself is in src/importing.
 import { type Command, Option } from 'commander';
 import { openBlobs } from '../blobs/open.ts';
 import type { Config } from '../config.ts';

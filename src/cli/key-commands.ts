@@ -1,4 +1,4 @@
-// `anneal keys create | list | revoke`. A new key is printed once; the database keeps its hash only.
+// `anneal keys create | list | revoke`. A new key is printed once; the database stores only its hash.
 import { type Command, InvalidArgumentError } from 'commander';
 import type pg from 'pg';
 import { newSecretKey } from '../ids.ts';

@@ -1,4 +1,4 @@
-// `anneal models add` and `anneal models list`. What they print; the work is in add-model.ts and hub.ts.
+// `anneal models add` and `anneal models list`: arguments and output. The work is done in add-model.ts and hub.ts.
 import { access, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';

@@ -1,4 +1,4 @@
-// A line on a terminal that says how far something is; without a terminal, a plain line at the end of each thing.
+// Progress display: a bar on a terminal, otherwise a line of text per finished item.
 import type { Transfer } from './add-model.ts';
 
 interface Output {
@@ -20,7 +20,7 @@ export function formatBytes(bytes: number): string {
   return `${(bytes / 1000 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
 }
 
-/** Shows a transfer; on a terminal over and over on the same line, at most ten times a second. */
+/** Shows the progress of a transfer; on a terminal redrawn in place, at most ten times a second. */
 export function showTransfers(output: Output): (transfer: Transfer) => void {
   let shownAt = 0;
   return ({ path, doneBytes, totalBytes }) => {

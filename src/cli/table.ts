@@ -1,6 +1,6 @@
-// A table as plain text: columns as wide as their widest cell, numbers as the caller wrote them.
+// Formats a table as plain text; columns are as wide as their widest cell.
 
-/** Ends with a line break. The first column is aligned to the left, and so are the others unless `right` says so. */
+/** Ends with a line break. `right`: all columns but the first are right-aligned. */
 export function printTable(
   header: readonly string[],
   rows: readonly (readonly string[])[],

@@ -1,5 +1,5 @@
-// Asks a model one question, for graders and evaluations: a model served here, or one of the API for graders; under the limits of the
-// project that asks, and as its usage. It knows neither graders nor HTTP routes.
+// Sends one request to a model for graders and evaluations: a model served here, or one of the configured grader API. Rate limits and
+// usage are those of the project. Independent of graders and HTTP routes.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Config } from '../config.ts';
@@ -25,16 +25,16 @@ export interface ModelDeps {
   readonly graderApi: GraderApi | null;
 }
 
-/** Who asks. */
+/** On whose behalf the request is made. */
 export interface Asker {
   readonly projectId: string;
   readonly apiKeyId: string;
 }
 
-/** What may answer: a judge must write, other models may also name a class. */
+/** Which models are allowed: a judge must generate text, others may also be classifiers. */
 const MAY_ANSWER = { judge: ['text'], any: ['text', 'classes'] } satisfies Record<string, Answers[]>;
 
-/** Throws ApiError when a model is neither served here nor can be asked elsewhere, and when it answers no questions. */
+/** Throws ApiError when a model is neither served here nor available from the grader API, or when it cannot answer. */
 export async function checkModel(
   { graderApi, pool }: Pick<ModelDeps, 'graderApi' | 'pool'>,
   projectId: string,
@@ -53,7 +53,7 @@ export async function checkModel(
 }
 
 /**
- * What is asked counts as the project's, under its limits, wherever the model is: where one is reached it waits for up to
+ * Requests count towards the usage and rate limits of the project, also those to the grader API. At a limit, waits for up to
  * `patienceSeconds`, then throws LimitReached.
  */
 export function modelTools(
@@ -94,13 +94,13 @@ export function modelTools(
   };
 }
 
-/** The API for models that are not served here. */
+/** The grader API, for models that are not served here. Throws ApiError if none is configured. */
 function elsewhere({ graderApi }: ModelDeps, model: string): GraderApi {
   if (!graderApi) throw noSuchModel(model, 'model');
   return graderApi;
 }
 
-/** Whether something makes embeddings for `cosine`. */
+/** Whether a model for the embeddings of `cosine` is available. */
 export const canEmbed = ({ graderEmbeddingModel }: Config): boolean => graderEmbeddingModel !== null;
 
 function noSuchModel(model: string, param: string): ApiError {
@@ -111,11 +111,11 @@ function noSuchModel(model: string, param: string): ApiError {
 interface AskedOfModel {
   kind: UsageKind;
   model: string;
-  /** At most, as far as one knows before. */
+  /** Upper bound, estimated before the request. */
   tokens: number;
 }
 
-/** Lets it in under the project's limits, and notes what it took. */
+/** Waits for the project's rate limits, then records the usage. */
 async function metered<Answer>(
   { pool, usage }: ModelDeps,
   { projectId, apiKeyId }: Asker,
@@ -136,12 +136,12 @@ async function metered<Answer>(
   }
 }
 
-// ---- here
+// ---- models served here
 
 const ATTEMPTS = 3;
 const BETWEEN_MS = 1000;
 
-/** A generation process that was lost is there again soon; a full queue has room. */
+/** Temporary errors: the generation process is restarting, or its queue is full. */
 async function askAgain(ask: () => Promise<ChatAnswer>, signal: AbortSignal): Promise<ChatAnswer> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -198,7 +198,7 @@ function toParameters({ messages, tools, form, ...question }: ChatQuestion): Gen
   };
 }
 
-/** Chat templates know the older name. */
+/** Chat templates expect the older role `system`. */
 function toMessage({ role, content }: ChatQuestion['messages'][number]): Message {
   return { role: role === 'developer' ? 'system' : (role as Message['role']), content };
 }

@@ -1,10 +1,10 @@
 // Classification metrics over answers that are one of a few labels. Averages are macro, over the labels of the
 // references, as scikit-learn computes them with those `labels` and zero_division=0.
 
-/** More different answers than this are taken for free text. */
+/** With more distinct answers than this, the task is treated as free text. */
 export const MAX_LABELS = 50;
 const MAX_LABEL_LENGTH = 100;
-/** Fewer references for each label than this, on average, are no classification. */
+/** With fewer references per label than this on average, the task is not treated as classification. */
 const MIN_EXAMPLES_PER_LABEL = 2;
 
 export interface ClassMetrics {
@@ -25,10 +25,10 @@ export interface ClassificationReport {
   confusion_matrix: { labels: string[]; columns: string[]; matrix: number[][] };
 }
 
-/** Column of the answers outside the set; written so that it cannot be taken for a label. */
+/** Column of answers that are no label; spelled so that it cannot be mistaken for one. */
 export const OTHER = '(other)';
 
-/** The labels of references that are a classification's, sorted; null where they are not. */
+/** The labels, sorted, when the references look like a classification; otherwise null. */
 export function findLabels(references: readonly string[]): string[] | null {
   const labels = [...new Set(references.map(reference => reference.trim()))].sort();
   const few = labels.length <= MAX_LABELS && labels.length * MIN_EXAMPLES_PER_LABEL <= references.length;
@@ -65,7 +65,7 @@ function classMetrics(matrix: readonly number[][], label: number): ClassMetrics 
   };
 }
 
-/** `labels` must hold every reference; see `findLabels`. An answer outside of them is wrong. */
+/** `labels` must include every reference; see `findLabels`. Any other answer is wrong. */
 export function classify(
   predictions: readonly string[],
   references: readonly string[],

@@ -1,5 +1,5 @@
-// One item of an evaluation: its answer found in the data or asked of a model, then graded by every criterion.
-// It stores nothing and knows no queue.
+// One item of an evaluation run: takes its answer from the data or generates it, then grades it by each criterion.
+// Independent of the database and the queue.
 import { ApiError } from '../errors.ts';
 import { LimitReached } from '../metering/admission.ts';
 import type { ItemStatus, NewOutputItem, RunDataSource } from '../store/eval-runs.ts';
@@ -21,10 +21,10 @@ import { resolvePath } from './graders/template.ts';
 import type { AskedSampling } from './run-sampling.ts';
 
 export interface SourceItem {
-  /** In the data source, from 0 on. */
+  /** 0-based index in the data source. */
   index: number;
   item: Record<string, unknown>;
-  /** An answer that is part of the data. */
+  /** Answer from the data source. */
   sample: Record<string, unknown> | null;
 }
 
@@ -35,14 +35,14 @@ export interface ItemPlan {
   tools: GraderTools;
 }
 
-/** What an item was answered with, and how. */
+/** The answer to an item and its origin. */
 interface Answered {
   sample: Sample;
   question: Pick<ChatQuestion, 'messages'> | null;
   answer: ChatAnswer | null;
 }
 
-/** Throws the signal's reason, LimitReached, and what is a fault of ours; what goes wrong with the item is in what it returns. */
+/** Throws the signal's reason, LimitReached and internal errors. Errors of the item itself are part of the result. */
 export async function evaluateItem(
   plan: ItemPlan,
   source: SourceItem,
@@ -81,7 +81,7 @@ async function answerItem(
   return { sample: sampleOf(answer.text, answer.toolCalls), question, answer };
 }
 
-/** With what follows from its text. */
+/** Adds the fields that are derived from the text. */
 function readGivenSample(sample: Record<string, unknown>): Sample {
   const text = typeof sample.output_text === 'string' ? sample.output_text : '';
   return { ...sampleOf(text), ...sample, output_text: text };
@@ -103,7 +103,7 @@ function isMessage(value: unknown): value is InputMessage {
   return typeof value === 'object' && value !== null && 'role' in value && 'content' in value;
 }
 
-// ---- as rows and on the wire
+// ---- database rows and API objects
 
 function toOutputItem(
   plan: ItemPlan,
@@ -161,7 +161,7 @@ function toResult(
   };
 }
 
-/** Every field is there, also where nothing was asked: clients that validate strictly want them all. */
+/** Includes all fields, also when no model was called, since strict clients require them. */
 function toSample(
   { dataSource, sampling }: ItemPlan,
   { sample, question, answer }: Answered,

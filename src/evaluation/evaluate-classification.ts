@@ -1,12 +1,12 @@
-// Evaluates a fine-tuned classifier on its validation file, beside the answer that takes no model: how often each label stands in the
-// training file. It reads folders and gives numbers; it writes nothing.
+// Evaluates a fine-tuned classifier on its validation file, in comparison with a baseline: the label frequencies of the training file.
+// Reads model folders and returns metrics; writes nothing.
 //
 // The report (`evaluation.json`):
 //   validation_examples  lines of the file; evaluated_examples  of them, evenly spread; labels  in the order of the classes
 //   multi_label  whether a text may have several
-//   base  the model that the run went on from; null where that has no head for these labels
+//   base  the model that training started from; null if it has no head for these labels
 //   base, baseline, fine_tuned  each: see label-metrics.ts
-//   examples  a few: input (the last thing that was said), reference, predicted, scores by label
+//   examples  a few: input (the last message), reference, predicted, scores by label
 
 import type { LabelledLine } from '../data/labelled.ts';
 import type { LabelSet } from '../data/labels.ts';
@@ -20,7 +20,7 @@ export interface ClassificationEvaluation extends Evaluation {
   readonly training: LabelSet;
 }
 
-/** A line and what a model, or none, says of it. */
+/** A line and its prediction by a model or the baseline. */
 interface Answer {
   readonly line: LabelledLine;
   readonly probabilities: ArrayLike<number>;

@@ -1,11 +1,11 @@
-// Evaluates a fine-tuned regression on its validation file, beside the answer that takes no model: the mean of the training file.
-// It reads folders and gives numbers; it writes nothing.
+// Evaluates a fine-tuned regression model on its validation file, in comparison with a baseline: the mean of the training file.
+// Reads model folders and returns metrics; writes nothing.
 //
 // The report (`evaluation.json`):
 //   validation_examples  lines of the file; evaluated_examples  of them, evenly spread
-//   base  the model that the run went on from; null where that tells no number
+//   base  the model that training started from; null if it is no regression model
 //   base, baseline, fine_tuned  each: see regression.ts
-//   examples  a few: input (the last thing that was said), reference, predicted
+//   examples  a few: input (the last message), reference, predicted
 
 import { createReadStream } from 'node:fs';
 import { readLines } from '../data/jsonl.ts';

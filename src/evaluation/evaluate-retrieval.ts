@@ -1,9 +1,9 @@
-// Evaluates fine-tuned vectors against those of the base model: each anchor of a validation file searches among all its positives and
-// negatives. It reads folders and gives numbers; it writes nothing.
+// Evaluates fine-tuned embeddings in comparison with the base model: each anchor of a validation file is a query against all positives
+// and negatives in the file. Reads model folders and returns metrics; writes nothing.
 //
 // The report (`evaluation.json`):
 //   validation_examples  lines of the file; evaluated_examples  of them, evenly spread
-//   queries  different anchors; corpus  different texts that are searched
+//   queries  number of distinct anchors; corpus  number of distinct texts that are searched
 //   base, fine_tuned  each: see retrieval.ts
 //   examples  a few: anchor, positive, and the positive's rank (from 1) with the base and the fine-tuned model
 import { createReadStream } from 'node:fs';
@@ -26,7 +26,7 @@ export interface RetrievalEvaluation {
   readonly modelDirectory: string;
   readonly fineTuned: { readonly kind: 'adapter' | 'full'; readonly directory: string };
   readonly validationFile: string;
-  /** Texts are cut as they were for training, and as served. */
+  /** Maximum tokens of a text, as in training and serving. */
   readonly maxLength: number;
   readonly signal: AbortSignal;
 }
@@ -34,9 +34,9 @@ export interface RetrievalEvaluation {
 const MAX_LINES = 1000;
 const SHOWN_LENGTH = 2000;
 
-/** What is searched with, and what. */
+/** Queries and corpus. */
 interface Search {
-  /** Anchor -> places of its positives in `corpus`. */
+  /** Anchor -> indices of its positives in `corpus`. */
   readonly queries: ReadonlyMap<string, ReadonlySet<number>>;
   readonly corpus: readonly string[];
 }
@@ -89,7 +89,7 @@ function searchOf(lines: readonly PairLine[]): Search {
   return { queries, corpus: [...places.keys()] };
 }
 
-/** The ranks of what each query should find, by the base and by the fine-tuned model. */
+/** Ranks of the relevant texts of each query, with the base and with the fine-tuned model. */
 async function searchWithBoth(
   evaluation: RetrievalEvaluation,
   search: Search,

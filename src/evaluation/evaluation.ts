@@ -1,4 +1,4 @@
-// What a finished run is evaluated on. How, is the method's.
+// Input of the evaluation after a training run. The evaluation itself depends on the method.
 import type { Engine } from '../engine/program.ts';
 import type { LoadedAdapter } from '../serving/adapter-stack.ts';
 
@@ -6,20 +6,20 @@ export interface Evaluation {
   readonly engine: Engine;
   /** Folder of the base model. */
   readonly modelDirectory: string;
-  /** Of the adapter that the run went on from; null without one. */
+  /** Folder of the adapter that training started from; null without one. */
   readonly adapterDirectory: string | null;
-  /** What has been trained: a PEFT folder, or the folder of a whole model. */
+  /** The result of training: a PEFT folder, or the folder of a full model. */
   readonly fineTuned: { readonly kind: 'adapter' | 'full'; readonly directory: string };
   /** JSONL that has passed validation. */
   readonly validationFile: string;
-  /** Texts were cut to so many tokens. */
+  /** Maximum tokens of an example in training. */
   readonly maxLength: number;
   readonly signal: AbortSignal;
 }
 
-/** What is known of it before the run. */
+/** What is known before training. */
 export interface EvaluationRehearsal
   extends Pick<Evaluation, 'engine' | 'modelDirectory' | 'validationFile'> {
-  /** Of the shape that will be trained; null where the whole model will be. */
+  /** Shape of the adapter that will be trained; null for full fine-tuning. */
   readonly adapter: LoadedAdapter | null;
 }

@@ -1,4 +1,4 @@
-// Exact match: the share of answers that equal their reference, white space around both aside. Case and punctuation count.
+// Exact match: the fraction of answers that equal their reference, ignoring leading and trailing white space. Case-sensitive.
 
 export const isExactMatch = (prediction: string, reference: string): boolean =>
   prediction.trim() === reference.trim();

@@ -1,13 +1,13 @@
-// Evaluates a fine-tuned model against its base by letting both answer the prompts of a validation file, greedily.
-// It reads folders and gives numbers; it writes nothing.
+// Evaluates a fine-tuned model in comparison with its base: both answer the prompts of a validation file with greedy decoding.
+// Reads model folders and returns metrics; writes nothing.
 //
 // The report (`evaluation.json`):
 //   validation_examples  lines of the file; evaluated_examples  of them, evenly spread; skipped_examples  of the chosen ones,
-//     without an answer in words or too long for the model
-//   max_tokens  an answer's limit: half as long again as the longest reference, 256 at most
-//   labels  the answers, where they are a small set; null for free text
-//   base, fine_tuned  each: loss (mean over the learnt tokens), token_accuracy, exact_match, rouge_l (all three 0..1), bleu (0..100),
-//     unfinished (answers that the limit cut), classification (accuracy, macro_*, per_class, confusion_matrix; null for free text)
+//     without a text answer or too long for the model
+//   max_tokens  limit of an answer: 1.5 times the longest reference, at most 256
+//   labels  the distinct answers if they are a small set; null for free text
+//   base, fine_tuned  each: loss (mean over the trained tokens), token_accuracy, exact_match, rouge_l (all three 0..1), bleu (0..100),
+//     unfinished (answers that reached the limit), classification (accuracy, macro_*, per_class, confusion_matrix; null for free text)
 //   examples  a few: prompt (the last question), reference, base, fine_tuned
 import { createReadStream } from 'node:fs';
 import { answerForm, answerPrompt } from '../data/answers.ts';
@@ -34,13 +34,13 @@ export interface EvaluationRequest {
   engine: Engine;
   /** Folder of the base model. */
   modelDirectory: string;
-  /** What has been trained: a PEFT folder, or the folder of a whole model. */
+  /** The result of training: a PEFT folder, or the folder of a full model. */
   fineTuned: { kind: 'adapter' | 'full'; directory: string };
   /** JSONL that has passed validation. */
   validationFile: string;
-  /** 100 where absent. */
+  /** Default 100. */
   maxExamples?: number;
-  /** What a line of the file asks and answers; the line itself where absent. */
+  /** Extracts the conversation to evaluate from a line; default: the line itself. */
   readLine?(line: unknown): TrainingLine;
   signal?: AbortSignal;
   /** After every answer; `total` counts both models. */
@@ -69,20 +69,20 @@ export interface EvaluationReport {
 }
 
 interface Question {
-  /** The last thing that was said, for people. */
+  /** The last message, for display. */
   shown: string;
   prompt: Int32Array;
   reference: string;
-  /** The whole line as it is trained, for its loss. */
+  /** The line as in training, for the loss. */
   lessons: Lesson[];
 }
 
 interface Lesson extends Sequence {
-  /** What an encoder-decoder answers with it; null for others. */
+  /** Target tokens of an encoder-decoder; null for other models. */
   source: Int32Array | null;
 }
 
-/** How a model of a kind reads lines. */
+/** How lines are tokenized for a kind of model. */
 interface Reader {
   prompt(line: TrainingLine, tokenizer: Tokenizer): EvaluationPrompt | null;
   lessons(line: TrainingLine, tokenizer: Tokenizer): Lesson[];
@@ -117,7 +117,7 @@ const MAX_TOKENS = 256;
 const SHOWN_EXAMPLES = 8;
 const SHOWN_LENGTH = 2000;
 
-/** How an objective that learns to write is evaluated. */
+/** Evaluation of objectives that train text generation. */
 export const byGeneration = (lines: Pick<EvaluationRequest, 'readLine'> = {}) => ({
   async evaluate(evaluation: Evaluation): Promise<Record<string, unknown> | null> {
     const report = await evaluateByGeneration({ ...evaluation, ...lines });
@@ -126,7 +126,7 @@ export const byGeneration = (lines: Pick<EvaluationRequest, 'readLine'> = {}) =>
   rehearse: (rehearsal: EvaluationRehearsal) => rehearseGeneration({ ...rehearsal, ...lines }),
 });
 
-/** Takes as much memory as `evaluateByGeneration` does at its peak, and gives it back. */
+/** Allocates the peak memory of `evaluateByGeneration`, then frees it. */
 async function rehearseGeneration(
   request: EvaluationRehearsal & Pick<EvaluationRequest, 'readLine'>,
 ): Promise<void> {
@@ -145,13 +145,13 @@ async function rehearseGeneration(
     },
   };
   const closing = await rehearse(engine, model, { ...asked, adapters: adapter ? [null, adapter] : [null] });
-  // A model that was trained whole answers beside its base.
+  // After full fine-tuning, two models are loaded at the same time.
   const closingFull = adapter ? null : await rehearse(engine, model, { ...asked, adapters: [null] });
   await closing();
   await closingFull?.();
 }
 
-/** Null when no line of the file can be asked. */
+/** Null when no line of the file can be used. */
 export async function evaluateByGeneration(request: EvaluationRequest): Promise<EvaluationReport | null> {
   const model = await openModel(request.modelDirectory);
   const tokenizer = await loadTokenizer(request.modelDirectory);
@@ -180,13 +180,13 @@ export async function evaluateByGeneration(request: EvaluationRequest): Promise<
   };
 }
 
-/** At most `count` of 0 .. total - 1, evenly spread. */
+/** At most `count` indices of 0 .. total - 1, evenly spread. */
 function spread(total: number, count: number): number[] {
   const taken = Math.min(total, count);
   return Array.from({ length: taken }, (_, i) => Math.floor((i * total) / taken));
 }
 
-/** Files are often sorted by their answers: the lines are taken from all over the file. */
+/** Lines from all over the file, since files are often sorted by answer. */
 async function readQuestions(
   {
     validationFile,
@@ -290,7 +290,7 @@ async function answer(generator: Generator, adapter: LoadedAdapter | null, ask: 
   };
 }
 
-/** Loss and accuracy of the learnt tokens, each given everything before it. */
+/** Loss and accuracy of the trained tokens with teacher forcing. */
 async function readLessons(generator: Generator, adapter: LoadedAdapter | null, ask: Ask) {
   const lessons = ask.questions.flatMap(question => question.lessons);
   let [loss, correct, count] = [0, 0, 0];

@@ -1,5 +1,5 @@
-// The OpenAI-compatible API of the configuration, which graders and evaluations ask for models that are not served here: what it is
-// asked, and within which bounds. Whose usage that is, and under which limits, is ask-model.ts's.
+// Client of the configured OpenAI-compatible API, which graders and evaluations use for models that are not served here. Usage and
+// rate limits are in ask-model.ts.
 import OpenAI, { APIError } from 'openai';
 import type { Config } from '../config.ts';
 import type { ToolCall } from '../data/conversation.ts';
@@ -19,17 +19,17 @@ export interface GraderApi {
 }
 
 export interface GraderApiLimits {
-  /** Of one attempt. */
+  /** Timeout of one attempt. */
   readonly timeoutMs: number;
-  /** After the first attempt, where it met a 408, 409, 429, 5xx or no answer: the client waits as `retry-after` says. */
+  /** Retries after 408, 409, 429, 5xx or no response; the client obeys `retry-after`. */
   readonly retries: number;
-  /** Of all attempts, from the first one on. */
+  /** Timeout of all attempts together. */
   readonly deadlineMs: number;
 }
 
 const LIMITS: GraderApiLimits = { timeoutMs: 120_000, retries: 4, deadlineMs: 300_000 };
 
-/** Null where none is configured. */
+/** Null if none is configured. */
 export function openGraderApi(
   { graderUrl, graderApiKey, graderConcurrency }: Config,
   limits: GraderApiLimits = LIMITS,
@@ -61,7 +61,7 @@ export function openGraderApi(
 const tooLate = ({ deadlineMs }: GraderApiLimits): ApiError =>
   new ApiError('server_error', `The API for graders gave no answer within ${deadlineMs / 1000} seconds.`);
 
-/** The other API's trouble, told as such. */
+/** Wraps an error of the grader API, naming it as the source. */
 function told(error: unknown): unknown {
   if (!(error instanceof APIError)) return error;
   return new ApiError('server_error', `The API for graders failed: ${error.message}`, { cause: error });
@@ -107,7 +107,7 @@ function usageOf(
   };
 }
 
-/** Null for what is no count. Not every such API tells its usage; where none is told it is estimated, so that limits hold all the same. */
+/** Null if not a count. Some APIs report no usage; it is estimated then, so that limits apply nevertheless. */
 const countOf = (value: unknown): number | null =>
   Number.isSafeInteger(value) && (value as number) >= 0 ? (value as number) : null;
 

@@ -1,22 +1,22 @@
-// Items of an evaluation against the JSON Schema that its maker wrote. That schema is a stranger's: it must not stop this process.
+// Validates items of an evaluation by its JSON Schema. The schema is untrusted: it must not block this process.
 import { createContext, Script } from 'node:vm';
 import { Ajv } from 'ajv';
 import { ApiError } from '../errors.ts';
 
-/** For reading a schema, and for each call of its check: a pattern may backtrack without end, `uniqueItems` compares every pair. */
+/** Time limit for compiling a schema and for each validation: patterns may backtrack exponentially, `uniqueItems` compares all pairs. */
 const TIME_LIMIT_MS = 2000;
 const PARAM = 'data_source_config.item_schema';
 
 export interface WrongItem {
   index: number;
-  /** For people. */
+  /** For error messages. */
   reason: string;
 }
 
-/** The first wrong one; null when all are right. Throws ApiError where that takes too long. */
+/** The first invalid item; null when all are valid. Throws ApiError on timeout. */
 export type ItemCheck = (items: readonly unknown[]) => WrongItem | null;
 
-/** Throws ApiError for what is no schema. */
+/** Throws ApiError for an invalid schema. */
 export function compileItemSchema(schema: Record<string, unknown>): ItemCheck {
   const ajv = new Ajv({ strict: false, validateFormats: false });
   const withinTime = openTimeLimit();
@@ -36,7 +36,7 @@ export function compileItemSchema(schema: Record<string, unknown>): ItemCheck {
 
 const runWork = new Script('work()');
 
-/** Runs functions of ours in a script, as Node stops a script, with all that it calls, after a time. */
+/** Calls a function from a vm script, because only scripts have a timeout that also covers synchronous code. */
 function openTimeLimit(): <Result>(tooLong: string, work: () => Result) => Result {
   const context = createContext({});
   return (tooLong, work) => {

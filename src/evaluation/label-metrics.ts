@@ -1,4 +1,4 @@
-// How good probabilities of classes are: for one class a text, or for any number of them. Precision, recall and F1 as scikit-learn
+// Metrics of class probabilities, for single-label and multi-label classification. Precision, recall and F1 as scikit-learn
 // computes them with zero_division=0; the calibration error as in https://arxiv.org/abs/1706.04599, over 15 bins of equal width.
 import { largest } from '../serving/head-outputs.ts';
 import { type ClassMetrics, ratio, reportMatrix } from './classification.ts';
@@ -13,7 +13,7 @@ interface Averages {
 }
 
 export interface SingleLabelReport extends Averages {
-  /** Mean of -log p(right class). */
+  /** Mean of -log p(correct class). */
   loss: number;
   accuracy: number;
   per_class: Record<string, ClassMetrics>;
@@ -22,11 +22,11 @@ export interface SingleLabelReport extends Averages {
 }
 
 export interface MultiLabelReport extends Averages {
-  /** Mean over texts and classes of -log p(right answer). */
+  /** Mean over texts and classes of -log p(correct decision). */
   loss: number;
-  /** Texts whose classes are all right. */
+  /** Fraction of texts whose classes are all correct. */
   accuracy: number;
-  /** Answers, one for each text and class, that are wrong. */
+  /** Fraction of wrong decisions, one per text and class. */
   hamming_loss: number;
   per_class: Record<string, ClassMetrics>;
   /** For each class [[true negatives, false positives], [false negatives, true positives]]. */
@@ -37,7 +37,7 @@ export interface MultiLabelReport extends Averages {
 export interface Prediction<Target> {
   /** Of each class. */
   readonly probabilities: ArrayLike<number>;
-  /** The class's place, or the places of all that apply. */
+  /** Index of the class, or the indices of all that apply. */
   readonly target: Target;
 }
 
@@ -50,7 +50,7 @@ const mean = (values: readonly number[]): number =>
     values.length,
   );
 
-/** The most probable class counts. */
+/** The prediction is the most probable class. */
 export function singleLabelReport(
   predictions: readonly Prediction<number>[],
   labels: readonly string[],
@@ -65,7 +65,7 @@ export function singleLabelReport(
     loss: mean(predictions.map(({ probabilities, target }) => logLoss(probabilities[target]!))),
     accuracy,
     ...report,
-    // Of one class a text, every wrong guess is one too many and one too few.
+    // With one class per text, each error is a false positive and a false negative.
     micro_precision: accuracy,
     micro_recall: accuracy,
     micro_f1: accuracy,
@@ -92,7 +92,7 @@ const metricsOf = ({ fp, fn, tp }: Counts): ClassMetrics => ({
   support: tp + fn,
 });
 
-/** A class counts that is more probable than not. */
+/** The prediction is all classes with a probability above 0.5. */
 export function multiLabelReport(
   predictions: readonly Prediction<readonly number[]>[],
   labels: readonly string[],
@@ -146,7 +146,7 @@ function countAnswers(answers: readonly { guess: boolean; truth: boolean }[]): C
 
 const BINS = 15;
 
-/** Mean distance, over all answers, of how sure a bin is and how often it is right. A bin holds its upper end, not its lower. */
+/** Mean |confidence - accuracy| of the bins, weighted by size. A bin includes its upper bound, not its lower. */
 export function calibrationError(answers: readonly { confidence: number; right: boolean }[]): number {
   const bins = Array.from({ length: BINS }, () => ({ count: 0, confidence: 0, right: 0 }));
   for (const { confidence, right } of answers) {

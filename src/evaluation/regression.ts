@@ -1,4 +1,4 @@
-// How good predicted numbers are, as scikit-learn (MAE, RMSE, R2) and SciPy (Spearman's correlation) compute it.
+// Regression metrics, computed as by scikit-learn (MAE, RMSE, R2) and SciPy (Spearman's correlation).
 
 export interface RegressionReport {
   mean_absolute_error: number;
@@ -36,7 +36,7 @@ function correlation(a: readonly number[], b: readonly number[]): number | null 
   return variance === 0 ? null : covariance / Math.sqrt(variance);
 }
 
-/** From 1; equal values share the mean of their ranks. */
+/** 1-based; ties get their mean rank. */
 function ranks(values: readonly number[]): number[] {
   const order = values.map((_, i) => i).sort((a, b) => values[a]! - values[b]!);
   const ranked = new Array<number>(values.length);

@@ -1,22 +1,22 @@
-// How well texts are found by their vectors: recall, mean reciprocal rank, normalised discounted cumulative gain. It makes no vectors.
+// Retrieval metrics of given embeddings: recall, mean reciprocal rank, normalised discounted cumulative gain.
 
 export interface Query {
   readonly vector: Float32Array;
-  /** Places in the corpus of what should be found; at least one. */
+  /** Indices of the relevant texts in the corpus; at least one. */
   readonly relevant: ReadonlySet<number>;
 }
 
 export interface RetrievalReport {
-  /** The share of what should be found that is among the first 1, 5, 10. */
+  /** Fraction of relevant texts among the first 1, 5, 10 results. */
   recall_at_1: number;
   recall_at_5: number;
   recall_at_10: number;
-  /** 1 / rank of the first that should be found, over the whole corpus. */
+  /** 1 / rank of the first relevant text, over the whole corpus. */
   mrr: number;
   ndcg_at_10: number;
 }
 
-/** Vectors of length 1. Ranks, from 1, of what should be found for a query, ascending; of equal ones the first in the corpus is the better. */
+/** Returns the 1-based ranks of the relevant texts of a query, ascending; ties are ranked by corpus order. Expects unit vectors. */
 export function ranksOf({ vector, relevant }: Query, corpus: readonly Float32Array[]): number[] {
   const scores = corpus.map(text => dot(vector, text));
   const rankOf = (place: number): number => {
@@ -38,7 +38,7 @@ const recallAt = (k: number, ranks: readonly number[]): number =>
 const gain = (rank: number): number => 1 / Math.log2(rank + 1);
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 
-/** Every text that should be found counts the same: binary relevance. */
+/** With binary relevance. */
 function ndcgAt(k: number, ranks: readonly number[]): number {
   const ideal = Array.from({ length: Math.min(k, ranks.length) }, (_, i) => gain(i + 1));
   return sum(ranks.filter(rank => rank <= k).map(gain)) / sum(ideal);

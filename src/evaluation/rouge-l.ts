@@ -1,11 +1,11 @@
 // ROUGE-L: F1 of the longest common subsequence of words, as google-research's `rouge-score` computes `rougeL`
-// (no stemming, one reference). Its words are runs of a-z and 0-9, so texts in other scripts score 0, here as there.
+// (no stemming, one reference). Its words are runs of a-z and 0-9, so texts in other scripts score 0, as with rouge-score.
 
 import { commonLength } from './common-subsequence.ts';
 
 export const words = (text: string): string[] => text.toLowerCase().match(/[a-z0-9]+/g) ?? [];
 
-/** Of what is common, in the predicted and in the expected. */
+/** F1 from the number of common, predicted and expected elements. */
 export function fMeasure(common: number, predicted: number, expected: number): number {
   if (common === 0) return 0;
   const precision = common / predicted;

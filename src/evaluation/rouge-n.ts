@@ -1,4 +1,4 @@
-// ROUGE-N: F1 of the words' n-grams, as google-research's `rouge-score` computes `rouge1` and so on (no stemming, one reference).
+// ROUGE-N: F1 of word n-grams, as google-research's `rouge-score` computes `rouge1` etc. (no stemming, one reference).
 import { countCommon, countGrams } from './n-grams.ts';
 import { fMeasure, words } from './rouge-l.ts';
 

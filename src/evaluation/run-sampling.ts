@@ -1,4 +1,4 @@
-// How a run of an evaluation asks its model: the sampling parameters of its data source, with OpenAI's defaults.
+// Sampling parameters of an evaluation run, from its data source, with OpenAI's defaults.
 import {
   type GivenFunction,
   readAnswerForm,
@@ -10,7 +10,7 @@ import type { ChatQuestion } from './graders/grader.ts';
 
 export type AskedSampling = Omit<ChatQuestion, 'model' | 'messages'>;
 
-/** OpenAI's own: a run is to be repeatable. */
+/** OpenAI's default seed; makes runs repeatable. */
 const DEFAULT_SEED = 42;
 
 interface SamplingParams {
@@ -28,12 +28,12 @@ interface Format {
   json_schema?: { schema?: Record<string, unknown> | null; strict?: boolean | null };
 }
 
-/** Nested by chat completions, flat by responses. */
+/** Chat completions nest the format, responses do not. */
 type GivenTool = { type: string; function?: Omit<GivenFunction, 'at'> } & Partial<Omit<GivenFunction, 'at'>>;
 
 const AT = 'data_source.sampling_params';
 
-/** Throws ApiError for tools and formats that cannot be served. */
+/** Throws ApiError for unsupported tools and formats. */
 export function readSampling({ sampling_params }: RunDataSource): AskedSampling {
   const params = (sampling_params ?? {}) as SamplingParams;
   const { tools, form } = readAnswerForm({

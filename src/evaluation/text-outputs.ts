@@ -1,4 +1,4 @@
-// What a fine-tuned head says of the lines of a validation file. What its outputs are worth is for the metrics.
+// Outputs of a fine-tuned head for the lines of a validation file. Metrics are computed elsewhere.
 import { createReadStream } from 'node:fs';
 import { contentText } from '../data/conversation.ts';
 import { readLines } from '../data/jsonl.ts';
@@ -16,12 +16,12 @@ export interface ToldFile<Line> {
   readonly chosen: readonly Line[];
   /** Outputs for each of these. */
   readonly fineTuned: readonly Float32Array[];
-  /** Of the model that the run went on from; null where that had no head for the same outputs. */
+  /** Outputs of the model that training started from; null if it has no head for the same outputs. */
   readonly base: readonly Float32Array[] | null;
 }
 
 const MAX_EXAMPLES = 10_000;
-/** Texts that wait at once. */
+/** Texts that are queued at the same time. */
 const WINDOW = 256;
 export const SHOWN_EXAMPLES = 8;
 const SHOWN_LENGTH = 2000;
@@ -40,7 +40,7 @@ export async function tellFile<Line extends ReadLine>(evaluation: Evaluation): P
   return { lines, chosen, fineTuned, base: former && (await tellTexts(texts, former, evaluation.signal)) };
 }
 
-/** The tokens of each line, as they were cut for training. */
+/** Tokens of each line, truncated as in training. */
 async function readTexts(lines: readonly ReadLine[], { modelDirectory, maxLength }: Evaluation) {
   const tokenizer = await loadTokenizer(modelDirectory);
   return lines.map(line => {
@@ -50,7 +50,7 @@ async function readTexts(lines: readonly ReadLine[], { modelDirectory, maxLength
   });
 }
 
-/** Null for a model without a head, or with one for other outputs. */
+/** Null for a model without a head for these outputs. */
 async function openFormer(
   { engine }: Evaluation,
   folders: { modelDirectory: string; adapterDirectory: string | null },
@@ -100,12 +100,12 @@ async function chooseLines<Line>(file: string): Promise<{ lines: number; chosen:
   return { lines, chosen };
 }
 
-/** At most `count` of them, evenly spread. */
+/** At most `count` elements, evenly spread. */
 export const spread = <T>(items: readonly T[], count: number): T[] => {
   const taken = Math.min(items.length, count);
   return Array.from({ length: taken }, (_, i) => items[Math.floor((i * items.length) / taken)]!);
 };
 
-/** The text of a line, for people. */
+/** Text of a line, for display. */
 export const shownText = (line: ReadLine): string =>
   ('input' in line ? line.input : contentText(line.messages.at(-1)?.content)).slice(0, SHOWN_LENGTH);

@@ -1,7 +1,7 @@
-// Turns at something that only so many may use at once: first come, first served, and who is aborted stops waiting.
+// A semaphore: limits concurrent work, first come, first served. Waiting ends when the signal aborts.
 
 export interface Turns {
-  /** Rejects with the signal's reason when it is aborted before its turn; `work` has the signal to watch from then on. */
+  /** Rejects with the signal's reason if aborted while waiting; after that, `work` has to watch the signal itself. */
   take<Result>(signal: AbortSignal, work: () => Promise<Result>): Promise<Result>;
 }
 
@@ -32,7 +32,7 @@ async function turn(waiting: (() => void)[], signal: AbortSignal): Promise<void>
   waiting.push(resolve);
   const leave = () => {
     const place = waiting.indexOf(resolve);
-    if (place < 0) return; // it was its turn already
+    if (place < 0) return; // already started
     waiting.splice(place, 1);
     reject(signal.reason);
   };

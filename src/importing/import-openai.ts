@@ -1,5 +1,5 @@
-// Imports an OpenAI account through its API: files with their bytes, then ended jobs with events, checkpoints and the names of
-// their models. Ids and times stay. What is here already is not read again, so an import that broke off is just repeated.
+// Imports an OpenAI account through its API: files with their content, then finished jobs with events, checkpoints and model names.
+// Ids and timestamps are kept. Objects that were imported before are skipped, so an interrupted import can be run again.
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
 import OpenAI from 'openai';
@@ -20,7 +20,7 @@ export interface ImportOptions {
 export interface ImportProgress {
   kind: 'file' | 'job';
   id: string;
-  /** Of this kind, this one included. */
+  /** Number of objects of this kind so far, this one included. */
   done: number;
   total: number;
   outcome: ImportOutcome;
@@ -28,7 +28,7 @@ export interface ImportProgress {
 
 export type ImportOutcome =
   | { type: 'imported' }
-  /** It was here already. */
+  /** Already imported before. */
   | { type: 'present' }
   | { type: 'skipped'; reason: string };
 
@@ -82,7 +82,7 @@ async function takeFile(options: ImportOptions, file: OpenAI.FileObject): Promis
   return imported;
 }
 
-/** Files of some purposes are not given out again; others go while the import runs. Anything else breaks it off. */
+/** Files that cannot be downloaded: of a purpose that does not allow it, or deleted meanwhile. Other errors end the import. */
 function asRefusal(error: unknown): ImportOutcome {
   if (error instanceof OpenAI.APIError && [400, 403, 404].includes(error.status))
     return { type: 'skipped', reason: error.message };

@@ -1,4 +1,4 @@
-// An ended job of an OpenAI account, with its events and checkpoints, as it is written here. Reads only.
+// Reads a finished job of an OpenAI account, with its events and checkpoints, in the form in which this service stores jobs.
 import type OpenAI from 'openai';
 import type { ImportedCheckpoint, ImportedEvent, ImportedJob } from '../store/imports.ts';
 
@@ -48,7 +48,7 @@ export async function readJob(
   };
 }
 
-/** Jobs of before `method` have their hyperparameters at the top; the real API sends null for those of other methods. */
+/** Jobs created before `method` existed have top-level hyperparameters; for jobs with other methods the real API sends null there. */
 function methodOf({ method, hyperparameters }: FineTuningJob): Record<string, unknown> {
   const type = method?.type ?? 'supervised';
   const settings = (method as Record<string, unknown> | undefined)?.[type] ?? {};
@@ -72,7 +72,7 @@ async function readEvents(client: OpenAI, jobId: string): Promise<ImportedEvent[
   const events: ImportedEvent[] = [];
   for await (const event of client.fineTuning.jobs.listEvents(jobId, { limit: PAGE })) {
     const { id, created_at, message } = event;
-    const type = event.type === 'metrics' ? 'metrics' : 'message'; // others were seen, such as moderation_checks
+    const type = event.type === 'metrics' ? 'metrics' : 'message'; // other types occur, such as moderation_checks
     const level = LEVELS.includes(event.level) ? event.level : 'info';
     events.push({ id, created_at, level, type, message, data: toObject(event.data) });
   }
