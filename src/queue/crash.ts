@@ -1,7 +1,16 @@
 // Messages for a trainer that crashed: the likely cause, and what to change.
+import { isDiskFull } from '../disk-full.ts';
 import type { TrainerEnd } from './trainer.ts';
 
 const OUT_OF_MEMORY = 'The training process was killed, most likely because the machine ran out of memory';
+
+const DISK_FULL = 'The worker has no disk space left';
+
+const advices: Record<string, string> = {
+  [OUT_OF_MEMORY]:
+    'Lower max_length, batch_size or rank in the hyperparameters of the method, use adapter "lora", or give the worker more memory.',
+  [DISK_FULL]: 'Free space where its ANNEAL_DATA_DIR is.',
+};
 
 const signals: Partial<Record<NodeJS.Signals, string>> = {
   SIGKILL: OUT_OF_MEMORY,
@@ -13,20 +22,17 @@ const signals: Partial<Record<NodeJS.Signals, string>> = {
 /** Does not quote the trainer's output, which may contain training data; that is only logged. */
 export function crashReason({ code, signal, output }: TrainerEnd): string {
   if (/JavaScript heap out of memory|bad_alloc|Failed to allocate memory/i.test(output)) return OUT_OF_MEMORY;
+  if (/ENOSPC|EDQUOT/.test(output)) return DISK_FULL;
   if (signal) return signals[signal] ?? `The training process was ended by ${signal}`;
   return `The training process ended unexpectedly with exit code ${code}`;
 }
 
 /** For an error in the worker's own part of a run. */
 export function errorReason(error: unknown): string {
-  const isFull = (error as NodeJS.ErrnoException).code === 'ENOSPC';
-  return isFull ? 'The worker has no disk space left' : 'The run was broken off by an internal error';
+  return isDiskFull(error) ? DISK_FULL : 'The run was broken off by an internal error';
 }
 
 export function crashMessage(reason: string, crashes: number): string {
-  const advice =
-    reason === OUT_OF_MEMORY
-      ? 'Lower max_length, batch_size or rank in the hyperparameters of the method, use adapter "lora", or give the worker more memory.'
-      : "The worker's log says more.";
+  const advice = advices[reason] ?? "The worker's log says more.";
   return `${reason}, ${crashes} times in a row without reaching a checkpoint. ${advice}`;
 }

@@ -1,8 +1,9 @@
 // The trainer process: started by fork with the path of a spec, it runs it, sends TrainerEvents, receives
 // TrainerCommands, and asks its parent for grades. It exits when its parent does. Exit code 0 after `finished`,
-// `stopped` or `failed`; 1 after a bug, reported as `server_error`.
+// `stopped` or `failed`; 1 after a bug, reported as `server_error`, or when the disk is full, which is for its parent to report.
 import { readFile } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
+import { isDiskFull } from '../disk-full.ts';
 import { openGrading } from './grading.ts';
 import type { TrainerCommand, TrainerEvent, TrainerQuestion, TrainSpec, WorkerAnswer } from './protocol.ts';
 import { runTraining } from './run.ts';
@@ -46,7 +47,7 @@ async function main(specFile: string): Promise<number> {
     return 0;
   } catch (error) {
     console.error(error);
-    await send(SERVER_ERROR);
+    if (!isDiskFull(error)) await send(SERVER_ERROR);
     return 1;
   }
 }

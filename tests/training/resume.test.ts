@@ -1,9 +1,18 @@
 // A run cut anywhere and gone on with is the unbroken run, bit for bit: stopped at every step, paused, killed.
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { crashMessage, crashReason } from '../../src/queue/crash.ts';
 import type { TrainerCommand, TrainerEvent, TrainSpec } from '../../src/training/protocol.ts';
 import { collect, eventsOf, toySpec } from './toy-task.ts';
 
@@ -124,6 +133,24 @@ describe('the trainer process', { timeout: 120_000 }, () => {
     child.on('message', event => events.push(event as TrainerEvent));
     return { child, events };
   };
+
+  it.skipIf(process.platform !== 'linux')(
+    'that finds its disk full ends as a crash, from which its job goes on',
+    async () => {
+      const spec = toySpec({ hyperparameters: { n_epochs: 1 } });
+      mkdirSync(spec.workDirectory, { recursive: true });
+      symlinkSync('/dev/full', join(spec.workDirectory, 'results.csv'));
+      const { child, events } = start(spec);
+      const output = child.stderr!.setEncoding('utf8').toArray();
+      const [code, signal] = await once(child, 'exit');
+      expect(eventsOf(events, 'failed')).toEqual([]);
+      expect(code).toBe(1);
+      const reason = crashReason({ code, signal, output: (await output).join('') });
+      expect(crashMessage(reason, 3)).toBe(
+        'The worker has no disk space left, 3 times in a row without reaching a checkpoint. Free space where its ANNEAL_DATA_DIR is.',
+      );
+    },
+  );
 
   it('killed at any moment and started again, ends with the same losses and models', async () => {
     const spec = goOn(null);
