@@ -1,6 +1,5 @@
 // The worker: takes work from the queue; each kind is in a file of its own. Several may run, on several machines.
 import type { Deps } from '../deps.ts';
-import type { Logger } from '../log.ts';
 import { combineMetrics, type TrainingMetrics } from '../monitoring/worker-metrics.ts';
 import { CONTROL_CHANNEL } from '../store/jobs.ts';
 import { openNotifications, QUEUE_CHANNEL } from '../store/notifications.ts';
@@ -10,6 +9,7 @@ import { evaluate } from './evaluate.ts';
 import { exportModel } from './export-model.ts';
 import { followOnWandb } from './follow-wandb.ts';
 import { everyMinute, everyNight, keepHouse } from './housekeeping.ts';
+import { keepSweeping } from './keep-sweeping.ts';
 import type { MeasuredDevice } from './measure-device.ts';
 import { register } from './registration.ts';
 import { runBatches } from './run-batches.ts';
@@ -85,10 +85,14 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
       ? runBatches({ ...deps, answer: deps.answer, arrivals, control, runner })
       : async () => undefined,
   ];
-  const stopSweeping = keepSweeping(config.leaseSeconds, log, async () => {
-    await work.touch();
-    await registration.beat();
-    await sweep(deps);
+  const stopSweeping = keepSweeping({
+    leaseSeconds: config.leaseSeconds,
+    log,
+    async beat() {
+      await work.touch();
+      await registration.beat();
+    },
+    sweep: () => sweep(deps),
   });
   const expiring = await queue.boss.work('expire-files', { pollingIntervalSeconds: 10 }, () =>
     keepHouse(everyMinute, deps, closing.signal),
@@ -114,32 +118,4 @@ export async function startWorker(deps: WorkerDeps, options: WorkerOptions = {})
 function followIfConfigured(deps: WorkerDeps): () => Promise<void> {
   const { wandbUrl: baseUrl, wandbApiKey: apiKey } = deps.config;
   return apiKey ? followOnWandb(deps, { baseUrl, apiKey }) : async () => undefined;
-}
-
-/**
- * Runs three times per lease. After a failure it waits for the time of a lease, since during an outage of the database the live runners
- * could not renew their leases either.
- */
-function keepSweeping(leaseSeconds: number, log: Logger, work: () => Promise<void>): () => Promise<void> {
-  let quietUntil = 0;
-  let running: Promise<void> = Promise.resolve();
-  let busy = false;
-  const timer = setInterval(look, (leaseSeconds * 1000) / 3);
-  function look() {
-    if (busy || Date.now() < quietUntil) return;
-    busy = true;
-    running = work()
-      .catch(error => {
-        quietUntil = Date.now() + leaseSeconds * 1000;
-        log.warn({ error: (error as Error).message }, 'a sweep failed');
-      })
-      .finally(() => {
-        busy = false;
-      });
-  }
-  look();
-  return async () => {
-    clearInterval(timer);
-    await running;
-  };
 }
