@@ -1,4 +1,4 @@
-// Admin keys on the wire.
+// API schemas of admin keys.
 import { type Static, Type } from 'typebox';
 import type { AdminKey } from '../store/admin-keys.ts';
 import { Choice } from './choice.ts';

@@ -1,5 +1,5 @@
-// What an answer must be, as requests write it: tools, the choice among them, formats of responses; and what of it the
-// generation process is told. Chat completions nest a function's fields, the Responses API does not: both read into one form.
+// Requirements on the form of an answer: tools, tool choice and response formats, from the request to what the generation process is
+// sent. Chat completions nest the fields of a function, the Responses API does not; both are read into the same structure.
 import { type Static, Type } from 'typebox';
 import type { Tool } from '../data/conversation.ts';
 import { ApiError } from '../errors.ts';
@@ -71,7 +71,7 @@ export const ToolChoice = Type.Union(
 );
 export type ToolChoice = Static<typeof ToolChoice>;
 
-/** A function that may be called, and where the request has it. */
+/** A function tool and its path in the request. */
 export interface GivenFunction {
   name: string;
   description?: string | null;
@@ -82,7 +82,7 @@ export interface GivenFunction {
 }
 
 export interface AskedForm {
-  /** As templates take them; null: none. */
+  /** In the form that chat templates expect; null for none. */
   tools: Tool[] | null;
   form: AnswerForm | null;
 }
@@ -94,7 +94,7 @@ export interface AnswerFormRequest {
   json: HeldSchema | null;
 }
 
-/** Throws for a choice of tools that are not there. */
+/** Throws if `tool_choice` names tools that are not in the request. */
 export function readAnswerForm({ functions, choice, parallel, json }: AnswerFormRequest): AskedForm {
   checkNames(functions);
   const { mode, names } = readChoice(choice, functions);
@@ -204,7 +204,7 @@ interface GivenFormat {
   strict?: boolean | null;
 }
 
-/** `at`: where the request has the schema. */
+/** `at`: path of the schema in the request. */
 export function readJsonFormat(format: GivenFormat | null, at: string): HeldSchema | null {
   if (format === null || format.type === 'text') return null;
   if (format.type === 'json_object') return { schema: { type: 'object' }, strict: false, param: at };

@@ -1,4 +1,4 @@
-// Entries of the audit log on the wire. What an entry tells beyond who and when stands under the name of its type.
+// API schemas of audit log entries. The details of an entry are in a property named like its type.
 import { type Static, Type } from 'typebox';
 import { type AuditLog as AuditRow, auditTypes } from '../store/audit-logs.ts';
 import { Choice } from './choice.ts';

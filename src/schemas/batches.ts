@@ -1,4 +1,4 @@
-// Batches on the wire.
+// API schemas of batches.
 import { type Static, Type } from 'typebox';
 import type { Batch as BatchRow } from '../store/batches.ts';
 import { Choice } from './choice.ts';
@@ -6,7 +6,7 @@ import { expirySeconds } from './files.ts';
 import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts';
 import { Metadata } from './metadata.ts';
 
-/** Of these, those that this server has. */
+/** The subset that this server supports. */
 export const batchEndpoints = [
   '/v1/chat/completions',
   '/v1/completions',

@@ -1,4 +1,4 @@
-// Chat completions on the wire.
+// API schemas of chat completions.
 import { type Static, Type } from 'typebox';
 import type { Message } from '../data/conversation.ts';
 import { ApiError } from '../errors.ts';
@@ -142,7 +142,7 @@ export const unservedChatParameters: UnservedTable = {
   web_search_options: isNever,
 };
 
-/** Tools and response format. Throws for what is not served. */
+/** Tools and response format. Throws for unsupported ones. */
 export function readForm(body: ChatCompletionBody): AskedForm {
   const { functions, tools, response_format: format } = body;
   if (functions && tools)
@@ -163,7 +163,7 @@ export function readForm(body: ChatCompletionBody): AskedForm {
       ? functions.map((each, i) => ({ ...each, at: `functions[${i}]` }))
       : (tools ?? []).map(readTool),
     choice: functions ? legacyChoice(body.function_call ?? null) : (body.tool_choice ?? null),
-    // The deprecated form has room for one call.
+    // The deprecated form holds only one call.
     parallel: !functions && body.parallel_tool_calls !== false,
     json: readJsonFormat(given ?? null, 'response_format.json_schema.schema'),
   });
@@ -180,7 +180,7 @@ function readTool(tool: Static<typeof FunctionTool>, index: number): GivenFuncti
 const legacyChoice = (choice: ChatCompletionBody['function_call'] | null): ToolChoice | null =>
   choice && typeof choice === 'object' ? { type: 'function', name: choice.name } : (choice ?? null);
 
-/** Messages as templates take them. Throws for parts that are not text, and for answers to calls that were not made. */
+/** Messages in the form that chat templates expect. Throws for parts that are not text and for tool messages without a matching call. */
 export function readMessages(body: ChatCompletionBody): Message[] {
   return body.messages.map((message, index) => {
     const at = `messages[${index}]`;
@@ -276,7 +276,7 @@ const envelope = {
 
 const NullableJson = Type.Optional(Type.Unknown());
 
-/** What a stored answer has besides: its request's parameters. */
+/** Additional fields of a stored completion: the parameters of its request. */
 const storedFields = {
   metadata: Type.Optional(Type.Union([Metadata, Type.Null()])),
   request_id: Type.Optional(Type.String()),
@@ -358,7 +358,7 @@ export const ChatCompletionChunk = Type.Object(
   { $id: 'ChatCompletionChunk', description: 'One event of a streamed answer.' },
 );
 
-/** OpenAI's number for "never"; JSON has no infinity. */
+/** OpenAI's value for a probability of 0, since JSON has no infinity. */
 const NEVER = -9999;
 
 const candidateToWire = ({ text, bytes, logprob }: Candidate) => ({
@@ -367,7 +367,7 @@ const candidateToWire = ({ text, bytes, logprob }: Candidate) => ({
   bytes,
 });
 
-/** Null where no log-probabilities were asked for. */
+/** Null if no log-probabilities were requested. */
 export const chatLogprobsToWire = (asked: boolean, tokens: readonly TokenPiece[]) =>
   asked
     ? {

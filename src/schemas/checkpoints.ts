@@ -1,4 +1,4 @@
-// Checkpoints of a job on the wire.
+// API schemas of the checkpoints of a job.
 import { type Static, Type } from 'typebox';
 import type { Checkpoint } from '../store/checkpoints.ts';
 import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts';

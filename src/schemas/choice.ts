@@ -1,4 +1,4 @@
-// One of a few texts, as a schema that says that it is a text: generated clients need the type.
+// An enum of strings that also has `type: string`, which client generators need.
 import { type TSchemaOptions, Type } from 'typebox';
 
 export function Choice<const Value extends string>(values: readonly Value[], options: TSchemaOptions = {}) {

@@ -1,4 +1,4 @@
-// Classifications on the wire: texts in, labels or numbers out.
+// API schemas of classifications: texts in, labels or numbers out.
 import { type Static, Type } from 'typebox';
 import type { ReadLine } from '../data/labelled.ts';
 import { ApiError } from '../errors.ts';
@@ -101,7 +101,7 @@ export const exampleClassifications = {
   usage: { prompt_tokens: 7, total_tokens: 7 },
 };
 
-/** Throws when there is not exactly one of `input` and `messages`. */
+/** Throws unless exactly one of `input` and `messages` is given. */
 export function readClassificationInputs({ input, messages, model }: ClassificationBody): ReadLine[] {
   if (input !== undefined && messages === undefined) return [input].flat().map(each => ({ input: each }));
   if (messages !== undefined && input === undefined)

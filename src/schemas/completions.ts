@@ -1,4 +1,4 @@
-// Completions on the wire: text that goes on from a text, and log-probabilities of both.
+// API schemas of completions: generated text, and log-probabilities of prompt and completion.
 import { type Static, Type } from 'typebox';
 import type { Candidate, TokenPiece } from '../serving/protocol.ts';
 import { Choice } from './choice.ts';
@@ -89,17 +89,17 @@ export const Completion = Type.Object(
   { $id: 'Completion', description: 'A completion, or an event of its stream.' },
 );
 
-/** Tokens are named by their text; bytes that are no whole characters as OpenAI writes them here. */
+/** Tokens are keyed by their text; incomplete UTF-8 is written as `bytes:\x..`, as by OpenAI. */
 const nameOf = ({ text, bytes }: Candidate): string =>
   Buffer.from(bytes).toString('utf8') === text ? text : `bytes:${text}`;
 
-/** The token itself is among its alternatives, as in OpenAI's answers. Null: the first token of an echoed prompt. */
+/** Includes the token itself, as OpenAI does. Null for the first token of an echoed prompt. */
 const alternativesOf = (token: TokenPiece): Record<string, number> | null =>
   token.logprob === null
     ? null
     : Object.fromEntries([...token.top, token].map(each => [nameOf(each), each.logprob!]));
 
-/** Null where no log-probabilities were asked for. */
+/** Null if no log-probabilities were requested. */
 export const completionLogprobsToWire = (asked: boolean, pieces: readonly TokenPiece[]) =>
   asked
     ? {

@@ -1,4 +1,4 @@
-// Costs on the wire.
+// API schemas of costs.
 import { type Static, Type } from 'typebox';
 import { Choice } from './choice.ts';
 import { TimeQuery, texts, type Width } from './time-buckets.ts';

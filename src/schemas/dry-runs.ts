@@ -1,4 +1,4 @@
-// Dry runs on the wire: what a job would do, before it is made.
+// API schemas of dry runs: what a job would do, without creating it.
 import { type Static, Type } from 'typebox';
 import type { Duplicates } from '../data/survey.ts';
 import type { NewJob } from '../store/jobs.ts';
@@ -171,7 +171,7 @@ export const FineTuningDryRun = Type.Object(
   { $id: 'FineTuningDryRun', description: 'What a job would do. Nothing was created.' },
 );
 
-/** A worker, and what the run would take there; null where nothing is known. */
+/** A worker and the time and memory of the run there; null where unknown. */
 export interface RunnerEstimate {
   runner: Runner;
   estimate: RunEstimate | Impossible | null;

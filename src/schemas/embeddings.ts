@@ -1,4 +1,4 @@
-// Embeddings on the wire: texts in, vectors out.
+// API schemas of embeddings: texts in, vectors out.
 import { type Static, Type } from 'typebox';
 import type { EmbeddingInput } from '../serving/protocol.ts';
 import { Choice } from './choice.ts';
@@ -81,7 +81,7 @@ export function readInputs({ input }: EmbeddingBody): EmbeddingInput[] {
   return typeof input[0] === 'number' ? [input as number[]] : (input as EmbeddingInput[]);
 }
 
-/** Nine digits say a float32 exactly. */
+/** Nine significant digits represent a float32 exactly. */
 const toNumbers = (vector: Float32Array): number[] =>
   Array.from(vector, value => Number(value.toPrecision(9)));
 

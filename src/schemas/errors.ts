@@ -1,4 +1,4 @@
-// The shape of every error, and how a route declares which it answers with.
+// The error schema, and how routes declare their error responses.
 import { Type } from 'typebox';
 
 export const ErrorResponse = Type.Object(
@@ -88,10 +88,10 @@ const answers = {
   },
 } as const;
 
-/** Of every route that needs a key. 400 also where nothing but an id is given: one with a NUL can be looked up nowhere. */
+/** Errors of all routes that need a key. 400 also applies to routes with only an id, for ids with U+0000. */
 const ALWAYS = [400, 401, 403, 500, 503] as const;
 
-/** Responses of a route for its errors, besides those that every route has. */
+/** Error responses of a route, in addition to those of all routes. */
 export function errorResponses(...statuses: (keyof typeof answers)[]) {
   const wanted = [...new Set([...ALWAYS, ...statuses])].sort();
   return Object.fromEntries(wanted.map(status => [status, describeError(status)]));

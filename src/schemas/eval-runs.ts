@@ -1,4 +1,4 @@
-// Runs of evaluations, and what came out for each item, on the wire.
+// API schemas of evaluation runs and their output items.
 import { type Static, Type } from 'typebox';
 import { NO_TOKENS } from '../evaluation/graders/grader.ts';
 import type { EvalRun, OutputItem, RunDataSource } from '../store/eval-runs.ts';
@@ -278,7 +278,7 @@ export const OutputItemId = Type.Object({
 });
 export type OutputItemId = Static<typeof OutputItemId>;
 
-/** `origin`: of this server, as the client knows it. */
+/** `origin`: of this server, as seen by the client. */
 export function runToWire(row: EvalRun, origin: string) {
   const { passed, failed, errored } = row;
   return {

@@ -1,4 +1,4 @@
-// Evaluations on the wire: what is tested and by which criteria.
+// API schemas of evaluations: data source and testing criteria.
 import { type Static, Type } from 'typebox';
 import type { SingleGrader } from '../evaluation/graders/grader.ts';
 import type { Eval, EvalDataSourceConfig } from '../store/evals.ts';

@@ -1,4 +1,4 @@
-// Events of a job on the wire.
+// API schemas of the events of a job.
 import { type Static, Type } from 'typebox';
 import type { JobEvent } from '../store/events.ts';
 import { Choice } from './choice.ts';

@@ -1,4 +1,4 @@
-// Files on the wire.
+// API schemas of files.
 import { type Static, Type } from 'typebox';
 import type { File } from '../store/files.ts';
 import { Choice } from './choice.ts';
@@ -7,7 +7,7 @@ import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts
 export const uploadPurposes = ['assistants', 'batch', 'fine-tune', 'vision', 'user_data', 'evals'] as const;
 const purposes = [...uploadPurposes, 'assistants_output', 'batch_output', 'fine-tune-results'] as const;
 
-/** Longer ones would not fit into the headers of a download: each character may take nine there. */
+/** Longer names could exceed header limits of clients on download: a character takes up to nine bytes there. */
 export const LONGEST_FILENAME = 255;
 
 export const expirySeconds = { minimum: 3600, maximum: 2_592_000 };

@@ -1,9 +1,9 @@
-// What chat completions and completions have in common on the wire: sampling parameters, usage, and parameters that are not served.
+// API schemas shared by chat completions and completions: sampling parameters, usage, and unsupported parameters.
 import { type Static, type TSchema, Type } from 'typebox';
 import { ApiError } from '../errors.ts';
 import { errorResponses } from './errors.ts';
 
-/** Optional, and null is the same as absent. A union stays one level deep: generators of clients do not name one inside another. */
+/** Optional, with null like absent. Does not nest unions, since client generators cannot name the inner one. */
 export const Nullable = <Schema extends TSchema>(schema: Schema, description?: string) => {
   const branches = 'anyOf' in schema ? (schema.anyOf as TSchema[]) : [schema];
   const union = Type.Union([...branches, Type.Null()], description ? { description } : {});
@@ -69,20 +69,20 @@ export const samplingParameters = {
 const samplingSchema = Type.Object(samplingParameters);
 export type SamplingBody = Static<typeof samplingSchema>;
 
-/** A parameter of OpenAI's that is known and has no effect here. */
+/** An OpenAI parameter that is accepted and has no effect here. */
 export const NoEffect = Type.Optional(Type.Unknown({ description: 'No effect.' }));
 
-/** A parameter of OpenAI's that is refused unless its value asks for nothing. */
+/** An OpenAI parameter that is rejected unless its value is neutral. */
 export const Unserved = Type.Optional(
   Type.Unknown({
     description: 'Not supported: refused with `unsupported_parameter` unless it asks for nothing.',
   }),
 );
 
-/** Parameter -> whether its value asks for nothing. Null and absent always do. */
+/** Parameter -> whether a value is neutral. Null and absent always are. */
 export type UnservedTable = Record<string, (value: unknown) => boolean>;
 
-/** Throws for the first parameter that asks for something that is not served. */
+/** Throws for the first unsupported parameter with a value that is not neutral. */
 export function refuseUnserved(body: object, table: UnservedTable, where = 'this model'): void {
   for (const [param, asksNothing] of Object.entries(table)) {
     const value = (body as Record<string, unknown>)[param] ?? null;
@@ -131,7 +131,7 @@ export const usageToWire = ({ promptTokens, completionTokens }: Usage) => ({
   },
 });
 
-/** What a route that generates answers with: the whole, or a stream of events whose last is `[DONE]`. */
+/** Response of a generation route: an object, or a stream of events that ends with `[DONE]`. */
 export const wholeOrStream = (description: string, whole: TSchema, example: unknown, event: TSchema) => ({
   200: {
     description,

@@ -1,4 +1,4 @@
-// Graders on the wire: their kinds, and what running one answers.
+// API schemas of graders and of the results of running them.
 import { type Static, Type } from 'typebox';
 import {
   type Grader as AnyGrader,
@@ -63,7 +63,7 @@ const textSimilarity = {
   evaluation_metric: Choice(similarityMetrics, { description: 'Similarity metric; see docs/api.md.' }),
 };
 
-/** Named, since some generators of clients fail on the same unnamed object in several kinds. */
+/** Named, since some client generators fail when the same unnamed object occurs in several schemas. */
 export const GraderScoreModelSamplingParams = Type.Object(
   {
     seed: Nullable(Type.Integer()),
@@ -118,7 +118,7 @@ const python = {
 
 const closed = { additionalProperties: false };
 
-/** Named, since some generators of clients leave out what has a union of unnamed objects in it. Told apart by `type`. */
+/** Named, since some client generators omit types that contain a union of unnamed objects. Discriminated by `type`. */
 export const GraderStringCheck = Type.Object(stringCheck, {
   $id: 'GraderStringCheck',
   ...closed,
@@ -181,7 +181,7 @@ export const GraderMulti = Type.Object(
   { $id: 'GraderMulti', ...closed, description: 'A formula over the scores of other graders.' },
 );
 
-/** Alone it needs no name. */
+/** A grader outside a multi grader needs no name. */
 const singlePython = Type.Object({ ...python, name: Type.Optional(name) }, closed);
 
 export const Grader = Type.Union([...parts.slice(0, -1), singlePython, Type.Ref('GraderMulti')], {
@@ -189,7 +189,7 @@ export const Grader = Type.Union([...parts.slice(0, -1), singlePython, Type.Ref(
   description: 'Scores a sample.',
 });
 
-/** Of an evaluation: graders with the score that passes. */
+/** Testing criteria of an evaluation: graders with a pass threshold. */
 export const TestingCriterion = Type.Union(
   [
     Type.Object(labelModel, closed),
@@ -268,7 +268,7 @@ export const RunGraderResponse = Type.Object(
   { $id: 'RunGraderResponse', description: 'Result of the grader.' },
 );
 
-/** With a name, which OpenAI's guide leaves out at times. */
+/** Adds the name, which some examples of OpenAI's guide omit. */
 export function withName(grader: AnyGrader): AnyGrader {
   return { ...grader, name: grader.name ?? grader.type };
 }

@@ -1,4 +1,4 @@
-// What the service says about itself.
+// API schemas of health checks.
 import { Type } from 'typebox';
 import { Choice } from './choice.ts';
 

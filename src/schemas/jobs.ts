@@ -1,4 +1,4 @@
-// Fine-tuning jobs on the wire.
+// API schemas of fine-tuning jobs.
 import { type Static, type TSchema, Type } from 'typebox';
 import { LONGEST_LABEL, MOST_LABELS } from '../data/labels.ts';
 import { type Job, settingsOf } from '../store/jobs.ts';
@@ -180,7 +180,7 @@ export const ReinforcementHyperparameters = Type.Object(
 
 const ownHyperparameters = { hyperparameters: Type.Optional(Type.Ref('SupervisedHyperparameters')) };
 
-/** Written out, as Metadata is. */
+/** A plain JSON schema with `additionalProperties`, like Metadata; `Type.Record` would use `patternProperties`. */
 export const ClassWeights = Type.Unsafe<Record<string, number>>({
   $id: 'ClassWeights',
   type: 'object',
@@ -188,7 +188,7 @@ export const ClassWeights = Type.Unsafe<Record<string, number>>({
   description: 'Loss factor for each label.',
 });
 
-/** What a method is asked for; its place in the request has its name. */
+/** Parameters of the method, in the property of the request that is named like it. */
 const methodSettings = {
   supervised: Type.Object(ownHyperparameters, { additionalProperties: false }),
   dpo: Type.Object(
@@ -350,7 +350,7 @@ export const CreateFineTuningJobRequest = Type.Object(
   },
 );
 
-/** Closed: a misspelt `dry_run` would train. */
+/** No additional parameters, so that a misspelt `dry_run` does not start training. */
 export const CreateJobQuery = Type.Object(
   {
     dry_run: Type.Optional(
@@ -368,7 +368,7 @@ type Settings<Name extends MethodName> = Omit<Static<(typeof methodSettings)[Nam
   hyperparameters?: Static<typeof DpoHyperparameters>;
 };
 
-/** `Type.Ref` has no static type of its own, so the two places that use it are named here. */
+/** Overrides the two properties that are a `Type.Ref`, which has no static type of its own. */
 export type CreateJobBody = Omit<Static<typeof CreateFineTuningJobRequest>, 'method' | 'hyperparameters'> & {
   method?: {
     type: MethodName;

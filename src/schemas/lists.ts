@@ -1,8 +1,8 @@
-// What all lists have in common: their query and their envelope.
+// Query parameters and envelope of all lists.
 import { type TSchema, Type } from 'typebox';
 import type { Page } from '../store/pages.ts';
 
-/** Identifier of the last object of the page before. */
+/** Id of the last object of the previous page. */
 export const After = Type.Optional(
   Type.String({
     description: 'Id of the last object of the previous page.',
@@ -15,10 +15,10 @@ export function Limit(fallback: number, maximum: number) {
   return Type.Optional(Type.Integer(options));
 }
 
-/** A query after its check: what has a default is there. */
+/** A validated query, with defaults filled in. */
 export type WithDefaults<Query, Names extends keyof Query> = Query & Required<Pick<Query, Names>>;
 
-/** Named, so that generated clients have a name for it. */
+/** A named schema, for generated clients. */
 export function ListOf($id: string, item: TSchema, description: string) {
   return Type.Object(
     {

@@ -1,7 +1,7 @@
-// Of a union, the branch that a value was meant for, and its mistakes alone: ajv tells those of all branches. It words nothing.
+// Reduces the errors of a union to those of the branch that the value was meant for; ajv reports those of all branches.
 import type { Ajv, AnySchemaObject, ErrorObject } from 'ajv';
 
-/** What is wrong with the value by the branch that it was meant for; the errors as they are where that is not clear. */
+/** The errors of the branch that the value was meant for; all errors if that is unclear. */
 export function meantErrors(ajv: Ajv, errors: readonly ErrorObject[]): readonly ErrorObject[] {
   const union = errors.at(-1)!;
   const parent = union.parentSchema as { anyOf?: AnySchemaObject[] } | undefined;
@@ -38,7 +38,7 @@ function findBranch(branches: readonly AnySchemaObject[], value: object): AnySch
 
 const only = <T>(found: readonly T[]): T | null => (found.length === 1 ? found[0]! : null);
 
-/** The `type` itself is missing or none of those there are. */
+/** The `type` itself is missing or unknown. */
 function tagErrors(union: ErrorObject, branches: readonly AnySchemaObject[]): ErrorObject[] | null {
   const tags = branches.map(tagOf);
   if (Array.isArray(union.data) || tags.includes(undefined)) return null;

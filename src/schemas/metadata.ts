@@ -1,4 +1,4 @@
-// Pairs of texts that a user attaches to an object, and lists by them. No object of its own.
+// Schema of metadata: key-value pairs that users attach to objects and filter lists by.
 import { Type } from 'typebox';
 
 export const Metadata = Type.Unsafe<Record<string, string>>({

@@ -1,4 +1,4 @@
-// The numbers of a job's steps on the wire: objects of a list, and lines of CSV.
+// API schemas of step metrics of a job, as list objects and as CSV.
 import { type Static, Type } from 'typebox';
 import type { StepRow } from '../store/metrics.ts';
 import { MEASURES, type Measure } from '../training/measures.ts';
@@ -6,7 +6,7 @@ import type { MethodName } from '../training/protocol.ts';
 import { Choice } from './choice.ts';
 import { After, Limit, ListOf, type WithDefaults } from './lists.ts';
 
-/** What `train_`, `valid_` and `full_valid_` stand before, by the job's method. */
+/** Metric names by method, to be prefixed with `train_`, `valid_` and `full_valid_`. */
 const measures: Record<Exclude<Measure, 'kl'>, string> = {
   mean_token_accuracy: 'Share of the trained tokens that the model predicts.',
   reward_accuracy: 'Share of the pairs whose preferred answer gained more.',
@@ -36,7 +36,7 @@ const metricsWith = (of: readonly (keyof typeof measures)[]): Record<string, str
   };
 };
 
-/** Of reinforcement. */
+/** Metrics of reinforcement fine-tuning. */
 const rewards: Record<string, string> = {
   epoch: 'Counts from 1.',
   train_loss: 'Mean loss over the trained tokens, or the examples, of the batch.',
@@ -52,10 +52,10 @@ const rewards: Record<string, string> = {
 const allMetrics = { ...metricsWith(Object.keys(measures) as (keyof typeof measures)[]), ...rewards };
 const names = Object.keys(allMetrics);
 
-/** Of what is measured on examples. */
+/** Metrics that are measured on examples. */
 export const measuredNames = names.filter(name => /^(train|valid|full_valid)_/.test(name));
 
-/** Names of what a step of this method is measured by. */
+/** Names of the metrics of a step for a method. */
 export const metricNamesOf = (method: MethodName): string[] => {
   const measure = MEASURES[method];
   return Object.keys(measure === 'kl' ? rewards : metricsWith([measure]));
@@ -106,7 +106,7 @@ export function stepToWire(jobId: string, { step, metrics }: StepRow) {
   };
 }
 
-/** The step that an id of ours names; null for anything else. */
+/** The step number in an id; null for an invalid id. */
 export function stepOfId(id: string): number | null {
   const digits = /^step-(\d{1,9})$/.exec(id)?.[1];
   return digits === undefined ? null : Number(digits);
@@ -114,7 +114,7 @@ export function stepOfId(id: string): number | null {
 
 export const csvHeader = (names: readonly string[]): string => `${['step', ...names].join(',')}\n`;
 
-/** A number as JSON writes it, nothing where it was not measured. */
+/** JSON number format; empty if not measured. */
 export const csvLine = ({ step, metrics }: StepRow, names: readonly string[]): string =>
   `${[step, ...names.map(name => metrics[name] ?? '')].join(',')}\n`;
 

@@ -1,4 +1,4 @@
-// What the JSON schema found wrong with a request, in OpenAI's words. It judges nothing itself.
+// Converts JSON schema validation errors to OpenAI's error messages.
 import type { ErrorObject } from 'ajv';
 import { ApiError, type ErrorKind } from '../errors.ts';
 
@@ -12,7 +12,7 @@ interface Finding {
   schema?: unknown;
   parentSchema?: { anyOf?: Branch[]; type?: string };
   data?: unknown;
-  /** The key, where it is the key that is wrong. */
+  /** The key, if the key itself is invalid. */
   propertyName?: string;
 }
 
@@ -77,7 +77,7 @@ const sentences: Record<string, Sentence> = {
   ],
 };
 
-/** The one mistake that is told: the most specific of those found. */
+/** The mistake to report: the most specific one. */
 export function toApiError(errors: readonly ErrorObject[]): ApiError {
   const error = mostSpecific(errors as readonly Finding[]);
   const name = nameOf(error);
@@ -88,7 +88,7 @@ export function toApiError(errors: readonly ErrorObject[]): ApiError {
   return new ApiError(kind, message, { param: name || null });
 }
 
-/** Of a union's branches the one that the value was meant for: its type is right, or it was wrong deeper inside. */
+/** The union branch that the value was meant for: its type matches, or its error is nested deeper. */
 function mostSpecific(errors: readonly Finding[]): Finding {
   const last = errors.at(-1)!;
   if (last.keyword !== 'anyOf') return errors[0]!;

@@ -1,4 +1,4 @@
-// Exports of models on the wire: ours, in the style of OpenAI's objects.
+// API schemas of model exports, an extension in the style of OpenAI's objects.
 import { type Static, Type } from 'typebox';
 import { COMPARED, EXPORT_FORMATS } from '../exporting/formats.ts';
 import type { ModelExport as ExportRow } from '../store/model-exports.ts';

@@ -1,4 +1,4 @@
-// Models on the wire.
+// API schemas of models.
 import { type Static, Type } from 'typebox';
 import type { ModelRow } from '../store/models.ts';
 import { unixSeconds } from './lists.ts';

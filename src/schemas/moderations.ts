@@ -1,8 +1,8 @@
-// Moderations on the wire: texts in, the categories of OpenAI out.
+// API schemas of moderations: texts in, OpenAI's categories out.
 import { type Static, Type } from 'typebox';
 import { ApiError } from '../errors.ts';
 
-/** OpenAI's. A model has those of them that its labels name. */
+/** OpenAI's categories. A model has those that are among its labels. */
 export const moderationCategories = [
   'harassment',
   'harassment/threatening',
@@ -78,7 +78,7 @@ export const CreateModerationResponse = Type.Object(
   { $id: 'CreateModerationResponse', description: 'Result of the classifier for each text.' },
 );
 
-/** Throws for what is not text. */
+/** Throws for input other than text. */
 export function readModerationInputs({ input }: ModerationBody): string[] {
   if (typeof input === 'string') return [input];
   if (typeof input[0] === 'string') return input as string[];

@@ -1,4 +1,4 @@
-// Permissions to use another project's fine-tuned model, on the wire.
+// API schemas of permissions to use another project's fine-tuned model.
 import { type Static, Type } from 'typebox';
 import type { Permission } from '../store/permissions.ts';
 import { Choice } from './choice.ts';

@@ -1,4 +1,4 @@
-// API keys of a project on the wire. The secret stands only in the answer to its creation (service-accounts.ts).
+// API schemas of project API keys. The secret is only returned on creation (service-accounts.ts).
 import { type Static, Type } from 'typebox';
 import type { ApiKey } from '../store/api-keys.ts';
 import { Choice } from './choice.ts';
@@ -86,7 +86,7 @@ export const ProjectApiKeyId = Type.Object({
 });
 export type ProjectApiKeyId = Static<typeof ProjectApiKeyId>;
 
-/** Who has the command line of the machine: the one user there is. */
+/** The operator with access to the command line, who is the only user. */
 export const operator = { id: 'user-operator', name: 'operator', email: 'operator@localhost', role: 'owner' };
 
 export function projectApiKeyToWire(key: ApiKey) {

@@ -1,4 +1,4 @@
-// Projects of the organization on the wire.
+// API schemas of projects.
 import { type Static, Type } from 'typebox';
 import type { Project as Row } from '../store/projects.ts';
 import { Choice } from './choice.ts';
@@ -16,14 +16,14 @@ export const Project = Type.Object(
   { $id: 'Project', description: 'Owner of files, jobs and models.' },
 );
 
-/** A text for the generators of clients, of which many know no null alone; there is nothing to choose. */
+/** Always null; typed as a nullable string, since many client generators do not support a null type alone. */
 const unchosen = Type.Optional(
   Type.Union([Type.String({ maxLength: 0 }), Type.Null()], {
     description: 'Always null: data stays on this server.',
   }),
 );
 
-/** OpenAI's, about where data is kept: here it is where the service runs. */
+/** OpenAI's field for data residency, which does not apply here. */
 const unserved = { geography: unchosen, external_key_id: unchosen };
 
 const name = Type.String({ minLength: 1, maxLength: 200, description: 'Display name; need not be unique.' });

@@ -1,4 +1,4 @@
-// Quotas of a project on the wire. Anneal's own: OpenAI has no such object.
+// API schemas of project quotas, an extension of the OpenAI API.
 import { type Static, Type } from 'typebox';
 import type { Quotas, QuotaUse } from '../store/quotas.ts';
 

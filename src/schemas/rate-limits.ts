@@ -1,10 +1,10 @@
-// Rate limits of a project on the wire.
+// API schemas of rate limits of a project.
 import { type Static, Type } from 'typebox';
 import type { RateLimit, RateLimits } from '../store/rate-limits.ts';
 import { After, Limit, ListOf, type WithDefaults } from './lists.ts';
 import { ProjectId } from './projects.ts';
 
-/** OpenAI's numbers are always there: this one, and any larger, is no limit. */
+/** OpenAI's limits are required numbers: this value or a larger one means no limit. */
 export const NO_LIMIT = 2 ** 31 - 1;
 
 const number = (description: string) => Type.Integer({ minimum: 0, description });
@@ -71,7 +71,7 @@ export function rateLimitToWire(limit: RateLimit) {
   };
 }
 
-/** What is left out stays. */
+/** Absent fields stay unchanged. */
 export function changeLimits(before: RateLimits, body: UpdateRateLimitBody): RateLimits {
   const changed = (value: number | undefined, old: number | null) =>
     value === undefined ? old : value >= NO_LIMIT ? null : value;

@@ -1,4 +1,4 @@
-// Items of the Responses API: what requests give is read into messages of a conversation and into items that can be kept.
+// Items of the Responses API: converts input items to conversation messages and to items that can be stored.
 import { type Static, Type } from 'typebox';
 import type { Message, ToolCall } from '../data/conversation.ts';
 import { ApiError } from '../errors.ts';
@@ -81,7 +81,7 @@ export const ResponseItem = Type.Object(
 );
 export type KeptItem = Record<string, unknown> & { id: string; type: string };
 
-/** Items with ids, in their long form. Throws for what is not served. */
+/** Adds ids and expands short forms. Throws for unsupported items. */
 export function readItems(input: string | readonly InputItem[] | null | undefined): KeptItem[] {
   if (input === null || input === undefined) return [];
   if (typeof input === 'string') return [readItem({ role: 'user', content: input }, 'input')];
@@ -152,7 +152,7 @@ function partText(part: Static<typeof Part>, param: string): string {
   throw new ApiError('unsupported_value', message, { param });
 }
 
-/** Calls go with the message of the assistant before them. Throws for what a function said that was not called. */
+/** Calls are merged into the assistant message before them. Throws for outputs without a matching call. */
 export function toMessages(items: readonly KeptItem[], instructions: string | null): Message[] {
   const messages: Message[] = instructions ? [{ role: 'system', content: instructions }] : [];
   for (const item of items) {

@@ -1,4 +1,4 @@
-// The Responses API on the wire: requests, responses, their events.
+// API schemas of the Responses API: requests, responses, events.
 import { type Static, Type } from 'typebox';
 import { ApiError } from '../errors.ts';
 import {
@@ -28,7 +28,7 @@ import type { InputItem } from './response-items.ts';
 
 const { temperature, top_p, stream, user } = samplingParameters;
 
-/** Nothing but a function is served; other kinds have other fields. */
+/** Only function tools are supported; other kinds have other fields. */
 const Tool = Type.Object({
   type: Type.String({ description: 'Only `function` is supported.' }),
   ...functionFields,
@@ -136,7 +136,7 @@ const unserved: UnservedTable = {
   reasoning: value => Object.values(value as object).every(each => each === null || each === 'none'),
 };
 
-/** Throws what is wrong with the request beyond its shape. */
+/** Checks what the JSON schema cannot express. Throws ApiError. */
 export function checkResponseBody(body: ResponseBody): void {
   refuseUnserved(body, unserved);
   refuseUnserved(
@@ -157,7 +157,7 @@ export function checkResponseBody(body: ResponseBody): void {
 
 export const asksLogprobs = ({ include }: ResponseBody): boolean => include?.includes(LOGPROBS) ?? false;
 
-/** Tools and format of the text. Throws for what is not served. */
+/** Tools and text format. Throws for unsupported ones. */
 export function readResponseForm(body: ResponseBody): AskedForm {
   const format = body.text?.format ?? null;
   if (format?.type === 'json_schema' && (!format.name || !format.schema)) {
@@ -240,7 +240,7 @@ export const ResponseStreamEvent = Type.Object(
   },
 );
 
-/** The wire object while it is being made; fields change, the object stays. */
+/** The response object during generation; updated in place. */
 export interface WireResponse extends Record<string, unknown> {
   id: string;
   status: 'queued' | 'in_progress' | 'completed' | 'incomplete' | 'failed' | 'cancelled';

@@ -1,4 +1,4 @@
-// Workers on the wire. Anneal's own: OpenAI has no such object.
+// API schemas of workers, an extension of the OpenAI API.
 import { type Static, Type } from 'typebox';
 import type { Runner } from '../store/runners.ts';
 import { unixSeconds } from './lists.ts';

@@ -1,8 +1,8 @@
-// What a restricted key may do: `api.{area}.{verb}`. Which key has which is stored with it; keys without scopes may do everything.
+// Scopes of restricted keys: `api.{area}.{verb}`. Keys store their scopes; keys without scopes are unrestricted.
 import { Type } from 'typebox';
 import { Choice } from './choice.ts';
 
-/** First step of a path below /v1 -> its area. */
+/** First path segment below /v1 -> area. */
 const areas: Record<string, string> = {
   models: 'model',
   chat: 'model',
@@ -35,7 +35,7 @@ export const Scopes = Type.Array(Choice(scopeNames), {
   examples: [['api.model.request']],
 });
 
-/** The scope that a request needs and the key lacks; null when it may. */
+/** The scope that the request requires and the key lacks; null if permitted. */
 export function missingScope(
   scopes: readonly string[],
   { method, url }: { method: string; url: string },
@@ -46,7 +46,7 @@ export function missingScope(
   return reads || scopes.includes(needed) ? null : needed;
 }
 
-/** `segment`: the first step of the path below /v1. */
+/** `segment`: the first path segment below /v1. */
 function neededScope(method: string, segment: string): string {
   const area = areas[segment] ?? segment;
   if (method === 'GET' || method === 'HEAD') return `api.${area}.read`;

@@ -1,4 +1,4 @@
-// Service accounts of a project on the wire, and the keys that are made for them.
+// API schemas of service accounts of a project and of the keys created with them.
 import { type Static, Type } from 'typebox';
 import type { ApiKey } from '../store/api-keys.ts';
 import type { ServiceAccount } from '../store/service-accounts.ts';

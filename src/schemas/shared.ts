@@ -1,4 +1,4 @@
-// The schemas that have a name of their own in the OpenAPI document.
+// All named schemas (components) of the OpenAPI document.
 import type { TSchema } from 'typebox';
 import {
   AdminApiKey,

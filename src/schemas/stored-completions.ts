@@ -1,4 +1,4 @@
-// Stored chat completions on the wire.
+// API schemas of stored chat completions.
 import { type Static, Type } from 'typebox';
 import type { StoredCompletion } from '../store/chat-completions.ts';
 import { exampleChatCompletion } from './chat-completions.ts';
@@ -82,7 +82,7 @@ export const storedCompletionToWire = ({ id, metadata, completion }: StoredCompl
   metadata: metadata ?? {},
 });
 
-/** Ids follow from the order: `{completion}-0` is the first. */
+/** Ids are derived from the position: `{completion}-0` is the first. */
 export function messagesToWire({ id, messages }: StoredCompletion) {
   return messages.map((message, index) => {
     const { content, tool_calls, tool_call_id } = message;

@@ -1,5 +1,4 @@
-// Usage and costs come in buckets of time: the query for them, which buckets a page has, and the page on the wire. What is in a
-// bucket is its kind's (usage.ts, costs.ts).
+// Time buckets of usage and costs: query, pagination and page schema. The content of buckets is in usage.ts and costs.ts.
 import { type Static, Type } from 'typebox';
 import { ApiError } from '../errors.ts';
 import type { UsageFilter } from '../store/usage.ts';
@@ -33,7 +32,7 @@ export const UsageResponse = Type.Object(
 
 export const texts = (description: string) => Type.Optional(Type.Array(Type.String(), { description }));
 
-/** What every query of these has. */
+/** Query parameters of all bucketed lists. */
 export const TimeQuery = Type.Object({
   start_time: UnixSeconds('Unix seconds; inclusive.'),
   end_time: Type.Optional(UnixSeconds('Unix seconds; exclusive. Default: now.')),
@@ -51,11 +50,11 @@ export interface Width {
   most: number;
 }
 
-/** The buckets of a page; they lie on whole minutes, hours or days of UTC. */
+/** Buckets of a page, aligned to minutes, hours or days in UTC. */
 export interface Buckets {
   starts: number[];
   seconds: number;
-  /** Where the next page begins. */
+  /** Start of the next page. */
   next: number | null;
   range: Pick<UsageFilter, 'from' | 'until' | 'widthSeconds'>;
 }

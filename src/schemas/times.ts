@@ -1,7 +1,7 @@
 // A time in a request, as unix seconds.
 import { Type } from 'typebox';
 
-/** The end of the year 9999: later ones are none that a Date, or Postgres, has. */
+/** End of the year 9999. Values far beyond it are valid neither as a Date nor in Postgres. */
 const LATEST = 253_402_300_799;
 
 export const UnixSeconds = (description: string) =>

@@ -1,4 +1,4 @@
-// Uploads and their parts on the wire.
+// API schemas of uploads and their parts.
 import { type Static, Type } from 'typebox';
 import type { File } from '../store/files.ts';
 import type { UploadPart as UploadPartRow, Upload as UploadRow } from '../store/uploads.ts';

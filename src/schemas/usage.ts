@@ -1,4 +1,4 @@
-// What was used, on the wire: buckets of time, each with a result for every group.
+// API schemas of usage: time buckets with a result per group.
 import { type Static, Type } from 'typebox';
 import type { TrainingSum, UsageGroup, UsageSum } from '../store/usage.ts';
 import { Choice } from './choice.ts';
@@ -6,7 +6,7 @@ import { TimeQuery, texts, type Width } from './time-buckets.ts';
 
 const nullableString = Type.Union([Type.String(), Type.Null()]);
 
-/** What a result is of; null where it is not grouped by. */
+/** Group keys of a result; null for those that are not grouped by. */
 const groups = {
   project_id: nullableString,
   user_id: Type.Union([Type.String(), Type.Null()], { description: 'Null: keys belong to no user.' }),

@@ -1,4 +1,4 @@
-// Webhook endpoints and the log of what was sent to them, on the wire.
+// API schemas of webhook endpoints and their deliveries.
 import { type Static, Type } from 'typebox';
 import type { WebhookDelivery as DeliveryRow } from '../store/webhook-deliveries.ts';
 import type { WebhookEndpoint as EndpointRow } from '../store/webhooks.ts';
@@ -6,7 +6,7 @@ import { secretHint } from '../webhooks/signature.ts';
 import { Choice } from './choice.ts';
 import { After, Limit, ListOf, unixSeconds, type WithDefaults } from './lists.ts';
 
-/** Those that happen here. */
+/** Event types that this service sends. */
 export const sentEventTypes = [
   'fine_tuning.job.succeeded',
   'fine_tuning.job.failed',
@@ -24,7 +24,7 @@ export const sentEventTypes = [
   'response.incomplete',
 ] as const;
 
-/** OpenAI's others: an endpoint may name them, as a program written for OpenAI does, and never hears of them. */
+/** Other event types of OpenAI: accepted for compatibility, never sent. */
 const unsentEventTypes = [
   'realtime.call.incoming',
   'video.completed',
