@@ -75,7 +75,9 @@ async function readModules(file: string): Promise<Module[] | null> {
   }));
   const unknown = modules.find(({ type }) => !SERVED_MODULES.includes(type));
   if (!unknown) return modules;
-  throw new ModelError(`modules.json: ${unknown.type} is not supported; known are ${SERVED_MODULES.join(', ')}`);
+  throw new ModelError(
+    `modules.json: ${unknown.type} is not supported; known are ${SERVED_MODULES.join(', ')}`,
+  );
 }
 
 const FLAGS: Readonly<Record<string, PoolingMode | null>> = {

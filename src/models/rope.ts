@@ -113,7 +113,8 @@ function ropeFields(json: ConfigJson): ConfigJson {
   // transformers 5 can nest one set per layer kind; architectures with kinds pass them one by one.
   const isKind = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value);
   const nested = Object.keys(given).find(name => isKind(given[name]));
-  if (nested) throw new ModelError(`config.json: rope_parameters per layer type (${nested}) are not supported`);
+  if (nested)
+    throw new ModelError(`config.json: rope_parameters per layer type (${nested}) are not supported`);
   return {
     ...given,
     rope_type: given.rope_type ?? given.type,
