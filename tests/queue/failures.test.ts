@@ -131,7 +131,9 @@ test('a trainer that dies goes on from its last checkpoint', async () => {
   const id = await scriptedJob({ steps: 20, stepsPerEpoch: 10, resumeEvery: 4, deaths });
   await waitForStatus(setting.pool, id, 'succeeded');
   expect(await readLosses(setting.pool, id)).toEqual(await readLosses(setting.pool, plain));
-  const told = (await readMessages(setting.pool, id)).filter(message => message.includes('the job continues'));
+  const told = (await readMessages(setting.pool, id)).filter(message =>
+    message.includes('the job continues'),
+  );
   expect(told).toEqual([
     'The training process was killed, most likely because the machine ran out of memory; the job continues from step 4',
     'The training process ended unexpectedly with exit code 3; the job continues from step 8',
