@@ -15,6 +15,9 @@ export function toLoaded(id: string, { rank, scale, layers }: Adapter): LoadedAd
   const scaled = Object.entries(layers).map(
     ([name, { a, b }]) => [name, { a, b: b.map(x => x * scale) }] as const,
   );
+  const broken = scaled.find(([, { a, b }]) => !(a.every(Number.isFinite) && b.every(Number.isFinite)));
+  // New tokens are multiplied with all adapters of a batch: a NaN would reach the rows of others.
+  if (broken) throw new ModelError(`adapter ${id}: ${broken[0]} has values that are not finite`);
   const bytes = scaled.reduce((sum, [, { a, b }]) => sum + a.byteLength + b.byteLength, 0);
   return { id, rank, bytes, layers: Object.fromEntries(scaled) };
 }

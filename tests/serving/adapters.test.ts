@@ -8,7 +8,7 @@ import { writeAdapter } from '../../src/formats/peft.ts';
 import { initialLora, selectLayers } from '../../src/models/lora.ts';
 import { type Model, openModel } from '../../src/models/registry.ts';
 import { type LoadedAdapter, stackAdapters } from '../../src/serving/adapter-stack.ts';
-import { loadAdapter, openAdapterPool } from '../../src/serving/adapters.ts';
+import { loadAdapter, openAdapterPool, toLoaded } from '../../src/serving/adapters.ts';
 import { Generator } from '../../src/serving/generator.ts';
 import { GREEDY } from '../../src/serving/sampling.ts';
 
@@ -124,6 +124,15 @@ test('concurrent calls read an adapter once, and a failed read is tried again', 
   await makeAdapter('late', 2, ['q_proj']);
   const [first, second] = await Promise.all([pool.get('late', path), pool.get('late', path)]);
   expect(first).toBe(second);
+});
+
+test.each([Number.NaN, Number.POSITIVE_INFINITY])('an adapter that holds a %d is not loaded', value => {
+  const a = Float32Array.of(1, 2, 3, 4);
+  const layers = { 'model.layers.0.self_attn.q_proj': { a, b: Float32Array.of(1, value) } };
+  const adapter = { rank: 1, alpha: 1, scale: 1, dropout: 0, baseModel: null, layers };
+  expect(() => toLoaded('broken', adapter)).toThrow(
+    'adapter broken: model.layers.0.self_attn.q_proj has values that are not finite',
+  );
 });
 
 test('a stack is kept while it serves', async () => {
