@@ -1,6 +1,6 @@
-// One regular expression that finds any of several literal texts, the longest first. Nothing else.
+// A regular expression that matches any of several literal strings, longest first.
 
-/** Null for no texts. */
+/** Null for an empty list. */
 export function alternation(texts: readonly string[]): RegExp | null {
   const literals = texts.filter(text => text.length > 0);
   if (literals.length === 0) return null;

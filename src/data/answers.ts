@@ -1,5 +1,5 @@
-// Texts that are answered rather than continued, as encoder-decoders do: a line -> the tokens of the source, and those of the answer.
-// What generation is asked is exactly the source that is learnt from. Nothing here reads files.
+// Examples of encoder-decoders: a line -> the tokens of the source and of the target. Inference encodes sources with the same
+// functions, so that they match those of training. Reads no files.
 import { PLAIN_TEMPLATE } from './chat-template.ts';
 import {
   type ChatLine,
@@ -22,8 +22,8 @@ import { endedBy, truncateRead } from './labelled.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 /**
- * The tokens of a conversation that is to be answered, by the model's chat template. Without one: what the messages say, a line each;
- * with who says it before it, once the model has said something. Throws TemplateError.
+ * Encoder input for a conversation, rendered by the model's chat template. Without a template: the message contents, one per line,
+ * prefixed with their roles once there is an assistant message. Throws TemplateError.
  */
 export function conversationSource(
   messages: readonly Message[],
@@ -43,7 +43,7 @@ function plainText(messages: readonly Message[]): string {
     .join('\n');
 }
 
-/** What a decoder writes: the model's first token, a BOS where the tokenizer puts one before every text, the text, the end. */
+/** Decoder sequence: start token, BOS if the tokenizer adds one, the text, EOS. */
 function answerSequence(text: string, start: number, tokenizer: Tokenizer): Sequence {
   const { before } = tokenizer.around;
   const end = tokenizer.eosId === null ? [] : [tokenizer.eosId];
@@ -57,7 +57,7 @@ function sourceSequence(tokens: readonly number[]): Sequence {
   return { tokens: Int32Array.from(tokens), trained: new Uint8Array(tokens.length) };
 }
 
-/** The answers in words that a conversation trains, each with what was said before it. */
+/** The trained text answers of a conversation, each with the messages before it. */
 function answersOf(line: ChatLine): { before: Message[]; text: string }[] {
   return line.messages.flatMap((message, at) => {
     const text = contentText(message.content);
@@ -77,7 +77,7 @@ function examplesOf(line: TrainingLine, start: number, tokenizer: Tokenizer): Ex
   );
 }
 
-/** What a model is asked when it is evaluated on a line; null when the line holds no answer in words. */
+/** The prompt of an evaluation, from a line; null if the line has no text answer. */
 export function answerPrompt(line: TrainingLine, tokenizer: Tokenizer): EvaluationPrompt | null {
   const reference = referenceText(line);
   if (reference === null) return null;
@@ -90,13 +90,13 @@ export function answerPrompt(line: TrainingLine, tokenizer: Tokenizer): Evaluati
   return { tokens: Int32Array.from(source), reference };
 }
 
-/** How long the rows of sources and of answers are, as shares of a row's length; one of them is 1. */
+/** Lengths of source and target rows as fractions of the row length; one of them is 1. */
 export interface RowShares {
   readonly source: number;
   readonly answer: number;
 }
 
-/** Sequences: source and answer. `start` is the model's first token of every answer. */
+/** Sequences: source and target. `start`: decoder start token of the model. */
 export function answerForm(start: number, shares: RowShares): ExampleForm {
   return {
     identity: `answer ${start}`,
@@ -116,7 +116,7 @@ export function answerForm(start: number, shares: RowShares): ExampleForm {
 
 const SHARES = [1, 0.75, 0.5, 0.375, 0.25, 0.125];
 
-/** The shares with which rows that hold these examples (lengths of source and answer) are shortest. */
+/** The fractions for which packed rows are shortest, given the lengths of all examples. */
 export function chooseShares(lengths: readonly (readonly [source: number, answer: number])[]): RowShares {
   const all = SHARES.flatMap(share => [
     { source: 1, answer: share },

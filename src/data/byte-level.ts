@@ -1,19 +1,19 @@
-// Byte-level texts: how GPT-2 splits a text into pieces, and how vocabularies of bytes spell them. Which tokenizers do either is said elsewhere.
+// Byte-level BPE text: GPT-2's pre-tokenizer and its byte-to-character mapping. Which tokenizers use them is decided by the callers.
 
-/** GPT-2's split. `\s` is written as Unicode's white space, as in the Rust library; JavaScript's differs in two characters. */
+/** GPT-2's split. White space is Unicode's, as in the Rust library; JavaScript's `\s` differs in two characters. */
 const GPT2_SPLIT =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
 
-/** Byte -> the character by which byte-level vocabularies spell it (GPT-2's `bytes_to_unicode`). */
+/** Byte -> its character in byte-level vocabularies (GPT-2's `bytes_to_unicode`). */
 export const BYTE_CHARACTERS: readonly string[] = byteCharacters();
 
-/** A pre-tokenizer `ByteLevel` of `tokenizer.json`. */
+/** A `ByteLevel` pre-tokenizer in `tokenizer.json`. */
 export interface ByteLevelConfig {
   readonly add_prefix_space?: boolean;
   readonly use_regex?: boolean;
 }
 
-/** Piece -> smaller pieces, as text. */
+/** Splits a piece into smaller pieces, still as text. */
 export function splitByteLevel(config: ByteLevelConfig): (piece: string) => string[] {
   const { add_prefix_space: addSpace = false, use_regex: useRegex = true } = config;
   return piece => {
@@ -22,7 +22,7 @@ export function splitByteLevel(config: ByteLevelConfig): (piece: string) => stri
   };
 }
 
-/** Piece -> what a byte-level vocabulary calls it: a character for each byte. */
+/** Maps a piece to its spelling in byte-level vocabularies: one character per byte. */
 export function spellBytes(piece: string): string {
   let spelling = '';
   for (const byte of Buffer.from(piece, 'utf8')) spelling += BYTE_CHARACTERS[byte];

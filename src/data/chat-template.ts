@@ -1,4 +1,4 @@
-// A model's chat template: finds it in the model folder and renders conversations with it. It does not tokenize.
+// Chat templates: finds those of a model folder and renders conversations. Does not tokenize.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Environment, Interpreter, parse as parseTokens, tokenize } from '@huggingface/jinja';
@@ -6,8 +6,8 @@ import { contentText, type Message, type Tool } from './conversation.ts';
 import { PYTHON_TEXT, withPythonText } from './python-text.ts';
 
 /**
- * For models that bring no template: `User:\nHello\n\nAssistant:\nHi<eos>\n\n`. Headers end in a newline, so that the
- * answer's first token does not depend on a space.
+ * For models without a template: `User:\nHello\n\nAssistant:\nHi<eos>\n\n`. Headers end in a newline, so that the first token of
+ * an answer does not depend on a space.
  */
 export const PLAIN_TEMPLATE = [
   '{%- for message in messages -%}',
@@ -20,21 +20,21 @@ export const PLAIN_TEMPLATE = [
   "{%- if add_generation_prompt -%}{{- 'Assistant:\\n' -}}{%- endif -%}",
 ].join('\n');
 
-/** Thrown when a template refuses a conversation (`raise_exception`) or cannot be run; the message is the template's. */
+/** Thrown if a template rejects a conversation (`raise_exception`) or cannot be rendered; the message is the template's. */
 export class TemplateError extends Error {
   override name = 'TemplateError';
 }
 
 export interface RenderOptions {
   addGenerationPrompt?: boolean;
-  /** What `strftime_now` says; the present when left out. */
+  /** Time for `strftime_now`; default: the current time. */
   now?: Date;
 }
 
 export interface ChatTemplate {
-  /** The sources by name; `default`, and `tool_use` where the model has one for conversations with tools. */
+  /** Template sources by name: `default`, and `tool_use` if the model has a separate one for conversations with tools. */
   readonly sources: Readonly<Record<string, string>>;
-  /** Messages and tools as a template expects them: `developer` as `system` where unknown, arguments as objects. */
+  /** Converts to the form that the template expects: `developer` as `system` if unsupported, arguments as objects. */
   prepare(messages: readonly Message[]): Record<string, unknown>[];
   /** Renders prepared messages. Throws TemplateError. */
   render(
@@ -53,7 +53,7 @@ export async function loadChatTemplate(
   return chatTemplate(sources ?? { default: PLAIN_TEMPLATE }, specialTokens);
 }
 
-/** `specialTokens`: the names a template knows them by (`bos_token`, `eos_token`, ...) and their texts. */
+/** `specialTokens`: texts of special tokens by their template variables (`bos_token`, `eos_token`, ...). */
 export function chatTemplate(
   sources: Readonly<Record<string, string>>,
   specialTokens: Readonly<Record<string, string>>,
@@ -109,7 +109,7 @@ async function readText(path: string): Promise<string | null> {
 
 type Program = ReturnType<typeof parseTokens>;
 
-/** As transformers sets its environment up: blocks leave no line of their own. */
+/** The same environment as in transformers: `trim_blocks` and `lstrip_blocks`. */
 function parse(source: string): Program {
   try {
     return withPythonText(parseTokens(tokenize(source, { lstrip_blocks: true, trim_blocks: true })));
@@ -124,7 +124,7 @@ function run(program: Program, variables: Record<string, unknown>): string {
   return String(new Interpreter(environment).run(program).value);
 }
 
-/** Named here, not by the library's `Template`, whose `strftime_now` cannot be set. */
+/** Instead of the library's `Template`, whose `strftime_now` cannot be overridden. */
 const GLOBALS: Record<string, unknown> = {
   true: true,
   false: false,
@@ -164,7 +164,7 @@ function templateRole(role: Message['role'], knowsDeveloper: boolean): string {
   return role === 'function' ? 'tool' : role;
 }
 
-/** OpenAI writes arguments as a JSON string; templates write them out as JSON, so they get the object. */
+/** OpenAI's arguments are a JSON string, but templates serialize them with `tojson`, so they are parsed. */
 function prepareCall(call: NonNullable<Message['tool_calls']>[number]): Record<string, unknown> {
   return {
     ...call,
@@ -200,7 +200,7 @@ const MONTHS = [
 ];
 const two = (value: number) => String(value).padStart(2, '0');
 
-/** Python's directives that templates use; in UTC, so that no machine's time zone shows in the tokens. */
+/** The `strftime` directives that templates use; in UTC, so that tokens do not depend on the time zone. */
 const DIRECTIVES: Record<string, (date: Date) => string> = {
   a: date => DAYS[date.getUTCDay()]!.slice(0, 3),
   A: date => DAYS[date.getUTCDay()]!,

@@ -1,14 +1,14 @@
-// SentencePiece's `precompiled_charsmap`: replacements of characters in a double-array trie, applied as Hugging Face's Rust library does.
+// SentencePiece's `precompiled_charsmap`: character replacements in a double-array trie, applied like Hugging Face's Rust library.
 // https://github.com/huggingface/spm_precompiled
 import type { Normalize } from './normalizer.ts';
 
 interface CompiledMap {
   readonly trie: Uint32Array;
-  /** UTF-8, each ended by a zero; the trie's values are offsets into it. */
+  /** UTF-8 strings, zero-terminated; the values of the trie are offsets into it. */
   readonly replacements: Buffer;
 }
 
-/** Little-endian: the trie's size in bytes, the trie, the replacements. */
+/** Little-endian: size of the trie in bytes, trie, replacements. */
 function parse(base64: string): CompiledMap {
   const bytes = Buffer.from(base64, 'base64');
   const trieBytes = bytes.readUInt32LE(0);
@@ -16,7 +16,7 @@ function parse(base64: string): CompiledMap {
   return { trie, replacements: bytes.subarray(4 + trieBytes) };
 }
 
-/** What the shortest prefix of a text that the trie knows becomes; null where it knows none. */
+/** Replacement for the shortest prefix of the text that is in the trie; null if none is. */
 function replacement({ trie, replacements }: CompiledMap, text: string): string | null {
   const offset = (unit: number): number => (unit >>> 10) << ((unit & 0x200) >>> 6);
   let node = offset(trie[0]!);
@@ -33,7 +33,7 @@ function replacement({ trie, replacements }: CompiledMap, text: string): string 
   return null;
 }
 
-/** Longer graphemes are only looked up character by character. */
+/** Longer graphemes are looked up only by single characters. */
 const LONGEST_GRAPHEME = 5;
 const PRINTABLE_ASCII = /^[\x20-\x7e]*$/;
 

@@ -1,4 +1,4 @@
-// What a conversation is, as OpenAI's clients and training files write it. Nothing here knows templates or tokens.
+// Types of conversations, as in OpenAI's requests and training files. Independent of templates and tokens.
 
 export interface TextPart {
   type: 'text';
@@ -21,11 +21,11 @@ export interface Message {
   tool_call_id?: string;
   function_call?: { name: string; arguments: string };
   refusal?: string | null;
-  /** Training files only: 0 leaves an assistant message untrained. */
+  /** Training files only: 0 excludes an assistant message from the loss. */
   weight?: 0 | 1;
 }
 
-/** `{type: 'function', function: {name, description, parameters}}`; given to the template as it is. */
+/** `{type: 'function', function: {name, description, parameters}}`; passed to the template unchanged. */
 export type Tool = Record<string, unknown>;
 
 export interface ChatLine {
@@ -47,14 +47,14 @@ export function isChatLine(line: TrainingLine): line is ChatLine {
   return 'messages' in line;
 }
 
-/** Text of a message; parts are joined by a newline, no content is the empty string. */
+/** Text of a message: parts joined by newlines; empty without content. */
 export function contentText(content: Message['content']): string {
   if (content === null || content === undefined) return '';
   if (typeof content === 'string') return content;
   return content.map(part => part.text).join('\n');
 }
 
-/** The tools of a line in today's form, whichever form it is written in; null when there are none. */
+/** The tools of a line, with deprecated `functions` converted; null if there are none. */
 export function lineTools(line: ChatLine): Tool[] | null {
   if (line.tools && line.tools.length > 0) return line.tools;
   if (line.functions && line.functions.length > 0) {

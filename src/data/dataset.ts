@@ -1,8 +1,8 @@
-// A training file as tokens and numbers: made once per file, form, tokenizer and length, kept in a binary cache, read by
-// index. Memory stays constant in the size of the file but for 12 bytes an example and 4 a sequence. It does not validate, shuffle or pack.
+// A tokenized training file. Created once per file, form, tokenizer and maximum length, kept in a binary cache and read by index.
+// Memory is constant except for 12 bytes per example and 4 per sequence. Does not validate, shuffle or pack.
 //
-// A cache entry is a folder, complete or not there: `tokens.bin` holds a uint32 per token (the top bit: it is trained),
-// `index.bin` a uint32 per sequence (its length), `values.bin` a float32 per value, `meta.json` the counts. Numbers are little-endian.
+// A cache entry is a folder, which appears only once complete: `tokens.bin` has a uint32 per token (top bit: trained), `index.bin`
+// a uint32 per sequence (its length), `values.bin` a float32 per value, `meta.json` the counts. All little-endian.
 import { createHash, randomUUID } from 'node:crypto';
 import { closeSync, createReadStream, openSync, readSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
@@ -31,39 +31,39 @@ export interface TokenizeProgress {
 }
 
 export interface TokenizeFileOptions {
-  /** A JSONL file that validation has accepted. */
+  /** JSONL that has passed validation. */
   file: string;
-  /** What its lines become. */
+  /** How lines become examples. */
   form: ExampleForm;
   tokenizer: Tokenizer;
-  /** Longer sequences are cut. */
+  /** Longer sequences are truncated. */
   maxLength: number;
   cacheDirectory: string;
-  /** Called about once a megabyte. */
+  /** Called about once per megabyte. */
   onProgress?: (progress: TokenizeProgress) => void;
   signal?: AbortSignal;
 }
 
 export interface DatasetCounts {
-  /** Examples with something to learn; what `read` gives. */
+  /** Examples with at least one training target: those that `read` returns. */
   count: number;
-  /** Lines that hold an example. */
+  /** Lines with an example. */
   lines: number;
   tokens: number;
-  /** Tokens that count, in one pass over the file. */
+  /** Trained tokens per epoch. */
   trainedTokens: number;
-  /** Examples cut at `maxLength`. */
+  /** Examples truncated to `maxLength`. */
   truncated: number;
-  /** Examples of which the cut left nothing to learn; they are not in `count`. */
+  /** Examples without a training target after truncation; not included in `count`. */
   dropped: number;
-  /** Of a form that compares answers; null for others. */
+  /** Only for forms that compare answers; otherwise null. */
   equalAnswers: EqualAnswers | null;
 }
 
-/** Examples whose two answers are the same, as the run takes them: they teach nothing. */
+/** Examples whose two answers have the same tokens after truncation, and so no gradient. */
 export interface EqualAnswers {
   count: number;
-  /** Of the first KEPT_LINES. */
+  /** Line numbers of the first KEPT_LINES. */
   lines: number[];
 }
 
@@ -73,13 +73,13 @@ export interface Dataset extends DatasetCounts {
   /** sha256 of the JSONL file. */
   readonly sha256: string;
   readonly maxLength: number;
-  /** How much of a row each example takes: its tokens, all sequences together, unless its form says otherwise. */
+  /** Length of each example in a packed row: the tokens of all its sequences, unless the form defines `rowLength`. */
   readonly lengths: Uint32Array;
   read(index: number): Example;
   close(): void;
 }
 
-/** A line that cannot be made into tokens: not what validation lets through, or refused by the chat template. */
+/** A line that cannot be tokenized: it would not pass validation, or the chat template rejects it. */
 export class DatasetError extends Error {
   override name = 'DatasetError';
   readonly line: number;
@@ -89,7 +89,7 @@ export class DatasetError extends Error {
   }
 }
 
-/** Opens the cached dataset, tokenizing the file first when there is none. Throws DatasetError. */
+/** Opens the dataset in the cache, tokenizing the file first if needed. Throws DatasetError. */
 export async function tokenizeFile(options: TokenizeFileOptions): Promise<Dataset> {
   const sha256 = await hashFile(options.file, options.signal);
   const directory = join(options.cacheDirectory, cacheKey(sha256, options));
@@ -114,7 +114,7 @@ async function exists(path: string): Promise<boolean> {
   return (await stat(path).catch(() => null)) !== null;
 }
 
-/** Written beside its place and moved there whole; of two that build the same one, the first stays. */
+/** Written to a temporary folder and renamed; if another process is first, its result is kept. */
 async function buildCache(directory: string, options: TokenizeFileOptions): Promise<void> {
   const building = `${directory}.${randomUUID()}.partial`;
   await mkdir(building, { recursive: true });
@@ -168,10 +168,10 @@ export const noExamples = ({ compares }: Pick<ExampleForm, 'compares'>): Dataset
   equalAnswers: compares ? { count: 0, lines: [] } : null,
 });
 
-/** What decides how a line is taken. */
+/** Everything that determines how lines are tokenized. */
 export type Taking = Pick<TokenizeFileOptions, 'form' | 'tokenizer' | 'maxLength'>;
 
-/** The example as it is trained on, cut and counted; null when nothing in it is left to learn. */
+/** Truncates an example and counts it; null if no training target is left. */
 export function takeExample(
   whole: Example,
   line: number,
@@ -204,7 +204,7 @@ const arraysEqual = (a: Int32Array, b: Int32Array): boolean =>
 
 const hasTrained = (example: Example): boolean => trainedTokensOf(example) > 0;
 
-/** Throws DatasetError when the chat template refuses the line. */
+/** Throws DatasetError if the chat template rejects the line. */
 export function examplesOf(
   line: unknown,
   number: number,
@@ -248,7 +248,7 @@ interface NumberFile {
   close(): Promise<void>;
 }
 
-/** A file of uint32, written a megabyte at a time. */
+/** Writer of a uint32 file, buffered by the megabyte. */
 async function openNumbers(path: string): Promise<NumberFile> {
   const file: FileHandle = await open(path, 'wx');
   const buffer = Buffer.alloc(1 << 20);
@@ -282,7 +282,7 @@ async function openDataset(
   const sequenceLengths = new Uint32Array(await readBuffer(directory, 'index.bin'));
   const values = new Float32Array(await readBuffer(directory, 'values.bin'));
   const lengths = new Uint32Array(counts.count);
-  // Example i lies from starts[i] to starts[i + 1].
+  // Example i is at starts[i] to starts[i + 1].
   const starts = new Float64Array(counts.count + 1);
   const lengthsOf = (index: number) =>
     sequenceLengths.subarray(index * form.sequences, (index + 1) * form.sequences);

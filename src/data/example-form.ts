@@ -1,45 +1,45 @@
-// What a line of a file becomes before it is trained on: token sequences and numbers. Which, says the method's own form;
-// reading files and packing are not here.
+// Interface between training methods and datasets: how a method turns lines of a file into token sequences and values. Reading files
+// and packing are elsewhere.
 import type { Tokenizer } from './tokenizer.ts';
 
 export interface Sequence {
   readonly tokens: Int32Array;
   /**
-   * 1 where the token counts: where generation learns it, or, for methods that learn from the whole text, everywhere.
-   * Generation never learns the first token: nothing comes before it.
+   * 1 for tokens in the loss: the targets of generation, or all tokens for methods that read whole texts. The first token is never a
+   * target of generation, since nothing precedes it.
    */
   readonly trained: Uint8Array;
 }
 
 export interface Example {
   readonly sequences: readonly Sequence[];
-  /** Targets that are no tokens: a class, a number. */
+  /** Non-token targets: a class, a number. */
   readonly values: ArrayLike<number>;
 }
 
-/** Every example of a dataset has as many sequences and values. */
+/** All examples of a dataset have the same number of sequences and of values. */
 export interface ExampleForm {
-  /** Names all that decides what a line becomes, besides the tokenizer: files of tokens are kept under it. */
+  /** Part of the cache key of tokenized files: identifies everything besides the tokenizer that affects the examples. */
   readonly identity: string;
   readonly sequences: number;
   readonly values: number;
-  /** The last sequence is generated: it must teach the model to stop. */
+  /** The last sequence is generated text, so it must train an end token. */
   readonly generates: boolean;
-  /** Of a line that validation has accepted. Throws TemplateError when the chat template refuses it. */
+  /** Expects a line that has passed validation. Throws TemplateError if the chat template rejects it. */
   examples(line: unknown, tokenizer: Tokenizer): Example[];
-  /** Whether an example that was cut still teaches what it is there for; absent: when a token of it counts. */
+  /** Whether a truncated example still has a training target; default: if any of its tokens is trained. */
   teaches?(example: Example): boolean;
-  /** Its two sequences are answers that are compared: where they are the same, an example teaches nothing. Absent: no. */
+  /** The two sequences are compared answers; without a difference there is no gradient. Default: false. */
   readonly compares?: boolean;
-  /** What a line has the model answer, in words; null where it has no words. */
+  /** The answer that a line trains, as text; null if it has none. */
   answer(line: unknown): string | null;
-  /** A sequence of at most `maxLength` tokens; absent: the tokens after those are left out. */
+  /** Truncates to at most `maxLength` tokens; default: drops tokens from the end. */
   truncate?(sequence: Sequence, maxLength: number, tokenizer: Tokenizer): Sequence;
-  /** How much of a row an example takes, by the lengths of its sequences; absent: they lie one after the other. */
+  /** Length of an example in a packed row, from the lengths of its sequences; default: their sum. */
   rowLength?(lengths: readonly number[]): number;
 }
 
-/** Cuts from the end; the sequence itself when it is short enough. */
+/** Drops tokens from the end; returns the sequence itself if it is short enough. */
 export function truncateSequence(sequence: Sequence, maxLength: number): Sequence {
   if (sequence.tokens.length <= maxLength) return sequence;
   return { tokens: sequence.tokens.subarray(0, maxLength), trained: sequence.trained.subarray(0, maxLength) };
@@ -57,7 +57,7 @@ const sumOver = (example: Example, count: (sequence: Sequence) => number): numbe
 export const sumOf = (lengths: readonly number[]): number =>
   lengths.reduce((total, length) => total + length, 0);
 
-/** `lengths` are those of an example's sequences. */
+/** `lengths`: of the sequences of one example. */
 export const rowLengthOf = (form: Pick<ExampleForm, 'rowLength'>, lengths: readonly number[]): number =>
   (form.rowLength ?? sumOf)(lengths);
 

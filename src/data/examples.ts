@@ -1,5 +1,5 @@
-// A line of a conversation or of a prompt and its completion -> tokens and which of them are trained: the assistant's, with the
-// token that ends its turn. The tokens before an answer are exactly those that generation starts from. Nothing here reads files.
+// Chat and completion lines -> tokens and loss mask. Trained are the answers of the assistant, with their end-of-turn token. The
+// tokens before an answer are exactly its prompt at inference. Reads no files.
 
 import { TemplateError } from './chat-template.ts';
 import {
@@ -13,16 +13,16 @@ import {
 import type { ExampleForm, Sequence } from './example-form.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
-/** Templates that print the date get this one in training data, so that a file's tokens do not depend on the day. */
+/** Date for templates that print one, so that the tokens of a training file do not depend on the day. */
 export const TRAINING_DATE = new Date('2024-07-26T00:00:00Z');
 
-/** One learnt answer within a rendered text. */
+/** A trained answer within a rendered text. */
 interface Span {
   start: number;
   end: number;
 }
 
-/** The first `count` messages as text. */
+/** Renders the first `count` messages. */
 type Render = (count: number, addGenerationPrompt: boolean) => string;
 
 interface Rendering {
@@ -30,7 +30,7 @@ interface Rendering {
   spans: Span[];
 }
 
-/** What is generated, learnt token by token. */
+/** Text generation: the loss is next-token prediction. */
 export const generationForm: ExampleForm = {
   identity: 'generation',
   sequences: 1,
@@ -42,9 +42,9 @@ export const generationForm: ExampleForm = {
 };
 
 /**
- * Usually one. A template that writes an earlier answer differently once the conversation goes on (Qwen3 drops
- * its reasoning) makes each such answer a sequence of its own, that ends with it: it is learnt as it is generated.
- * Throws TemplateError when the template refuses the conversation.
+ * Usually one sequence. If a template renders an earlier answer differently once the conversation continues (Qwen3 removes its
+ * reasoning), each such answer gets a sequence that ends with it, so that it is trained in the form in which it is generated.
+ * Throws TemplateError if the template rejects the conversation.
  */
 export function makeSequences(line: TrainingLine, tokenizer: Tokenizer): Sequence[] {
   if (!isChatLine(line)) return [completionSequence(line, tokenizer)];
@@ -57,7 +57,7 @@ export interface EvaluationPrompt {
   reference: string;
 }
 
-/** What a model is asked when it is evaluated on a line; null when the line holds no answer in words (a tool call). */
+/** The prompt of an evaluation, from a line; null if the line has no text answer (a tool call). */
 export function evaluationPrompt(line: TrainingLine, tokenizer: Tokenizer): EvaluationPrompt | null {
   if (!isChatLine(line)) {
     return { tokens: Int32Array.from(tokenizer.encodePrompt(line.prompt)), reference: line.completion };
@@ -69,7 +69,7 @@ export function evaluationPrompt(line: TrainingLine, tokenizer: Tokenizer): Eval
   return { tokens: Int32Array.from(prompt), reference };
 }
 
-/** What the line has the model answer at its end: the last assistant message, or the completion; null without words. */
+/** The reference answer: the last assistant message, or the completion; null if it has no text. */
 export function referenceText(line: TrainingLine): string | null {
   if (!isChatLine(line)) return line.completion;
   const last = lastAnswer(line);
@@ -97,14 +97,14 @@ function chatSequence({ text, spans }: Rendering, tokenizer: Tokenizer): Sequenc
   const last = learnt.at(-1)!;
   const closed = tokenizer.isSpecial(ids[last.end - 1] ?? -1) && last.end > last.start;
   if (!closed && last.end === ids.length && tokenizer.eosId !== null) {
-    // The template ends an answer with nothing: without an end to learn, a model would never stop.
+    // The template writes no end token after an answer; without one as a target, generation would never stop.
     ids.push(tokenizer.eosId);
     last.end += 1;
   }
   return buildSequence(ids, learnt);
 }
 
-/** What a template writes after the end of a turn (ChatML's newline) is not the model's to write. */
+/** Text after the end-of-turn token (ChatML's newline) is written by the template, never generated. */
 function endAtTurn({ start, end }: Span, ids: readonly number[], tokenizer: Tokenizer): Span {
   for (let i = end - 1; i >= start; i--) {
     if (tokenizer.eosIds.includes(ids[i]!)) return { start, end: i + 1 };
@@ -112,7 +112,7 @@ function endAtTurn({ start, end }: Span, ids: readonly number[], tokenizer: Toke
   return { start, end };
 }
 
-/** What follows the last learnt token is left out: nothing is predicted from it. */
+/** Drops tokens after the last target, since they do not affect the loss. */
 function buildSequence(ids: readonly number[], learnt: readonly Span[]): Sequence {
   const length = learnt.at(-1)?.end ?? ids.length;
   const trained = new Uint8Array(length);
@@ -140,7 +140,7 @@ function renderAnswers(line: ChatLine, tokenizer: Tokenizer): Rendering[] {
   return whole.spans.length > 0 ? [whole, ...apart] : apart;
 }
 
-/** The text that the model is given when it is to write message `index`; null where the template refuses one that ends there. */
+/** The prompt for message `index`; null if the template rejects a conversation that ends there. */
 function promptBefore(index: number, render: Render): string | null {
   try {
     return render(index, true);
@@ -151,9 +151,9 @@ function promptBefore(index: number, render: Render): string | null {
 }
 
 /**
- * Where the answer begins that the model has to write itself. Almost always the prompt is how the answered text begins.
- * Where a template's prompt goes further than its transcript does (it opens a `<think>` block), what is alike in both
- * is not learnt, nor what the template puts between that and the answer's own text.
+ * Start of the part of an answer that the model generates. Usually the rendered conversation starts with the prompt. If the prompt
+ * continues differently (it opens a `<think>` block), their common prefix is not trained, nor what the template inserts between it and
+ * the content of the answer.
  */
 function answerStart(prompt: string | null, answered: string, content: string): number {
   if (prompt !== null && answered.startsWith(prompt)) return prompt.length;

@@ -1,27 +1,27 @@
-// Keeps a user's text from acting as control tokens: a special token's spelling inside a message is broken by a mark
-// before the template runs, and the mark is taken out when the text is tokenized. It does not tokenize.
+// Prevents special tokens in user text from becoming control tokens: a mark inserted before rendering breaks their spelling, and is
+// removed when the text is tokenized. Does not tokenize.
 import { alternation } from './alternation.ts';
 
-/** A Unicode noncharacter: never text. Where a message holds it all the same, it is doubled. */
+/** A Unicode noncharacter, not meant for text. Doubled if a message contains it nevertheless. */
 const MARK = '\uFDD0';
 
 export interface InertText {
-  /** Text of a user -> the same text with the spellings of special tokens broken. */
+  /** Breaks the spelling of special tokens in user text. */
   protect(text: string): string;
-  /** `protect` on every string and key of a JSON value. */
+  /** `protect` for all strings and keys in a JSON value. */
   protectAll<T>(value: T): T;
-  /** Undoes `protect` on a rendered text or on any part of it that does not cut a mark in two. */
+  /** Undoes `protect` on rendered text, or on any part of it that does not split a doubled mark. */
   restore(text: string): string;
 }
 
 export function inertText(specialTokens: readonly string[]): InertText {
-  // A token of one character cannot be broken; no known tokenizer has one.
+  // A single-character token cannot be broken up; no known tokenizer has one.
   const pattern = alternation(specialTokens.filter(token => token.length > 1));
 
   const protect = (text: string): string => {
     const doubled = text.includes(MARK) ? text.replaceAll(MARK, MARK + MARK) : text;
     if (pattern === null) return doubled;
-    // Breaking one spelling may leave another that overlaps it, so until none is left.
+    // Breaking one occurrence may leave another that overlaps it.
     let broken = doubled;
     while (broken.search(pattern) >= 0)
       broken = broken.replace(pattern, token => token[0] + MARK + token.slice(1));

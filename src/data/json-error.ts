@@ -1,13 +1,13 @@
-// Says where and why a text is not JSON, in the words of Python's `json`, which OpenAI's job errors use.
-// It builds no value: JSON.parse does that, and this is asked when it fails.
+// Position and reason of a JSON syntax error, worded like Python's `json` since OpenAI's job errors use its messages. Called after
+// JSON.parse has failed; builds no value.
 
 export interface JsonError {
   reason: string;
-  /** 0-based, in characters (code points). */
+  /** 0-based, in code points. */
   position: number;
 }
 
-/** Null when the text is JSON. */
+/** Null for valid JSON. */
 export function findJsonError(text: string): JsonError | null {
   const found = scan(text);
   return found === null
@@ -15,7 +15,7 @@ export function findJsonError(text: string): JsonError | null {
     : { reason: found.reason, position: found.position - pairsBefore(text, found.position) };
 }
 
-/** Characters outside the basic plane count twice in JavaScript's offsets. */
+/** Surrogate pairs count twice in JavaScript's offsets. */
 function pairsBefore(text: string, end: number): number {
   let pairs = 0;
   for (let at = 0; at < end; at++) {
@@ -25,7 +25,7 @@ function pairsBefore(text: string, end: number): number {
   return pairs;
 }
 
-/** `Expecting ',' delimiter: line 1 column 79 (char 78)`; a line of JSONL is one line. */
+/** `Expecting ',' delimiter: line 1 column 79 (char 78)`; always line 1, since JSONL values have only one. */
 export function describeJsonError({ reason, position }: JsonError): string {
   return `${reason}: line 1 column ${position + 1} (char ${position})`;
 }
@@ -39,7 +39,7 @@ const HEX = /[0-9A-Fa-f]{4}/y;
 
 type Expected = 'value' | 'key' | 'after';
 
-/** A loop with its own stack: a line of ten million brackets must not overflow the call stack. */
+/** Iterative, with an explicit stack: ten million nested brackets must not overflow the call stack. */
 function scan(text: string): JsonError | null {
   const open: string[] = [];
   let at = skip(SPACE, text, 0);
@@ -95,7 +95,7 @@ function scanAfter(text: string, at: number, open: string[]): Step {
   return { at: at + 1, expected: container === '{' ? 'key' : 'value' };
 }
 
-/** Offset behind the closing quote. */
+/** Returns the offset after the closing quote. */
 function scanString(text: string, start: number): number | JsonError {
   for (let at = start + 1; ; ) {
     at = skip(STRING_PART, text, at);
@@ -115,7 +115,7 @@ function scanString(text: string, start: number): number | JsonError {
 
 const closing = (open: string) => (open === '{' ? '}' : ']');
 
-/** Where a sticky expression's match at `at` ends; `at` itself when there is none. */
+/** End of the match of a sticky expression at `at`; `at` itself without a match. */
 function skip(expression: RegExp, text: string, at: number): number {
   expression.lastIndex = at;
   return expression.test(text) ? expression.lastIndex : at;

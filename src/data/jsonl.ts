@@ -1,30 +1,30 @@
-// Reads JSONL as a stream of lines: strict UTF-8, constant memory, whatever the file holds. It does not parse JSON.
+// Streaming reader of JSONL lines: strict UTF-8, constant memory for any input. Does not parse JSON.
 
-/** A longer line is reported and skipped, not held. */
+/** Longer lines are reported and skipped, not buffered. */
 export const LINE_LIMIT_BYTES = 32 * 1024 * 1024;
 
 export type Line =
   | { number: number; text: string }
-  /** `byte`: 1-based column, in bytes, of the first wrong byte; of the limit for a line that is too long. */
+  /** `byte`: 1-based byte column of the first invalid byte, or of the limit for a line that is too long. */
   | { number: number; problem: 'utf8' | 'too_long'; byte: number; message: string };
 
 export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
 /**
- * Lines end in LF or CRLF; the last one may end with the file. A byte order mark at the start is dropped. Blank lines
- * are counted and not given out.
+ * Lines end in LF or CRLF, the last one optionally. A byte order mark at the start is removed. Blank lines are counted but not
+ * yielded.
  */
 export async function* readLines(source: ByteSource, limitBytes = LINE_LIMIT_BYTES): AsyncGenerator<Line> {
   const decode = lineDecoder(limitBytes);
   let number = 0;
   let held: Uint8Array[] = [];
   let heldBytes = 0;
-  let length = 0; // Of the line so far, whether held or not.
+  let length = 0; // Of the current line, including bytes that were not kept.
 
   const hold = (part: Uint8Array, copied: boolean) => {
     length += part.length;
     if (length > limitBytes + 4) {
-      held = []; // Room for a mark and a CR that do not count.
+      held = []; // 4 extra bytes for a byte order mark and a CR.
       heldBytes = 0;
     } else if (part.length > 0) {
       held.push(copied ? new Uint8Array(part) : part);
@@ -48,7 +48,7 @@ export async function* readLines(source: ByteSource, limitBytes = LINE_LIMIT_BYT
       if (line !== null) yield line;
       start = end + 1;
     }
-    // A source may use its buffer again, so what is kept is copied.
+    // The source may reuse its buffer.
     hold(chunk.subarray(start), true);
   }
   if (length > 0) {
@@ -61,7 +61,7 @@ function join(parts: readonly Uint8Array[]): Uint8Array {
   return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
 }
 
-/** Bytes of one line (null: they were not held) -> the line; null for a blank one. */
+/** Decodes a line (null: too long to be kept); returns null for a blank one. */
 function lineDecoder(limitBytes: number): (number: number, bytes: Uint8Array | null) => Line | null {
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   return (number, bytes) => {
@@ -99,7 +99,7 @@ function utf16Hint(bytes: Uint8Array, number: number): string {
   return number === 1 && (mark === 0xfffe || mark === 0xfeff) ? '; the file seems to be UTF-16' : '';
 }
 
-/** Offset of the first byte that no valid UTF-8 text can have there. */
+/** Offset of the first byte that makes the text invalid UTF-8. */
 function firstWrongByte(bytes: Uint8Array): number {
   const decoder = new TextDecoder('utf-8', { fatal: true });
   const decodes = (length: number): boolean => {
@@ -112,7 +112,7 @@ function firstWrongByte(bytes: Uint8Array): number {
       reset(decoder);
     }
   };
-  // A prefix decodes as a stream until it holds the wrong byte; found by halving.
+  // Binary search for the longest prefix that decodes as a stream.
   let [good, bad] = [0, bytes.length + 1];
   while (bad - good > 1) {
     const middle = (good + bad) >> 1;
@@ -126,6 +126,6 @@ function reset(decoder: TextDecoder): void {
   try {
     decoder.decode();
   } catch {
-    // The open character that is thrown away here is of no interest.
+    // Expected: flushing discards an incomplete character.
   }
 }

@@ -1,5 +1,5 @@
-// Lines that say what a whole text is: its class, its classes or a number -> the text's tokens, and the targets as numbers.
-// Which labels there are is labels.ts'.
+// Examples of classification and regression: a line -> the tokens of its text, and its targets as numbers. The set of labels is in
+// labels.ts.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type ChatLine, lineTools } from './conversation.ts';
@@ -9,12 +9,12 @@ import { readLines } from './jsonl.ts';
 import { type LabelSet, parseOrNull } from './labels.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
-/** A text alone, or a conversation as a whole. */
+/** A text, or a conversation. */
 export type ReadLine = { input: string } | ChatLine;
 export type LabelledLine = ReadLine & { label?: string; labels?: string[] };
 export type NumberLine = ReadLine & { value: number };
 
-/** How the lines of a file say what is read: as the first one does that says it. */
+/** Whether the lines of a file are texts or conversations, from the first one that parses. */
 export async function readsOf(file: string): Promise<'input' | 'messages'> {
   for await (const line of readLines(createReadStream(file))) {
     const parsed = 'problem' in line ? null : parseOrNull(line.text);
@@ -24,8 +24,8 @@ export async function readsOf(file: string): Promise<'input' | 'messages'> {
 }
 
 /**
- * The tokens that a class or a number is told of: a text, or a conversation with what the tokenizer puts around a text, since heads read
- * the states there (`[CLS]`, `</s>`). Throws TemplateError when the chat template refuses the conversation.
+ * Input tokens of classifiers and regression models. Conversations get the special tokens that surround a text (`[CLS]`, `</s>`), since
+ * heads read the hidden states there. Throws TemplateError if the chat template rejects the conversation.
  */
 export function readTokens(line: ReadLine, tokenizer: Tokenizer): number[] {
   if ('input' in line) return tokenizer.encodeWhole(line.input);
@@ -38,17 +38,17 @@ export function readTokens(line: ReadLine, tokenizer: Tokenizer): number[] {
   return endedBy(begins ? said : [...before, ...said], after);
 }
 
-/** With `end` at its end, once. */
+/** Appends `end` unless it is already there. */
 export const endedBy = (tokens: number[], end: readonly number[]): number[] =>
   end.every((token, i) => tokens[tokens.length - end.length + i] === token) ? tokens : [...tokens, ...end];
 
-/** Every token counts. */
+/** All tokens are marked as trained. */
 function readSequence(line: ReadLine, tokenizer: Tokenizer): Sequence {
   const tokens = Int32Array.from(readTokens(line, tokenizer));
   return { tokens, trained: new Uint8Array(tokens.length).fill(1) };
 }
 
-/** Cut from the end, as `transformers` cuts: what the tokenizer puts after a text (`[SEP]`) stays. */
+/** Truncates like `transformers`: drops tokens from the end but keeps special tokens after the text (`[SEP]`). */
 export function truncateRead(sequence: Sequence, maxLength: number, tokenizer: Tokenizer): Sequence {
   const { tokens } = sequence;
   const { after } = tokenizer.around;
@@ -60,7 +60,7 @@ export function truncateRead(sequence: Sequence, maxLength: number, tokenizer: T
   return { tokens: kept, trained: sequence.trained.subarray(0, maxLength) };
 }
 
-/** Values: the place of the label; where a line may have several, 1 or 0 for each label there is. */
+/** Values: index of the label; for multi-label data, 1 or 0 per label. */
 export function classificationForm({ multiple, labels }: Pick<LabelSet, 'multiple' | 'labels'>): ExampleForm {
   const places = new Map(labels.map((label, place) => [label, place]));
   const targetsOf = (line: LabelledLine): ArrayLike<number> => {
@@ -86,7 +86,7 @@ export function classificationForm({ multiple, labels }: Pick<LabelSet, 'multipl
   };
 }
 
-/** The number itself. */
+/** Values: the number. */
 export const regressionForm: ExampleForm = {
   identity: 'regression',
   sequences: 1,

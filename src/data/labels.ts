@@ -1,32 +1,31 @@
-// The labels of a classification file: which there are, how often, and what is wrong with them beyond a single line.
-// What a line alone must be is line-rules.ts'.
+// The label set of a classification file, with counts, and checks across lines. Checks of single lines are in line-rules.ts.
 import { createReadStream } from 'node:fs';
 import { readLines } from './jsonl.ts';
 import type { Finding } from './line-rules.ts';
 
-/** More classes than this are not learnt from a file of lines. */
+/** Maximum number of classes. */
 export const MOST_LABELS = 1000;
 export const LONGEST_LABEL = 256;
 
-/** What a job may ask of its labels. */
+/** Label settings of a job. */
 export interface LabelSettings {
-  /** All labels there are, in the order of the classes; absent: those of the training file, sorted. */
+  /** All labels, in class order; default: those of the training file, sorted. */
   labels?: string[] | null;
-  /** Factors on the loss of each class; absent: all 1. */
+  /** Loss weight of each class; default 1. */
   class_weights?: 'balanced' | Record<string, number> | null;
 }
 
 export interface LabelSet {
-  /** A line has any number of them (`labels`) instead of exactly one (`label`). */
+  /** Multi-label: lines have `labels`, any number of them, instead of one `label`. */
   readonly multiple: boolean;
-  /** Their places are the classes. */
+  /** In class order. */
   readonly labels: readonly string[];
   readonly lines: number;
-  /** Lines that have it, by label. */
+  /** Number of lines with each label. */
   readonly counts: ReadonlyMap<string, number>;
 }
 
-/** Of a parsed line; null when it says none in the right form. */
+/** Labels of a parsed line; null if it has none in a valid form. */
 export function labelsOf(line: unknown): { multiple: boolean; labels: string[] } | null {
   const { label, labels } = (line ?? {}) as { label?: unknown; labels?: unknown };
   if (typeof label === 'string' && labels === undefined) return { multiple: false, labels: [label] };
@@ -34,13 +33,13 @@ export function labelsOf(line: unknown): { multiple: boolean; labels: string[] }
   return isList && label === undefined ? { multiple: true, labels } : null;
 }
 
-/** Gathers the labels of a file, line by line. The first line says whether a line may have several. */
+/** Collects the labels of a file. The first line determines whether it is multi-label. */
 function countLabels(given: readonly string[] | null | undefined) {
   const counts = new Map<string, number>();
   let multiple: boolean | null = null;
   let lines = 0;
   return {
-    /** False for a line of the other kind, which is not counted. */
+    /** Returns false for a line of the other form, which is not counted. */
     add(found: NonNullable<ReturnType<typeof labelsOf>>): boolean {
       multiple ??= found.multiple;
       if (found.multiple !== multiple) return false;
@@ -57,7 +56,7 @@ function countLabels(given: readonly string[] | null | undefined) {
   };
 }
 
-/** Of a training file that validation has accepted, or will refuse: lines that have none are passed over. */
+/** Also accepts files that have not been validated: lines without labels are skipped. */
 export async function readLabels(file: string, settings: LabelSettings): Promise<LabelSet> {
   const census = countLabels(settings.labels);
   for await (const line of readLines(createReadStream(file, { highWaterMark: 1 << 20 }))) {
@@ -67,7 +66,7 @@ export async function readLabels(file: string, settings: LabelSettings): Promise
   return census.close();
 }
 
-/** Null for what is no JSON. */
+/** Null for invalid JSON. */
 export function parseOrNull(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -76,13 +75,13 @@ export function parseOrNull(text: string): unknown {
   }
 }
 
-/** Checks a file's labels against each other and against what its job asks for. */
+/** Checks the labels of a file against each other and against the settings of the job. */
 export interface LabelCheck {
   findings(line: unknown): Finding[];
   close(): { labels: LabelSet; problem: string | null };
 }
 
-/** `training`: the labels of the training file, for the file that a run is measured on; null for the training file itself. */
+/** `training`: labels of the training file when a validation file is checked; null for the training file itself. */
 export function openLabelCheck(settings: LabelSettings, training: LabelSet | null): LabelCheck {
   const known = settings.labels ?? training?.labels;
   const allowed = known && new Set(known);
@@ -112,7 +111,7 @@ export function openLabelCheck(settings: LabelSettings, training: LabelSet | nul
   };
 }
 
-/** What keeps a set of labels from being learnt. */
+/** Why a model cannot be trained on these labels; null if it can. */
 function problemOf({ labels, multiple }: LabelSet, { class_weights: weights }: LabelSettings): string | null {
   const least = multiple ? 1 : 2;
   if (labels.length < least) {

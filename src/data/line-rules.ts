@@ -1,4 +1,4 @@
-// What a line of a training file must be, checked key by key: a table of the formats. It reads no files.
+// Validation rules for single lines of training files, as a table of line formats. Reads no files.
 import { LONGEST_LABEL } from './labels.ts';
 
 export type LineFormat =
@@ -10,7 +10,7 @@ export type LineFormat =
   | 'pairs'
   | 'prompt';
 
-/** A finding in one line. `text` goes on after "Example 12": ` contains an extra "weight".` */
+/** An error in one line. `text` continues "Example 12": ` contains an extra "weight".` */
 export interface Finding {
   /** JSON path: `messages[1].role`; empty for the line itself. */
   path: string;
@@ -20,11 +20,11 @@ export interface Finding {
 type Add = (path: string, text: string) => void;
 type Json = Record<string, unknown>;
 
-/** Deeper JSON is refused: nobody's data, and templates and serializers recurse. */
+/** Deeper JSON is rejected: real data is not nested this deeply, and templates and serializers recurse. */
 const DEPTH_LIMIT = 64;
 
 interface LineRule {
-  /** Lines with one of these keys mean to be of this format; formats are tried in the order of the table. */
+  /** A line with one of these keys is taken to have this format; formats are tried in table order. */
   readonly keys: readonly string[];
   readonly check: (line: Json, add: Add) => void;
 }
@@ -36,18 +36,18 @@ const RULES: Readonly<Record<LineFormat, LineRule>> = {
   completion: { keys: ['prompt', 'completion'], check: checkCompletion },
   preference: { keys: ['preferred_output', 'non_preferred_output'], check: checkPreference },
   pairs: { keys: ['anchor', 'positive', 'negative'], check: checkPair },
-  // It may have any keys: only the job's method tells it.
+  // Its keys are arbitrary: it is selected by the job's method alone.
   prompt: { keys: [], check: checkPrompt },
 };
 
-/** Which kind of line it means to be, by its keys; null when it is none. */
+/** The format that a line seems to have, by its keys; null if none matches. */
 export function lineFormat(value: unknown): LineFormat | null {
   if (!isObject(value)) return null;
   const names = Object.keys(RULES) as LineFormat[];
   return names.find(name => RULES[name].keys.some(key => key in value)) ?? null;
 }
 
-/** Everything that is wrong with a line of this format; none: it is as its method reads it. */
+/** Returns all errors of a line; none if the line is valid. */
 export function checkLine(value: unknown, format: LineFormat): Finding[] {
   const findings: Finding[] = [];
   const add: Add = (path, text) => findings.push({ path, text });
@@ -58,7 +58,7 @@ export function checkLine(value: unknown, format: LineFormat): Finding[] {
 }
 
 const CHAT_KEYS = ['messages', 'tools', 'parallel_tool_calls', 'functions'];
-/** Of what a class or a number is told: a text, or a conversation as a whole. */
+/** Inputs of classification and regression: a text or a conversation. */
 const READ_KEYS = ['input', ...CHAT_KEYS];
 
 function checkClassification(line: Json, add: Add): void {
@@ -127,7 +127,7 @@ function checkPair(line: Json, add: Add): void {
   }
 }
 
-/** A conversation to be answered; what else is there is the grader's. */
+/** A conversation without an answer; all other keys are data for graders. */
 function checkPrompt(line: Json, add: Add): void {
   if (!('messages' in line)) {
     add('messages', " is missing key 'messages'");
@@ -142,7 +142,7 @@ function checkPrompt(line: Json, add: Add): void {
   );
 }
 
-/** One message, of the assistant. */
+/** A single assistant message. */
 function checkAnswer(answer: unknown, side: string, add: Add): void {
   if (!Array.isArray(answer) || answer.length !== 1) {
     add(side, `: '${side}' must be a list of one message`);
@@ -173,7 +173,7 @@ function checkChat(line: Json, add: Add): void {
   if (messages?.every(hasRole)) checkTrainable(messages, add);
 }
 
-/** What a template is given. Returns the messages, right or wrong, where there are any. */
+/** Checks the inputs of the chat template. Returns the messages, valid or not; null if there are none. */
 function checkConversation(line: Json, add: Add): unknown[] | null {
   if (line.tools !== undefined && line.tools !== null) checkTools(line.tools, add);
   if (line.functions !== undefined && line.functions !== null) checkFunctions(line.functions, add);
@@ -208,7 +208,7 @@ interface RoleRule {
 
 const PLAIN: RoleRule = { keys: ['role', 'content', 'name'], required: ['content'] };
 
-/** Which keys a message may and must have; an assistant's content may be replaced by calls. */
+/** Allowed and required keys of messages by role; assistant messages may have tool calls instead of content. */
 const ROLES: Readonly<Record<string, RoleRule>> = {
   system: PLAIN,
   developer: PLAIN,
@@ -391,7 +391,7 @@ function isTooDeep(line: unknown): boolean {
   return true;
 }
 
-/** A value as it stands in the file, cut where it is long: an error must not carry a document. */
+/** JSON of a value, shortened so that errors stay small. */
 function quote(value: unknown): string {
   const text = JSON.stringify(value) ?? 'undefined';
   return text.length <= 60 ? text : `${text.slice(0, 57)}...`;

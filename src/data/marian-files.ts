@@ -1,25 +1,25 @@
-// The tokenizers of Marian's folders, which have no `tokenizer.json`: a SentencePiece model for each language, and one vocabulary that
-// gives the pieces of both their ids. It reads files and says what they mean; it encodes nothing.
+// Tokenizer files of Marian models, which have no `tokenizer.json`: a SentencePiece model per language and a shared vocabulary.
+// Converts them to the form of `tokenizer.json`; does not encode.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readSentencePieces, type SentencePieces, UNKNOWN } from './sentencepiece.ts';
 
 export interface MarianFiles {
-  /** As a `tokenizer.json` would say it, but for the ids. */
+  /** In the form of `tokenizer.json`, except for the ids. */
   readonly source: Record<string, unknown>;
   readonly target: Record<string, unknown>;
   /** Piece -> id. */
   readonly ids: ReadonlyMap<string, number>;
 }
 
-/** As `tokenizer_config.json` would name them; old folders do not. */
+/** Special tokens, as in `tokenizer_config.json`; older folders do not list them. */
 export const MARIAN_NAMES = { eos_token: '</s>', unk_token: '<unk>', pad_token: '<pad>' };
 
 const END = MARIAN_NAMES.eos_token;
 const SPECIAL = Object.values(MARIAN_NAMES);
 const LANGUAGE = /^>>.+<<$/;
 
-/** Null where the folder has no such files. Throws where they cannot be used. */
+/** Null if the folder has no such files. Throws if they are invalid. */
 export async function readMarianFiles(directory: string): Promise<MarianFiles | null> {
   const names = ['source.spm', 'target.spm', 'vocab.json'];
   const [source, target, vocab] = await Promise.all(

@@ -1,5 +1,5 @@
-// What a tokenizer does to a text before it splits it. @huggingface/tokenizers does it, but for what it does otherwise than the Rust library:
-// BERT's cleaning, lower case, and the maps that SentencePiece compiles.
+// Normalizers of tokenizers. Uses @huggingface/tokenizers, except where it differs from the Rust library: BERT's cleaning, lower-casing
+// and the character maps of SentencePiece.
 import type { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { compiledMap } from './compiled-map.ts';
 
@@ -12,14 +12,14 @@ interface NormalizerConfig {
   readonly [field: string]: unknown;
 }
 
-/** Those of our own, by the type that `tokenizer.json` names. */
+/** Our implementations, by `type` in `tokenizer.json`. */
 const OWN: Readonly<Record<string, (config: NormalizerConfig) => Normalize>> = {
   BertNormalizer: bertNormalizer,
   Lowercase: () => lowerCase,
   Precompiled: ({ precompiled_charsmap }) => compiledMap(precompiled_charsmap as string),
 };
 
-/** `config` is the normalizer of `tokenizer.json`, `library` what @huggingface/tokenizers made of it. */
+/** `config`: normalizer of `tokenizer.json`; `library`: the same, built by @huggingface/tokenizers. */
 export function normalizer(config: unknown, library: LibraryNormalizer | null): Normalize {
   if (library === null) return text => text;
   const { type, normalizers } = config as NormalizerConfig;
@@ -29,10 +29,10 @@ export function normalizer(config: unknown, library: LibraryNormalizer | null): 
   return text => steps.reduce((changed, step) => step(changed), text);
 }
 
-/** Letter by letter: a sigma at the end of a word is lowered as any other. */
+/** Character by character, like Rust: a final sigma becomes σ, not ς. */
 const lowerCase: Normalize = text => text.replaceAll('Σ', 'σ').toLowerCase();
 
-/** https://github.com/huggingface/tokenizers/blob/main/tokenizers/src/normalizers/bert.rs, its ranges and their gap included. */
+/** Ranges of https://github.com/huggingface/tokenizers/blob/main/tokenizers/src/normalizers/bert.rs, including their gap. */
 const CHINESE =
   /[\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF\u{20000}-\u{2A6DF}\u{2A700}-\u{2B73F}\u{2B740}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{2F800}-\u{2FA1F}]/gu;
 

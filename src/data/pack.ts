@@ -1,21 +1,21 @@
-// Packs examples of different lengths into rows of one length, first-fit decreasing. Who may attend whom is said by
-// `segments`; nothing here knows of attention.
+// Packs examples of different lengths into rows of equal length, by first-fit decreasing. Attention between tokens is limited by
+// `segments` and is implemented elsewhere.
 import type { Sequence } from './example-form.ts';
 
 export interface PackedRow {
   /** Padded with 0. */
   tokens: Int32Array;
-  /** The token to predict at each position; -1 where nothing is learnt. */
+  /** Target token of each position; -1 for none. */
   targets: Int32Array;
-  /** Start again at 0 with each sequence; 0 in the padding. */
+  /** Restart at 0 for each sequence; 0 for padding. */
   positions: Int32Array;
-  /** 1..n, a sequence each, in row order; 0 is padding. */
+  /** Index of the sequence within the row, from 1; 0 for padding. */
   segments: Int32Array;
 }
 
 /**
- * Which examples go into which row: for each row, indices into `lengths`. Deterministic; the longest go first, equal
- * ones in their order. O(n log n). Throws RangeError for an example longer than a row.
+ * Assigns examples to rows; returns indices into `lengths` for each row. Deterministic: longest first, ties in their order.
+ * O(n log n). Throws RangeError for an example longer than a row.
  */
 export function planRows(lengths: ArrayLike<number>, rowLength: number): number[][] {
   const order = Array.from({ length: lengths.length }, (_, i) => i).sort(
@@ -35,7 +35,7 @@ export function planRows(lengths: ArrayLike<number>, rowLength: number): number[
   return rows;
 }
 
-/** Lays sequences out in one row; their lengths together must not pass `rowLength`. */
+/** Concatenates sequences into one row; their total length must not exceed `rowLength`. */
 export function fillRow(sequences: readonly Sequence[], rowLength: number): PackedRow {
   const row = emptyRow(rowLength);
   let start = 0;
@@ -53,7 +53,7 @@ export function fillRow(sequences: readonly Sequence[], rowLength: number): Pack
   return row;
 }
 
-/** Nothing but padding: makes a batch of rows as many as a compiled program expects. */
+/** All padding. Fills a batch up to the number of rows that a compiled program expects. */
 export function emptyRow(rowLength: number): PackedRow {
   return {
     tokens: new Int32Array(rowLength),
@@ -63,7 +63,7 @@ export function emptyRow(rowLength: number): PackedRow {
   };
 }
 
-/** Room left in `rows` rows, as a tree of maxima: the first row with enough of it is found in log time. */
+/** Free space of the rows, as a tree of maxima: finds the first row with enough space in O(log n). */
 function freeSpace(rows: number, rowLength: number): { take(length: number): number } {
   let leaves = 1;
   while (leaves < rows) leaves *= 2;

@@ -1,18 +1,18 @@
-// Lines that say which texts belong together, and which do not -> the tokens of each text, as the model reads texts that stand alone.
+// Examples of embedding models: lines of related and unrelated texts -> the tokens of each text.
 import type { ExampleForm, Sequence } from './example-form.ts';
 import { truncateRead } from './labelled.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 export interface PairLine {
-  /** What is searched with: a question. */
+  /** The query, such as a question. */
   anchor: string;
-  /** What should be found: its answer. */
+  /** A relevant text, such as the answer. */
   positive: string;
-  /** What looks like it and should not be found. */
+  /** A hard negative: similar, but not relevant. */
   negative?: string;
 }
 
-/** Every token counts. No tokens where there is no text. */
+/** All tokens are marked as trained. Empty for a missing text. */
 function sequenceOf(text: string | undefined, tokenizer: Tokenizer): Sequence {
   const tokens = Int32Array.from(text === undefined ? [] : tokenizer.encodeWhole(text));
   return { tokens, trained: new Uint8Array(tokens.length).fill(1) };

@@ -1,34 +1,34 @@
-// Text without control tokens -> token ids, by the parts of @huggingface/tokenizers, with a cache of pieces.
-// It knows no special tokens, no templates and adds nothing.
+// Encodes text without control tokens, using the parts of @huggingface/tokenizers and a cache of pieces. Independent of special tokens
+// and templates; adds no tokens.
 import type { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { spellBytes, splitByteLevel } from './byte-level.ts';
 import { normalizer } from './normalizer.ts';
 import { type LibraryPreTokenizer, preTokenizer, preTokenizerChain } from './pre-tokenizer.ts';
 
-/** Ids of a text that stands in section `section` of a sequence (some pre-tokenizers treat the first one differently). */
+/** `section`: index of the text's section in its sequence (some pre-tokenizers treat the first one differently). */
 export type EncodePlain = (text: string, section: number) => number[];
 
-/** Pieces kept; about 20 MB when full. Natural text repeats: 97% of the pieces of English chats are found in it. */
+/** Capacity of the cache; about 20 MB when full. The hit rate for English chats is 97%. */
 const CACHE_PIECES = 200_000;
 const CACHE_PIECE_LENGTH = 64;
 
-/** A longer piece (a run of letters without a space) is encoded in parts: merging takes 200 bytes a character. */
+/** Longer pieces (letters without a space) are encoded in parts: merging takes 200 bytes per character. */
 const PIECE_LIMIT = 65_536;
 
 interface Splitter {
-  /** Text -> pieces that are encoded independently of each other. */
+  /** Splits a text into pieces that are encoded independently. */
   split(text: string, section: number): string[];
-  /** Piece -> what the vocabulary's model is given. */
+  /** Piece -> input of the vocabulary's model. */
   spell(piece: string): string;
 }
 
-/** The parts of `tokenizer.json`. */
+/** The relevant parts of `tokenizer.json`. */
 export interface TokenizerJson {
   readonly normalizer?: unknown;
   readonly pre_tokenizer?: unknown;
 }
 
-/** Ids of pieces, where they are not their places in the vocabulary that the text is cut by. */
+/** Ids of pieces, if they differ from the indices in the vocabulary that segments the text. */
 export interface PieceIds {
   readonly ids: ReadonlyMap<string, number>;
   readonly unknownId: number;
@@ -53,7 +53,7 @@ export function plainTextEncoder(
   const encodePiece = (piece: string): readonly number[] => {
     const encoded = encodeSpelling(splitter.spell(piece));
     if (!encoded.some(id => specialIds.has(id) && id !== unknownId)) return encoded;
-    // A text that is itself a special token's name, in a vocabulary that takes whole words first: spelled out instead.
+    // The text spells a special token, and the vocabulary matches whole words first: encode single characters instead.
     return [...splitter.spell(piece)].flatMap(character => encodeSpelling(character));
   };
   const cachedPiece = (piece: string): readonly number[] => {
@@ -80,7 +80,7 @@ export function plainTextEncoder(
   };
 }
 
-/** For `ByteLevel`, alone or at the end of a sequence: pieces stay as text, so that the cache is asked before bytes are spelled. */
+/** For `ByteLevel`, alone or last in a sequence: pieces stay text, so that the cache lookup precedes the byte mapping. */
 function byteLevelSplitter(library: LibraryPreTokenizer | null, config: unknown): Splitter | null {
   const chain = preTokenizerChain(library, config);
   const last = chain.at(-1);
@@ -97,10 +97,10 @@ function byteLevelSplitter(library: LibraryPreTokenizer | null, config: unknown)
   };
 }
 
-/** Everything else, SentencePiece-like vocabularies above all: the library's pieces, cut at words where that cannot change the result. */
+/** For all others, mainly SentencePiece-like vocabularies: the library's pieces, split further at words where that is equivalent. */
 function generalSplitter(library: HuggingFaceTokenizer, config: unknown): Splitter {
   const preTokenize = preTokenizer(config, library.pre_tokenizer);
-  // No token holds a word mark after another character: no merge can cross the start of a word.
+  // Equivalent if no token has a word mark after another character: then no merge crosses the start of a word.
   const wordsApart = !library.model!.vocab.some((token: string | undefined) =>
     /[^\u2581]\u2581/u.test(token ?? ''),
   );
@@ -112,7 +112,7 @@ function generalSplitter(library: HuggingFaceTokenizer, config: unknown): Splitt
   };
 }
 
-/** Cut between characters. */
+/** Splits between characters, never inside a surrogate pair. */
 function parts(piece: string): string[] {
   const cut: string[] = [];
   for (let start = 0; start < piece.length; ) {

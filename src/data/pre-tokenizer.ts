@@ -1,11 +1,11 @@
-// How a tokenizer splits a text into the pieces that its model is given one by one. @huggingface/tokenizers does it, but where its `\s` is
-// JavaScript's (there U+0085 is no white space and U+FEFF is), and where its digits are 0 to 9 alone. How bytes are spelled is byte-level.ts'.
+// Pre-tokenizers: split a text into the pieces that the model of the vocabulary encodes. Uses @huggingface/tokenizers, except where its
+// `\s` (which lacks U+0085 and has U+FEFF) or its digits (only 0 to 9) differ from the Rust library. Byte mapping is in byte-level.ts.
 import type { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { type ByteLevelConfig, spellBytes, splitByteLevel } from './byte-level.ts';
 
 export type LibraryPreTokenizer = NonNullable<HuggingFaceTokenizer['pre_tokenizer']>;
 
-/** Pieces of a text that stands in section `section` of a sequence -> smaller pieces. */
+/** Splits pieces further; `section`: index of the text's section in its sequence. */
 export type PreTokenize = (pieces: string[], section: number) => string[];
 
 type Split = (piece: string) => string[];
@@ -16,7 +16,7 @@ interface PreTokenizerConfig extends ByteLevelConfig {
   readonly pretokenizers?: readonly PreTokenizerConfig[];
 }
 
-/** Words, and signs one by one. */
+/** Words and single punctuation characters. */
 const BERT_SPLIT = /[^\p{White_Space}\p{P}!-/:-@[-`{-~]+|[\p{P}!-/:-@[-`{-~]/gu;
 const WORDS = /\P{White_Space}+/gu;
 
@@ -28,7 +28,7 @@ const matches =
   piece =>
     piece.match(pattern) ?? [];
 
-/** Those of our own, by the type that `tokenizer.json` names. */
+/** Our implementations, by `type` in `tokenizer.json`. */
 const OWN: Readonly<Record<string, (config: PreTokenizerConfig) => Split>> = {
   BertPreTokenizer: () => matches(BERT_SPLIT),
   ByteLevel: config => {
@@ -39,7 +39,7 @@ const OWN: Readonly<Record<string, (config: PreTokenizerConfig) => Split>> = {
   WhitespaceSplit: () => matches(WORDS),
 };
 
-/** `config` is the pre-tokenizer of `tokenizer.json`, `library` what @huggingface/tokenizers made of it. */
+/** `config`: pre-tokenizer of `tokenizer.json`; `library`: the same, built by @huggingface/tokenizers. */
 export function preTokenizer(config: unknown, library: LibraryPreTokenizer | null): PreTokenize {
   const steps = preTokenizerChain(library, config).map(({ config, library }): PreTokenize => {
     const own = OWN[config.type]?.(config);
@@ -54,7 +54,7 @@ export interface PreTokenizerStep {
   readonly library: LibraryPreTokenizer;
 }
 
-/** A sequence's parts; anything else alone. */
+/** The steps of a sequence; a single step for other types. */
 export function preTokenizerChain(library: LibraryPreTokenizer | null, config: unknown): PreTokenizerStep[] {
   if (library === null) return [];
   const { type, pretokenizers } = config as PreTokenizerConfig;

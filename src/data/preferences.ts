@@ -1,17 +1,17 @@
-// A line with two answers to one conversation, one preferred: as OpenAI writes it for direct preference optimization. Both become
-// sequences that begin with the same prompt; only the answers count.
+// Examples of direct preference optimization, in OpenAI's format: a conversation with a preferred and a rejected answer -> two sequences
+// with the same prompt, in which only the answers are trained.
 import type { Message, Tool, TrainingLine } from './conversation.ts';
 import { countTrained, type ExampleForm } from './example-form.ts';
 import { makeSequences, referenceText } from './examples.ts';
 
 export interface PreferenceLine {
   input: { messages: Message[]; tools?: Tool[] | null; parallel_tool_calls?: boolean | null };
-  /** One message of the assistant each. */
+  /** A single assistant message each. */
   preferred_output: [Message];
   non_preferred_output: [Message];
 }
 
-/** The conversation with one of its answers, as a line that teaches that answer alone. */
+/** The conversation with one of its answers, as a chat line that trains only that answer. */
 function withAnswer({ input }: PreferenceLine, answer: Message): TrainingLine {
   const before = input.messages.map(message =>
     message.role === 'assistant' ? { ...message, weight: 0 as const } : message,
@@ -19,11 +19,11 @@ function withAnswer({ input }: PreferenceLine, answer: Message): TrainingLine {
   return { messages: [...before, answer], tools: input.tools };
 }
 
-/** What the line would teach as supervised data. */
+/** The line as supervised data. */
 export const preferredLine = (line: PreferenceLine): TrainingLine =>
   withAnswer(line, line.preferred_output[0]);
 
-/** Sequences: the preferred answer, the other. */
+/** Sequences: preferred answer, rejected answer. */
 export const preferenceForm: ExampleForm = {
   identity: 'preference',
   sequences: 2,

@@ -1,5 +1,4 @@
-// A line that a model is to answer, for methods that grade what it says: its messages become a prompt, everything else in it is the
-// grader's. It knows no answers.
+// Examples of reinforcement: lines without answers. The messages become the prompt, all other keys are data for graders.
 import { createReadStream } from 'node:fs';
 import { TemplateError } from './chat-template.ts';
 import type { Message, Tool } from './conversation.ts';
@@ -10,13 +9,13 @@ import { readLines } from './jsonl.ts';
 export interface PromptLine {
   messages: Message[];
   tools?: Tool[] | null;
-  /** What graders know as `{{item...}}`. */
+  /** Available to graders as `{{item...}}`. */
   [key: string]: unknown;
 }
 
 const NO_CALLS = 'it does not support tools, or writes calls in an unknown form';
 
-/** A prompt that leaves no room for an answer loses its beginning: the question is at its end. `calls`: the model can call tools. */
+/** Prompts that leave no room for an answer are truncated from the left, to keep the question. `calls`: the model supports tool calls. */
 export const promptForm = (answerLength: number, calls: boolean): ExampleForm => ({
   identity: `prompt-${answerLength}`,
   sequences: 1,
@@ -39,7 +38,7 @@ export const promptForm = (answerLength: number, calls: boolean): ExampleForm =>
   },
 });
 
-/** All lines of a file that validation has accepted, in the order of its examples: such files are small, OpenAI's have 50,000 lines at most. */
+/** Reads a validated file into memory, in the order of its examples. Such files are small: OpenAI allows at most 50,000 lines. */
 export async function readPromptLines(file: string): Promise<PromptLine[]> {
   const lines: PromptLine[] = [];
   for await (const line of readLines(createReadStream(file)))

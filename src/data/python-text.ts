@@ -1,16 +1,16 @@
-// `| string` of Jinja as Python has it: `str` of what a template was given. The library's own knows no lists, maps or None, and writes
-// `true` for True. A template's program is changed before it runs: the filter becomes a call.
+// Jinja's `string` filter with the semantics of Python's `str`. The library's own does not support lists, maps or None, and writes
+// `true` for True. Rewrites the parsed template: the filter becomes a function call.
 import type { parse } from '@huggingface/jinja';
 
 type Program = ReturnType<typeof parse>;
 
-/** The name that programs call it by; a template would not. */
+/** Name of the function; unlikely in a template. */
 const NAME = 'python_str';
 
-/** To be set in the environment of a program. */
+/** Must be set in the environment of rewritten programs. */
 export const PYTHON_TEXT = { [NAME]: pythonText };
 
-/** With calls of ours for the filter, wherever it stands. */
+/** Replaces all uses of the filter. */
 export function withPythonText(program: Program): Program {
   return rewritten(program) as Program;
 }
@@ -28,7 +28,7 @@ function rewritten(node: unknown): unknown {
   return { type: 'CallExpression', callee: { type: 'Identifier', value: NAME }, args: [operand] };
 }
 
-/** The library hands over a value as it is; within lists and maps values are wrapped. */
+/** Top-level values are passed unwrapped, items of lists and maps are wrapped. */
 interface Wrapped {
   readonly value: unknown;
 }
@@ -50,7 +50,7 @@ function representation(value: unknown): string {
 
 const within = (item: unknown): string => representation((item as Wrapped).value);
 
-/** Double quotes only where the text has single ones and no double ones. */
+/** Like Python: double quotes only for text with single quotes and no double quotes. */
 function quoted(text: string): string {
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
   const escaped = text.replace(/[\\\n\r\t]|\p{Cc}/gu, character => ESCAPES[character] ?? hex(character));

@@ -1,15 +1,15 @@
-// A rendered text as control tokens and the text between them, and its tokens with the places where it is cut.
-// It knows no template and adds nothing.
+// Splits rendered text into control tokens and the text between them, and encodes it with the token index of each cut. Independent of
+// templates; adds no tokens.
 import { alternation } from './alternation.ts';
 import type { EncodePlain } from './plain-text.ts';
 
 export interface EncodedParts {
   ids: number[];
-  /** For each cut, the index of its first token. A cut inside a control token comes before it. */
+  /** Index of the first token after each cut. A cut inside a control token is moved before it. */
   cuts: number[];
 }
 
-/** A control token, or a stretch of text between two of them. Offsets are those of the rendered text. */
+/** A control token, or the text between two of them. Offsets are into the rendered text. */
 export interface Section {
   start: number;
   end: number;
@@ -24,7 +24,7 @@ export interface AddedToken {
   rstrip: boolean;
 }
 
-/** Splits at added tokens, the longest first. */
+/** Splits at added tokens, longest first. */
 export function sectionSplitter(added: readonly AddedToken[]): (text: string) => Section[] {
   const byContent = new Map(added.map(token => [token.content, token]));
   const expression = alternation([...byContent.keys()]);
@@ -44,7 +44,7 @@ export function sectionSplitter(added: readonly AddedToken[]): (text: string) =>
   };
 }
 
-/** Added tokens may swallow the white space beside them (`lstrip`, `rstrip`). */
+/** Added tokens may absorb adjacent white space (`lstrip`, `rstrip`). */
 function trimAround(sections: Section[], byContent: ReadonlyMap<string, AddedToken>): Section[] {
   sections.forEach((section, i) => {
     if (section.id === null) return;
@@ -60,10 +60,10 @@ function trimAround(sections: Section[], byContent: ReadonlyMap<string, AddedTok
   return sections;
 }
 
-/** Text of a section -> its tokens, with the token index of each offset inside it. */
+/** Encodes the text of a section; `cuts` has the token index of each offset in it. */
 export type CutSection = (text: string, offsets: readonly number[], section: number) => EncodedParts;
 
-/** `offsets`: ascending, in the text that the sections were split from. */
+/** `offsets`: ascending, into the text that was split. */
 export function encodeSections(
   sections: readonly Section[],
   offsets: readonly number[],
@@ -91,12 +91,12 @@ export function encodeSections(
 }
 
 /**
- * Tokens of a text and where its cuts fall. A cut is clean when the text before it, tokenized alone, gives the first
- * tokens of the whole. Where a token would span the cut, both sides are tokenized apart, as they are when the text
- * before the cut is a prompt and the rest is generated.
+ * Encodes a text with cuts. A cut is clean if the text before it, encoded alone, is a prefix of the tokens of the whole. If a token
+ * would span the cut, both sides are encoded separately, as at inference, where the text before the cut is the prompt and the rest is
+ * generated.
  */
 export function sectionCutter(encode: EncodePlain, addsSpace: boolean): CutSection {
-  /** Of a text that goes on inside a section: without the space that some vocabularies put before a section's first word. */
+  /** Continues a section: omits the space that some vocabularies insert before its first word. */
   const encodeContinuation: EncodePlain = (text, section) => {
     if (!addsSpace) return encode(text, section);
     const anchor = encode('\n', section);
@@ -106,7 +106,7 @@ export function sectionCutter(encode: EncodePlain, addsSpace: boolean): CutSecti
   return (text, offsets, section) => {
     let ids = encode(text, section);
     const cuts: number[] = [];
-    let from = 0; // Where the last unclean cut was made, in characters and in tokens.
+    let from = 0; // Position of the last unclean cut, in characters and in tokens.
     let fromToken = 0;
     const encodeFrom = (end: number) =>
       from === 0 ? encode(text.slice(0, end), section) : encodeContinuation(text.slice(from, end), section);

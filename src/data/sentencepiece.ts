@@ -1,11 +1,11 @@
-// Reads a SentencePiece model file as far as a tokenizer needs it: pieces, scores, and what is done to a text before.
-// https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto. It encodes nothing.
+// Reads the parts of a SentencePiece model file that a tokenizer needs: pieces, scores and normalization. Does not encode.
+// https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
 
 export interface SentencePieces {
   readonly pieces: readonly { readonly piece: string; readonly score: number; readonly type: number }[];
-  /** `unigram`, or a number of `TrainerSpec.ModelType` for what else there is. */
+  /** `unigram`, or the number of another `TrainerSpec.ModelType`. */
   readonly kind: 'unigram' | number;
-  /** What SentencePiece compiled its normalization to, base64; null: texts stay as they are. */
+  /** `precompiled_charsmap` of the normalizer, base64; null for no normalization. */
   readonly charsMap: string | null;
   readonly removesExtraSpaces: boolean;
 }
@@ -15,7 +15,7 @@ export const UNKNOWN = 2;
 
 type Field = readonly [number: number, value: number | Uint8Array];
 
-/** The fields of one protobuf message: varints and fixed numbers as numbers, everything else as bytes. */
+/** The fields of a protobuf message: varints and fixed-size values as numbers, all others as bytes. */
 function* fieldsOf(bytes: Uint8Array): Generator<Field> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let at = 0;
@@ -27,7 +27,7 @@ function* fieldsOf(bytes: Uint8Array): Generator<Field> {
       if (byte < 128) return value;
     }
   };
-  /** Where the next `count` bytes begin. */
+  /** Advances by `count` bytes; returns the position before. */
   const skip = (count: number): number => {
     at += count;
     return at - count;
@@ -54,7 +54,7 @@ const messageOf = (value: number | Uint8Array | undefined): Map<number, number |
 
 const NORMAL = 1;
 
-/** Throws where the bytes are no SentencePiece model. */
+/** Throws if the bytes are not a SentencePiece model. */
 export function readSentencePieces(bytes: Uint8Array): SentencePieces {
   const all = [...fieldsOf(bytes)];
   const last = (number: number) => messageOf(all.findLast(([field]) => field === number)?.[1]);

@@ -1,5 +1,5 @@
-// What a training or validation file holds, line by line, as a run would take it: wrong lines, tokens, repeated examples,
-// answers, a few examples token by token. It reads with the code of the real run, and writes nothing.
+// Statistics of a training or validation file for a dry run: invalid lines, tokens, duplicates, answers and a few tokenized examples.
+// Uses the code of real runs; writes nothing.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import {
@@ -25,52 +25,52 @@ import {
 const KEPT_LINES = 10_000;
 const KEPT_DUPLICATES = 100;
 const SAMPLES = 3;
-/** Of a longer sample the rest is left out. */
+/** Longer samples are truncated. */
 const SAMPLE_TOKENS = 4096;
 
 export interface Sample {
   /** 1-based. */
   line: number;
-  /** Tokens of the whole example, one sequence after the other; `tokens` holds the first SAMPLE_TOKENS. */
+  /** Tokens of the whole example, its sequences concatenated; `tokens` has the first SAMPLE_TOKENS. */
   length: number;
   tokens: { id: number; text: string; trained: boolean }[];
 }
 
 export interface ControlTokens {
-  /** Beginnings of a text; null where the model has none. */
+  /** BOS; null if the model has none. */
   bosId: number | null;
   bosTokens: number;
-  /** Examples with more than one: usually a template and a tokenizer that both write it. */
+  /** Examples with more than one BOS: usually both the template and the tokenizer add one. */
   examplesWithSeveralBos: number;
   eosIds: readonly number[];
   eosTokens: number;
   trainedEosTokens: number;
-  /** Examples that do not teach the model to stop. */
+  /** Examples without a trained end token: the model would not learn to stop. */
   examplesWithoutTrainedEos: number;
 }
 
 export interface Duplicates {
-  /** Lines that repeat an earlier one. */
+  /** Lines that duplicate an earlier one. */
   count: number;
-  /** The lines that are the same, first ones first; at most KEPT_DUPLICATES groups. */
+  /** Line numbers of duplicates, the first occurrence first; at most KEPT_DUPLICATES groups. */
   groups: number[][];
 }
 
 export interface Survey {
   validation: ValidationReport;
   counts: DatasetCounts;
-  /** Right lines that the chat template refuses, at most KEPT_LINES; `refused` counts them all. */
+  /** Valid lines that the chat template rejects, at most KEPT_LINES; `refused` counts all. */
   refusals: { line: number; message: string }[];
   refused: number;
   longest: number;
-  /** How much of a row each example takes. */
+  /** Length of each example in a packed row. */
   lengths: Uint32Array;
   control: ControlTokens;
   duplicates: Duplicates;
-  /** How often each answer is given, most frequent first; null for more than `mostAnswers`. */
+  /** Count of each answer, most frequent first; null if there are more than `mostAnswers`. */
   answers: { answer: string; count: number }[] | null;
   samples: Sample[];
-  /** Digest of the tokens of each line -> the first line that has them. */
+  /** Digest of a line's tokens -> the first line with it. */
   digests: ReadonlyMap<string, number>;
 }
 
@@ -79,12 +79,12 @@ export interface SurveyOptions extends Taking {
   kind: FileKind;
   method: Method;
   settings?: ValidationOptions['settings'];
-  /** Of the training file, for the file that a run is measured on. */
+  /** The survey of the training file, for a validation file. */
   training?: Survey | null;
   mostAnswers: number;
 }
 
-/** Reads the file twice: as validation does, then, without the lines that it found wrong, as tokenizing does. */
+/** Reads the file twice: first validates it, then tokenizes its valid lines. */
 export async function surveyFile(options: SurveyOptions): Promise<Survey> {
   const { file, kind, method, settings } = options;
   const bad = new Set<number>();
@@ -200,7 +200,7 @@ function countControlTokens(control: ControlTokens, { sequences }: Example, gene
     bosMost = Math.max(bosMost, bos);
   }
   control.trainedEosTokens += trainedEos;
-  // A model whose texts begin with its end token has one for each answer, too.
+  // If BOS is an end token too, every answer has one, so several are normal.
   const severalBos = bosMost > 1 && !control.eosIds.includes(control.bosId!);
   if (severalBos) control.examplesWithSeveralBos += 1;
   if (generates && trainedEos === 0) control.examplesWithoutTrainedEos += 1;
@@ -218,7 +218,7 @@ function sampleOf(line: number, example: Example, tokenizer: Tokenizer): Sample 
   return { line, length: whole.length, tokens: shown };
 }
 
-// ---- repeated lines
+// ---- duplicate lines
 
 function openRepeated() {
   const digests = new Map<string, number>();
@@ -242,7 +242,7 @@ function openRepeated() {
   };
 }
 
-/** Equal for lines that are the same tokens with the same of them learnt, and the same values. */
+/** Equal for lines with the same tokens, loss mask and values. */
 function digestOf(examples: readonly Example[]): string {
   const digest = createHash('sha256');
   for (const { sequences, values } of examples) {
@@ -253,7 +253,7 @@ function digestOf(examples: readonly Example[]): string {
   return digest.digest('base64').slice(0, 22);
 }
 
-/** Lines of `later` whose tokens `earlier` has, too: [line of the first, line of the second]. */
+/** Lines of `later` with the same tokens as a line of `earlier`, as pairs of line numbers: [in `earlier`, in `later`]. */
 export function duplicatesBetween(earlier: Survey, later: Survey): Duplicates {
   const pairs = [...later.digests].flatMap(([digest, line]) => {
     const first = earlier.digests.get(digest);

@@ -1,17 +1,17 @@
-// Token id -> the bytes it stands for, and decoding built on that: whole, and as a stream that never cuts a character.
+// Bytes of each token, and decoding: of whole sequences, and streaming without splitting characters.
 import type { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { BYTE_CHARACTERS } from './byte-level.ts';
 
 export interface StreamDecoder {
-  /** Text that is complete with this token; may be empty while a character is still open. */
+  /** Returns the text that this token completes; empty while a character is incomplete. */
   push(id: number): string;
-  /** What is left, an unfinished character as U+FFFD. */
+  /** Returns the rest; an incomplete character becomes U+FFFD. */
   end(): string;
 }
 
 export interface TokenBytes {
   bytes(id: number): Uint8Array;
-  /** A text's first space belongs to the vocabulary (SentencePiece's word mark), not to the text. */
+  /** The first space of a text is part of the vocabulary's spelling (SentencePiece's word mark), not of the text. */
   readonly stripsFirstSpace: boolean;
 }
 
@@ -49,7 +49,7 @@ export function decodeTokens(vocabulary: TokenBytes, ids: Iterable<number>): str
   return vocabulary.stripsFirstSpace && text.startsWith(' ') ? text.slice(1) : text;
 }
 
-/** Tokens that are not `shown` give no text. */
+/** Tokens for which `shown` is false are skipped. */
 export function streamDecoder(vocabulary: TokenBytes, shown: (id: number) => boolean): StreamDecoder {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   let started = !vocabulary.stripsFirstSpace;
@@ -89,10 +89,10 @@ interface WordPieceConfig {
 const wordPieceConfig = (config: unknown): WordPieceConfig | null =>
   (config as { type?: string } | null)?.type === 'WordPiece' ? (config as WordPieceConfig) : null;
 
-/** Tokens that stand without the space before them when a text is cleaned up. */
+/** Tokens that lose the space before them in `clean_up_tokenization_spaces`. */
 const CLOSE = new Set(['.', '?', '!', ',', "n't", "'m", "'s", "'ve", "'re"]);
 
-/** Tokens that go on in a word have a mark; all others begin one. */
+/** Tokens that continue a word have a prefix; all others start one. */
 function wordPieceBytes({ prefix, cleanup }: WordPieceConfig): BytesOfToken {
   const spelt = (token: string): string => {
     if (token.startsWith(prefix)) return token.slice(prefix.length);

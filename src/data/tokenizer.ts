@@ -1,9 +1,8 @@
-// A model's tokenizer and chat template, read from its Hugging Face folder: conversations and texts to tokens and back.
-// Loss masks are made in examples.ts.
+// A model's tokenizer and chat template, loaded from its Hugging Face folder: encodes and decodes conversations and texts. Loss masks
+// are built in examples.ts.
 //
-// Special tokens that stand in a user's text (`<|im_end|>` inside a message, or in a prompt) are text, never control
-// tokens: only what the chat template itself writes can be a control token. Added tokens that are not special
-// (`<think>`, `<tool_call>`) keep their id everywhere.
+// Special tokens in user text (`<|im_end|>` in a message or a prompt) are encoded as plain text; only the chat template itself can write
+// control tokens. Added tokens that are not special (`<think>`, `<tool_call>`) are encoded as tokens everywhere.
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -17,54 +16,54 @@ import { type EncodedParts, encodeSections, sectionCutter, sectionSplitter } fro
 import { decodeTokens, type StreamDecoder, streamDecoder, tokenBytes } from './token-bytes.ts';
 
 export interface DecodeOptions {
-  /** Writes special tokens out too; they are left out otherwise. */
+  /** Includes special tokens; they are skipped by default. */
   special?: boolean;
 }
 
 export interface Tokenizer {
-  /** sha256 over everything that decides the tokens: tokenizer, its config, template, generation config. */
+  /** sha256 of everything that affects encoding: tokenizer, its config, chat template, generation config. */
   readonly identity: string;
-  /** Highest id + 1. The model's embedding may have more rows. */
+  /** Highest id + 1. The embedding matrix may have more rows. */
   readonly vocabSize: number;
   readonly bosId: number | null;
-  /** The token that ends a plain text. */
+  /** End token of plain text. */
   readonly eosId: number | null;
   readonly padId: number | null;
-  /** The token with which the chat template ends an assistant's message; null when it writes none. */
+  /** End token of assistant messages in the chat template; null if it has none. */
   readonly endOfTurnId: number | null;
-  /** Every token at which generation stops: of generation_config, eos and end of turn. */
+  /** All tokens that stop generation: those of generation_config, EOS and end of turn. */
   readonly eosIds: readonly number[];
-  /** Whether the tokenizer itself puts BOS before a text. */
+  /** Whether the tokenizer itself prepends BOS. */
   readonly addsBos: boolean;
-  /** Nothing is added. Special tokens in the text are text. */
+  /** Adds no tokens. Special tokens in the text are encoded as plain text. */
   encode(text: string): number[];
-  /** A text to be continued: BOS where the tokenizer puts one, then `encode`. */
+  /** Encodes a text to be continued: with BOS if the tokenizer adds it, without end tokens. */
   encodePrompt(text: string): number[];
-  /** A text that stands alone, with all that the tokenizer puts around one (`[CLS]`, `[SEP]`, `</s>`). */
+  /** Encodes a complete text, with all special tokens that the tokenizer adds (`[CLS]`, `[SEP]`, `</s>`). */
   encodeWhole(text: string): number[];
-  /** What `encodeWhole` puts before and after a text. */
+  /** Tokens that `encodeWhole` adds before and after a text. */
   readonly around: { readonly before: readonly number[]; readonly after: readonly number[] };
   decode(ids: Iterable<number>, options?: DecodeOptions): string;
   streamDecoder(options?: DecodeOptions): StreamDecoder;
   tokenBytes(id: number): Uint8Array;
   isSpecial(id: number): boolean;
-  /** The id of a text that is a token by its own right (`<tool_call>`); null where it is ordinary text. */
+  /** Id of an added token (`<tool_call>`); null if the text is not one. */
   addedToken(text: string): number | null;
-  /** The sources of the model's chat templates. */
+  /** Sources of the model's chat templates. */
   readonly chatTemplates: readonly string[];
   /**
-   * The template's text. Special tokens that a user wrote are marked in it: give it to `encodeRendered`, or to
-   * `displayText` before showing it. Throws TemplateError.
+   * Special tokens in user text are marked in the result: pass it to `encodeRendered`, or to `displayText` before showing it. Throws
+   * TemplateError.
    */
   renderChat(messages: readonly Message[], tools?: readonly Tool[] | null, options?: RenderOptions): string;
   displayText(rendered: string): string;
-  /** Rendered text -> tokens, BOS exactly once where the model has one. */
+  /** Encodes rendered text, with exactly one BOS if the model has one. */
   encodeRendered(rendered: string): number[];
-  /** `encodeRendered(renderChat(...))`: the tokens of a chat request when `addGenerationPrompt` is set. */
+  /** `encodeRendered(renderChat(...))`: the prompt of a chat request if `addGenerationPrompt` is set. */
   encodeChat(messages: readonly Message[], tools?: readonly Tool[] | null, options?: RenderOptions): number[];
-  /** `encodeRendered` with the token index of each offset (ascending). The tokens before a cut are those of the text before it. */
+  /** `encodeRendered` with the token index of each offset (ascending). Tokens before a cut are those of the text before it. */
   encodeCut(rendered: string, offsets: readonly number[]): EncodedParts;
-  /** `encodeCut` for a plain text, in which nothing is a control token; BOS as in `encodePrompt`. */
+  /** `encodeCut` for plain text without control tokens; BOS as in `encodePrompt`. */
   encodePlainCut(text: string, offsets: readonly number[]): EncodedParts;
 }
 
@@ -89,7 +88,7 @@ export async function loadTokenizer(modelDirectory: string): Promise<Tokenizer> 
   return { ...answers, encodeWhole };
 }
 
-/** Where pieces have ids of their own, an id still gives its piece. */
+/** If pieces have separate ids, maps ids back to pieces for decoding. */
 function openLibrary({ tokenizer, config, languages }: TokenizerFiles): HuggingFaceTokenizer {
   const library = new HuggingFaceTokenizer(tokenizer, config);
   if (languages) {
@@ -104,7 +103,7 @@ interface TokenizerFiles {
   tokenizer: Record<string, unknown>;
   config: Record<string, unknown>;
   generation: Record<string, unknown>;
-  /** Of Marian's folders: how sources are read, which are of another language than what `tokenizer` writes. */
+  /** Marian only: the tokenizer of the source language, while `tokenizer` is that of the target language. */
   languages: Pick<MarianFiles, 'source' | 'ids'> | null;
 }
 
@@ -253,13 +252,13 @@ function tokenizerAddsBos(
   return library.encode('a', { add_special_tokens: true }).ids[0] === bosId;
 }
 
-/** BOS is written once, whether the template, the tokenizer or both of them write it. */
+/** Exactly one BOS, whether the template, the tokenizer or both of them add it. */
 function withBos({ ids, cuts }: EncodedParts, bosId: number | null): EncodedParts {
   if (bosId === null || ids[0] === bosId) return { ids, cuts };
   return { ids: [bosId, ...ids], cuts: cuts.map(cut => cut + 1) };
 }
 
-/** Asks the template: the last special token after an answer that closes a conversation. */
+/** Finds the last special token that the template writes after an answer. */
 function findEndOfTurn(
   renderChat: Tokenizer['renderChat'],
   encodeRendered: (rendered: string) => number[],
@@ -275,6 +274,6 @@ function findEndOfTurn(
       null
     );
   } catch {
-    return null; // A template that refuses this conversation tells nothing.
+    return null; // The template rejects this conversation, so it is unknown.
   }
 }

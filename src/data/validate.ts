@@ -1,14 +1,14 @@
-// Validates a training or validation file as a stream: every line is read, what is wrong with the first hundred bad ones is kept.
-// What a line must be is in line-rules.ts, what labels must be together in labels.ts; nothing here knows tokens.
+// Validates a training or validation file as a stream: reads all lines and keeps the errors of the first hundred invalid ones. Rules for
+// lines are in line-rules.ts, checks of label sets in labels.ts. Does not tokenize.
 import { describeJsonError, findJsonError } from './json-error.ts';
 import { type ByteSource, readLines } from './jsonl.ts';
 import { type LabelCheck, type LabelSet, type LabelSettings, openLabelCheck } from './labels.ts';
 import { checkLine, type Finding, type LineFormat, lineFormat } from './line-rules.ts';
 
 export const MIN_TRAINING_EXAMPLES = 10;
-/** Bad lines whose findings are kept with their place; all are counted. */
+/** Invalid lines whose errors are kept; all are counted. */
 const KEPT_LINES = 100;
-/** Of one line: a long one may have thousands. */
+/** Per line, since a long one may have thousands. */
 const KEPT_OF_A_LINE = 10;
 
 export type FileKind = 'training' | 'validation';
@@ -17,46 +17,46 @@ export type Method = 'supervised' | 'dpo' | 'reinforcement' | 'classification' |
 export interface LineError {
   /** 1-based. */
   line: number;
-  /** JSON path within the line: `messages[1].role`; empty for the line itself. */
+  /** JSON path in the line: `messages[1].role`; empty for the line itself. */
   path: string;
-  /** A sentence in OpenAI's form: `Example 100, message 2 Discriminator 'role' is missing in value`. */
+  /** In OpenAI's wording: `Example 100, message 2 Discriminator 'role' is missing in value`. */
   message: string;
 }
 
 export interface ValidationReport {
   kind: FileKind;
   method: Method;
-  /** Of the first line that shows one. */
+  /** Format of the first line whose format is recognizable. */
   format: LineFormat | null;
-  /** Lines that are not blank, right or wrong. */
+  /** Lines that are not blank, valid or not. */
   examples: number;
-  /** The first findings of the first `keptLines` bad lines. */
+  /** The first errors of the first `keptLines` invalid lines. */
   errors: LineError[];
-  /** All findings; a line may have several. */
+  /** All errors; a line may have several. */
   errorCount: number;
-  /** Lines with a finding. */
+  /** Lines with an error. */
   badLines: number;
-  /** Of a file for classification; null for others. */
+  /** Only for classification; otherwise null. */
   labels: LabelSet | null;
-  /** What is wrong with a file whose lines are right. */
+  /** An error of the file as a whole, if all its lines are valid. */
   problem: string | null;
 }
 
 export interface ValidationOptions {
   kind: FileKind;
   method: Method;
-  /** What the job asks of its method, in the method's own form. */
+  /** Settings of the job's method. */
   settings?: object;
-  /** Of the training file, where this is the file that a run is measured on. */
+  /** Report of the training file, for a validation file. */
   training?: ValidationReport | null;
   signal?: AbortSignal;
-  /** Bad lines whose findings are kept; KEPT_LINES where absent. */
+  /** Invalid lines whose errors are kept; default KEPT_LINES. */
   keptLines?: number;
-  /** Told of every line with a finding. */
+  /** Called for each invalid line. */
   onBadLine?: (line: number) => void;
 }
 
-/** Reads `source` to its end. Never throws for what the bytes are. */
+/** Reads `source` to its end. Never throws because of its content. */
 export async function validateTrainingFile(
   source: ByteSource,
   options: ValidationOptions,
@@ -96,7 +96,7 @@ export async function validateTrainingFile(
   return { ...report, ...labels?.close() };
 }
 
-/** Whether the file's lines are what its job's method reads. */
+/** Whether the format of the file is that of the job's method. */
 export const fitsMethod = ({ format, method }: ValidationReport): boolean =>
   format === null || FORMATS[format].method === method;
 
@@ -107,8 +107,8 @@ export interface JobError {
 }
 
 /**
- * The job's `error` for a file that cannot be used; null when it can. `fileId` and `param` are as the job names them, `rest` is where
- * all that is wrong stands.
+ * The `error` of a job whose file cannot be used; null if it can. `fileId` and `param`: as in the job; `rest`: where to find the
+ * complete list of errors.
  */
 export function toJobError(
   report: ValidationReport,
@@ -146,7 +146,7 @@ export function toJobError(
   };
 }
 
-/** OpenAI's name of a format, and the method that reads it. */
+/** OpenAI's name of each format, and the method that reads it. */
 const FORMATS = {
   chat: { name: 'fine-tune-chat', method: 'supervised' },
   completion: { name: 'fine-tune-completions', method: 'supervised' },
@@ -157,7 +157,7 @@ const FORMATS = {
   prompt: { name: 'fine-tune-reinforcement', method: 'reinforcement' },
 } satisfies Record<LineFormat, { name: string; method: Method }>;
 
-/** What a line is held against that could be of any format. */
+/** Format to check a line against if neither it nor the file shows one. */
 const EXPECTED: Readonly<Record<Method, LineFormat>> = {
   supervised: 'chat',
   dpo: 'preference',
