@@ -1,10 +1,10 @@
-// Corpus BLEU as `sacrebleu` computes it by default: 13a tokens, n-grams up to 4, exponential smoothing, one reference
-// per example, case kept; and BLEU of one sentence, as its `sentence_bleu`.
+// Corpus BLEU with `sacrebleu`'s defaults: 13a tokenizer, n-grams up to 4, exponential smoothing, one reference per example,
+// case-sensitive; and BLEU of a sentence, like its `sentence_bleu`.
 import { countCommon, countGrams } from './n-grams.ts';
 
 const MAX_ORDER = 4;
 
-/** mteval-v13a's rules in their order, for Western languages. */
+/** The rules of mteval-v13a in order, for Western languages. */
 const RULES: readonly [RegExp, string][] = [
   [/([{-~[-` -&(-+:-@/])/g, ' $1 '],
   [/([^0-9])([.,])/g, '$1 $2 '],
@@ -12,7 +12,7 @@ const RULES: readonly [RegExp, string][] = [
   [/([0-9])(-)/g, '$1 $2 '],
 ];
 
-/** What Python's `str.split()` splits at, written out: JavaScript's `\s` is not the same set. */
+/** White space of Python's `str.split()`, which differs from JavaScript's `\s`. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the separators \x1c-\x1f are white space to Python
 const WHITE_SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/;
 
@@ -30,7 +30,7 @@ export function tokenize13a(text: string): string[] {
   return spaced.split(WHITE_SPACE).filter(token => token !== '');
 }
 
-/** Chin-Yew Lin's geometric mean, where the k-th order without any match counts 1 / (2^k total). In percent. */
+/** Precisions in percent, with Chin-Yew Lin's smoothing: the k-th order without a match counts as 1 / (2^k total). */
 function smoothedPrecisions(correct: readonly number[], total: readonly number[]): number[] {
   let smoothing = 1;
   return correct.map((matches, i) => {
@@ -42,7 +42,7 @@ function smoothedPrecisions(correct: readonly number[], total: readonly number[]
 }
 
 interface Counts {
-  /** By order of the n-grams, from 1 on. */
+  /** By n-gram order, from 1. */
   correct: number[];
   total: number[];
   predictedLength: number;
@@ -69,7 +69,7 @@ function count(predictions: readonly string[], references: readonly string[]): C
   return counts;
 }
 
-/** The geometric mean of the precisions up to `order`, times the penalty for what is too short. */
+/** Geometric mean of the precisions up to `order`, times the brevity penalty. */
 function score({ correct, total, predictedLength, expectedLength }: Counts, order: number): number {
   if (!correct.some(matches => matches > 0)) return 0;
   const precisions = smoothedPrecisions(correct, total).slice(0, order);
@@ -78,12 +78,12 @@ function score({ correct, total, predictedLength, expectedLength }: Counts, orde
   return brevity * Math.exp(mean);
 }
 
-/** -> 0..100; 0 for no examples, and where no example has a 4-gram. */
+/** -> 0..100; 0 for no examples, or if none has a 4-gram. */
 export function bleu(predictions: readonly string[], references: readonly string[]): number {
   return score(count(predictions, references), MAX_ORDER);
 }
 
-/** -> 0..100; n-grams longer than the sentence are left out. */
+/** -> 0..100; without n-grams longer than the sentence. */
 export function sentenceBleu(prediction: string, reference: string): number {
   const counts = count([prediction], [reference]);
   return score(counts, counts.total.filter(total => total > 0).length);

@@ -1,7 +1,7 @@
-// Length of the longest common subsequence: Hyyrö's bit-parallel form ("Bit-parallel LCS-length computation revisited", 2004),
-// with a row of the table as one bigint. Two texts of 20,000 characters take about 0.1 s.
+// Length of the longest common subsequence, with Hyyrö's bit-parallel algorithm ("Bit-parallel LCS-length computation revisited",
+// 2004) and a bigint for each row of the table. Two texts of 20,000 characters take about 0.1 s.
 
-/** Elements are compared as keys of a Map. */
+/** Elements are compared like keys of a Map. */
 export function commonLength<T>(a: ArrayLike<T>, b: ArrayLike<T>): number {
   const positions = new Map<T, bigint>();
   for (let i = 0; i < a.length; i++) positions.set(a[i]!, (positions.get(a[i]!) ?? 0n) | (1n << BigInt(i)));

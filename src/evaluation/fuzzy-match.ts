@@ -1,7 +1,7 @@
-// Fuzzy match: the similarity of two texts by insertions and deletions of characters, as `rapidfuzz.fuzz.ratio` computes it.
+// Fuzzy match: text similarity by character insertions and deletions, as computed by `rapidfuzz.fuzz.ratio`.
 import { commonLength } from './common-subsequence.ts';
 
-/** -> 0..1; two empty texts are equal. */
+/** -> 0..1; 1 for two empty texts. */
 export function fuzzyMatch(prediction: string, reference: string): number {
   const predicted = [...prediction];
   const expected = [...reference];

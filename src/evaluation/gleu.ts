@@ -1,5 +1,5 @@
-// GLEU of one sentence ("Google's Neural Machine Translation System", 2016), as `nltk` computes it: the smaller of precision and
-// recall over all n-grams up to 4, here of sacrebleu's 13a tokens.
+// Sentence GLEU ("Google's Neural Machine Translation System", 2016), as computed by `nltk`: the minimum of precision and recall over
+// all n-grams up to 4, here with sacrebleu's 13a tokenizer.
 import { tokenize13a } from './bleu.ts';
 import { countCommon, countGrams } from './n-grams.ts';
 

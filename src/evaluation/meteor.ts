@@ -1,5 +1,5 @@
-// METEOR of one sentence (Lavie and Agarwal, 2007), as `nltk` computes it with its defaults, on words and runs of other signs in lower
-// case. Words match when they are the same, then when their stems are; WordNet's synonyms, nltk's third step, are not looked up.
+// Sentence METEOR (Lavie and Agarwal, 2007), as computed by `nltk` with its defaults, on lower-cased words and runs of other
+// characters. Matches equal words, then equal stems; nltk's third stage, WordNet synonyms, is not implemented.
 import { stemmer } from 'stemmer';
 
 const ALPHA = 0.9;
@@ -9,7 +9,7 @@ const GAMMA = 0.5;
 const tokenize = (text: string): string[] =>
   text.toLowerCase().match(/[\p{L}\p{N}_]+|[^\p{L}\p{N}_\s]+/gu) ?? [];
 
-/** Positions in prediction and reference. */
+/** Token indices in prediction and reference. */
 type Match = [predicted: number, expected: number];
 
 /** -> 0..1 */
@@ -24,13 +24,13 @@ export function meteor(prediction: string, reference: string): number {
   return (1 - GAMMA * (countChunks(matches) / matches.length) ** BETA) * mean;
 }
 
-/** In the order of the prediction. */
+/** Matches, in the order of the prediction. */
 function align(predicted: readonly string[], expected: readonly string[]): Match[] {
   const left = { predicted: new Set(predicted.keys()), expected: new Set(expected.keys()) };
   const matches: Match[] = [];
   for (const form of [(word: string) => word, stemmer]) {
     const positions = Map.groupBy(left.expected, index => form(expected[index]!));
-    // From the end on, and the last of equals first: nltk's order.
+    // Backwards, and the last of equal tokens first, like nltk.
     for (const index of [...left.predicted].reverse()) {
       const other = positions.get(form(predicted[index]!))?.pop();
       if (other === undefined) continue;
@@ -42,7 +42,7 @@ function align(predicted: readonly string[], expected: readonly string[]): Match
   return matches.sort(([a], [b]) => a - b);
 }
 
-/** Runs of matches that are next to each other in both. */
+/** Number of runs of matches that are adjacent in both. */
 function countChunks(matches: readonly Match[]): number {
   const breaks = matches.filter(([predicted, expected], i) => {
     const before = matches[i - 1];

@@ -1,4 +1,4 @@
-// Counts of the n-grams of a text, as BLEU, GLEU and ROUGE-N compare them.
+// N-gram counts for BLEU, GLEU and ROUGE-N.
 
 export function countGrams(tokens: readonly string[], order: number): Map<string, number> {
   const counts = new Map<string, number>();

@@ -1,4 +1,4 @@
-// What can be wrong with a grader beyond its shape, told before it is used: variables, formulas, labels, sizes.
+// Validates graders beyond their schema, before they are used: variables, formulas, labels, sizes.
 import { ApiError } from '../../errors.ts';
 import { FormulaError, namesIn, parseFormula } from './formula.ts';
 import type {
@@ -30,20 +30,20 @@ const checks: { [Type in SingleGrader['type']]: Check<Type> } = {
   python: checkPython,
 };
 
-/** `at`: the parameter that holds it. Throws ApiError. */
+/** `at`: path of the grader in the request. Throws ApiError. */
 export function checkGrader(grader: Grader, at: string): void {
   if (grader.type === 'multi') checkMulti(grader, at);
   else (checks[grader.type] as Check<SingleGrader['type']>)(grader as never, at);
 }
 
-/** The models that it asks, with the parameters that name them. */
+/** The models that the grader uses, with the request parameters that name them. */
 export function modelsOf(grader: Grader, at: string): { model: string; param: string }[] {
   if (grader.type === 'multi')
     return partsOf(grader).flatMap(([name, part]) => modelsOf(part, `${at}.graders.${name}`));
   return 'model' in grader ? [{ model: grader.model, param: `${at}.model` }] : [];
 }
 
-/** The metrics of text similarity that it takes. */
+/** The text similarity metrics that the grader uses. */
 export function metricsOf(grader: Grader): SimilarityMetric[] {
   if (grader.type === 'multi') return partsOf(grader).flatMap(([, part]) => metricsOf(part));
   return grader.type === 'text_similarity' ? [grader.evaluation_metric] : [];
@@ -54,7 +54,7 @@ function checkTexts(grader: StringCheckGrader | TextSimilarityGrader, at: string
   checkTemplate(grader.reference, `${at}.reference`);
 }
 
-/** Messages with variables; only text can be rendered into them. */
+/** Messages may contain variables, but only text can be rendered into them. */
 export function checkMessages(
   messages: readonly InputMessage[],
   at: string,

@@ -1,5 +1,5 @@
-// The formula of a multi grader: numbers, names, + - * / ^, parentheses and a few functions. Read into a tree and worked out;
-// nothing of it is ever run as code.
+// Formulas of multi graders: numbers, names, + - * / ^, parentheses and a few functions. Parses them into a tree and evaluates it;
+// never runs them as code.
 
 const functions = {
   min: Math.min,
@@ -29,7 +29,7 @@ const operators = {
   '^': { strength: 4, apply: (a: number, b: number) => a ** b },
 };
 type Operator = keyof typeof operators;
-/** -x^2 is -(x^2), and -x*y is (-x)*y. */
+/** Unary minus: -x^2 is -(x^2), and -x*y is (-x)*y. */
 const NEGATION_STRENGTH = 3;
 
 export class FormulaError extends Error {}
@@ -53,7 +53,7 @@ function tokenize(text: string): string[] {
   return tokens;
 }
 
-/** Throws FormulaError with what is wrong and where. */
+/** Throws FormulaError with reason and position. */
 export function parseFormula(text: string): Formula {
   if (text.length > MAX_LENGTH) throw new FormulaError(`it is longer than ${MAX_LENGTH} characters`);
   const reader: Reader = { tokens: tokenize(text), at: 0, depth: 0 };
@@ -79,7 +79,7 @@ function peekOperator({ tokens, at }: Reader): Operator | null {
   return token !== undefined && Object.hasOwn(operators, token) ? (token as Operator) : null;
 }
 
-/** By precedence climbing: everything that binds at least as strongly as `strength`. */
+/** Precedence climbing: parses operators of at least this `strength`. */
 function parseFrom(reader: Reader, strength: number): Formula {
   if (++reader.depth > MAX_DEPTH) throw new FormulaError(`it is nested more than ${MAX_DEPTH} deep`);
   let left = parseOperand(reader);
@@ -124,7 +124,7 @@ function parseCall(reader: Reader, name: string): Formula {
   return { kind: 'call', name: name as FunctionName, values };
 }
 
-/** Every name that the formula reads. */
+/** All names in the formula. */
 export function namesIn(formula: Formula): string[] {
   if (formula.kind === 'name') return [formula.name];
   if (formula.kind === 'number') return [];
@@ -133,7 +133,7 @@ export function namesIn(formula: Formula): string[] {
   return [...namesIn(formula.left), ...namesIn(formula.right)];
 }
 
-/** All names must be among the values. May be infinite or NaN, as JavaScript's numbers are. */
+/** Values must include all names. The result may be infinite or NaN. */
 export function evaluateFormula(formula: Formula, values: ReadonlyMap<string, number>): number {
   if (formula.kind === 'number') return formula.value;
   if (formula.kind === 'name') return values.get(formula.name)!;

@@ -1,4 +1,4 @@
-// Grades one sample with one grader: the table of kinds, and failures as grades of 0.
+// Grades a sample with a grader: dispatches by type, and turns grading failures into scores of 0.
 import {
   type Grade,
   type Grader,
@@ -30,7 +30,7 @@ const rules: { [Type in SingleGrader['type']]: Rule<Type> } = {
   python: gradePython,
 };
 
-/** What the sample is worth. Throws the signal's reason, and what is no fault of the grader's: a sandbox that is overloaded, LimitReached. */
+/** Throws the signal's reason, and errors that are not the grader's: an overloaded sandbox, LimitReached. */
 export async function grade(
   grader: Grader,
   subject: Subject,

@@ -1,5 +1,5 @@
-// What a grader is, what it judges, what it is given to do so, and what it says: plain data, in the words of the wire.
-// How each kind grades is in a file of its own.
+// Types of graders, of what they judge, of their tools and of grades, named as in the API. Each grader type is implemented in its own
+// file.
 import type { Tool, ToolCall } from '../../data/conversation.ts';
 import type { AnswerForm } from '../../serving/answer-grammar.ts';
 import type { PythonSandbox } from '../sandbox/sandbox.ts';
@@ -87,14 +87,14 @@ export type SingleGrader =
 export interface MultiGrader {
   type: 'multi';
   name: string;
-  /** One grader, several, or several by name: OpenAI's schema, its example and its guide differ. */
+  /** One grader, a list, or a map by name: OpenAI's schema, its example and its guide differ. */
   graders: SingleGrader | SingleGrader[] | Record<string, SingleGrader>;
   calculate_output: string;
 }
 
 export type Grader = SingleGrader | MultiGrader;
 
-/** What is graded; templates and Python see both. */
+/** What is graded, and the variables of templates and Python. */
 export interface Subject {
   item: unknown;
   sample: Sample;
@@ -102,13 +102,13 @@ export interface Subject {
 
 export interface Sample {
   output_text: string;
-  /** Where the output is JSON. */
+  /** If the output is JSON. */
   output_json?: unknown;
   output_tools?: unknown[];
   choices?: unknown[];
 }
 
-/** The sample of a text that a model has said. */
+/** The sample for a generated text. */
 export function sampleOf(text: string, toolCalls: ToolCall[] = []): Sample {
   const message = {
     role: 'assistant',
@@ -123,19 +123,19 @@ export function sampleOf(text: string, toolCalls: ToolCall[] = []): Sample {
   }
 }
 
-// ---- what graders are given
+// ---- tools of graders
 
 export interface ChatQuestion {
   model: string;
   messages: { role: string; content: string }[];
-  /** What an answer of a model served here is held to; null: any text. */
+  /** Constrains the output of models served here; null for any text. */
   form: AnswerForm | null;
-  /** As chat templates take them. */
+  /** In the form that chat templates expect. */
   tools: Tool[] | null;
   temperature: number;
   topP: number;
   seed: number;
-  /** Null: as many as the model takes. */
+  /** Null for the model's limit. */
   maxTokens: number | null;
 }
 
@@ -171,16 +171,16 @@ export interface ChatAnswer {
 }
 
 export interface GraderTools {
-  /** Throws ApiError where the model cannot be asked. */
+  /** Throws ApiError if the request fails. */
   ask(question: ChatQuestion, signal: AbortSignal): Promise<ChatAnswer>;
-  /** Null where nothing here makes embeddings. */
+  /** Null if no embedding model is available. */
   embed: ((texts: string[], signal: AbortSignal) => Promise<number[][]>) | null;
   python: PythonSandbox;
-  /** Whose Python it is; see PythonSandbox. */
+  /** Owner of the Python code; see PythonSandbox. */
   owner: string | null;
 }
 
-// ---- what graders say
+// ---- grades
 
 export const graderErrors = [
   'formula_parse_error',
@@ -203,16 +203,16 @@ export interface GraderError {
 }
 
 export interface Grade {
-  /** 0 where there was an error. */
+  /** 0 on errors. */
   score: number;
-  /** As evaluations count it. */
+  /** Whether evaluations count it as passed. */
   passed: boolean;
   errors: GraderError[];
-  /** Of the graders in it. */
+  /** Scores of the parts of a multi grader, by name. */
   scores: Record<string, number>;
-  /** What asking a model took. */
+  /** Tokens of model requests. */
   usage: { model: string; tokens: TokenUsage }[];
-  /** What the model that judged was asked and said. */
+  /** Input and output of the judge model. */
   judgement: { input: { role: string; content: string }[]; output: string } | null;
 }
 
@@ -220,10 +220,10 @@ export function gradeOf(score: number, passed: boolean, more: Partial<Grade> = {
   return { score, passed, errors: [], scores: {}, usage: [], judgement: null, ...more };
 }
 
-/** Thrown by a grader: nothing can be said of this sample. */
+/** Thrown by graders that cannot grade a sample. */
 export class GradingFailure extends Error {
   readonly kind: GraderErrorKind;
-  /** What it took nevertheless. */
+  /** Usage and judgement up to the failure. */
   readonly spent: Partial<Grade>;
 
   constructor(kind: GraderErrorKind, details: string, spent: Partial<Grade> = {}) {

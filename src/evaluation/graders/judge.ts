@@ -1,4 +1,4 @@
-// What graders that ask a model have in common: the messages, the instruction at their end, a failure in its words.
+// Shared by graders that ask a model: renders the messages, appends the instruction, maps errors to grading failures.
 import { ApiError } from '../../errors.ts';
 import { LimitReached } from '../../metering/admission.ts';
 import {
@@ -26,14 +26,14 @@ export function renderMessages(input: readonly InputMessage[], subject: Subject)
 
 export interface Judgement {
   answer: ChatAnswer;
-  /** What the grade tells of it. */
+  /** Reported in the grade. */
   spent: {
     usage: { model: string; tokens: ChatAnswer['usage'] }[];
     judgement: { input: ChatQuestion['messages']; output: string };
   };
 }
 
-/** The same grader, item and sample give the same judgement, as far as the model does: the default is greedy. */
+/** Greedy by default, so that judgements are reproducible as far as the model is. */
 export async function judge(
   grader: { model: string; input: readonly InputMessage[]; sampling_params?: JudgeSampling },
   { instruction, schema }: { instruction: string; schema: object },
@@ -62,7 +62,7 @@ export async function judge(
   return { answer, spent };
 }
 
-/** At the end of the last message: not every chat template takes a second system message. */
+/** Appends to the last message, since not all chat templates support a second system message. */
 function instruct(messages: ChatQuestion['messages'], instruction: string): ChatQuestion['messages'] {
   const last = messages.at(-1);
   if (last?.role !== 'user') return [...messages, { role: 'user', content: instruction }];

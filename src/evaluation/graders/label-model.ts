@@ -1,4 +1,4 @@
-// label_model: a model is asked for one of a few labels, and some of them pass.
+// label_model: a model chooses one of several labels, some of which pass.
 import {
   type Grade,
   type GraderTools,
@@ -25,7 +25,7 @@ export async function gradeLabelModel(
   return gradeOf(passed ? 1 : 0, passed, spent);
 }
 
-/** The label that an answer is, quotes and a full stop aside, or the only one that is in it. */
+/** The label that equals the answer, ignoring case, quotes and a full stop; otherwise the only label that it contains. */
 export function readLabel(text: string, labels: readonly string[]): string | null {
   const plain = (each: string): string =>
     each

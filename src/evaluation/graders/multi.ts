@@ -1,8 +1,8 @@
-// multi: several graders, and a formula over their scores.
+// multi: several graders and a formula over their scores.
 import { evaluateFormula, FormulaError, namesIn, parseFormula } from './formula.ts';
 import { type Grade, GradingFailure, gradeOf, type MultiGrader, type SingleGrader } from './grader.ts';
 
-/** By the names that the formula knows them by. */
+/** By their names in the formula. */
 export function partsOf({ graders }: MultiGrader): [name: string, grader: SingleGrader][] {
   if (Array.isArray(graders)) return graders.map(grader => [grader.name, grader]);
   if (isGrader(graders)) return [[graders.name, graders]];
@@ -13,7 +13,7 @@ function isGrader(graders: object): graders is SingleGrader {
   return 'type' in graders && typeof graders.type === 'string';
 }
 
-/** A grader that fails counts 0; its errors are the whole's. */
+/** A failed part scores 0; its errors become those of the whole. */
 export async function gradeMulti(
   grader: MultiGrader,
   gradePart: (part: SingleGrader, name: string) => Promise<Grade>,

@@ -1,4 +1,4 @@
-// score_model: a model is asked for a number, which is brought into the grader's range.
+// score_model: a model returns a number, which is clipped to the range of the grader.
 import {
   type Grade,
   type GraderTools,
@@ -26,7 +26,7 @@ export async function gradeScoreModel(
 }
 
 const text = { type: 'string', maxLength: 200 };
-/** Short, so that a small model comes to its result. */
+/** Short, so that a small model gets to the result. */
 const ANSWER = {
   type: 'object',
   properties: {
@@ -49,7 +49,7 @@ const ANSWER = {
 const instruction = (low: number, high: number): string =>
   `Answer with JSON only: {"steps": [{"description": "...", "conclusion": "..."}], "result": number}. The result is your score, from ${low} to ${high}.`;
 
-/** The `result` of the JSON in an answer; an answer that is a number alone is one, too. */
+/** `result` of the JSON in an answer, or an answer that is only a number. */
 export function readResult(text: string): number | null {
   const trimmed = text.trim();
   if (/^[-+]?\d+(\.\d+)?$/.test(trimmed)) return Number(trimmed);

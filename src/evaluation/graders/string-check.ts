@@ -1,4 +1,4 @@
-// string_check: one text compared with another, 0 or 1.
+// string_check: compares two texts; scores 0 or 1.
 import { type Grade, gradeOf, type StringCheckGrader, type Subject } from './grader.ts';
 import { renderTemplate } from './template.ts';
 

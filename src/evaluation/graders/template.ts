@@ -1,5 +1,5 @@
-// Templates of graders and prompts: `{{ item.question }}`, `{{sample.output_json.steps[0]}}`. Two namespaces, paths into them,
-// nothing else: no expressions, filters or loops.
+// Templates of graders and prompts: `{{ item.question }}`, `{{sample.output_json.steps[0]}}`. Only paths into two namespaces; no
+// expressions, filters or loops.
 import { ApiError } from '../../errors.ts';
 import { GradingFailure, type Subject } from './grader.ts';
 
@@ -21,7 +21,7 @@ function readPath(text: string): Variable | null {
   return { namespace: found[1] as Namespace, steps };
 }
 
-/** Throws ApiError for a variable that is in none of the namespaces. */
+/** Throws ApiError for a variable outside the namespaces. */
 export function checkTemplate(
   text: string,
   param: string,
@@ -41,10 +41,10 @@ export function checkTemplate(
   }
 }
 
-/** Of what a template's variables become: one that names a long text a thousand times would take the memory of this process. */
+/** Total length of rendered variables: a template that repeats a long text a thousand times would exhaust memory. */
 const LONGEST_VALUES = 4_000_000;
 
-/** Texts as they are, everything else as JSON. Throws GradingFailure for what is not there, and for more characters than LONGEST_VALUES. */
+/** Non-text values are rendered as JSON. Throws GradingFailure for missing values and beyond LONGEST_VALUES characters. */
 export function renderTemplate(text: string, subject: Subject): string {
   let length = 0;
   return text.replace(VARIABLE, (found, path: string) => {
@@ -60,12 +60,12 @@ export function renderTemplate(text: string, subject: Subject): string {
   });
 }
 
-/** Whether a text is a path into an item. */
+/** Whether a text is a path into the item. */
 export function isPath(text: string): boolean {
   return readPath(text)?.namespace === 'item';
 }
 
-/** What a path such as `item.trajectory` names; undefined where there is nothing. */
+/** The value at a path such as `item.trajectory`; undefined if there is none. */
 export function resolvePath(path: string, subject: Subject): unknown {
   const variable = readPath(path);
   return variable ? lookUp(variable, subject) : undefined;

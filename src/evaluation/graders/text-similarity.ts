@@ -1,4 +1,4 @@
-// text_similarity: how near one text is to another, 0 to 1, by the metric that is named.
+// text_similarity: similarity of two texts by a given metric, 0 to 1.
 import { ApiError } from '../../errors.ts';
 import { LimitReached } from '../../metering/admission.ts';
 import { sentenceBleu } from '../bleu.ts';
@@ -18,7 +18,7 @@ import {
 } from './grader.ts';
 import { renderTemplate } from './template.ts';
 
-/** Some metrics take time with the square of it. */
+/** Some metrics take quadratic time. */
 export const LONGEST_TEXT = 50_000;
 const DEFAULT_THRESHOLD = 0.5;
 

@@ -1,5 +1,5 @@
-// The process that runs a grader's Python: Pyodide, in a Node that has been stripped of what reaches outside. A line of JSON
-// in on stdin, a line out on stdout. It is not the boundary by itself: confinement.ts says what is around it.
+// The process that runs Python graders: Pyodide, in a Node without access to anything outside. Reads a line of JSON from stdin, writes
+// one to stdout. Not a security boundary by itself; see confinement.ts for the other layers.
 import { constants, writeSync } from 'node:fs';
 import { registerHooks } from 'node:module';
 import { createInterface } from 'node:readline';
@@ -8,7 +8,7 @@ import type { PythonAnswer } from './protocol.ts';
 
 const PAGE_BYTES = 65_536;
 
-/** What the language has, and what Pyodide goes on using. */
+/** Globals of the language, and those that Pyodide still needs. */
 const KEPT_GLOBALS = new Set(
   `Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date Promise RegExp Error
   AggregateError EvalError RangeError ReferenceError SyntaxError TypeError URIError SuppressedError globalThis JSON Math Intl
@@ -19,7 +19,7 @@ const KEPT_GLOBALS = new Set(
   clearImmediate queueMicrotask`.split(/\s+/),
 );
 
-/** What Node itself goes on using of the object that is out of the grader's reach then. */
+/** Properties that Node itself still needs of its process object, which graders cannot reach. */
 const KEPT_OF_PROCESS = new Set([
   'nextTick',
   'emit',
@@ -30,7 +30,7 @@ const KEPT_OF_PROCESS = new Set([
   'reallyExit',
 ]);
 
-/** Each call has a namespace of its own. */
+/** Each call has its own namespace. */
 const GRADE = `
 import json, math, traceback
 
@@ -55,13 +55,13 @@ def answer(question):
 answer
 `;
 
-/** TypeScript knows WebAssembly only with the whole of the browser. */
+/** TypeScript declares WebAssembly only in the DOM library. */
 interface WasmMemory {
   buffer: ArrayBuffer;
   grow(pages: number): number;
 }
 
-/** Python gets a MemoryError. */
+/** Makes Python raise MemoryError at the limit. */
 function limitMemory(limitBytes: number): void {
   const { prototype } = (globalThis as unknown as { WebAssembly: { Memory: { prototype: WasmMemory } } })
     .WebAssembly.Memory;
@@ -73,7 +73,7 @@ function limitMemory(limitBytes: number): void {
 }
 
 async function loadPython(url: string): Promise<PyodideAPI> {
-  // Emscripten asks for the flags of `open` in a way that Node's permission model refuses.
+  // Emscripten reads the flags of `open` through `process.binding`, which Node's permission model denies.
   Object.assign(process, { binding: () => ({ fs: constants }) });
   const { loadPyodide } = (await import(url)) as typeof import('pyodide');
   return loadPyodide({
@@ -85,7 +85,7 @@ async function loadPython(url: string): Promise<PyodideAPI> {
   });
 }
 
-/** From here on no module is loaded, and neither Node's globals nor its process can be found. */
+/** Disables module loading and removes Node's globals and its process object. */
 function closeDoors(): void {
   registerHooks({
     resolve(specifier) {
@@ -103,7 +103,7 @@ function closeDoors(): void {
 }
 
 const [pyodideUrl, memoryBytes] = process.argv.slice(2) as [string, string];
-/** Its iterator keeps the lines that come while Python loads. */
+/** Created before Python is loaded, so that the iterator buffers lines until then. */
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 limitMemory(Number(memoryBytes));
 const python = await loadPython(pyodideUrl);

@@ -1,11 +1,11 @@
-// How the process of a Python grader is started: what the operating system and Node keep from it. Several walls, because none of
-// them is meant to hold alone against hostile code:
-//   - WebAssembly: Python has its own memory and files, and reaches JavaScript only through Pyodide;
-//   - JavaScript (child.ts): no code from texts, no module, none of Node's globals, an empty object for Python's `js`;
-//   - Node's permission model: reads of Pyodide's own files, nothing else: no write, process, thread, add-on;
-//   - the kernel: an empty environment, limits of CPU time, files and their sizes, a low priority; on Linux, where it may be
-//     done, namespaces without a network and without other processes.
-// Memory is watched by the parent (process.ts): an address space limit would hit the guard regions of WebAssembly.
+// Command line that confines the process of a Python grader, by means of the operating system and of Node. Defence in depth, because no
+// layer is expected to stop hostile code alone:
+//   - WebAssembly: Python has its own memory and file system, and reaches JavaScript only through Pyodide;
+//   - JavaScript (child.ts): no code from strings, no modules, none of Node's globals, an empty object as Python's `js`;
+//   - Node's permission model: may only read Pyodide's own files; no writes, processes, threads or add-ons;
+//   - the kernel: an empty environment, limits on CPU time, open files and file sizes, low priority; on Linux, where allowed,
+//     namespaces without network and other processes.
+// Memory is monitored by the parent (process.ts), because an address space limit would count the guard regions of WebAssembly.
 import { spawnSync } from 'node:child_process';
 import { realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -15,16 +15,16 @@ import { pathToFileURL } from 'node:url';
 export interface Confinement {
   readonly command: string;
   readonly args: readonly string[];
-  /** The kernel gives the process no network. */
+  /** Whether the process is in a network namespace of its own, without network. */
   readonly networkless: boolean;
-  /** The process is a child of the one that is started. */
+  /** Whether the process is a child of the command, which is then `unshare`. */
   readonly wrapped: boolean;
 }
 
 export interface PythonLimits {
-  /** Of Python's memory. */
+  /** Of Python's heap. */
   memoryBytes: number;
-  /** Of CPU time, over the process's whole life. */
+  /** CPU time over the lifetime of the process. */
   cpuSeconds: number;
 }
 
@@ -33,10 +33,10 @@ const PACKAGE = join(import.meta.dirname, '../../../package.json');
 const HEAP_MB = 256;
 
 const NAMESPACES = ['--net', '--ipc', '--uts', '--pid', '--fork', '--kill-child'];
-/** A user's own namespace needs no rights; root may do without one, where those are forbidden. */
+/** A user namespace needs no privileges. Where user namespaces are forbidden, root can do without. */
 const WAYS = [['--user', '--map-current-user', ...NAMESPACES], NAMESPACES];
 
-/** Looks what this machine allows; of use for every process that follows. */
+/** Detects what this machine allows; the result is valid for all later processes. */
 export function findConfinement(limits: PythonLimits): Confinement {
   const node = nodeCommand(limits);
   const unshare = process.platform === 'linux' ? WAYS.find(isAllowed) : undefined;

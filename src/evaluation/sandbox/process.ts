@@ -1,11 +1,11 @@
-// One process of a Python grader, from our side: started, asked, watched, killed. Everything that it says is untrusted.
+// Parent side of a Python grader's process: starts, queries, monitors and kills it. All its output is untrusted.
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import type { Readable, Writable } from 'node:stream';
 import type { Confinement } from './confinement.ts';
 import { type PythonAnswer, type PythonQuestion, readAnswer } from './protocol.ts';
 
-/** Why there is no answer. */
+/** Why there is no result. */
 export type PythonFailure = 'timeout' | 'memory_limit' | 'output_limit' | 'crash';
 
 export type PythonOutcome =
@@ -13,10 +13,10 @@ export type PythonOutcome =
   | { type: 'failed'; reason: PythonFailure; message: string };
 
 export interface PythonProcess {
-  /** One question at a time. When it is over without an answer, so is the process. Throws the signal's reason. */
+  /** One question at a time. The process ends if a question fails or is aborted. Throws the signal's reason. */
   ask(question: PythonQuestion, signal: AbortSignal): Promise<PythonOutcome>;
   readonly alive: boolean;
-  /** Resolves when it is gone. */
+  /** Resolves when the process has exited. */
   kill(): Promise<void>;
 }
 
@@ -27,9 +27,9 @@ export interface ProcessLimits {
 
 const START_MS = 60_000;
 const WATCH_MS = 100;
-/** What Node and Pyodide take besides Python's memory. */
+/** Memory of Node and Pyodide beyond Python's heap. */
 const OVERHEAD_BYTES = 512 * 2 ** 20;
-/** An answer is a short line; what is printed goes nowhere, so more than this is an attack or a fault. */
+/** Answers are short lines and prints are discarded, so more output is an attack or a bug. */
 const MAX_OUTPUT_BYTES = 64 * 1024;
 const PAGE_BYTES = 4096;
 
@@ -59,7 +59,7 @@ class ConfinedPython implements PythonProcess {
       stdio: ['pipe', 'pipe', 'pipe'],
       detached: true,
     });
-    this.#child.stdin.on('error', () => undefined); // its end is heard of below
+    this.#child.stdin.on('error', () => undefined); // the exit is handled below
     this.#child.stdout.setEncoding('utf8').on('data', text => this.#read(text));
     this.#child.stderr.setEncoding('utf8').on('data', text => this.#readError(text));
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -117,7 +117,7 @@ class ConfinedPython implements PythonProcess {
     const answer = readAnswer(line);
     const settle = this.#settle;
     if (!answer || !settle || rest !== '') {
-      this.#fail('crash'); // nothing that was asked for
+      this.#fail('crash'); // unsolicited output
       return;
     }
     this.#received = '';
@@ -152,7 +152,7 @@ class ConfinedPython implements PythonProcess {
     return { type: 'failed', reason, message: messages[reason] };
   }
 
-  /** Where the kernel tells (Linux). */
+  /** Only where /proc exists (Linux). */
   #watchMemory(wrapped: boolean): void {
     if (process.platform !== 'linux') return;
     const limit = this.#limits.memoryBytes + OVERHEAD_BYTES;
@@ -170,7 +170,7 @@ async function residentBytes(pid: number | undefined, wrapped: boolean): Promise
     const statm = await readFile(`/proc/${children.trim().split(' ')[0] || pid}/statm`, 'utf8');
     return Number(statm.split(' ')[1]) * PAGE_BYTES;
   } catch {
-    return 0; // it is gone
+    return 0; // it has exited
   }
 }
 

@@ -1,4 +1,4 @@
-// What is said to the process of a Python grader and back: a line of JSON each. What comes back is untrusted.
+// Messages between the sandbox and the process of a Python grader: one line of JSON each. Those of the process are untrusted.
 import { type Static, Type } from 'typebox';
 import { Value } from 'typebox/value';
 
@@ -15,7 +15,7 @@ const Answer = Type.Union([
 ]);
 export type PythonAnswer = Static<typeof Answer>;
 
-/** Null for anything that is no answer. */
+/** Null for an invalid answer. */
 export function readAnswer(line: string): PythonAnswer | null {
   try {
     const value: unknown = JSON.parse(line);

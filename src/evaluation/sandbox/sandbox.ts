@@ -1,5 +1,5 @@
-// Runs graders written in Python, a few at once. A process serves one grader of one owner and is thrown away after it; one that
-// has served nobody waits warm, because Python takes a second or two to start.
+// A small pool of processes that run Python graders. A process serves only one owner and is killed afterwards; an unused one is kept
+// warm, because Python takes a second or two to start.
 import { ApiError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import { type Confinement, findConfinement } from './confinement.ts';
@@ -8,41 +8,41 @@ import type { PythonQuestion } from './protocol.ts';
 
 export interface PythonSandbox {
   /**
-   * `owner`: whose grader it is; a process is never given from one to another. Null: it is used this once. Throws the
-   * signal's reason, and ApiError where too many wait or this machine must not run Python.
+   * `owner`: owners never share a process; null for a process that is used only once. Throws the signal's reason, and ApiError if too
+   * many calls are waiting or Python is not allowed on this machine.
    */
   grade(owner: string | null, question: PythonQuestion, signal: AbortSignal): Promise<PythonOutcome>;
   close(): Promise<void>;
 }
 
 export interface SandboxOptions {
-  /** `isolated`: only where the kernel keeps the network away. */
+  /** `isolated`: only with a network namespace. */
   allowed: 'on' | 'isolated' | 'off';
-  /** For one answer. */
+  /** Time limit of one call. */
   seconds: number;
   memoryBytes: number;
   log: Logger;
 }
 
-/** Processes at once; each may take a core and its memory. */
+/** Each may use a core and its memory limit. */
 const MAX_PROCESSES = 2;
 const MAX_WAITING = 64;
 const IDLE_MS = 60_000;
-/** A process may use so many times what one answer may take; it is replaced before. */
+/** CPU time limit of a process, in multiples of the time limit of a call; it is replaced before it reaches it. */
 const LIVES = 6;
-/** To change its owner costs a process its life; so many answers of one owner go before those of others that wait. */
+/** Changing owners costs a process restart, so up to this many calls of one owner go before waiting calls of others. */
 const IN_A_ROW = 20;
 
-/** Owner of a process that is used once. */
+/** Owner of a process that is used only once. */
 const ONCE = '';
 
 interface Slot {
   process: PythonProcess;
-  /** Null: it has served nobody yet. */
+  /** Null if unused. */
   owner: string | null;
   busy: boolean;
   busyMs: number;
-  /** Answers since another owner waited. */
+  /** Consecutive calls of this owner that went before those of others. */
   inARow: number;
   expiry: NodeJS.Timeout | undefined;
 }
@@ -82,7 +82,7 @@ class Sandbox implements PythonSandbox {
   async #take(owner: string | null, signal: AbortSignal): Promise<Slot> {
     const confinement = this.#confine();
     for (;;) {
-      if (signal.aborted) this.#wake(); // whoever comes next may have what we were woken for
+      if (signal.aborted) this.#wake(); // pass the wake-up on
       signal.throwIfAborted();
       if (this.#closed) throw new ApiError('server_is_overloaded', 'The server is shutting down.');
       const slot = this.#find(owner) ?? (this.#slots.size < MAX_PROCESSES ? this.#start(confinement) : null);
@@ -139,14 +139,14 @@ class Sandbox implements PythonSandbox {
     this.#warmUp();
   }
 
-  /** The first that waits, or the first that the process need not die for. */
+  /** Wakes the first waiter, preferring those of the slot's owner, for which no restart is needed. */
   #wake(slot: Slot | null = null): void {
     const own = this.#waiting.findIndex(({ owner }) => owner === slot?.owner);
     const chosen = slot && own >= 0 && slot.inARow++ < IN_A_ROW ? own : 0;
     this.#waiting.splice(chosen, 1)[0]?.wake();
   }
 
-  /** One that has served nobody, while there is room for it. */
+  /** Keeps an unused process ready if there is room. */
   #warmUp(): void {
     const free = !this.#closed && this.#slots.size < MAX_PROCESSES && this.#waiting.length === 0;
     if (free && !this.#idle().some(slot => slot.owner === null)) this.#expire(this.#start(this.#confine()));
@@ -158,7 +158,7 @@ class Sandbox implements PythonSandbox {
 
   async #drop(slot: Slot): Promise<void> {
     clearTimeout(slot.expiry);
-    slot.busy = true; // nobody's any more
+    slot.busy = true; // not available any more
     await slot.process.kill();
     this.#slots.delete(slot);
     this.#wake();
