@@ -198,7 +198,7 @@ test('lines that are no prompts fail the job before it runs', async () => {
   const job = await waitForStatus(setting.pool, id, 'failed');
   expect(job.error).toMatchObject({
     code: 'invalid_training_file',
-    message: expect.stringContaining('Example 13, message 2 is the last and of the assistant'),
+    message: expect.stringContaining("Example 13, message 2 is the last and has the role 'assistant'"),
   });
 });
 
