@@ -1,5 +1,5 @@
-// Writes the tables of docs/api.md that say of every route and parameter of the protocol whether it is served, from the OpenAPI
-// document and from the list of what is not served. The rest of that page is written by hand.
+// Generates the tables of docs/api.md on which routes and parameters are supported, from the OpenAPI document and the list of
+// unsupported ones. The rest of that page is written by hand.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { unservedAdministration, unservedRoutes } from '../src/routes/unserved.ts';
@@ -28,7 +28,7 @@ export interface ApiDocument {
 
 type Fate = 'served' | 'ignored' | 'refused';
 
-/** How the description of a parameter begins -> what becomes of it. */
+/** Prefix of a parameter's description -> how the parameter is treated. */
 const FATES: [RegExp, Fate][] = [
   [/^No effect/, 'ignored'],
   [/^Not supported/, 'refused'],
@@ -39,7 +39,7 @@ interface Parameter {
   description?: string;
 }
 
-/** The page with its tables as they should be. */
+/** The page with up-to-date tables. */
 export function withTables(page: string, document: ApiDocument): string {
   const [before, after] = [page.indexOf(BEGIN), page.indexOf(END)];
   if (before < 0 || after < 0) throw new Error(`${PAGE} has no place for the tables`);
@@ -65,7 +65,7 @@ function rowOf(document: ApiDocument, method: string, path: string, operation: O
   return `| ${[`\`${method.toUpperCase()} ${path}\``, ...cells].join(' | ')} |`;
 }
 
-/** Of the query and the body. Every POST takes an `Idempotency-Key`: the table does not repeat it. */
+/** Query and body parameters. Omits `Idempotency-Key`, which all POST routes accept. */
 function parametersOf(document: ApiDocument, { parameters = [], requestBody }: Operation): Parameter[] {
   const query = parameters.filter(({ in: place }) => place === 'query');
   const bodies = Object.values(requestBody?.content ?? {}).map(({ schema }) => resolve(document, schema));

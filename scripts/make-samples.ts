@@ -1,5 +1,5 @@
-// Writes samples/*.jsonl: messages of customers and the team that answers them, as chats and with labels, and orders as prompt and completion.
-// Training, validation and test messages are made of different sentences, so that the test asks for meaning and not for memory.
+// Generates samples/*.jsonl: customer messages with the team that handles them, as chats and as labelled texts, and orders as prompt and
+// completion. Training, validation and test sets have different sentences, so that the test measures generalization, not memorization.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +11,7 @@ const SYSTEM =
 type Team = 'delivery' | 'billing' | 'returns' | 'account' | 'technical' | 'feedback';
 type Split = 'train' | 'validation' | 'test';
 
-/** What customers write to each team. `[a|b]` is a choice. */
+/** Customer messages to each team. `[a|b]` is a choice. */
 const messages: Record<Team, Record<Split, readonly string[]>> = {
   delivery: {
     train: [
@@ -354,7 +354,7 @@ const endings = [
   ' Please write soon.',
 ];
 
-/** Things of an order and their plurals. */
+/** Items of orders, singular and plural. */
 const goods: readonly (readonly [string, string])[] = [
   ['lamp', 'lamps'],
   ['chair', 'chairs'],
@@ -387,7 +387,7 @@ interface SupportLine {
   messages: [system: Said, user: Said, assistant: Said];
 }
 
-/** As many different messages for each team, in random order, one chat to a line. */
+/** The same number of distinct messages for each team, in random order. */
 function supportLines(split: Split, perTeam: number): SupportLine[] {
   const lines = Object.entries(messages).flatMap(([team, bySplit]) =>
     distinct(perTeam, i => message(bySplit[split], i)).map(
@@ -403,12 +403,12 @@ function supportLines(split: Split, perTeam: number): SupportLine[] {
   return random.shuffle(lines);
 }
 
-/** For a classifier: it is told no teams, and writes none. */
+/** As an example of a classifier, without the system message. */
 function toLabelled({ messages: [, asked, answered] }: SupportLine): object {
   return { input: asked.content, label: answered.content };
 }
 
-/** Every sentence comes equally often; what stands before and after it varies. */
+/** All sentences are equally frequent; greetings and endings vary. */
 function message(sentences: readonly string[], i: number): string {
   const greeting = choose(random.pick(greetings), random);
   const sentence = choose(sentences[i % sentences.length]!, random);
@@ -420,7 +420,7 @@ function message(sentences: readonly string[], i: number): string {
   );
 }
 
-/** "two lamps and one chair" and what a machine reads. */
+/** "two lamps and one chair", and the order in normalized form. */
 function orderLines(count: number): object[] {
   return distinct(count, () => {
     const wanted = random.shuffle(goods).slice(0, 1 + random.below(3));

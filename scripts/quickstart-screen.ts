@@ -1,4 +1,4 @@
-// What the quickstart writes: lines, headings, and a bar that stays on its line where the output is a terminal.
+// Terminal output of the quickstart: lines, headings, and a progress bar that is redrawn in place on a terminal.
 import { bar } from '../src/cli/progress-bar.ts';
 
 interface Output {
@@ -10,9 +10,9 @@ interface Output {
 export interface Screen {
   say(text: string): void;
   heading(text: string): void;
-  /** Without a terminal only the first, the last and every thirtieth step are lines. */
+  /** Without a terminal, prints the first, the last and every thirtieth step. */
   step(done: number, total: number, text: string): void;
-  /** Text as it comes, without a line break. */
+  /** Streams text, without a line break. */
   write(text: string): void;
 }
 

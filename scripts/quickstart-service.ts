@@ -1,4 +1,4 @@
-// The service as a process of the quickstart: started, waited for, and stopped with everything that it started.
+// Runs the service as a child process of the quickstart: starts it, waits until it is ready, and stops it with all its processes.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -7,15 +7,15 @@ import { createInterface } from 'node:readline';
 export interface Service {
   /** `http://127.0.0.1:port` */
   readonly address: string;
-  /** What it said last, for when something goes wrong. */
+  /** Its last output, for error messages. */
   lastLines(): string;
-  /** Resolves when it and its processes are gone. */
+  /** Resolves when it and its processes have exited. */
   stop(): Promise<void>;
 }
 
 export interface ServiceOptions {
   readonly root: string;
-  /** Its data folder. */
+  /** Data folder. */
   readonly home: string;
   readonly key: string;
   readonly signal: AbortSignal;
@@ -24,12 +24,12 @@ export interface ServiceOptions {
 const START_TIMEOUT_MS = 120_000;
 const KEPT_LINES = 20;
 
-/** On a free port, with nothing from the caller's environment that names another database or store. */
+/** On a free port, without environment variables that select another database or object store. */
 export async function startService({ root, home, key, signal }: ServiceOptions): Promise<Service> {
   const { DATABASE_URL: _database, S3_BUCKET: _bucket, S3_ENDPOINT: _endpoint, ...inherited } = process.env;
   const child = spawn(process.execPath, [join(root, 'src', 'main.ts'), 'start'], {
     cwd: home,
-    // A group of its own: Ctrl-C comes to us, and we stop it. If we are killed, the closed channel tells it.
+    // In its own process group, so that Ctrl-C reaches only us and we stop it. If we are killed, it notices by the closed IPC channel.
     detached: true,
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     env: {

@@ -1,6 +1,6 @@
-// `npm run quickstart`: starts the whole service on a folder of its own and runs the main job through the official `openai` client:
-// upload, fine-tune, follow the events, compare with the base model on examples that were not trained on, chat, stop.
-// It ends with 0 only if the fine-tuned model is as good as it must be.
+// `npm run quickstart`: starts the whole service with its own data folder and runs the main workflow through the official `openai`
+// client: upload, fine-tune, follow the events, compare with the base model on held-out examples, chat, stop. Exits with 0 only if the
+// fine-tuned model reaches the required quality.
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -94,7 +94,7 @@ async function upload(client: OpenAI, name: string) {
   return file;
 }
 
-/** Says every event once, the steps as a bar, until the job has ended. */
+/** Prints each event once, with steps as a progress bar, until the job has ended. */
 async function followJob(client: OpenAI, id: string): Promise<FineTuningJob> {
   const said = new Set<string>();
   for (;;) {
@@ -132,7 +132,7 @@ interface Measured {
   readonly loss: number;
 }
 
-/** Asks both models all test examples over the api. Their losses come from the log-probabilities of the right answers. */
+/** Runs both models on all test examples over the API. Losses are computed from the log-probabilities of the reference answers. */
 async function compare(client: OpenAI, model: string): Promise<boolean> {
   const lines = (await readFile(join(root, 'samples', 'support-test.jsonl'), 'utf8')).trim().split('\n');
   const examples = lines.map(line => JSON.parse(line) as ChatLine);
@@ -187,7 +187,7 @@ async function ask(client: OpenAI, model: string, { messages }: ChatLine): Promi
   return answer.choices[0]!.message.content ?? '';
 }
 
-/** Summed over the tokens of the answer, its end of turn included, given everything before it. */
+/** Negative log-likelihood of the answer given the prompt, summed over its tokens including the end of turn. */
 async function lossOf(client: OpenAI, model: string, line: ChatLine, tokenizer: Tokenizer) {
   const [example] = makeSequences(line, tokenizer);
   const { choices } = await client.completions.create(
@@ -209,7 +209,7 @@ async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<
   return results;
 }
 
-// ---- a chat, and how to go on
+// ---- chat, and next steps
 
 async function chat(client: OpenAI, model: string): Promise<void> {
   screen.heading('A chat with the fine-tuned model');
@@ -226,7 +226,7 @@ async function chat(client: OpenAI, model: string): Promise<void> {
   }
 }
 
-/** What every sample begins with: the model was trained to answer after it. */
+/** The system message of all samples, with which the model was trained. */
 async function readSystemMessage(): Promise<OpenAI.Chat.ChatCompletionSystemMessageParam> {
   const [line] = (await readFile(join(root, 'samples', 'support-test.jsonl'), 'utf8')).split('\n');
   return JSON.parse(line!).messages[0];
@@ -243,9 +243,9 @@ async function sayCurlLines(key: string, model: string): Promise<void> {
   screen.say(`curl ${address}/v1/fine_tuning/jobs -H "Authorization: Bearer ${key}"`);
 }
 
-// ---- its own key, and what it says
+// ---- API key and formatting
 
-/** The same key every time, so that the curl lines of the last time still work. */
+/** Reuses the key of earlier runs, so that curl commands printed then still work. */
 async function readKey(): Promise<string> {
   const path = join(home, 'api-key');
   const known = await readFile(path, 'utf8').catch(() => null);

@@ -1,6 +1,6 @@
-// Sets up ONNX Runtime's CUDA provider in .cuda/: `npm run setup:cuda`. The provider comes from the wheel `onnxruntime-gpu` of the same
-// version as the npm package, CUDA's libraries from the wheels that it names. The driver is the machine's own.
-// `--without-test` for where there is no GPU yet: a container's image is built so.
+// Sets up ONNX Runtime's CUDA provider in .cuda/: `npm run setup:cuda`. The provider comes from the wheel `onnxruntime-gpu` in the version
+// of the npm package, the CUDA libraries from the wheels that it requires. The driver must be installed.
+// `--without-test` is for machines without a GPU, such as when a container image is built.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ import { findPython, nvidiaRequirements, unpackWheel, unpackWithRequirements } f
 
 const EXTRAS = ['cuda', 'cudnn'];
 
-/** Once: a file beside the unpacked wheels says that all of them are there. */
+/** Only once: a stamp file, written last, marks complete libraries. */
 function fetchLibraries(): void {
   const requirement = `onnxruntime-gpu==${ONNX_RUNTIME.version}`;
   const stamp = join(CUDA_HOME, STAMP);
@@ -29,7 +29,7 @@ function fetchLibraries(): void {
   writeFileSync(stamp, requirement);
 }
 
-/** Multiplies matrices on the device, in a process of its own: a library that does not fit may end it. */
+/** Multiplies matrices on the device, in a child process, which incompatible libraries may crash. */
 function measure(): string {
   const script = join(import.meta.dirname, 'setup', 'onnx-rate.ts');
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, [script, 'cuda'], {

@@ -1,5 +1,5 @@
 // Sets up the `tensorflow` engine in .tensorflow/: `npm run setup:tensorflow [-- --device auto|cpu|cuda] [--source auto|stock|wheel]`.
-// The native library comes from the first source that works; where each gets it is in its own file. Nothing outside .tensorflow/ is written.
+// Uses the first source of the native library that works; each source is in its own file. Writes nothing outside .tensorflow/.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -25,7 +25,7 @@ interface Rate {
   readonly size: number;
 }
 
-/** Multiplies matrices on the engine, in a process of its own: a library that does not fit may end it. */
+/** Multiplies matrices on the engine, in a child process, which incompatible libraries may crash. */
 function measure(device: Target['device']): Rate {
   const script = join(import.meta.dirname, 'tensorflow', 'rate.ts');
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, [script, device], {
@@ -52,7 +52,7 @@ function readSetup(): TensorflowSetup | null {
 const packageNameFor = (device: Target['device']): TensorflowSetup['packageName'] =>
   device === 'cuda' ? '@tensorflow/tfjs-node-gpu' : '@tensorflow/tfjs-node';
 
-/** Fetches packages from the npm registry and unpacks them, without what they depend on and without their install scripts. */
+/** Downloads and unpacks npm packages without their dependencies and install scripts. */
 function fetchPackages(packages: Readonly<Record<string, string>>): void {
   const missing = Object.entries(packages).filter(([name, version]) => installedVersion(name) !== version);
   for (const [name, version] of missing) {
@@ -73,7 +73,7 @@ function installedVersion(name: string): string | null {
   return existsSync(manifest) ? JSON.parse(readFileSync(manifest, 'utf8')).version : null;
 }
 
-/** True when what is there is what is asked for and runs. */
+/** Whether the requested setup exists and works. */
 function isSetUp(device: Target['device'], sources: readonly Source[]): boolean {
   const setup = readSetup();
   if (!setup || setup.packageName !== packageNameFor(device) || !sources.includes(setup.source)) return false;
@@ -123,7 +123,7 @@ await holdLock(join(TENSORFLOW_HOME, 'lock'));
 let done = isSetUp(device, sources);
 if (!done) {
   rmSync(TENSORFLOW_SETUP, { force: true });
-  // Small, and not known to be whole; the library, which is large, has a mark of its own for that.
+  // Possibly incomplete, and quick to download; the large library has its own stamp file for that.
   rmSync(join(TENSORFLOW_HOME, 'node_modules'), { recursive: true, force: true });
 }
 for (const source of sources) {

@@ -1,5 +1,5 @@
-// `npm run verify`: lint, types and every test, counted together. The last line is `N passed, N failed`; a lint error and a type
-// error count as a failed check each.
+// `npm run verify`: lint, type check and all tests, with a common count. The last line is `N passed, N failed`; lint and type check count
+// as one check each.
 import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -34,7 +34,7 @@ async function oneCheck(program: string, args: string[]): Promise<Count> {
   return { passed: failed ? 0 : 1, failed: failed ? 1 : 0 };
 }
 
-/** Counts come from vitest's own report; an error outside of a test (a file that does not load, a crash) counts too. */
+/** Counts of vitest's report; errors outside of tests (a file that does not load, a crash) count as failures too. */
 async function runTests(): Promise<Count> {
   const folder = await mkdtemp(join(tmpdir(), 'anneal-verify-'));
   const report = join(folder, 'report.json');
@@ -68,7 +68,7 @@ async function readReport(path: string): Promise<Report> {
   return text ? JSON.parse(text) : { numPassedTests: 0, numFailedTests: 1, testResults: [] };
 }
 
-/** Resolves to the exit code; Ctrl-C reaches the program by itself, SIGTERM is handed on. */
+/** Resolves to the exit code. Ctrl-C reaches the child directly, SIGTERM is forwarded. */
 function run(program: string, args: string[]): Promise<number> {
   const child = spawn(program, args, { cwd: root, stdio: 'inherit' });
   const forward = () => child.kill('SIGTERM');

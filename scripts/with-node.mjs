@@ -1,6 +1,6 @@
-// Runs a program of this project under Node 24 with the project's packages installed: `node scripts/with-node.mjs [flags of Node] <file> [args]`.
-// Plain JavaScript that Node 18 understands, because it is what brings Node 24 to a machine that has an older one.
-// It is not a build step: once both are there it only starts the program.
+// Runs a program of this project with Node 24 and installed packages: `node scripts/with-node.mjs [flags of Node] <file> [args]`.
+// Plain JavaScript for Node 18, because it installs Node 24 on machines with an older version. Not a build step: once both are installed,
+// it only starts the program.
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
@@ -13,7 +13,7 @@ const node = findNode();
 installPackages(node);
 run(node, process.argv.slice(2));
 
-/** The path of a Node >= 24: the running one, or the one below .node/, which is installed from npm when it is missing. */
+/** Path of a Node >= 24: the running one, or the one in .node/, installed from npm if missing. */
 function findNode() {
   if (Number(process.versions.node.split('.')[0]) >= WANTED_MAJOR) return process.execPath;
   const name = `node-${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`;
@@ -36,8 +36,8 @@ function findNode() {
 }
 
 /**
- * Installs what package-lock.json names, unless it is installed already. Not with `npm ci`: that refuses a lock file written
- * where the registry does not carry the optional packages of other platforms.
+ * Installs the packages in package-lock.json if needed. Not with `npm ci`, which rejects a lock file that was created with a registry
+ * that lacks the optional packages of other platforms.
  */
 function installPackages(node) {
   if (isInstalled()) return;
@@ -45,7 +45,7 @@ function installPackages(node) {
   npm(node, ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error']);
 }
 
-/** npm writes node_modules/.package-lock.json last, with what is there: every package but those of other platforms. */
+/** Compares with node_modules/.package-lock.json, which npm writes last. It omits packages of other platforms, which are optional. */
 function isInstalled() {
   const there = readLock(join(root, 'node_modules', '.package-lock.json'));
   const wanted = readLock(join(root, 'package-lock.json'));
@@ -58,7 +58,7 @@ function readLock(path) {
   return existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).packages : {};
 }
 
-/** Runs npm under the given Node: npm under an older one would choose older packages. */
+/** Runs npm with the given Node: under an older one it would select older packages. */
 function npm(node, args) {
   const done = spawnSync(node, [findNpm(), ...args], {
     cwd: root,
@@ -71,7 +71,7 @@ function npm(node, args) {
   process.exit(done.status ?? 1);
 }
 
-/** The npm that runs this, or the one beside this Node, or the first on the PATH. */
+/** The npm that runs this script, the one of this Node, or the first on the PATH. */
 function findNpm() {
   const here = dirname(realpathSync(process.execPath));
   const beside = ['../lib/node_modules/npm/bin/npm-cli.js', 'node_modules/npm/bin/npm-cli.js'].map(path =>
@@ -87,7 +87,7 @@ function findNpm() {
   process.exit(1);
 }
 
-/** Starts the program, hands signals on to it and ends as it ends. Flags before its name are Node's. */
+/** Starts the program, forwards signals and exits with its code. Flags before the file are Node's. */
 function run(node, given) {
   const flags = given.slice(
     0,
@@ -102,7 +102,7 @@ function run(node, given) {
   if (process.env.npm_lifecycle_event) endWithParent(child);
 }
 
-/** npm hands a signal to its shell, which dies of it and tells nobody: then the program is asked to end. */
+/** npm sends signals only to its shell, which dies without forwarding them, so the program is terminated when the parent changes. */
 function endWithParent(child) {
   const parent = process.ppid;
   const watch = setInterval(() => {
@@ -112,7 +112,7 @@ function endWithParent(child) {
   }, 500);
 }
 
-/** Sources are compiled once, not by every process anew: that is half of a start, and 20 MB of each. */
+/** With a shared compile cache: it saves half of the startup time and 20 MB per process. */
 function withNode(node) {
   return {
     NODE_COMPILE_CACHE: join(root, 'node_modules', '.cache', 'node'),

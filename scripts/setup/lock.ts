@@ -1,4 +1,4 @@
-// One set-up at a time in a folder. It keeps no one from reading what is there.
+// A lock file that allows only one setup at a time in a folder. Readers are not blocked.
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { say } from './say.ts';
@@ -11,7 +11,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** True when this process now holds the lock; false while a living one does. */
+/** Returns true if this process now holds the lock, false if another running process does. */
 function take(file: string): boolean {
   try {
     writeFileSync(file, String(process.pid), { flag: 'wx' });
@@ -23,7 +23,7 @@ function take(file: string): boolean {
   }
 }
 
-/** Waits for the lock; it ends with the process. */
+/** Waits for the lock; it is released when the process exits. */
 export async function holdLock(file: string): Promise<void> {
   let waited = false;
   while (!take(file)) {

@@ -1,2 +1,2 @@
-// What the set-up scripts say while they work, on the error output.
+// Progress messages of the setup scripts, on stderr.
 export const say = (text: string): void => void process.stderr.write(`anneal: ${text}\n`);

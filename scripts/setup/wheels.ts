@@ -1,5 +1,5 @@
-// Native libraries out of wheels of the Python package index: fetched by pip, unpacked in part. Nothing of a wheel is installed or run,
-// and which Python is there does not matter: the libraries are the same for every one.
+// Extracts native libraries from wheels of PyPI: downloaded by pip, unpacked in part. Nothing from a wheel is installed or run, and any
+// version of Python will do, since the libraries are the same for all.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -32,7 +32,7 @@ with zipfile.ZipFile(archive) as wheel:
         if name.endswith('.dist-info/METADATA'): print(wheel.read(name).decode())
 `;
 
-/** The first of these commands that runs with these arguments. */
+/** The first command that runs successfully with these arguments. */
 export function findTool(
   candidates: readonly (string | undefined)[],
   args: readonly string[],
@@ -51,7 +51,7 @@ export const findPython = (): string =>
     'python3 with pip is missing; install it (Debian, Ubuntu: apt install python3-pip; Fedora: dnf install python3-pip) or name one in PYTHON',
   );
 
-/** Throws where there are no wheels for this machine. */
+/** Throws if there are no wheels for this machine. */
 export function platformsOfWheels(): readonly string[] {
   const platforms = PLATFORMS[`${process.platform} ${process.arch}`];
   if (platforms) return platforms;
@@ -62,11 +62,11 @@ export function platformsOfWheels(): readonly string[] {
 export interface Unpacking {
   readonly python: string;
   readonly folder: string;
-  /** Files that begin so are unpacked into the folder. */
+  /** Path prefixes of the files to unpack. */
   readonly prefixes: readonly string[];
 }
 
-/** Fetches one wheel and unpacks what is needed of it. -> the wheel's metadata */
+/** Downloads a wheel and unpacks the required files. -> the metadata of the wheel */
 export function unpackWheel(requirement: string, { python, folder, prefixes }: Unpacking): string {
   const downloads = join(folder, 'download');
   rmSync(downloads, { recursive: true, force: true });
@@ -87,7 +87,7 @@ export function unpackWheel(requirement: string, { python, folder, prefixes }: U
 }
 
 /**
- * The packages of NVIDIA that a wheel asks for: always, or with one of these extras.
+ * The NVIDIA packages that a wheel requires, unconditionally or for one of these extras.
  * `Requires-Dist: nvidia-cublas-cu12<13.0,>=12.5; extra == "and-cuda"` -> `nvidia-cublas-cu12<13.0,>=12.5`
  */
 export const nvidiaRequirements = (metadata: string, extras: readonly string[] = []): string[] =>
@@ -97,7 +97,7 @@ export const nvidiaRequirements = (metadata: string, extras: readonly string[] =
 
 const nameOf = (requirement: string): string => /^[\w-]+/.exec(requirement)![0];
 
-/** These packages and those that they ask for in turn, each once. */
+/** These packages and their transitive requirements, each once. */
 export function unpackWithRequirements(requirements: readonly string[], unpacking: Unpacking): void {
   const seen = new Set<string>();
   const waiting = [...requirements];

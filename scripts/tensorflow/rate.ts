@@ -1,5 +1,5 @@
 // Multiplies matrices on the `tensorflow` engine and prints device, version and rate as JSON: `node scripts/tensorflow/rate.ts cpu|cuda`.
-// It fails where a product is wrong or the device is another one. Run by setup-tensorflow.ts.
+// Fails on a wrong product or another device. Run by setup-tensorflow.ts.
 import { openEngine } from '../../src/engine/engine.ts';
 import { measureProductRate } from '../../src/engine/product-rate.ts';
 import type { Engine } from '../../src/engine/program.ts';

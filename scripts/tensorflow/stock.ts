@@ -1,4 +1,4 @@
-// The `stock` source: binding and library as the npm package's publisher built them. It compiles nothing.
+// The `stock` source: binding and library as built by the publisher of the npm package. Compiles nothing.
 import { execFileSync } from 'node:child_process';
 import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,13 +10,13 @@ import type { Target } from './source.ts';
 const CONNECT_TIMEOUT_MS = 8_000;
 const REPORT_EVERY_BYTES = 50 * 2 ** 20;
 
-/** Node-API version of the binding that the package is published with. */
+/** Node-API version of the published binding. */
 const NODE_API = 'napi-v8';
 
-/** The package's own variable for a mirror of its host. */
+/** The package's own environment variable for a mirror. */
 const host = (): string => process.env.TFJS_NODE_CDN_STORAGE ?? 'https://storage.googleapis.com/';
 
-/** Throws within CONNECT_TIMEOUT_MS where the host does not answer. */
+/** Throws after CONNECT_TIMEOUT_MS if the host does not respond. */
 async function connect(url: string): Promise<Response> {
   const controller = new AbortController();
   const timer = setTimeout(() => controller.abort(), CONNECT_TIMEOUT_MS);
@@ -53,7 +53,7 @@ async function* withProgress(body: AsyncIterable<Uint8Array>, totalBytes: number
   }
 }
 
-/** Unpacks an archive from the web into a folder, without the first `strip` parts of its paths. */
+/** Downloads and unpacks an archive, without the first `strip` components of its paths. */
 async function unpack(url: string, folder: string, strip: number): Promise<void> {
   const response = await open(url);
   say(`fetching ${url}`);
@@ -66,13 +66,13 @@ async function unpack(url: string, folder: string, strip: number): Promise<void>
   rmSync(archive);
 }
 
-/** Version of the library that the package was built against. */
+/** TensorFlow version that the package was built against. */
 function libraryVersion(packageFolder: string): string {
   const constants = readFileSync(join(packageFolder, 'scripts', 'deps-constants.js'), 'utf8');
   return /LIBTENSORFLOW_VERSION = '([\d.]+)'/.exec(constants)![1]!;
 }
 
-/** -> the library's version. */
+/** -> version of the library */
 export async function setUpStock({ device, packageFolder, packageVersion }: Target): Promise<string> {
   if (process.platform !== 'linux' || process.arch !== 'x64')
     throw new Error(`there is no stock binary for ${process.platform} ${process.arch}`);

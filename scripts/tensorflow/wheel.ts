@@ -1,5 +1,5 @@
-// The `wheel` source: the npm package's binding, compiled here against the library and headers inside TensorFlow's PyPI wheel.
-// Python only fetches and unpacks: none of TensorFlow's Python is installed or run.
+// The `wheel` source: the npm package's binding, compiled locally against the library and headers in TensorFlow's PyPI wheel. Python only
+// downloads and unpacks; none of TensorFlow's Python code is installed or run.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import type { Target } from './source.ts';
 
 const TENSORFLOW_VERSION = '2.21.0';
 
-/** What is unpacked of a wheel: the C library, the headers that the binding includes, and CUDA's libraries. */
+/** Files to unpack from the wheel: the C library, the headers that the binding includes, and the CUDA libraries. */
 const UNPACKED = [
   'tensorflow/libtensorflow_',
   'tensorflow/include/tensorflow/c/',
@@ -26,7 +26,7 @@ const findCompiler = (): string =>
     'a C++ compiler is missing; install one (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++) or name one in CXX',
   );
 
-/** Once: a file beside the unpacked wheel says that all of it is there. */
+/** Only once: a stamp file, written last, marks a complete wheel. */
 function fetchLibrary(folder: string, device: Target['device']): void {
   const name = device === 'cuda' || process.arch !== 'x64' ? 'tensorflow' : 'tensorflow-cpu';
   const requirement = `${name}==${TENSORFLOW_VERSION}`;
@@ -50,7 +50,7 @@ function compileBinding(compiler: string, { home, packageFolder }: Target): void
   say(`compiling the binding with ${compiler}`);
   const headers = [join(library, 'include'), join(home, 'node_modules', 'node-api-headers', 'include')];
   const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map(file => join(packageFolder, 'binding', file));
-  // From lib/napi-v8 of the package to the wheel, so that the whole folder can be moved.
+  // Relative path from the package's lib/napi-v8 to the wheel, so that the folder can be moved.
   const libraryFromOutput = '$ORIGIN/../../../../../wheel/tensorflow';
   const args = [
     ...['-std=c++17', '-O2', '-w', '-fPIC', '-shared', '-DNAPI_VERSION=8'],
@@ -64,7 +64,7 @@ function compileBinding(compiler: string, { home, packageFolder }: Target): void
   if (status !== 0) throw new Error(`${compiler} fails\n${stderr}`);
 }
 
-/** -> the library's version. */
+/** -> version of the library */
 export async function setUpWheel(target: Target): Promise<string> {
   platformsOfWheels();
   const compiler = findCompiler();
