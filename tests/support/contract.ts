@@ -1,5 +1,5 @@
-// Holds real answers to the OpenAPI document: looks at what an api under test sends, whoever asked for it, and compares every JSON
-// body and every event of a stream with what its operation declares.
+// Validates responses against the OpenAPI document: observes all responses of the API under test and checks each JSON body and stream
+// event against the schema of its operation.
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 import type { FastifyInstance } from 'fastify';
@@ -18,7 +18,7 @@ interface Answer {
 }
 
 export interface Contract {
-  /** Throws when an answer since the last call was not what the document says. */
+  /** Throws if a response since the last call does not match the document. */
   check(): void;
 }
 
@@ -47,12 +47,12 @@ function findOperation(paths: Paths, method: string, url: string): Operation | u
     );
   };
   const candidates = Object.keys(paths).filter(fits);
-  // `/a/list` before `/a/{id}`
+  // Prefer `/a/list` over `/a/{id}`.
   const path = candidates.find(candidate => !candidate.includes('{')) ?? candidates[0];
   return path === undefined ? undefined : paths[path]![method];
 }
 
-// ---- what is sent
+// ---- responses
 
 const READ = /^(application\/json|text\/event-stream)/;
 
@@ -84,7 +84,7 @@ function record(response: ServerResponse, ended: (answer: Answer) => void): void
   });
 }
 
-// ---- what was declared
+// ---- declarations
 
 type ValidatorOf = (schema: object) => ValidateFunction;
 
@@ -106,7 +106,7 @@ function mistakesIn(answer: Answer, operation: Operation, validatorOf: Validator
   const { status, contentType, body } = answer;
   const declared = operation.responses[status];
   const say = (what: string) => [`${operation.operationId} ${status}: ${what}`];
-  if (status === 499) return []; // nobody hears it: the client went away
+  if (status === 499) return []; // the client has disconnected
   if (!declared) return say(`is not declared: ${body.slice(0, 500)}`);
   if (!READ.test(contentType)) return [];
   const type = contentType.split(';')[0]!;
@@ -119,7 +119,7 @@ function mistakesIn(answer: Answer, operation: Operation, validatorOf: Validator
     .flatMap(value => say(`${JSON.stringify(validate.errors)} in ${value.slice(0, 2000)}`));
 }
 
-/** The data of each event; a fault in the middle of a stream has the shape of an error everywhere. */
+/** Data of each event, without errors, which have the same form in all streams. */
 function eventsIn(stream: string): string[] {
   const data = stream.split(/\r?\n/).filter(line => line.startsWith('data: '));
   return data.map(line => line.slice(6)).filter(text => text !== '[DONE]' && !/^\{"error":\{/.test(text));

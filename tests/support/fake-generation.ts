@@ -1,11 +1,11 @@
-// Generation that computes nothing: a prompt of so many tokens, an answer of so many pieces of a token each.
+// A fake generation client: prompts of a given number of tokens, answers of a given number of single-token pieces.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { GenerationClient } from '../../src/serving/client.ts';
 
 export interface FakeAnswer {
   promptTokens: number;
   completionTokens: number;
-  /** Between pieces. */
+  /** Delay before each piece. */
   delayMs?: number;
 }
 

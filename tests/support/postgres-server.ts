@@ -1,4 +1,4 @@
-// Starts one Postgres for the whole test run, with a migrated template database. TEST_DATABASE_URL names another server to use.
+// Starts one Postgres for the whole test run, with a migrated template database. TEST_DATABASE_URL selects another server.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -51,7 +51,7 @@ export function withDatabase(url: string, database: string): string {
   return changed.href;
 }
 
-/** Each statement by itself: some may not run in a transaction. */
+/** Runs each statement separately, since some are not allowed in a transaction. */
 export async function execute(url: string, ...statements: string[]): Promise<void> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();

@@ -11,7 +11,7 @@ export interface TestDatabase {
   pool: pg.Pool;
 }
 
-/** Call at the top of a test file; the properties may be read once its tests run. */
+/** Call at the top of a test file; the properties are available once its tests run. */
 export function useDatabase(): TestDatabase {
   const database = {} as TestDatabase & { drop(): Promise<void> };
   beforeAll(async () => {
@@ -37,7 +37,7 @@ export async function createDatabase(): Promise<TestDatabase & { drop(): Promise
   };
 }
 
-/** `create database ... template` fails while another copy of the template is being made. */
+/** `create database ... template` fails while the template is being copied by another connection. */
 async function createFromTemplate(serverUrl: string, name: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {

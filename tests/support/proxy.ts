@@ -1,20 +1,20 @@
-// A TCP proxy on loopback that a test can cut or freeze: a database or an object store that is away, or silent, for a while.
+// A TCP proxy on loopback that tests can cut or freeze, to simulate an unreachable or unresponsive database or object store.
 import { connect, createServer, type Socket } from 'node:net';
 
 export interface Proxy {
   readonly port: number;
-  /** Ends every connection and refuses new ones. */
+  /** Resets all connections and rejects new ones. */
   cut(): void;
-  /** Lets connections in again, to another port when one is given. */
+  /** Accepts connections again, optionally to another port. */
   restore(targetPort?: number): void;
-  /** Hands nothing on: connections stay, and new ones are taken, without an answer. */
+  /** Forwards nothing: connections stay open and new ones are accepted, but get no response. */
   freeze(): void;
   thaw(): void;
   close(): Promise<void>;
 }
 
 export async function openProxy(targetPort: number): Promise<Proxy> {
-  /** Each with the one that it hands on to. */
+  /** Each socket with the one that it forwards to. */
   const sockets = new Map<Socket, Socket>();
   let target: number | null = targetPort;
   let last = targetPort;
@@ -52,7 +52,7 @@ export async function openProxy(targetPort: number): Promise<Proxy> {
       for (const [socket, other] of sockets) socket.unpipe(other);
     },
     thaw() {
-      if (!frozen) return; // a second pipe would say everything twice
+      if (!frozen) return; // a second pipe would duplicate the data
       frozen = false;
       for (const [socket, other] of sockets) socket.pipe(other);
     },

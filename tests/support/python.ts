@@ -1,5 +1,5 @@
-// Python with packages of its own, for tests that let Python's programs read or ask what we made: installed once into build/test-tools,
-// which git ignores. Where there is no Python with pip, or no package index, such tests are skipped.
+// Python with extra packages, for tests in which Python programs read our files or call our API. Installed once, into the git-ignored
+// build/test-tools. Without Python and pip, or without a package index, these tests are skipped.
 import { execFile, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
@@ -10,11 +10,11 @@ const TOOLS = join(import.meta.dirname, '../../build/test-tools');
 const INSTALL_TIMEOUT_MS = 300_000;
 
 export interface Python {
-  /** Runs a script with arguments; resolves to its output. Rejects with what it wrote to its error output. */
+  /** Runs a script with arguments; resolves to its stdout, rejects with its stderr. */
   run(script: string, args?: readonly string[], environment?: Record<string, string>): Promise<string>;
 }
 
-/** Null where it cannot be had. Packages are requirements with versions: `gguf==0.19.0`. */
+/** Null if unavailable. Packages are pinned requirements: `gguf==0.19.0`. */
 export function usePython(packages: readonly string[]): Python | null {
   const program = [process.env.PYTHON, 'python3', 'python'].find(
     command => command && spawnSync(command, ['-m', 'pip', '--version'], { stdio: 'ignore' }).status === 0,
@@ -38,7 +38,7 @@ export function usePython(packages: readonly string[]): Python | null {
   };
 }
 
-/** Beside its place, and moved there whole. */
+/** Installs into a temporary folder and renames it. */
 function install(program: string, packages: readonly string[], folder: string): boolean {
   const partial = `${folder}.${process.pid}.partial`;
   mkdirSync(partial, { recursive: true });

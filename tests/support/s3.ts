@@ -1,5 +1,5 @@
-// A real S3 server for a test file. TEST_S3_ENDPOINT names one that is there; otherwise versitygw is built with Go,
-// or, where there is no Go, s3rver comes from npm. Either is kept in build/test-tools, which git ignores.
+// A real S3 server for a test file. TEST_S3_ENDPOINT selects an existing one; otherwise versitygw is built with Go or, without Go, s3rver
+// is installed from npm. Both are kept in the git-ignored build/test-tools.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { copyFile, mkdir, mkdtemp, rename, rm, rmdir, stat } from 'node:fs/promises';
@@ -18,17 +18,17 @@ const INSTALL_TIMEOUT_MS = 600_000;
 const run = promisify(execFile);
 
 export interface S3Server {
-  /** With a bucket of its own that is not there yet. */
+  /** The bucket is unique and does not exist yet. */
   settings: S3Settings;
-  /** False of s3rver, which takes any key. */
+  /** False for s3rver, which accepts any key. */
   checksKeys: boolean;
-  /** With SIGKILL, as a machine goes down. Both are null when the server is not ours. */
+  /** With SIGKILL, to simulate a crash. Both are null for an external server. */
   kill: (() => Promise<void>) | null;
   restart: (() => Promise<void>) | null;
   stop(): Promise<void>;
 }
 
-/** Call at the top of a test file; the properties may be read once its tests run. */
+/** Call at the top of a test file; the properties are available once its tests run. */
 export function useS3(): S3Server {
   const server = {} as S3Server;
   beforeAll(async () => {
@@ -95,7 +95,7 @@ function newBucket(): string {
   return `anneal-test-${randomBytes(6).toString('hex')}`;
 }
 
-// ---- the server's program
+// ---- server programs
 
 interface Program {
   file: string;
@@ -159,7 +159,7 @@ async function s3rver(): Promise<Program> {
   };
 }
 
-/** Several test files may start at once: one installs, the others wait for it. */
+/** Test files run concurrently: one installs, the others wait for it. */
 async function installOnce(path: string, install: (unfinished: string) => Promise<void>): Promise<void> {
   const lock = `${path}.lock`;
   const unfinished = `${path}.unfinished`;
@@ -196,7 +196,7 @@ async function exists(path: string): Promise<boolean> {
   );
 }
 
-// ---- its process
+// ---- server process
 
 async function start(program: Program, directory: string, port: number): Promise<ChildProcess> {
   await mkdir(join(directory, 'metadata'), { recursive: true });

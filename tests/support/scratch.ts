@@ -1,4 +1,4 @@
-// Temporary folders of a test file lie in one of its own, which goes when the file is done: those of the processes that it starts, too.
+// Puts all temporary folders of a test file, including those of its child processes, into one that is removed afterwards.
 import { mkdtempSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -12,6 +12,6 @@ process.env.TMPDIR = folder;
 afterAll(async () => {
   if (TMPDIR === undefined) delete process.env.TMPDIR;
   else process.env.TMPDIR = TMPDIR;
-  // Processes that were killed may still be ending.
+  // Killed processes may still be exiting.
   await rm(folder, { recursive: true, force: true, maxRetries: 5 });
 });

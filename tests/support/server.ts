@@ -1,4 +1,4 @@
-// The api on a database and a folder of its own, listening on a free port, with official clients to call it.
+// The API with its own database and folder, listening on a free port, and official clients for it.
 import { mkdtemp, rm } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -32,29 +32,29 @@ export interface TestServer {
   app: FastifyInstance;
   deps: Deps;
   database: TestDatabase;
-  /** Without a slash at its end. */
+  /** Without a trailing slash. */
   url: string;
   projectId: string;
   key: string;
-  /** Every answer is held to the OpenAPI document: after each test, and when the server is closed. */
+  /** All responses are validated against the OpenAPI document: after each test, and when the server is closed. */
   contract: Contract;
   /** The official client of the default project. */
   client: OpenAI;
-  /** The same for a project of its own. */
+  /** Official client of another project. */
   otherClient: OpenAI;
   adminKey: string;
-  /** For the administration of both. */
+  /** Administration API, for both projects. */
   admin: OpenAI['admin']['organization'];
 }
 
 export interface TestServerOptions {
   /** Environment variables. */
   environment?: Record<string, string>;
-  /** Parts to run with instead of the real ones. */
+  /** Replacements for dependencies. */
   deps?(deps: Deps): Partial<Deps>;
 }
 
-/** Call at the top of a test file; the properties may be read once its tests run. */
+/** Call at the top of a test file; the properties are available once its tests run. */
 export function useServer(options: TestServerOptions = {}): TestServer {
   const server = {} as TestServer & { close(): Promise<void> };
   beforeAll(async () => {
