@@ -1,10 +1,10 @@
-// Puts the adapters of a batch side by side, as a step's program takes them. It loads none and knows no requests.
+// Stacks the LoRA matrices of a batch's adapters as inputs of a step. Does not load adapters.
 import { transpose } from '../engine/arrays.ts';
 import type { HostArrays } from '../engine/program.ts';
 import type { Model } from '../models/registry.ts';
 import type { StackShape } from './step.ts';
 
-/** An adapter in memory. By layer name: a [rank, in], and b [out, rank] with alpha / rank in it. */
+/** An adapter in memory. By layer name: a [rank, in], and b [out, rank], scaled by alpha / rank. */
 export interface LoadedAdapter {
   readonly id: string;
   readonly rank: number;
@@ -19,12 +19,12 @@ export interface AdapterStack {
   readonly inputs: HostArrays;
 }
 
-/** Programs are compiled for these sizes alone. */
+/** Bucketed, because each shape is a compiled program. */
 const SLOTS = [1, 2, 4, 8, 16, 32, 64, 128];
 const RANKS = [8, 16, 32, 64, 128, 256, 512];
 /**
- * Several adapters of low rank get so many columns at least: they cost next to nothing, and a program that has room for one more
- * adapter need not be compiled when it comes (0.4 s for GPT-2).
+ * Minimum of slots * rank for more than one adapter: spare slots cost next to nothing and save compiling another program when
+ * an adapter joins (0.4 s for GPT-2).
  */
 const LEAST_COLUMNS = 64;
 
@@ -36,7 +36,7 @@ function bucketOf(buckets: readonly number[], needed: number): number {
 
 export const MAX_RANK = RANKS.at(-1)!;
 
-/** Narrower ranks leave zeros. */
+/** Lower ranks are padded with zeros. */
 function place(stack: HostArrays, { slots }: StackShape, slot: number, adapter: LoadedAdapter): void {
   for (const [name, { a, b }] of Object.entries(adapter.layers)) {
     const stackedA = stack[`a.${name}`] as Float32Array;
@@ -64,7 +64,7 @@ function buildStack(model: Model, adapters: readonly LoadedAdapter[]): AdapterSt
   return { shape, slots: new Map(adapters.map((adapter, slot) => [adapter, slot])), inputs };
 }
 
-/** A stack that holds all of `adapters`: the one at hand where it does and is not much too large; null for none. */
+/** A stack of all `adapters`; reuses `atHand` if it has them and is at most four times too large. Null without adapters. */
 export function stackAdapters(
   model: Model,
   atHand: AdapterStack | null,
@@ -76,7 +76,7 @@ export function stackAdapters(
   return buildStack(model, [...adapters]);
 }
 
-/** The inputs of a step that say which row has which adapter; null: the base model alone. */
+/** Inputs of a step: the stacked matrices and the slot of each row; null: the base model alone. */
 export const stackInputs = (stack: AdapterStack, rows: readonly (LoadedAdapter | null)[]): HostArrays => ({
   ...stack.inputs,
   slot: Int32Array.from(rows, adapter => (adapter ? stack.slots.get(adapter)! : -1)),

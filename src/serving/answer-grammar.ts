@@ -1,4 +1,4 @@
-// What an answer must be (JSON, JSON of a schema, tool calls) as a grammar over the tokens of one model. It samples and reads nothing.
+// Grammars for constrained decoding (JSON, JSON Schema, tool calls) over the tokens of one model. Does not sample or parse.
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { ApiError } from '../errors.ts';
 import { createTokenGrammar, type TokenGrammar } from './constraint/constraint.ts';
@@ -15,10 +15,10 @@ import { SchemaError, schemaLanguage } from './constraint/schema.ts';
 import { createVocabulary, type Vocabulary } from './constraint/vocabulary.ts';
 import { CONTROL_TEXTS, findToolForm, type ToolForm } from './tool-forms.ts';
 
-/** A schema that something is held to; `param` names it in errors. */
+/** A schema to enforce; `param` names it in errors. */
 export interface HeldSchema {
   schema: unknown;
-  /** All of it; otherwise as much as is possible. */
+  /** Enforce all of it; otherwise as much as possible. */
   strict: boolean;
   param: string;
 }
@@ -29,36 +29,36 @@ export interface CallableTool {
 }
 
 export interface AnswerForm {
-  /** The words of the answer are a value of this schema. */
+  /** The text of the answer is a value of this schema. */
   json: HeldSchema | null;
   calls: {
     tools: CallableTool[];
-    /** Nothing but calls, one at least. */
+    /** Only calls, at least one. */
     required: boolean;
-    /** More than one call. */
+    /** More than one call is allowed. */
     parallel: boolean;
   } | null;
 }
 
 export interface AnswerGrammars {
-  /** How the model writes tool calls; null: it cannot, or in a form that is not known. */
+  /** How the model writes tool calls; null: it has none, or in an unknown format. */
   readonly toolForm: ToolForm | null;
-  /** Tokens that mark tool calls. */
+  /** Control tokens of tool calls. */
   readonly marks: ReadonlySet<number>;
-  /** Null where any text will do. Throws ApiError for a schema that cannot be held to. */
+  /** Null if any text is allowed. Throws ApiError for a schema that cannot be enforced. */
   grammarOf(form: AnswerForm): TokenGrammar | null;
 }
 
-/** Grammars kept for the next request with the same form: applications repeat theirs. */
+/** Cached grammars: applications send the same schemas again. */
 const MAX_GRAMMARS = 8;
-/** Expressions of a grammar that is kept: about 30 MB. */
+/** Expressions of a cached grammar: about 30 MB. */
 const MAX_KEPT_SIZE = 50_000;
 
 export function openAnswerGrammars(tokenizer: Tokenizer): AnswerGrammars {
   const toolForm = findToolForm(tokenizer.chatTemplates);
   const marks = markSymbols(tokenizer);
   const byToken = new Map([...marks.values()].map(({ token, symbol }) => [token, symbol]));
-  let vocabulary: Vocabulary | null = null; // takes a moment, and most requests need none
+  let vocabulary: Vocabulary | null = null; // created lazily: slow, and most requests need none
   const known = new Map<string, TokenGrammar>();
   const build = (form: AnswerForm): TokenGrammar => {
     vocabulary ??= createVocabulary(tokenizer, byToken);
@@ -80,7 +80,7 @@ export function openAnswerGrammars(tokenizer: Tokenizer): AnswerGrammars {
   };
 }
 
-/** Throws ApiError for a schema that answers cannot be held to, whatever the model. */
+/** Throws ApiError for a schema that cannot be enforced with any model. */
 export function checkSchema(json: HeldSchema): void {
   const form: AnswerForm = { json, calls: null };
   explained(form, () => automatonOf(form, new Map(), null));
@@ -108,7 +108,7 @@ function markSymbols(tokenizer: Tokenizer): MarkTable {
 
 // ---- errors
 
-/** Where the request has the schema that a form speaks of first. */
+/** Parameter of the form's first schema, for errors. */
 export const schemaParam = (form: AnswerForm | null): string =>
   form?.json?.param ?? form?.calls?.tools[0]?.parameters.param ?? 'tools';
 
@@ -159,7 +159,7 @@ interface Writer {
 
 const ANY_BYTES = [[0, 255]] as const;
 
-/** A vocabulary may put a space before an answer's first word that is not part of the answer. */
+/** Allows a leading space, which some tokenizers put before the first word. */
 function answerLanguage(writer: Writer, { json, calls }: AnswerForm): Expression {
   const { language, text } = writer.json;
   const words = json === null ? null : held(writer.json, json);
@@ -173,7 +173,7 @@ function answerLanguage(writer: Writer, { json, calls }: AnswerForm): Expression
   return language.either(free, language.sequence(form!.trigger === null ? space : free, written));
 }
 
-/** Words in which no call begins. */
+/** Text in which no call begins. */
 function freeWords({ json: { language, text }, marks }: Writer, { trigger }: ToolForm): Expression {
   const any = language.repeat(language.symbols(ANY_BYTES), 0, Number.POSITIVE_INFINITY);
   if (trigger === null) {
@@ -234,7 +234,7 @@ function callLanguage(writer: Writer, form: ToolForm, { name, parameters }: Call
   );
 }
 
-/** Arguments are an object, also where a loose schema says nothing, or something else. */
+/** Arguments are always an object, even if a loose schema allows other types. */
 function argumentsLanguage(writer: Writer, { elements }: ToolForm, parameters: HeldSchema): Expression {
   const { json } = writer;
   const { schema, strict, param } = parameters;
@@ -253,7 +253,7 @@ function argumentsLanguage(writer: Writer, { elements }: ToolForm, parameters: H
   return json.object;
 }
 
-/** A text of the form, in which tokens that are marks stand for themselves. */
+/** A fixed text of the format; control tokens in it are matched as single symbols. */
 function withMarks(writer: Writer, written: string): Expression {
   const { language, text } = writer.json;
   const mark = [...writer.marks.keys()].find(each => written.includes(each));

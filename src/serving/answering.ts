@@ -1,5 +1,5 @@
-// One request in a batch of a generator: which rows it has, how they go on after a step, when it is over. This is the request that
-// samples one answer; the one that searches for the best is in beams.ts.
+// A generation request in a batch: its rows, what it does after each step, when it ends. Here the request that samples one answer;
+// beam search is in beams.ts.
 import { type AnswerRules, applyRules } from '../models/answer-rules.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
 import type { Batch, Row } from './batch.ts';
@@ -8,47 +8,47 @@ import { type TokenLogprob, tokenLogprob } from './logprobs.ts';
 import { createSampler, type Restrict, type Sampling, takesMostProbable } from './sampling.ts';
 
 export interface Answering {
-  /** Rows that it may come to have, and tokens that each may come to hold. */
+  /** Maximum number of rows, and of tokens per row. */
   readonly width: number;
   readonly limit: number;
   readonly signal: AbortSignal | undefined;
-  /** One before it begins. */
+  /** One row before the first step. */
   readonly rows: readonly Row[];
-  /** After every step of the batch: true when it is over and has said so. It may add rows to the batch and take them away. */
+  /** Called after every step of the batch; may add and remove rows. Returns true when it has ended and settled its promise. */
   advance(batch: Batch): boolean;
   reject(error: unknown): void;
 }
 
 export interface GenerationRequest {
-  /** At least one token, fewer than the model's positions. An encoder-decoder answers it, others go on from it. */
+  /** At least one token, fewer than the model's positions. The source of an encoder-decoder. */
   prompt: ArrayLike<number>;
   adapter: LoadedAdapter | null;
-  /** At least 1; what the context does not hold is cut off. */
+  /** At least 1; capped at the context length. */
   maxTokens: number;
   sampling: Sampling;
-  /** Number of the choice within a request: choices of one seed differ. */
+  /** Index of the choice within a request, part of the random stream's key. */
   choice: number;
   stopTokens: readonly number[];
-  /** What the answer is held to; null: nothing. */
+  /** Constrained decoding; null: none. */
   constraint?: Constraint | null;
-  /** How many alternatives to give with each token; null: no log-probabilities at all. */
+  /** Number of alternatives reported per token; null: no log-probabilities at all. */
   topLogprobs: number | null;
-  /** Called with every token but the stop token. Returns true to stop here. */
+  /** Called with every token except the stop token. Return true to stop. */
   onToken(token: number, logprob: TokenLogprob | null): boolean;
   signal?: AbortSignal;
 }
 
 export interface GenerationEnd {
   finishReason: 'stop' | 'length';
-  /** Tokens generated, a stop token included. */
+  /** Generated tokens, including a stop token. */
   tokens: number;
 }
 
-/** Where an answer begins: after the prompt, or after a first token of its own, with the prompt as its source. */
+/** Where decoding starts: after the prompt, or for an encoder-decoder after its start token, with the prompt as source. */
 export interface Beginning {
   readonly source: readonly number[] | null;
   readonly tokens: readonly number[];
-  /** Of an encoder-decoder. */
+  /** Only for encoder-decoders. */
   readonly rules: AnswerRules | null;
   readonly maxPositions: number;
 }
@@ -123,7 +123,7 @@ function sampledRow(request: GenerationRequest, beginning: Beginning, limit: num
       try {
         takeToken(readsLogits ? sample(logits!) : best, logits);
       } catch (error) {
-        // This sequence's trouble, not that of the others in the batch.
+        // Fails only this request, not the batch.
         if (!(error instanceof ConstraintFailure)) throw error;
         row.end = error;
       }

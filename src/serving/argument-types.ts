@@ -1,13 +1,13 @@
-// Which types of JSON a tool's schema allows for an argument, as far as it says so. It checks no values.
+// The JSON types that a tool's schema allows for an argument. Does not validate values.
 import { resolvePointer } from './constraint/schema.ts';
 
-/** As `typeof` says them, besides `null` and `array`. */
+/** The names that `typeof` gives, plus `null` and `array`. */
 export type JsonType = 'string' | 'number' | 'boolean' | 'object' | 'array' | 'null';
 
-/** References and branches that are followed. */
+/** Limit on nested references and branches. */
 const MAX_DEPTH = 20;
 
-/** A string where the schema says nothing. `parameters`: of the tool. */
+/** `parameters`: the tool's schema. Defaults to string. */
 export function argumentTypes(parameters: unknown, name: string): ReadonlySet<JsonType> {
   const properties = asSchema(asSchema(parameters).properties);
   const schema = Object.hasOwn(properties, name) ? properties[name] : {};

@@ -1,4 +1,4 @@
-// What a model is given of a request: the tokens of its prompt, and how many the answer may have. It generates nothing.
+// Encodes a request's prompt to tokens and computes how many tokens may be generated.
 import { conversationSource } from '../data/answers.ts';
 import { TemplateError } from '../data/chat-template.ts';
 import type { Message, Tool } from '../data/conversation.ts';
@@ -8,11 +8,11 @@ import type { GenerativeModel } from '../models/registry.ts';
 import type { LoadedModel } from './loaded-models.ts';
 import type { GenerationParameters, Prompt } from './protocol.ts';
 
-/** How models of a kind read what they are asked. */
+/** How a kind of model encodes prompts. */
 interface Reading {
   text(tokenizer: Tokenizer, text: string): number[];
   chat(tokenizer: Tokenizer, messages: readonly Message[], tools: readonly Tool[] | null): number[];
-  /** Tokens left for an answer to so many; less than 1 where there is no place. */
+  /** Tokens left for the answer; less than 1 if the prompt does not fit. */
   room(model: GenerativeModel, promptTokens: number): number;
 }
 
@@ -26,14 +26,14 @@ const READINGS: Record<GenerativeModel['kind'], Reading> = {
   'encoder-decoder': {
     text: (tokenizer, text) => tokenizer.encodeWhole(text),
     chat: (tokenizer, messages, tools) => conversationSource(messages, tools, tokenizer),
-    // Source and answer have positions of their own; an answer's first token is the model's start.
+    // Source and answer have separate positions; the first position of the answer is the start token.
     room: ({ shape }, promptTokens) => (promptTokens > shape.maxPositions ? 0 : shape.maxPositions - 1),
   },
 };
 
 /**
- * The prompt's tokens; where it may be shortened, without the oldest turns of the conversation that the context does not hold. Throws
- * nothing where even the last turn is too long: its tokens are counted by `allowedTokens`.
+ * The prompt's tokens; with `truncate`, without the oldest turns that do not fit into the context. If even the last turn does not
+ * fit, `allowedTokens` throws.
  */
 export function encodeFitting(model: LoadedModel, { prompt, maxTokens }: GenerationParameters): number[] {
   const { generator } = model;
@@ -45,7 +45,7 @@ export function encodeFitting(model: LoadedModel, { prompt, maxTokens }: Generat
   const { instructions, laterTurns } = turnsOf(messages);
   let shortened: number[] | null = null;
   let last = whole;
-  // The longest rest that fits, by bisection: to encode a long conversation once for each turn would take minutes.
+  // Bisects for the longest suffix that fits: encoding a long conversation once per turn would take minutes.
   for (let [low, high] = [0, laterTurns.length - 1]; low <= high; ) {
     const middle = (low + high) >> 1;
     const rest = [...instructions, ...messages.slice(laterTurns[middle])];
@@ -56,7 +56,7 @@ export function encodeFitting(model: LoadedModel, { prompt, maxTokens }: Generat
   return shortened ?? last;
 }
 
-/** The messages before the first turn, and where each turn but the first begins: with a message of a user. */
+/** The messages before the first turn, and the start index of every later turn (a user message). */
 function turnsOf(messages: readonly Message[]): { instructions: Message[]; laterTurns: number[] } {
   const first = messages.findIndex(({ role }) => role !== 'system' && role !== 'developer');
   const laterTurns = messages.flatMap(({ role }, i) => (i > first && role === 'user' ? [i] : []));
@@ -83,7 +83,7 @@ function encodePrompt({ tokenizer, generator }: LoadedModel, prompt: Prompt): nu
   );
 }
 
-/** No text at all is the beginning of a document. */
+/** An empty text is encoded as the start of a document. */
 function encodeText(tokenizer: Tokenizer, text: string): number[] {
   const tokens = tokenizer.encodePrompt(text);
   return tokens.length > 0 ? tokens : [tokenizer.bosId ?? tokenizer.eosId ?? 0];
@@ -110,7 +110,7 @@ export function checkBias(tokenizer: Tokenizer, { sampling }: GenerationParamete
   throw new ApiError('invalid_value', message, { param: 'logit_bias' });
 }
 
-/** How many tokens may be generated. Throws where the context does not hold what is asked for. */
+/** How many tokens may be generated. Throws if prompt and completion exceed the context. */
 export function allowedTokens(
   { generator: { model } }: LoadedModel,
   { prompt, maxTokens }: GenerationParameters,

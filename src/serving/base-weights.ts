@@ -1,5 +1,5 @@
-// A model's weights as the generation process reads them, from copies on disk that are made once: on a processor in float32 and
-// arranged for its products, and where few bits are asked for in whole numbers. What the copies hold is in the files named here.
+// Weights for serving, from copies on disk that are made once: on CPUs in float32, in the layout of its matrix products; if requested,
+// quantized to integers. See serving-weights.ts, packed-weights.ts and models/quantized-weights.ts.
 import { join } from 'node:path';
 import type { Engine } from '../engine/program.ts';
 import { copiesOf } from '../engine/weights.ts';
@@ -17,11 +17,11 @@ export interface CopyOptions {
 const onProcessor = ({ engine: { name, device } }: CopyOptions): boolean =>
   name === 'onnx' && device === 'cpu';
 
-/** In full. */
+/** Unquantized. */
 export const fullWeights = async (model: Model, options: CopyOptions): Promise<Model> =>
   onProcessor(options) ? copyForServing(model, join(options.cacheDirectory, 'widened')) : model;
 
-/** The copy in few bits is the one that training makes and reads. */
+/** The quantized copy is shared with training. */
 export async function weightsInFewBits(
   model: Model,
   quantization: ColumnQuantization,
@@ -33,7 +33,7 @@ export async function weightsInFewBits(
   return fullWeights(await packForServing(quantized, join(cacheDirectory, 'packed')), options);
 }
 
-/** What is read of the weights: a matrix that products take in few bits is not read in full. */
+/** Bytes of weights that programs read: of a quantized matrix only the codes. */
 export function bytesRead({ weights }: Model): number {
   const bytes = Object.values(weights).map(stored => {
     const copies = copiesOf(stored);

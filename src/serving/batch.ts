@@ -1,5 +1,5 @@
-// A batch of sequences that are read and continued together: which of them run in which program, and their caches.
-// It knows tokens and logits; requests, sampling and text are its callers'.
+// Continuous batching: schedules prefill and decoding of sequences and owns their KV caches.
+// Deals in tokens and logits; requests, sampling and text are left to the callers.
 import type { HostArrays } from '../engine/program.ts';
 import type { ModelShape } from '../models/architecture.ts';
 import type { GenerativeModel } from '../models/registry.ts';
@@ -19,15 +19,15 @@ import { HIDDEN, type SourceShape, type StepShape } from './step.ts';
 /** One sequence. */
 export interface Row {
   readonly adapter: LoadedAdapter | null;
-  /** What an encoder-decoder answers; null for others. */
+  /** Source tokens of an encoder-decoder; null for others. */
   readonly source: readonly number[] | null;
-  /** The prompt (of an answer to a source: its first token) and what has been generated. */
+  /** The prompt (with a source: the start token) and the generated tokens. */
   readonly tokens: number[];
-  /** How many of them are in the cache. */
+  /** How many of them are in the KV cache. */
   filled: number;
-  /** Whether `take` is to get the logits: moving them costs more than to say which is the largest. */
+  /** Whether `take` gets the logits: copying them costs more than the argmax in the graph. */
   readonly readsLogits: boolean;
-  /** Given the most probable token after the last one, and the logits [vocab], valid during the call only; may add a token. */
+  /** Called with the most probable next token and the logits [vocab], which are valid during the call only; may add a token. */
   take(best: number, logits: Float32Array | null): void;
 }
 
@@ -35,33 +35,33 @@ export interface Batch {
   readonly model: GenerativeModel;
   readonly programs: Programs;
   readonly maxPiece: number;
-  /** Row i lies in row i of the caches. */
+  /** Row i occupies row i of the caches. */
   readonly rows: Row[];
   cache: KeyValueCache;
-  /** Of an encoder-decoder: keys and values of the sources. */
+  /** Cross-attention keys and values of an encoder-decoder. */
   sources: KeyValueCache | null;
   stack: AdapterStack | null;
 }
 
-/** Programs are compiled for these sizes alone. */
+/** Bucketed, because each shape is a compiled program. */
 export const ROW_BUCKETS = [1, 2, 4, 8, 16, 32];
 const LENGTH_BUCKETS = [16, 32, 64, 128, 256];
-/** What is read of a cache grows with its size: of 32 rows of GPT-2 20 ms a step at 128 tokens, 70 ms at 512. */
+/** A step reads the whole cache: 32 rows of GPT-2 take 20 ms at 128 tokens, 70 ms at 512. */
 const CACHE_BUCKETS = [128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768];
 /**
- * Tokens of one run of prompts' first pieces, all rows together: more take as long for each (Llama 160M, rows of 64 tokens: 51 ms for each of 8,
- * 54 ms for each of 32), and those that are read already wait for them.
+ * Maximum tokens of a prefill run over all rows. More rows save no time per row (Llama 160M, 64 tokens: 51 ms each for 8 rows, 54 ms
+ * for 32) and delay the first tokens.
  */
 const MAX_FRESH_TOKENS = 512;
-/** So many are read, in several runs, before those that go on have their next step. */
+/** Prefill tokens, in several runs, between two decoding steps. */
 const MAX_TOKENS_BETWEEN = 2048;
-/** The part of a run's rows that must be prompts; of fewer a smaller run is made, the others come in the next. */
+/** Minimum fraction of a prefill run's rows in use; otherwise a smaller run is made and the rest wait for the next. */
 const LEAST_FILLED = 3 / 4;
 
-/** Longer prompts are read in pieces of this, so that others go on between them. */
+/** Chunked prefill: longer prompts are split, so that other sequences decode in between. */
 export const MAX_PIECE = LENGTH_BUCKETS.at(-1)!;
 
-/** The smallest bucket that holds `needed`, or `otherwise`. */
+/** The smallest bucket of at least `needed`, or `otherwise`. */
 const bucketOf = (buckets: readonly number[], needed: number, otherwise: number): number =>
   buckets.find(size => size >= needed && size <= otherwise) ?? otherwise;
 
@@ -71,7 +71,7 @@ export const pieceBucket = (tokens: number, maxPiece: number): number =>
 export const cacheBucket = (tokens: number, maxPositions: number): number =>
   bucketOf(CACHE_BUCKETS, tokens, maxPositions);
 
-/** An encoder reads its source in one piece. */
+/** An encoder takes its source whole. */
 const SOURCE_BUCKETS = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 
 export const sourceBucket = (tokens: number, { maxPositions }: ModelShape): number =>
@@ -93,7 +93,7 @@ export function addRow(batch: Batch, row: Row): void {
   batch.rows.push(row);
 }
 
-/** The last row takes the place of the one that leaves. An empty batch gives its memory back. */
+/** The last row moves into the freed place. An empty batch releases its memory. */
 export function removeRow(batch: Batch, row: Row): void {
   const index = batch.rows.indexOf(row);
   const last = batch.rows.pop()!;
@@ -104,7 +104,7 @@ export function removeRow(batch: Batch, row: Row): void {
   if (batch.rows.length === 0) Object.assign(batch, createBatch(batch.model, batch.programs, batch.maxPiece));
 }
 
-/** `to` goes on from where `from` is; it joins the batch if it is not in it. Rows that branch have one source. */
+/** Copies the cache of `from` to `to`, which joins the batch if it is not in it. Both have the same source. */
 export function branchRow(batch: Batch, from: Row, to: Row): void {
   const joins = !batch.rows.includes(to);
   if (joins) {
@@ -116,7 +116,7 @@ export function branchRow(batch: Batch, from: Row, to: Row): void {
   to.filled = from.filled;
 }
 
-/** Reads pieces of prompts, if there are any to be read, and continues every row that is ready by one token. */
+/** Prefills pending prompts, then decodes one token for every row that is ready. */
 export async function advanceBatch(batch: Batch): Promise<void> {
   const pending = batch.rows.map(row => row.tokens.length - row.filled);
   reserve(batch);
@@ -133,7 +133,7 @@ export async function advanceBatch(batch: Batch): Promise<void> {
   if (ready.length > 0) await decode(batch, ready);
 }
 
-/** Makes the caches large enough for every row and every token there is. */
+/** Grows the caches to fit all rows and their tokens. */
 function reserve(batch: Batch): void {
   const { rows, model } = batch;
   const longest = (of: (row: Row) => ArrayLike<number>): number =>
@@ -163,17 +163,17 @@ function enlarged({ rows, model }: Batch, cache: KeyValueCache, length: number):
 
 interface FreshLength {
   readonly length: number;
-  /** Of the source; 0 without one. */
+  /** Length of the source; 0 without one. */
   readonly read: number;
 }
 
 function freshLength({ model, maxPiece }: Batch, { tokens, source }: Row): FreshLength {
-  // An answer begins with one token.
+  // An encoder-decoder starts from a single token.
   const length = tokens.length === 1 ? 1 : pieceBucket(tokens.length, maxPiece);
   return { length, read: source ? sourceBucket(source.length, model.shape) : 0 };
 }
 
-/** The largest run that so many prompts fill well enough. */
+/** Rows of the largest run that `count` prompts fill sufficiently. */
 function freshRows(count: number): number {
   const padded = rowBucket(count);
   return count >= LEAST_FILLED * padded ? padded : padded / 2;
@@ -188,7 +188,7 @@ async function readAllFresh(batch: Batch, fresh: readonly Row[]): Promise<void> 
 }
 
 /**
- * The first pieces of as many prompts of like length as one run takes, the one that has waited longest among them; they need no cache.
+ * Prefills the first pieces of prompts of similar length in one run without a cache, including the one that has waited longest.
  * -> tokens of the run
  */
 async function readFresh(batch: Batch, fresh: readonly Row[]): Promise<number> {
@@ -204,15 +204,15 @@ async function readFresh(batch: Batch, fresh: readonly Row[]): Promise<number> {
   return rows * Math.max(length, read);
 }
 
-/** The sources' part of a step that has them from before. */
+/** Shape of the sources for a step that reads their cached keys and values. */
 const laterSources = ({ sources }: Batch): StepShape['source'] =>
   sources && { length: sources.length, read: false };
 
-/** `rows` rows of the caches from `start` on, as a step's inputs. */
+/** Views of `rows` cache rows from `start`, as inputs of a step. */
 const viewCaches = (batch: Batch, start: number, rows: number): HostArrays =>
   Object.assign({}, ...cachesOf(batch).map(cache => viewRows(cache, start, rows)));
 
-/** A further piece of one prompt. */
+/** Prefills a later piece of one prompt. */
 async function readMore(batch: Batch, row: Row): Promise<void> {
   const length = pieceBucket(row.tokens.length - row.filled, batch.maxPiece);
   const cached = viewCaches(batch, batch.rows.indexOf(row), 1);
@@ -220,7 +220,7 @@ async function readMore(batch: Batch, row: Row): Promise<void> {
   await run(batch, { rows: 1, length, cache: batch.cache.length, source }, [row], cached);
 }
 
-/** One token of every row; rows before the last of them that are not ready run along and are not written. */
+/** Decodes one token per ready row. Cache rows are contiguous, so rows in between that are not ready run too; their output is dropped. */
 async function decode(batch: Batch, ready: readonly Row[]): Promise<void> {
   const isReady = new Set(ready);
   const reached = batch.rows.slice(0, 1 + batch.rows.findLastIndex(row => isReady.has(row)));
@@ -233,7 +233,7 @@ async function decode(batch: Batch, ready: readonly Row[]): Promise<void> {
 
 type RunShape = Pick<StepShape, 'rows' | 'length' | 'cache' | 'source'>;
 
-/** Row i of the run is `rows[i]`; rows that are null or past the end are padding. */
+/** Row i of the run is `rows[i]`; null rows and those past the end are padding. */
 async function run(
   batch: Batch,
   size: RunShape,
@@ -256,7 +256,7 @@ async function run(
   });
 }
 
-/** Writes what a run has made of its rows into the caches. */
+/** Writes the new keys and values of a run into the caches. */
 function keep(
   batch: Batch,
   { length, source }: RunShape,
@@ -285,7 +285,7 @@ function keep(
   });
 }
 
-/** What a step's program is fed beside the caches: the next `length` tokens of each row, and who sees whom. */
+/** Inputs of a step besides the caches: the next `length` tokens of each row and the attention mask. */
 export function stepInputs(
   shape: StepShape,
   rows: readonly (Pick<Row, 'source' | 'tokens' | 'filled' | 'adapter'> | null)[],
@@ -323,7 +323,7 @@ export function stepInputs(
   };
 }
 
-/** The sources themselves where they are read, and how much of each row is padding. A row without one sees it all, so that it sees something. */
+/** Source tokens if they are encoded in this step, and the padding mask. Rows without a source mask nothing, since softmax needs a key. */
 function sourceInputs(
   count: number,
   { length, read }: SourceShape,

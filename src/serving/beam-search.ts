@@ -1,56 +1,56 @@
-// Beam search: several beginnings of an answer are kept, and of all their continuations the most probable. It computes with scores
-// alone; models and caches are its callers'. The same steps as transformers' `_beam_search` (generation/utils.py), whose answers it gives.
+// Beam search over scores; models and caches are left to the caller. Follows transformers' `_beam_search` (generation/utils.py) and
+// gives the same answers.
 
 export interface BeamSettings {
-  /** Beginnings that are kept, and answers that are looked for. */
+  /** Number of running beams and of finished answers. */
   readonly beams: number;
-  /** Scores are divided by length ** this: above 0 longer answers gain. */
+  /** Scores are divided by length ** this: values above 0 favour longer answers. */
   readonly lengthPenalty: number;
-  /** true: ends with as many answers as beams; 'never': only when no better one can come; false: when none is likely to. */
+  /** Stops once there are as many answers as beams (true), no better one is possible ('never') or none is likely (false). */
   readonly earlyStopping: boolean | 'never';
   readonly maxTokens: number;
   readonly stopTokens: readonly number[];
 }
 
-/** What may come next after a beginning. */
+/** A candidate for the next token of a beam. */
 export interface NextToken {
   readonly token: number;
   readonly logprob: number;
 }
 
-/** A beginning with one token more. */
+/** A beam extended by one token. */
 export interface Continuation {
-  /** Place of the beginning among those that were running. */
+  /** Index of the beam that it extends. */
   readonly parent: number;
   readonly token: number;
-  /** Log-probability of the whole. */
+  /** Cumulative log-probability. */
   readonly sum: number;
 }
 
 export interface FoundAnswer {
-  /** The last beginning and its last token; what came before is its caller's to know. */
+  /** The last token and its beam; the caller keeps the earlier tokens. */
   readonly continuation: Continuation;
-  /** The step that found it. */
+  /** The step that finished it. */
   readonly length: number;
   readonly score: number;
 }
 
 export interface BeamStep {
-  /** The beginnings to go on from, the most probable first; none when the search is over. */
+  /** Beams to continue, most probable first; empty when the search has ended. */
   readonly running: readonly Continuation[];
-  /** Answers that this step has added. */
+  /** Answers that this step added. */
   readonly added: readonly FoundAnswer[];
-  /** All that are kept, the best first. */
+  /** The best answers so far, best first. */
   readonly found: readonly FoundAnswer[];
 }
 
-/** How many tokens of every beginning are worth a thought: enough to go on with when all the best of them end. */
+/** Candidates per beam: enough to continue if all the best ones are stop tokens. */
 export const candidatesOf = ({ beams, stopTokens }: BeamSettings): number =>
   Math.max(2, 1 + stopTokens.length) * beams;
 
 /**
- * One step. `sums` are the running beginnings' log-probabilities, `next` what may follow each, the most probable first; `length`
- * counts the tokens that answers have after this step.
+ * One step. `sums`: log-probabilities of the running beams; `next`: candidates of each, most probable first; `length`: tokens of an
+ * answer after this step.
  */
 export function stepBeams(
   settings: BeamSettings,
@@ -93,7 +93,7 @@ function goesOn(
   if (running.length === 0) return false;
   if (found.length < beams) return true;
   if (earlyStopping === true) return false;
-  // The best that a running one could come to, as transformers estimates it.
+  // The best attainable score of a running beam, as estimated by transformers.
   const reached = earlyStopping === 'never' && lengthPenalty > 0 ? maxTokens : length;
   return running[0]!.sum / reached ** lengthPenalty > found.at(-1)!.score;
 }

@@ -1,5 +1,4 @@
-// A request that searches for the most probable answers: its rows are the beginnings that beam search keeps, and change places with it.
-// What is kept is beam-search.ts' to say.
+// A beam search as a request in a batch: one row per beam. beam-search.ts decides which beams are kept.
 import { type AnswerRules, applyRules } from '../models/answer-rules.ts';
 import type { Answering, Beginning, GenerationEnd, GenerationRequest, Settled } from './answering.ts';
 import { type Batch, branchRow, type Row, removeRow } from './batch.ts';
@@ -24,7 +23,7 @@ export interface BeamRequest
 }
 
 export interface BeamAnswer extends GenerationEnd {
-  /** Every token but the stop token. */
+  /** All tokens except the stop token. */
   readonly written: readonly TokenLogprob[];
   /** Log-probability / length ** lengthPenalty. */
   readonly score: number;
@@ -32,12 +31,12 @@ export interface BeamAnswer extends GenerationEnd {
 
 interface BeamRow extends Row {
   tokens: number[];
-  /** Log-probability of its tokens, and each of them. */
+  /** Cumulative log-probability, and the generated tokens. */
   sum: number;
   written: readonly TokenLogprob[];
-  /** What may come next; null until the model has said so. */
+  /** Candidates for the next token; null until the step has run. */
   next: readonly NextToken[] | null;
-  /** The most probable tokens of this place, as they are reported. */
+  /** The most probable tokens at this position, for the report. */
   top: TokenLogprob['top'];
 }
 
@@ -45,14 +44,14 @@ interface Search {
   readonly request: BeamRequest;
   readonly beginning: Beginning;
   readonly settings: BeamSettings;
-  /** Every row in the batch, in the order of their sums. */
+  /** Rows in the batch, sorted by `sum`. */
   rows: BeamRow[];
   length: number;
   found: readonly FoundAnswer[];
   readonly answers: Map<FoundAnswer, readonly TokenLogprob[]>;
 }
 
-/** Resolves with as many answers as there are beams, the best first. */
+/** Resolves with as many answers as beams, best first. */
 export function answerByBeams(
   request: BeamRequest,
   beginning: Beginning,
@@ -109,7 +108,7 @@ function beamRow({ request, beginning, settings }: Search): BeamRow {
   return row;
 }
 
-/** The most probable ones that may come. A token that the rules force is certain. */
+/** The most probable allowed tokens. A forced token has probability 1. */
 function nextTokens(
   logits: Float32Array,
   total: number,
@@ -126,7 +125,7 @@ function nextTokens(
     .map(token => ({ token, logprob: logits[token]! - total }));
 }
 
-/** -> the beginnings to go on from; `found` and the answers' tokens are brought up to date. */
+/** -> beams to continue; updates `found` and `answers`. */
 function step(search: Search): readonly Continuation[] {
   const { rows, settings, answers } = search;
   search.length += 1;
@@ -148,7 +147,7 @@ function extended(rows: readonly BeamRow[], { parent, token }: Continuation): To
   return [...written, { token, logprob: next!.find(each => each.token === token)!.logprob, top }];
 }
 
-/** A beginning's first continuation stays in its row; further ones take rows whose beginnings are given up, or new ones. */
+/** The first continuation of a beam stays in its row; others take rows of dropped beams, or new ones. */
 function goOn(search: Search, running: readonly Continuation[], batch: Batch): void {
   const { rows } = search;
   const written = running.map(continuation => extended(rows, continuation));

@@ -1,22 +1,22 @@
-// Reads a call whose arguments are elements (`<parameter=city>\nParis\n</parameter>`): the object that they stand for, by the tool's
-// schema, while it is written. Strings are text as it is; everything else is JSON, or a word of Python's, as templates print it.
+// Streaming parser for calls with arguments as elements (`<parameter=city>\nParis\n</parameter>`): converts them to a JSON object by
+// the tool's schema. Strings are raw text, other values JSON or Python constants, as templates print them.
 import { argumentTypes, type JsonType } from './argument-types.ts';
 import type { ObjectReader } from './tool-calls.ts';
 import type { ArgumentElements } from './tool-forms.ts';
 
-/** What Jinja makes of constants. */
+/** Constants as Jinja prints them. */
 const PYTHON_WORDS: Readonly<Record<string, string>> = { True: 'true', False: 'false', None: 'null' };
 
-/** The argument that is being read. */
+/** The argument being read. */
 interface Argument {
   readonly types: ReadonlySet<JsonType>;
-  /** Nothing but a string, which is given out as it comes; any other value is whole first. */
+  /** Only a string is allowed, so it can be streamed; other values are emitted when complete. */
   readonly isText: boolean;
-  /** The new line before the value has been passed over. */
+  /** The newline before the value has been skipped. */
   begun: boolean;
 }
 
-/** `schemaOf`: the parameters of a tool, by its name. */
+/** `schemaOf`: parameters schema of a tool, by name. */
 export function createElementReader(
   elements: ArgumentElements,
   schemaOf: (name: string) => unknown,
@@ -28,7 +28,7 @@ export function createElementReader(
   let argument: Argument | null = null;
   let length: number | null = null;
 
-  /** What is up to `mark`, and passes it; null where it has not come. */
+  /** Text up to `mark`, which is consumed; null if it has not arrived. */
   const upTo = (text: string, mark: string): string | null => {
     const index = text.indexOf(mark, position);
     if (index < 0) return null;
@@ -42,7 +42,7 @@ export function createElementReader(
     count += 1;
     return `${count > 1 ? ', ' : '{'}${JSON.stringify(key)}: ${argument.isText ? '"' : ''}`;
   };
-  /** Null: more has to come first. */
+  /** Null: needs more text. */
   const readBetween = (text: string): string | null => {
     const next = text.indexOf(elements.open, position);
     const end = text.indexOf(elements.callEnd, position);
@@ -100,21 +100,21 @@ export function createElementReader(
 
 const escaped = (text: string): string => JSON.stringify(text).slice(1, -1);
 
-/** How much of the beginning of `mark` a text ends with, short of all of it. */
+/** Length of the longest proper prefix of `mark` that `text` ends with. */
 export function overlap(text: string, mark: string): number {
   for (let length = Math.min(mark.length - 1, text.length); length > 0; length--)
     if (text.endsWith(mark.slice(0, length))) return length;
   return 0;
 }
 
-/** As JSON. What is of no other type that the schema allows is a string, whether it allows that or not: nothing is lost. */
+/** As JSON. A value of none of the allowed types becomes a string even if the schema does not allow one, so that nothing is lost. */
 function jsonOf(text: string, types: ReadonlySet<JsonType>): string {
   const word = PYTHON_WORDS[text.trim()] ?? text.trim();
   const type = jsonTypeOf(word);
   return type !== null && type !== 'string' && types.has(type) ? word : JSON.stringify(text);
 }
 
-/** Null for what is no JSON. */
+/** Null if it is not JSON. */
 function jsonTypeOf(text: string): JsonType | null {
   try {
     const value: unknown = JSON.parse(text);

@@ -1,4 +1,4 @@
-// The generation process: holds engines, models and adapters, and answers what the api asks over process IPC.
+// The generation process: holds the engine, models and adapters, and serves the api's requests over IPC.
 import { setPriority } from 'node:os';
 import { openEngine } from '../engine/engine.ts';
 import { ApiError } from '../errors.ts';
@@ -9,7 +9,7 @@ import { openLoadedModels } from './loaded-models.ts';
 import { type Failure, type FromChild, NO_REQUEST, type ServiceOptions, type ToChild } from './protocol.ts';
 import { answerRequest } from './service.ts';
 
-/** Generating must not slow down the api; it goes before training, which has 10. */
+/** Below the api, above training (10). */
 const NICENESS = 8;
 
 function toFailure(error: unknown): Failure {
@@ -29,7 +29,7 @@ async function main(): Promise<void> {
   const running = new Map<number, AbortController>();
   let outbox: FromChild = [];
 
-  /** What comes up in one turn of the event loop travels together. */
+  /** Batches the events of one turn of the event loop into one message. */
   const send = (id: number, event: FromChild[number]['event']): void => {
     outbox.push({ id, event });
     if (outbox.length > 1) return;
@@ -63,7 +63,7 @@ async function main(): Promise<void> {
     else void work(message);
   });
   process.on('disconnect', () => process.exit(0));
-  // Ctrl-C reaches the whole process group; the api ends this process when it has ended its requests.
+  // Ctrl-C reaches the whole process group; the api stops this process after finishing its requests.
   process.on('SIGINT', () => undefined);
 }
 

@@ -1,4 +1,4 @@
-// What one choice gives out: words and tool calls as events, as they come or all at its end. It generates nothing.
+// Turns the text of one choice into events of text and tool calls, streamed or all at its end.
 import { newId, randomText } from '../ids.ts';
 import type { ChoicePiece } from './choice.ts';
 import type { FinishReason, GenerationEvent } from './protocol.ts';
@@ -7,9 +7,9 @@ import type { ToolForm } from './tool-forms.ts';
 
 export interface ChoiceOutput {
   take(piece: ChoicePiece): void;
-  /** Whether a call is complete and no other may come. */
+  /** Whether a call is complete and parallel calls are not allowed. */
   readonly full: boolean;
-  /** Lets go what was held, as choice `index`, and says how it ended. Once. */
+  /** Emits what was held, as choice `index`, and the finish reason. To be called once. */
   release(index: number, ended: 'stop' | 'length'): void;
 }
 
@@ -58,7 +58,7 @@ export function createChoiceOutput({
     else calls.at(-1)!.arguments += text;
     if (!hold) emit({ type: 'call', choice: index, index: part.index, id, name, arguments: text });
   };
-  /** Tokens of calls are not told: clients expect those of the words. */
+  /** Omits the tokens of calls: clients expect log-probabilities of the text only. */
   const give = ({ text, parts }: CallReading, tokens: ChoicePiece['tokens']): void => {
     say({ text, tokens: reader!.calls > 0 ? [] : tokens });
     for (const part of parts) addPart(part);

@@ -1,4 +1,4 @@
-// The text of one choice while it is generated: decoding, stop strings, and which tokens belong to which text. It generates nothing.
+// The text of one choice during generation: detokenization, stop strings, and the text offsets of tokens.
 import type { Tokenizer } from '../data/tokenizer.ts';
 import type { TokenLogprob } from './logprobs.ts';
 import type { Candidate, TokenPiece } from './protocol.ts';
@@ -10,13 +10,13 @@ export interface ChoicePiece {
 }
 
 export interface ChoiceText {
-  /** Takes the next token; true when a stop string is complete. */
+  /** Returns true when a stop string is complete. */
   push(token: number, logprob: TokenLogprob | null): boolean;
-  /** Lets go what was held back. To be called once, unless `push` returned true. */
+  /** Emits what was held back. To be called once, unless `push` returned true. */
   end(): void;
 }
 
-/** The text of a token by itself: its bytes escaped where they are no whole characters. */
+/** A single token as text; bytes that are not whole characters are escaped. */
 export function toCandidate(tokenizer: Tokenizer, token: number, logprob: number | null): Candidate {
   const bytes = tokenizer.tokenBytes(token);
   const text = Buffer.from(bytes).toString('utf8');
@@ -35,13 +35,13 @@ export function toTokenPiece(tokenizer: Tokenizer, logprob: TokenLogprob, offset
 
 export interface ChoiceTextOptions {
   stopStrings: readonly string[];
-  /** Length of the text that comes before (an echo). */
+  /** Length of the preceding text (an echo). */
   start: number;
-  /** Special tokens that have a text all the same: the marks of tool calls. */
+  /** Special tokens that are decoded nevertheless: those of tool calls. */
   shown: ReadonlySet<number>;
 }
 
-/** `emit` is called with pieces in order. Special tokens have no text. */
+/** Calls `emit` with pieces in order. Other special tokens have no text. */
 export function createChoiceText(
   tokenizer: Tokenizer,
   { stopStrings, start, shown }: ChoiceTextOptions,
@@ -53,7 +53,7 @@ export function createChoiceText(
   let decoded = start;
   let emitted = start;
 
-  /** Tokens go out with the first of their text; those that begin past it wait. */
+  /** Tokens are emitted with the first character of their text; those that start later wait. */
   const release = (text: string, reached: (piece: TokenPiece) => boolean): void => {
     emitted += text.length;
     const tokens = held.filter(reached);

@@ -1,5 +1,5 @@
-// Gives texts the outputs of a trained head: a score for each class, or a number. The states come from the embedder, that many requests
-// share; what the outputs mean is classes.ts'.
+// Runs a trained head on texts: a logit per class, or a number. The pooled states come from an embedder that requests share; the
+// outputs are interpreted in head-outputs.ts.
 import type { Engine, Executable, HostArrays, Program } from '../engine/program.ts';
 import { meaningOfConfig, type OutputMeaning, readMeaning } from '../formats/classifier-config.ts';
 import { type Adapter, readAdapter } from '../formats/peft.ts';
@@ -11,7 +11,7 @@ import type { LoadedAdapter } from './adapter-stack.ts';
 import { toLoaded } from './adapters.ts';
 import { Embedder } from './embedder.ts';
 
-/** A head with its numbers, and the adapter under it. */
+/** A head's tensors, and the adapter it was trained with. */
 export interface LoadedHead {
   readonly meaning: OutputMeaning;
   readonly head: SequenceHead;
@@ -19,7 +19,7 @@ export interface LoadedHead {
   readonly adapter: LoadedAdapter | null;
 }
 
-/** Throws ModelError when neither the adapter nor the model has a whole head. */
+/** Throws ModelError if neither the adapter nor the model has a complete head. */
 export async function loadHead(
   model: Model,
   id: string,
@@ -39,7 +39,7 @@ export async function loadHead(
   };
 }
 
-/** Null for a model without a head. A config that names no labels has those of `transformers`: LABEL_0 and so on. */
+/** Null for a model without a head. Labels default to those of `transformers`: LABEL_0 and so on. */
 export function meaningOfModel(model: Model): OutputMeaning | null {
   if (!model.served.endsWith('ForSequenceClassification')) return null;
   const outputs = model.leftOut[`${sequenceHead(model, 1).out}.weight`]?.shape[0] ?? 0;
@@ -72,12 +72,12 @@ export interface ClassifyRequest {
 
 export interface Classifier {
   readonly model: Model;
-  /** -> [outputs], as the head gives them: no softmax, no sigmoid. */
+  /** -> logits [outputs], without softmax or sigmoid. */
   outputs(request: ClassifyRequest): Promise<Float32Array>;
   close(): Promise<void>;
 }
 
-/** For all heads on one model. `model` is opened for sequences. */
+/** For all heads of one model, which was opened for sequences. */
 export function openClassifier(engine: Engine, model: Model): Classifier {
   const { pooling } = sequenceHead(model, 1);
   const { maxPositions } = model.shape;
@@ -124,7 +124,7 @@ export interface FineTuned {
   readonly head: LoadedHead;
 }
 
-/** A fine-tuned model alone, from its folders. Throws ModelError for one without a whole head. */
+/** Opens a single fine-tuned model. Throws ModelError if its head is incomplete. */
 export async function openFineTuned(
   engine: Engine,
   { modelDirectory, adapterDirectory }: { modelDirectory: string; adapterDirectory: string | null },

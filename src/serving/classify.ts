@@ -1,4 +1,4 @@
-// Answers requests for classes and numbers: from texts as the api gives them to the head's outputs. It knows no HTTP and no process.
+// Serves classification requests: from texts to the head's outputs. Independent of HTTP and IPC.
 import { TemplateError } from '../data/chat-template.ts';
 import { contentText, type Message } from '../data/conversation.ts';
 import { type ReadLine, readTokens } from '../data/labelled.ts';
@@ -20,7 +20,7 @@ interface Asked {
   readonly head: LoadedHead;
 }
 
-/** Throws ApiError for what the caller did wrong, and the signal's reason when it is aborted. */
+/** Throws ApiError for user errors, and the signal's reason when aborted. */
 export const classifyTexts = (
   models: LoadedModels,
   request: ClassificationRequest,
@@ -54,7 +54,7 @@ async function classify(
   };
 }
 
-/** In the form of the lines that the head was trained on: a text alone, or a conversation. */
+/** Converts an input to the form of the training lines: a plain text or a conversation. */
 function asTaught(input: ReadLine, { reads }: OutputMeaning): ReadLine {
   if (reads === 'messages')
     return 'messages' in input ? input : { messages: [{ role: 'user', content: input.input }] };
@@ -87,9 +87,9 @@ function checkLength({ length }: readonly number[], most: number, name: string):
   throw new ApiError('context_length_exceeded', message, { param: 'input' });
 }
 
-// ---- as an answer in words
+// ---- as text
 
-/** The label, the labels one to a line, or the number. */
+/** The label, the labels on one line each, or the number. */
 export function wordsOf(
   outputs: ArrayLike<number>,
   { problem, labels }: Pick<OutputMeaning, 'problem' | 'labels'>,
@@ -106,7 +106,7 @@ interface WordsRequest {
   emit(event: GenerationEvent): void;
 }
 
-/** What generation answers, from a model that only tells classes: the same words for every choice. */
+/** Generation requests to a classifier: every choice is the same text. */
 export async function answerInWords(
   opened: OpenedModel,
   asked: Asked,
@@ -133,7 +133,7 @@ export async function answerInWords(
   emit({ type: 'done', promptTokens, completionTokens });
 }
 
-/** What only generated tokens can give. */
+/** Rejects parameters that need generated tokens. */
 function refuseForms({ form, topLogprobs, echo }: GenerationParameters): void {
   const asked = [
     [form !== null, 'response_format'],

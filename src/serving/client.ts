@@ -1,4 +1,4 @@
-// The api's side of generation: starts the generation process, hands requests to it and their answers back. It computes nothing.
+// The api's client of the generation process: starts it, sends requests and receives their events.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import type { ReadLine } from '../data/labelled.ts';
@@ -21,32 +21,32 @@ import type {
 
 export interface TargetModel {
   id: string;
-  /** Of the base, or of a model that was trained whole. */
+  /** The base model, or a fully fine-tuned one. */
   files: readonly ModelFile[];
-  /** Where the model is an adapter on it. */
+  /** Null if the model is not an adapter. */
   adapterFiles: readonly ModelFile[] | null;
 }
 
 export interface GenerationClient {
   /**
-   * The answer's events, `done` last. Throws ApiError: what the caller did wrong, a full queue, a generation process that was lost.
-   * Leaving the loop, or aborting, cancels the generation.
+   * The answer's events, `done` last. Throws ApiError for user errors, a full queue and a crash of the generation process.
+   * Leaving the loop or aborting cancels the generation.
    */
   generate(
     model: TargetModel,
     parameters: GenerationParameters,
     signal: AbortSignal,
   ): AsyncIterable<GenerationEvent>;
-  /** One vector for each text. Throws like `generate`. */
+  /** One vector per text. Throws like `generate`. */
   embed(model: TargetModel, request: EmbeddingParameters, signal: AbortSignal): Promise<EmbeddingEvent>;
-  /** What a model's head says of each text. Throws like `generate`. */
+  /** The head's outputs for each text. Throws like `generate`. */
   classify(model: TargetModel, inputs: ReadLine[], signal: AbortSignal): Promise<ClassificationEvent>;
   close(): Promise<void>;
 }
 
 export interface EmbeddingParameters {
   inputs: EmbeddingInput[];
-  /** Null: as many as the model makes. */
+  /** Null: the model's own. */
   dimensions: number | null;
 }
 
@@ -54,19 +54,19 @@ export interface GenerationClientOptions {
   service: ServiceOptions;
   cache: ModelCache;
   log: Logger;
-  /** Choices that may be running or waiting; more are refused. */
+  /** Maximum of running and waiting choices; more are rejected. */
   maxPending?: number;
 }
 
 const MAX_PENDING = 512;
-/** Texts to be embedded or classified that count as one choice. */
+/** Number of texts to embed or classify that count as one choice. */
 const TEXTS_OF_A_RUN = 32;
 const RETRY_AFTER_SECONDS = 2;
 const KILL_AFTER_MS = 3000;
 
 type Answer = GenerationEvent | EmbeddingEvent | ClassificationEvent;
 
-/** Answers that come whole. */
+/** Answers that are a single event. */
 const WHOLE = ['embedded', 'classified'] as const;
 type Whole = Extract<Answer, { type: (typeof WHOLE)[number] }>;
 const isWhole = (event: Answer): event is Whole => (WHOLE as readonly string[]).includes(event.type);
@@ -158,7 +158,7 @@ class ForkedGeneration implements GenerationClient {
 
   #enter(choices: number): () => void {
     const { maxPending = MAX_PENDING } = this.#options;
-    // A single request is let in whatever its size: it would never fit later either.
+    // An idle server admits a request of any size, which would otherwise never fit.
     if (this.#load > 0 && this.#load + choices > maxPending)
       throw new ApiError(
         'server_is_overloaded',
@@ -206,7 +206,7 @@ class ForkedGeneration implements GenerationClient {
     }
   }
 
-  /** The generation process, started when the first request needs it and again when it was lost. */
+  /** The generation process, started on first use and again after a crash. */
   #running(): ChildProcess {
     if (this.#closed) throw new ApiError('server_is_overloaded', 'The server is shutting down.');
     this.#child ??= this.#start();
@@ -227,7 +227,7 @@ class ForkedGeneration implements GenerationClient {
     });
     child.on('error', error => {
       log.error({ error }, 'generation process');
-      if (child.pid === undefined) this.#lost(child, error.message); // it never was, and will not exit
+      if (child.pid === undefined) this.#lost(child, error.message); // it never started, so there is no `exit`
     });
     child.on('exit', (code, signal) => this.#lost(child, signal ?? code));
     return child;
@@ -263,7 +263,7 @@ class ForkedGeneration implements GenerationClient {
   }
 }
 
-/** A process that has just died says so with `exit`; what cannot be sent to it needs no error of its own. */
+/** Ignores errors of sending: a process that has just died is reported by `exit`. */
 function send(child: ChildProcess, message: ToChild): void {
   if (child.connected) child.send(message, () => undefined);
 }

@@ -1,4 +1,4 @@
-// Answers requests for embeddings: from texts as the api gives them to vectors. It knows no HTTP and no process.
+// Serves embedding requests: from texts to vectors. Independent of HTTP and IPC.
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { ApiError } from '../errors.ts';
 import { normalized, type Pooling } from '../models/pooling.ts';
@@ -8,15 +8,15 @@ import type { EmbeddingEvent, EmbeddingInput, ServedModel } from './protocol.ts'
 export interface EmbeddingRequest {
   readonly model: ServedModel;
   readonly inputs: readonly EmbeddingInput[];
-  /** Vectors are cut to so many numbers; null: as the model makes them. */
+  /** Vectors are truncated to this; null: not truncated. */
   readonly dimensions: number | null;
   readonly signal: AbortSignal;
 }
 
-/** Of all texts of a request together, as OpenAI has it. */
+/** Sum over all texts of a request; OpenAI's limit. */
 const MAX_REQUEST_TOKENS = 300_000;
 
-/** Throws ApiError for what the caller did wrong, and the signal's reason when it is aborted. */
+/** Throws ApiError for user errors, and the signal's reason when aborted. */
 export const embedTexts = (models: LoadedModels, request: EmbeddingRequest): Promise<EmbeddingEvent> =>
   models.with(request.model.directory, opened => embed(opened, request));
 
@@ -75,7 +75,7 @@ function checkDimensions(dimensions: number | null, hiddenSize: number): void {
   throw new ApiError('invalid_value', message, { param: 'dimensions' });
 }
 
-/** The first numbers of a vector, of length 1 again where vectors are. */
+/** Truncates a vector and normalizes it again if the model's vectors are normalized. */
 function cut(vector: Float32Array, dimensions: number | null, { normalize }: Pooling): Float32Array {
   if (dimensions === null || dimensions === vector.length) return vector;
   const first = vector.slice(0, dimensions);

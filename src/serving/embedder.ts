@@ -1,4 +1,4 @@
-// Makes vectors of texts with one model, for many requests at once: texts of like length share a run. It knows tokens; text is its callers'.
+// Embeds token sequences with one model, for many requests at once: sequences of similar length share a run. Tokenizing is left to callers.
 import { setImmediate } from 'node:timers/promises';
 import type { Engine, HostArrays, Program, TensorSpec, Tensors } from '../engine/program.ts';
 import { tf } from '../engine/tf.ts';
@@ -18,10 +18,10 @@ export interface EmbedRequest {
   readonly signal?: AbortSignal;
 }
 
-/** Programs are compiled for these sizes alone; the longest is the longest text that pooling allows. */
+/** Bucketed, because each shape is a compiled program; the longest is capped at the model's positions. */
 const ROW_BUCKETS = [1, 2, 4, 8, 16, 32];
 const LENGTH_BUCKETS = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
-/** Tokens of one run, all rows together; a longer text has a run of its own. */
+/** Tokens of a run over all rows; a longer text gets a run of its own. */
 const MAX_RUN_TOKENS = 4096;
 const MAX_PROGRAMS = 32;
 
@@ -55,7 +55,7 @@ export class Embedder {
     });
   }
 
-  /** -> [hiddenSize]. Rejects with the signal's reason when it is aborted. */
+  /** -> [hiddenSize]. Rejects with the signal's reason when aborted. */
   embed(request: EmbedRequest): Promise<Float32Array> {
     const { length } = request.tokens;
     if (length === 0 || length > this.pooling.maxTokens)
@@ -70,7 +70,7 @@ export class Embedder {
     });
   }
 
-  /** Rejects what is waiting. */
+  /** Rejects waiting requests. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#loop;
@@ -78,7 +78,7 @@ export class Embedder {
   }
 
   async #run(): Promise<void> {
-    // Requests of the same moment come together.
+    // Batches the requests of one turn of the event loop.
     await setImmediate();
     while (this.#waiting.length > 0) {
       this.#drop(({ signal }) => signal?.aborted ?? false);
@@ -129,7 +129,7 @@ export class Embedder {
 const adapterKey = (adapter: LoadedAdapter | null): (string | number)[] =>
   adapter ? [adapter.rank, ...Object.keys(adapter.layers)] : [];
 
-/** Rows end in padding, which sees and is seen by itself alone. */
+/** Rows are right-padded; padding is a segment of its own, so that texts do not attend to it. */
 function rowInputs(
   taken: readonly Waiting[],
   { rows, length }: Pick<RunShape, 'rows' | 'length'>,
@@ -159,8 +159,8 @@ function adapterInputs(adapter: LoadedAdapter | null): HostArrays {
 }
 
 /**
- * Inputs: tokens, positions, segments [rows, length] int32; pooling [rows, length], how much each state counts; the adapter's `a.layer`
- * [rank, in] and `b.layer` [out, rank], alpha / rank in it. Output: pooled [rows, hiddenSize].
+ * Inputs: tokens, positions, segments [rows, length] int32; pooling weights [rows, length]; the adapter's `a.layer` [rank, in] and
+ * `b.layer` [out, rank], scaled by alpha / rank. Output: pooled [rows, hiddenSize].
  */
 function embeddingProgram(model: Model, { rows, length, adapter }: RunShape): Program {
   const int32: TensorSpec = { shape: [rows, length], dtype: 'int32' };

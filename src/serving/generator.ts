@@ -1,5 +1,5 @@
 // Generates from one model, for many requests at once: sequences join and leave the batch between steps (continuous
-// batching, Orca, OSDI 2022). It knows tokens; text, stop strings and processes are its callers'.
+// batching, Orca, OSDI 2022). Deals in tokens; text, stop strings and processes are left to the callers.
 import { setImmediate } from 'node:timers/promises';
 import type { Engine } from '../engine/program.ts';
 import { type AnswerRules, answerRules } from '../models/answer-rules.ts';
@@ -31,7 +31,7 @@ import { openPrograms, type Programs } from './programs.ts';
 import { type PromptScore, scorePrompt } from './score.ts';
 
 export interface ScoreRequest {
-  /** What an encoder-decoder's tokens, from their start on, answer; null for others. */
+  /** Source of an encoder-decoder, whose `tokens` begin with the start token; null for others. */
   source?: ArrayLike<number> | null;
   tokens: ArrayLike<number>;
   adapter: LoadedAdapter | null;
@@ -42,11 +42,11 @@ export interface ScoreRequest {
 export interface GeneratorLimits {
   /** Sequences in one batch. */
   maxRows: number;
-  /** For keys and values of the batch; one sequence is always admitted. */
+  /** Limit of the batch's KV cache; one sequence is always admitted. */
   cacheBytes: number;
-  /** Compiled programs that are kept. */
+  /** Cached compiled programs. */
   maxPrograms: number;
-  /** Tokens of a prompt that are read at once. */
+  /** Prompt tokens per prefill step. */
   maxPiece: number;
 }
 
@@ -58,13 +58,13 @@ export const DEFAULT_LIMITS: GeneratorLimits = {
 };
 
 interface RowSize {
-  /** Tokens that it may come to hold. */
+  /** Maximum tokens of the row. */
   readonly limit: number;
-  /** Tokens of what an encoder-decoder answers. */
+  /** Tokens of an encoder-decoder's source. */
   readonly source: number;
 }
 
-/** Whether rows may be in one batch. */
+/** Whether these rows fit into one batch. */
 export function fitsBatch(
   { shape, kind }: GenerativeModel,
   rows: readonly RowSize[],
@@ -88,7 +88,7 @@ export class Generator {
   readonly model: GenerativeModel;
   readonly #limits: GeneratorLimits;
   readonly #programs: Programs;
-  /** Of an encoder-decoder. */
+  /** Only for encoder-decoders. */
   readonly #rules: AnswerRules | null;
   readonly #batch: Batch;
   readonly #running: Answering[] = [];
@@ -97,7 +97,7 @@ export class Generator {
   #loop: Promise<void> | null = null;
   #closed = false;
 
-  /** Throws ModelError for a model that generates nothing. */
+  /** Throws ModelError for a model that cannot generate. */
   constructor(engine: Engine, model: Model, limits: Partial<GeneratorLimits> = {}) {
     this.model = requireGenerative(model);
     this.#rules = this.model.kind === 'encoder-decoder' ? answerRules(this.model) : null;
@@ -106,18 +106,18 @@ export class Generator {
     this.#batch = createBatch(this.model, this.#programs, this.#limits.maxPiece);
   }
 
-  /** Requests that are running or waiting. */
+  /** Running and waiting requests. */
   get load(): number {
     return this.#running.length + this.#waiting.length + this.#scores.length;
   }
 
-  /** Rejects with the signal's reason when it is aborted, and with ConstraintFailure where the constraint cannot be kept. */
+  /** Rejects with the signal's reason when aborted, and with ConstraintFailure if the constraint cannot be satisfied. */
   generate(request: GenerationRequest): Promise<GenerationEnd> {
     const beginning = this.#begin(request.prompt);
     return this.#enqueue(settled => answerBySampling(request, beginning, settled));
   }
 
-  /** As many answers as there are beams, the best first. Rejects as `generate` does. */
+  /** Beam search: as many answers as beams, best first. Rejects like `generate`. */
   search(request: BeamRequest): Promise<BeamAnswer[]> {
     const beginning = this.#begin(request.prompt);
     return this.#enqueue(settled => answerByBeams(request, beginning, settled));
@@ -142,7 +142,7 @@ export class Generator {
     });
   }
 
-  /** Log-probabilities of a text's own tokens, from the second on. */
+  /** Log-probabilities of a text's tokens, from the second on. */
   score(request: ScoreRequest): Promise<PromptScore> {
     return new Promise((resolve, reject) => {
       const pieces = scorePrompt(this.model, this.#programs, {
@@ -155,7 +155,7 @@ export class Generator {
     });
   }
 
-  /** Ends what is running with an error. */
+  /** Rejects running and waiting requests. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#loop;
@@ -170,7 +170,7 @@ export class Generator {
   }
 
   async #run(): Promise<void> {
-    // What has been asked for in the same turn of the event loop begins together.
+    // Starts the requests of one turn of the event loop together.
     await setImmediate();
     while (this.load > 0) {
       if (this.#closed) return this.#fail(new Error('the generator has been closed'));
@@ -187,7 +187,7 @@ export class Generator {
     }
   }
 
-  /** One piece of the scoring that has waited longest. */
+  /** One piece of a scoring request, round-robin. */
   async #advanceScore(): Promise<void> {
     const scoring = this.#scores.shift();
     if (!scoring) return;
@@ -234,7 +234,7 @@ export class Generator {
     for (const row of answering.rows) removeRow(this.#batch, row);
   }
 
-  /** The last leaves first: of those that end together, none takes the place of another. */
+  /** Removes from the end, so that requests that end in the same step are not moved into each other's places. */
   #settle(): void {
     const over = this.#running.filter(answering => answering.advance(this.#batch));
     for (const answering of over.toReversed()) this.#remove(answering);

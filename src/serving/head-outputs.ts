@@ -1,4 +1,4 @@
-// Outputs of a head as probabilities: of one class among all, or of each class by itself. A number stays what it is.
+// Converts a head's logits to probabilities: softmax for one class, sigmoid for several; a regression's number is unchanged.
 import type { Problem } from '../formats/classifier-config.ts';
 
 function softmax(outputs: ArrayLike<number>): Float64Array {
@@ -17,7 +17,7 @@ const PROBABILITIES: Record<Problem, (outputs: ArrayLike<number>) => Float64Arra
   regression: outputs => Float64Array.from(outputs),
 };
 
-/** The place of the largest, the first of equal ones. */
+/** Index of the largest value, the first among equals. */
 export const largest = (values: ArrayLike<number>): number =>
   Array.from(values).reduce((best, value, i) => (value > values[best]! ? i : best), 0);
 

@@ -1,4 +1,4 @@
-// The trained heads on one model that are in memory, with the adapters under them: read on demand, the least recently used given up.
+// Trained heads of one model in memory, with their adapters: loaded on demand, evicted least recently used first.
 import { type OutputMeaning, readMeaning } from '../formats/classifier-config.ts';
 import type { Model } from '../models/registry.ts';
 import { type Classifier, type LoadedHead, loadHead, meaningOfModel } from './classifier.ts';
@@ -6,21 +6,21 @@ import { openPool } from './pool.ts';
 import type { ServedModel } from './protocol.ts';
 
 export interface HeadPool {
-  /** Null for a model that writes text or makes vectors. Throws ModelError for one whose head is not whole. */
+  /** Null for a model without a head. Throws ModelError if the head is incomplete. */
   find(served: ServedModel): Promise<{ classifier: Classifier; head: LoadedHead } | null>;
 }
 
 const bytesOf = ({ tensors, adapter }: LoadedHead): number =>
   Object.values(tensors).reduce((sum, { byteLength }) => sum + byteLength, adapter?.bytes ?? 0);
 
-/** `saved` is the model as its folder has it; `classifier` opens it for classes and numbers. */
+/** `saved`: the model as stored; `classifier` opens it for classification and regression. */
 export function openHeadPool(
   saved: Model,
   classifier: () => Promise<Classifier>,
   limitBytes: number,
 ): HeadPool {
   const heads = openPool({
-    // A model that was trained whole has its head in its own folder.
+    // A fully fine-tuned model has its head in its own folder.
     read: async (id, directory) =>
       loadHead((await classifier()).model, id, directory === saved.directory ? null : directory),
     bytesOf,

@@ -1,25 +1,25 @@
-// Keys and values of a batch of sequences in host memory, laid out as the programs read them. It runs nothing.
+// The KV cache of a batch in host memory, in the layout that programs read.
 import type { HostArrays } from '../engine/program.ts';
 import type { ModelShape } from '../models/architecture.ts';
 
-/** Each array is [rows, kvHeads, length, headDim], so that a row, or the first rows, are one piece of memory. */
+/** Each array is [rows, kvHeads, length, headDim], so that consecutive rows are contiguous. */
 export interface KeyValueCache {
   readonly rows: number;
   readonly length: number;
   readonly arrays: Readonly<Record<string, Float32Array>>;
 }
 
-/** Bytes that one token of one row takes. */
+/** Bytes per token and row. */
 export const bytesPerToken = ({ layers, kvHeads, headDim }: ModelShape): number =>
   layers * 2 * kvHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
 
 const namesOf = ({ layers }: ModelShape, kinds: readonly string[]): string[] =>
   Array.from({ length: layers }, (_, layer) => kinds.map(kind => `${kind}.${layer}`)).flat();
 
-/** Of the tokens that a model has read or written. */
+/** Self-attention keys and values. */
 export const cacheNames = (shape: ModelShape): string[] => namesOf(shape, ['key', 'value']);
 
-/** Of the sources that a decoder looks at. */
+/** Cross-attention keys and values. */
 export const sourceCacheNames = (shape: ModelShape): string[] => namesOf(shape, ['sourceKey', 'sourceValue']);
 
 export function createCache(
@@ -32,7 +32,7 @@ export function createCache(
   return { rows, length, arrays: Object.fromEntries(names.map(name => [name, new Float32Array(size)])) };
 }
 
-/** `rows` rows from `start` on, as inputs of a program: views, not copies. */
+/** Views (not copies) of `rows` rows from `start`, as inputs of a program. */
 export function viewRows(cache: KeyValueCache, start: number, rows: number): HostArrays {
   const views: HostArrays = {};
   for (const [name, array] of Object.entries(cache.arrays)) {
@@ -42,14 +42,14 @@ export function viewRows(cache: KeyValueCache, start: number, rows: number): Hos
   return views;
 }
 
-/** Where a row's new tokens lie in a program's outputs [rows, kvHeads, length, headDim], and where in the cache they belong. */
+/** Position of a row's new tokens in a program's outputs [rows, kvHeads, length, headDim] and in the cache. */
 export interface NewTokens {
   readonly from: { readonly row: number; readonly length: number };
   readonly to: { readonly row: number; readonly position: number };
   readonly count: number;
 }
 
-/** Copies new tokens' keys and values out of a program's outputs. */
+/** Copies the keys and values of new tokens from a program's outputs. */
 export function writeTokens(
   cache: KeyValueCache,
   shape: ModelShape,
@@ -60,10 +60,10 @@ export function writeTokens(
     for (const tokens of rows) copyTokens(produced[name] as Float32Array, array, cache.length, shape, tokens);
 }
 
-/** A view costs as much as this many numbers one by one. */
+/** Creating a view costs as much as copying this many numbers in a loop. */
 const WORTH_A_VIEW = 512;
 
-/** 32 rows of a step are ten thousand pieces of a head's size: 10 ms with a view of each, 2 ms without. */
+/** A step of 32 rows copies ten thousand pieces of headDim numbers: 10 ms with a view for each, 2 ms without. */
 function copyTokens(
   source: Float32Array,
   target: Float32Array,
@@ -87,7 +87,7 @@ export function moveRow(cache: KeyValueCache, from: number, to: number): void {
   }
 }
 
-/** A cache of another size with the first `usedRows` rows of this one, as much of them as fits. */
+/** A cache of another size with the first `usedRows` rows of this one, cut to the new length. */
 export function resizeCache(
   cache: KeyValueCache,
   shape: ModelShape,

@@ -1,4 +1,4 @@
-// The models that the generation process holds open: opened on demand, the least recently used closed when they take too much.
+// The models in the generation process: opened on demand, closed least recently used first at a memory limit.
 import { loadTokenizer, type Tokenizer } from '../data/tokenizer.ts';
 import type { Engine } from '../engine/program.ts';
 import type { ColumnQuantization } from '../formats/quantization.ts';
@@ -14,9 +14,9 @@ import { type HeadPool, openHeadPool } from './heads.ts';
 
 export interface OpenedModel {
   readonly model: Model;
-  /** Null where the model writes no text. */
+  /** Null if the model does not generate text. */
   readonly generator: Generator | null;
-  /** Made by the first call. Throws ModelError for a model that makes no embeddings. */
+  /** Created by the first call. Throws ModelError for a model without embeddings. */
   embedder(): Promise<Embedder>;
   readonly heads: HeadPool;
   readonly tokenizer: Tokenizer;
@@ -26,13 +26,13 @@ export interface OpenedModel {
   close(): Promise<void>;
 }
 
-/** One that writes texts. */
+/** A model that generates text. */
 export interface LoadedModel extends OpenedModel {
   readonly generator: Generator;
 }
 
 export interface LoadedModels {
-  /** Runs `use` with the model of a folder, which stays open meanwhile. */
+  /** Calls `use` with the model of a folder, which is kept open meanwhile. */
   with<Result>(directory: string, use: (model: OpenedModel) => Promise<Result>): Promise<Result>;
   /** Folders, the least recently used first. */
   loaded(): string[];
@@ -44,9 +44,9 @@ export interface LoadedModelLimits {
   adapterBytes: number;
   cacheBytes: number;
   cacheDirectory: string;
-  /** Of the base weights that texts are written from; absent: none. */
+  /** Of base weights for text generation; default none. */
   quantization?: 'none' | ColumnQuantization;
-  /** Told what takes long and is done once. */
+  /** Called before and after slow one-time work. */
   notify?(message: string, details: Readonly<Record<string, string | number>>): void;
 }
 
@@ -54,12 +54,12 @@ interface Entry {
   readonly opening: Promise<OpenedModel>;
   /** Null until it is open. */
   model: OpenedModel | null;
-  /** Requests that use it now; it is not closed before they are done. */
+  /** Requests using it; it is not closed before they end. */
   users: number;
 }
 
 export function openLoadedModels(engine: Engine, limits: LoadedModelLimits): LoadedModels {
-  // Set anew with every use, so that the Map's order is the order of use.
+  // Reinserted at every use, so that the Map's order is the order of use.
   const entries = new Map<string, Entry>();
   const enter = (directory: string): Entry => {
     const entry = entries.get(directory) ?? {
@@ -86,7 +86,7 @@ export function openLoadedModels(engine: Engine, limits: LoadedModelLimits): Loa
   const evict = async (): Promise<void> => {
     for (const [directory, entry] of [...entries]) {
       if (openBytes() <= limits.modelBytes) return;
-      // While one is closed, others come, go, and are closed by others.
+      // Entries may have changed while another was being closed.
       if (!entry.model || entry.users > 0 || entries.get(directory) !== entry) continue;
       entries.delete(directory);
       await entry.model.close();
@@ -124,7 +124,7 @@ async function openLoaded(
   const generator = writing && new Generator(engine, writing, { cacheBytes });
   let embedder: Promise<Embedder> | null = null;
   let classifier: Promise<Classifier> | null = null;
-  // Vectors are compared with those of other times, classes with thresholds that were chosen by them: both come from the full weights.
+  // Unquantized, because embeddings are compared with stored ones, and class scores with thresholds chosen earlier.
   const openForSequences = async () =>
     openClassifier(engine, await fullWeights(await openModel(directory, 'sequence'), copies));
   const heads = openHeadPool(model, () => (classifier ??= openForSequences()), limits.adapterBytes);
@@ -147,7 +147,7 @@ async function openLoaded(
   };
 }
 
-/** The weights that texts are written from. */
+/** The model with its weights for text generation. */
 async function openForWriting(
   model: Model,
   copies: CopyOptions,

@@ -1,9 +1,9 @@
-// Log-probabilities of tokens under the model itself: before temperature, penalties and biases. It chooses nothing.
+// Log-probabilities of tokens under the model: before temperature, penalties and biases.
 
 export interface TokenLogprob {
   token: number;
   logprob: number;
-  /** The most probable tokens, best first; as many as were asked for. */
+  /** The requested number of most probable tokens, best first. */
   top: { token: number; logprob: number }[];
 }
 
@@ -29,7 +29,7 @@ export function largest(values: Float32Array, count: number): number[] {
   return best;
 }
 
-/** `token`'s log-probability in a row of logits [vocab], and the `topCount` most probable tokens with theirs. */
+/** Log-probabilities of `token` and of the `topCount` most probable tokens, from logits [vocab]. */
 export function tokenLogprob(logits: Float32Array, token: number, topCount: number): TokenLogprob {
   const total = logSumExp(logits);
   return {

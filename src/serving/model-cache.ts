@@ -1,4 +1,4 @@
-// Brings the files of stored models onto this machine, as folders that programs can map. Shared by workers and generation.
+// Downloads the files of stored models to local folders, which programs can map. Used by workers and generation.
 import { createHash, randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { access, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
@@ -7,7 +7,7 @@ import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Blobs } from '../blobs/blobs.ts';
 
-/** As the store names them. */
+/** A model's file in the object store. */
 export interface ModelFile {
   /** Relative to the model's folder. */
   path: string;
@@ -18,14 +18,14 @@ export interface ModelFile {
 
 export interface ModelCache {
   /**
-   * A folder that holds the files; nobody may write to it. Concurrent calls for the same files share one download, of processes
-   * too as far as the result goes. Throws when a file is not what the store says.
+   * A read-only folder with the files. Concurrent calls for the same files share one download; concurrent processes may both download,
+   * and one result is kept. Throws if a file's size or hash differs.
    */
   materialize(files: readonly ModelFile[]): Promise<string>;
 }
 
 const PARTIAL = '.partial-';
-/** A download that was broken off is swept away after this. */
+/** Age at which an aborted download is deleted. */
 const STALE_MS = 24 * 3600 * 1000;
 
 export function openModelCache(blobs: Blobs, directory: string): ModelCache {
@@ -49,13 +49,13 @@ function checkPath(path: string): void {
     throw new Error(`'${path}' leaves its folder`);
 }
 
-/** Equal contents have one folder, whatever they are called. */
+/** Equal contents share a folder, whatever the model's name. */
 function identityOf(files: readonly ModelFile[]): string {
   const lines = files.map(({ path, sha256 }) => `${sha256} ${path}\n`).sort();
   return createHash('sha256').update(lines.join('')).digest('hex').slice(0, 32);
 }
 
-/** Where the store is a folder and keeps the files as a model folder does, that is the folder; null elsewhere, and when one is missing. */
+/** The store's own folder if it holds the files in the layout of a model folder; otherwise, or if a file is missing, null. */
 async function localFolder(blobs: Blobs, files: readonly ModelFile[]): Promise<string | null> {
   const folders = files.map(({ key, path }) => {
     const stored = blobs.localPath(key);
@@ -65,7 +65,7 @@ async function localFolder(blobs: Blobs, files: readonly ModelFile[]): Promise<s
   if (!folder || folders.some(other => other !== folder)) return null;
   for (const { path, bytes } of files) {
     const found = await stat(join(folder, path)).catch(nullWhenMissing);
-    if (!found) return null; // the store says which object it is
+    if (!found) return null; // the download reports which object is missing
     if (found.size !== bytes)
       throw new Error(`${join(folder, path)} has ${found.size} bytes instead of ${bytes}`);
   }
@@ -83,7 +83,7 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** The folder appears under its name only when every file in it is whole. */
+/** The folder is renamed into place only when all files are complete. */
 async function download(blobs: Blobs, files: readonly ModelFile[], folder: string): Promise<string> {
   if (await exists(folder)) return folder;
   await sweep(dirname(folder));
@@ -91,7 +91,7 @@ async function download(blobs: Blobs, files: readonly ModelFile[], folder: strin
   try {
     for (const file of files) await downloadFile(blobs, file, join(partial, file.path));
     await rename(partial, folder).catch(async error => {
-      // Another process was first; what it brought is the same.
+      // Another process was first, with the same contents.
       if (!(await exists(folder))) throw error;
     });
     return folder;

@@ -1,9 +1,9 @@
-// What is read from folders on demand and kept within a limit of bytes: the least recently used is given up. It does not know what it holds.
+// LRU cache of items loaded from folders on demand, with a byte limit. Generic over the items.
 
 export interface Pool<Item> {
-  /** Concurrent calls for one id read it once. A failed read is tried again by the next call. */
+  /** Concurrent calls for one id share a read. A failed read is retried by the next call. */
   get(id: string, directory: string): Promise<Item>;
-  /** Ids in memory, the least recently used first. */
+  /** Ids in memory, least recently used first. */
   loaded(): string[];
 }
 
@@ -13,7 +13,7 @@ export interface PoolOptions<Item> {
   readonly limitBytes: number;
 }
 
-/** What is in use stays in memory until its user is done with it, beyond the limit. */
+/** Eviction only drops the pool's reference: items in use stay in memory beyond the limit. */
 export function openPool<Item>({ read, bytesOf, limitBytes }: PoolOptions<Item>): Pool<Item> {
   const items = new Map<string, Promise<Item>>();
   const sizes = new Map<string, number>();
@@ -44,7 +44,7 @@ export function openPool<Item>({ read, bytesOf, limitBytes }: PoolOptions<Item>)
   return {
     get(id, directory) {
       const found = items.get(id) ?? load(id, directory);
-      // Set anew, so that the Map's order is the order of use.
+      // Reinserted, so that the Map's order is the order of use.
       items.delete(id);
       items.set(id, found);
       return found;

@@ -1,10 +1,10 @@
-// Compiled programs of one model, by shape; the least recently used are closed. It does not choose the shapes.
+// LRU cache of one model's compiled programs by shape. The callers choose the shapes.
 import type { Engine, Executable, Program } from '../engine/program.ts';
 import type { GenerativeModel } from '../models/registry.ts';
 import { type StepShape, stepProgram } from './step.ts';
 
 export interface ProgramCache<Shape> {
-  /** What it returns is closed no earlier than a later `get`. */
+  /** The result stays open at least until the next `get`. */
   get(shape: Shape): Promise<Executable>;
   close(): Promise<void>;
 }
@@ -32,7 +32,7 @@ export interface ProgramCacheOptions<Shape> {
   /** Equal for shapes of the same program. */
   keyOf(shape: Shape): string;
   build(shape: Shape): Program;
-  /** So many are kept. */
+  /** Maximum number of cached programs. */
   readonly limit: number;
 }
 

@@ -1,4 +1,4 @@
-// What the api and the generation process say to each other over process IPC. Plain data only.
+// IPC messages between the api and the generation process. Plain data only.
 import type { Message, Tool } from '../data/conversation.ts';
 import type { ReadLine } from '../data/labelled.ts';
 import type { ErrorKind } from '../errors.ts';
@@ -8,13 +8,13 @@ import type { AnswerForm } from './answer-grammar.ts';
 import type { BeamOptions } from './beams.ts';
 import type { Sampling } from './sampling.ts';
 
-/** Where a model lies on this machine. */
+/** A model's local folders. */
 export interface ServedModel {
   /** As the request names it. */
   id: string;
-  /** Hugging Face folder: the base, or a model that was trained whole. */
+  /** Hugging Face folder: the base model, or a fully fine-tuned one. */
   directory: string;
-  /** PEFT folder, where the model is an adapter on it. */
+  /** PEFT folder; null if the model is not an adapter. */
   adapterDirectory: string | null;
 }
 
@@ -23,38 +23,38 @@ export type Prompt =
       kind: 'chat';
       messages: Message[];
       tools: Tool[] | null;
-      /** Leave out the oldest messages where the context does not hold all of them. */
+      /** Drop the oldest turns if the context cannot hold all. */
       truncate?: boolean;
-      /** What the request calls them; `messages`. */
+      /** Name of the request's parameter; default `messages`. */
       param?: string;
     }
   | { kind: 'text'; text: string }
   | { kind: 'tokens'; tokens: number[] };
 
-/** One prompt and what is to be generated from it. */
+/** A prompt and the parameters of generation. */
 export interface GenerationParameters {
   prompt: Prompt;
   n: number;
-  /** So many are generated, the `n` with the best mean log-probability returned. At least `n`. */
+  /** Number of candidates, of which the `n` with the best mean log-probability are returned. At least `n`. */
   bestOf: number;
   /** Null: as many as the context holds. */
   maxTokens: number | null;
   sampling: Sampling;
-  /** The most probable answers are searched for instead of drawn. Absent or null: no. */
+  /** Beam search instead of sampling. Absent or null: no. */
   beams?: BeamOptions | null;
   stop: string[];
-  /** What the answer must be; null: any text. */
+  /** Constraint on the answer; null: any text. */
   form: AnswerForm | null;
-  /** How many alternatives to give with each token; null: no log-probabilities. */
+  /** Number of alternatives reported per token; null: no log-probabilities. */
   topLogprobs: number | null;
-  /** The prompt comes before the answer, with its log-probabilities where they are asked for. */
+  /** Prepend the prompt to the answer, with its log-probabilities if requested. */
   echo: boolean;
-  /** Pieces as they come; otherwise one piece for each choice. */
+  /** Emit pieces as they are generated; otherwise one piece per choice. */
   stream: boolean;
 }
 
 export interface Candidate {
-  /** Text; a token that is not whole characters as `\xe2\x82`. */
+  /** Text; bytes that are not whole characters as `\xe2\x82`. */
   text: string;
   bytes: number[];
   /** Null for the first token of an echoed prompt. */
@@ -62,7 +62,7 @@ export interface Candidate {
 }
 
 export interface TokenPiece extends Candidate {
-  /** Where its text begins in the choice's text, in UTF-16 code units. */
+  /** Offset in the choice's text, in UTF-16 code units. */
   offset: number;
   top: Candidate[];
 }
@@ -71,17 +71,17 @@ export type FinishReason = 'stop' | 'length' | 'tool_calls';
 
 export type GenerationEvent =
   | { type: 'started'; promptTokens: number }
-  /** `tokens` is empty unless log-probabilities were asked for. */
+  /** `tokens` is empty unless log-probabilities were requested. */
   | { type: 'piece'; choice: number; text: string; tokens: TokenPiece[] }
-  /** A further part of a tool call. Id and name come once, with the first part. */
+  /** A part of a tool call. Id and name come only with the first part. */
   | { type: 'call'; choice: number; index: number; id: string | null; name: string | null; arguments: string }
   | { type: 'finished'; choice: number; finishReason: FinishReason }
   | { type: 'done'; promptTokens: number; completionTokens: number };
 
-/** A text, or its tokens as they are. */
+/** A text, or its tokens. */
 export type EmbeddingInput = string | number[];
 
-/** The whole answer to texts that are to be made into vectors. */
+/** The complete answer to an embedding request. */
 export interface EmbeddingEvent {
   type: 'embedded';
   /** [hiddenSize] each. */
@@ -89,7 +89,7 @@ export interface EmbeddingEvent {
   promptTokens: number;
 }
 
-/** The whole answer to texts whose classes or number are asked for. */
+/** The complete answer to a classification request. */
 export interface ClassificationEvent {
   type: 'classified';
   problem: Problem;
@@ -104,18 +104,18 @@ export interface Failure {
   kind: ErrorKind;
   message: string;
   param: string | null;
-  /** For the log: what went wrong inside; null for a mistake of the caller's. */
+  /** Stack of an internal error, for the log; null for user errors. */
   stack: string | null;
 }
 
-/** For the log, of no request. */
+/** A log message that belongs to no request. */
 export interface Notice {
   type: 'notice';
   message: string;
   details: Readonly<Record<string, string | number>>;
 }
 
-/** What a notice has instead of a request's number. */
+/** The id of notices. */
 export const NO_REQUEST = 0;
 
 export type ToChild =
@@ -124,29 +124,29 @@ export type ToChild =
   | { type: 'classify'; id: number; model: ServedModel; inputs: ReadLine[] }
   | { type: 'cancel'; id: number };
 
-/** Messages of one step of the generators come together. `done`, `embedded`, `classified` and `failed` are a request's last. */
+/** Events are batched. `done`, `embedded`, `classified` and `failed` are a request's last. */
 export type FromChild = {
   id: number;
   event: GenerationEvent | EmbeddingEvent | ClassificationEvent | Failure | Notice;
 }[];
 
-/** How the generation process is set up; its first argument, as JSON. */
+/** Options of the generation process, passed as its first argument in JSON. */
 export interface ServiceOptions {
   engine: 'onnx' | 'tensorflow' | 'cpu';
   device: 'auto' | 'cpu' | 'cuda' | 'webgpu';
-  /** Of matrix products; float32 where absent. */
+  /** Of matrix products; default float32. */
   precision?: 'float32' | 'bfloat16';
   threads: number;
-  /** For the weights of all models together; at least one model is kept. */
+  /** Limit of the weights of all models together; at least one model is kept. */
   modelBytes: number;
-  /** For the adapters of one base model. */
+  /** Limit of the adapters of one base model. */
   adapterBytes: number;
-  /** For the keys and values of one base model's batch. */
+  /** Limit of the KV cache of one base model's batch. */
   cacheBytes: number;
-  /** Folder for copies of weights, in few bits and as a processor reads them best; see base-weights.ts. */
+  /** Folder for quantized and packed copies of weights; see base-weights.ts. */
   cacheDirectory: string;
-  /** Of the base weights that texts are written from; `none` where absent. */
+  /** Of base weights for text generation; default `none`. */
   quantization?: 'none' | ColumnQuantization;
-  /** Of the process; 8 where it is not given. */
+  /** Of the process; default 8. */
   niceness?: number;
 }

@@ -1,5 +1,4 @@
-// Runs the largest steps that answering will take, once, for what they take of memory: the batch's own code, with caches that hold
-// nothing. It answers nothing.
+// Runs the largest steps of generation once, to measure their peak memory: the code of the batch with dummy tokens and empty caches.
 import type { Engine } from '../engine/program.ts';
 import type { GenerativeModel } from '../models/registry.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
@@ -10,16 +9,16 @@ import { scorePrompt } from './score.ts';
 
 /** Numbers of tokens. */
 export interface Rehearsed {
-  /** Of the prompts that will be asked at once. */
+  /** Lengths of the prompts that will be answered together. */
   readonly prompts: readonly number[];
   readonly answer: number;
-  /** The longest text that will be scored, and of an encoder-decoder the longest that it answers; null: none will be. */
+  /** The longest text to be scored, and for an encoder-decoder the longest source; null: no scoring. */
   readonly scored: { readonly source: number; readonly tokens: number } | null;
-  /** What will answer one after the other: adapters, and null for the model without one. */
+  /** Adapters that will generate one after another; null: the base model. */
   readonly adapters: readonly (LoadedAdapter | null)[];
 }
 
-/** Resolves to what gives the memory back; until then all of it is held, as it is between answers. */
+/** Returns a function that releases the memory, which until then is held as between answers. */
 export async function rehearse(
   engine: Engine,
   model: GenerativeModel,
@@ -39,7 +38,7 @@ interface Rehearsing {
   readonly adapter: LoadedAdapter | null;
 }
 
-/** The longest prompts as far as one run reads them, then the last token of every answer. */
+/** Prefills the longest prompts, then decodes the last token of every answer. */
 async function answerAtOnce(
   { model, programs, adapter }: Rehearsing,
   prompts: readonly number[],
@@ -66,7 +65,7 @@ async function answerAtOnce(
 
 const zeros = (count: number): number[] => new Array<number>(count).fill(0);
 
-/** An encoder-decoder's answer begins with one token. */
+/** An encoder-decoder starts from a single token. */
 function rowOf({ kind }: GenerativeModel, prompt: number, adapter: LoadedAdapter | null): Row {
   const rest = { adapter, filled: 0, readsLogits: true, take: () => undefined };
   if (kind === 'encoder-decoder') return { ...rest, source: zeros(prompt), tokens: [0] };

@@ -1,16 +1,16 @@
-// Chooses the next token from a row of logits: temperature, nucleus, penalties and biases. It knows no text and no stop.
+// Samples the next token from logits: temperature, nucleus (top-p), penalties and biases. Stopping is left to the caller.
 import { philox } from '../training/random.ts';
 
 export interface Sampling {
   /** 0: always the most probable token. */
   temperature: number;
-  /** Only the most probable tokens whose probabilities together reach this. */
+  /** Nucleus: the most probable tokens whose cumulative probability reaches this. */
   topP: number;
   /** Unsigned 32 bit. The same seed, prompt and parameters give the same tokens. */
   seed: number;
   frequencyPenalty: number;
   presencePenalty: number;
-  /** Token id -> what is added to its logit. */
+  /** Token id -> added to its logit. */
   logitBias: Record<number, number>;
 }
 
@@ -23,9 +23,9 @@ export const GREEDY: Sampling = {
   logitBias: {},
 };
 
-/** Keeps the sampler's numbers apart from what else may be drawn with the same seed. */
+/** Separates the sampler's random stream from others with the same seed. */
 const SAMPLING_KEY = 0x5a4d504c;
-/** Below this a division by the temperature overflows; the result is the most probable token in any case. */
+/** Below this, dividing by the temperature overflows; sampling is greedy, which is the limit anyway. */
 const MIN_TEMPERATURE = 1e-4;
 
 /** Uniform in [0, 1), a function of its arguments alone. */
@@ -35,7 +35,7 @@ export function uniformAt(seed: number, choice: number, position: number): numbe
   return block[0]! / 2 ** 32;
 }
 
-/** Index of the largest number; the first of equals. */
+/** Index of the largest value, the first among equals. */
 export function argMax(values: Float32Array): number {
   let best = 0;
   let largest = values[0]!;
@@ -62,7 +62,7 @@ function weigh(logits: Float32Array, temperature: number): { weights: Float64Arr
   return { weights, sum };
 }
 
-/** The first index at which the running sum passes `target`; the last one that weighs anything where rounding falls short. */
+/** The first index whose cumulative sum exceeds `target`; if rounding falls short, the last with a nonzero weight. */
 function indexAt(weights: ArrayLike<number>, target: number): number {
   let sum = 0;
   let last = 0;
@@ -77,7 +77,7 @@ function indexAt(weights: ArrayLike<number>, target: number): number {
 
 /** Tokens of the nucleus, most probable first, lower ids first among equals. */
 function nucleus(weights: Float64Array, sum: number, topP: number): number[] {
-  // A token below this cannot be in it: all tokens like it together stay under 1 - topP.
+  // No token below this is in the nucleus: all of them together stay under 1 - topP. Saves sorting the vocabulary.
   const floor = ((1 - topP) * sum) / weights.length;
   const candidates: number[] = [];
   for (let i = 0; i < weights.length; i++) if (weights[i]! >= floor) candidates.push(i);
@@ -99,7 +99,7 @@ function sample(logits: Float32Array, temperature: number, topP: number, uniform
   return tokens[indexAt(kept, uniform * keptSum)]!;
 }
 
-/** Logits with biases and penalties; the same array where there are none. Penalties count generated tokens only. */
+/** Logits with biases and penalties; the same array if there are none. Penalties count generated tokens only. */
 function adjust(
   logits: Float32Array,
   sampling: Sampling,
@@ -123,19 +123,19 @@ function restricted(logits: Float32Array, adjusted: Float32Array, restrict: Rest
   return own;
 }
 
-/** Makes tokens that may not come next impossible (-Infinity), in place. */
+/** Masks disallowed tokens with -Infinity, in place. */
 export type Restrict = (logits: Float32Array) => void;
 
 const isGreedy = ({ temperature, topP }: Sampling): boolean => temperature < MIN_TEMPERATURE || topP === 0;
 
-/** Whether the model's most probable token is always the next. */
+/** Whether sampling is the plain argmax of the model's logits. */
 export const takesMostProbable = (sampling: Sampling): boolean =>
   isGreedy(sampling) &&
   sampling.frequencyPenalty === 0 &&
   sampling.presencePenalty === 0 &&
   Object.keys(sampling.logitBias).length === 0;
 
-/** A function from logits [vocab] to the next token, for one choice of a request. It remembers what it chose. */
+/** A sampler for one choice: logits [vocab] -> next token. Stateful: counts its tokens for penalties and the random stream. */
 export function createSampler(
   sampling: Sampling,
   choice: number,

@@ -1,4 +1,4 @@
-// Log-probabilities of a text's own tokens, read piece by piece through a cache of its own. It generates nothing.
+// Scores a text: log-probabilities of its tokens, computed piece by piece with a KV cache of its own.
 import type { Executable } from '../engine/program.ts';
 import type { GenerativeModel } from '../models/registry.ts';
 import { type LoadedAdapter, stackAdapters } from './adapter-stack.ts';
@@ -8,11 +8,11 @@ import { type TokenLogprob, tokenLogprob } from './logprobs.ts';
 import type { Programs } from './programs.ts';
 import type { StepShape } from './step.ts';
 
-/** `[i]` is of token i + 1: nothing foretells the first. */
+/** `[i]` is for token i + 1: the first token has no prediction. */
 export type PromptScore = TokenLogprob[];
 
 interface Scored {
-  /** What an encoder-decoder's `tokens` answer; null for others. */
+  /** Source of an encoder-decoder; null for others. */
   source: ArrayLike<number> | null;
   tokens: ArrayLike<number>;
   adapter: LoadedAdapter | null;
@@ -20,13 +20,13 @@ interface Scored {
   maxPiece: number;
 }
 
-/** Logits of one piece take no more than this. */
+/** Memory limit for the logits of one piece. */
 const MAX_LOGITS_BYTES = 64 * 2 ** 20;
 
 const pieceLength = (vocabSize: number, maxPiece: number): number =>
   Math.max(1, Math.min(maxPiece, Math.floor(MAX_LOGITS_BYTES / (4 * vocabSize))));
 
-/** Pauses after every piece, so that others can be served between. */
+/** Yields after every piece, so that other requests can run in between. */
 export async function* scorePrompt(
   model: GenerativeModel,
   programs: Programs,

@@ -1,4 +1,4 @@
-// Answers generation requests: from a prompt as the api gives it to pieces of text. It knows no HTTP and no process.
+// Serves generation requests: from a prompt to pieces of text. Independent of HTTP and IPC.
 import { ApiError } from '../errors.ts';
 import type { LoadedAdapter } from './adapter-stack.ts';
 import { schemaParam } from './answer-grammar.ts';
@@ -18,7 +18,7 @@ export interface ServiceRequest {
   emit(event: GenerationEvent): void;
 }
 
-/** Resolves after `done` was emitted. Throws ApiError for what the caller did wrong, and the signal's reason when it is aborted. */
+/** Resolves after emitting `done`. Throws ApiError for user errors, and the signal's reason when aborted. */
 export async function answerRequest(models: LoadedModels, request: ServiceRequest): Promise<void> {
   try {
     await models.with(request.model.directory, async opened => {
@@ -33,7 +33,7 @@ export async function answerRequest(models: LoadedModels, request: ServiceReques
   }
 }
 
-/** Throws where the model does not write text. */
+/** Throws if the model does not generate text. */
 function requireGenerator(opened: OpenedModel, { model, parameters }: ServiceRequest): LoadedModel {
   const { generator } = opened;
   if (generator) return { ...opened, generator };
@@ -61,7 +61,7 @@ async function answer(model: LoadedModel, request: ServiceRequest): Promise<void
   emit({ type: 'done', promptTokens: prompt.length, completionTokens });
 }
 
-/** Throws where the model does not know how to call tools. */
+/** Throws if the model does not support tool calls. */
 function expectedCalls({ grammars }: LoadedModel, { form }: GenerationParameters): CallsExpected | null {
   if (!form?.calls) return null;
   const { tools, parallel } = form.calls;
@@ -76,14 +76,14 @@ function expectedCalls({ grammars }: LoadedModel, { form }: GenerationParameters
   throw new ApiError('unsupported_parameter', message, { param: 'tools' });
 }
 
-/** The prompt as the beginning of every choice. */
+/** The prompt as the first piece of every choice. */
 async function echoPrompt(
   { generator, tokenizer }: LoadedModel,
   adapter: LoadedAdapter | null,
   prompt: readonly number[],
   { parameters, signal }: ServiceRequest,
 ): Promise<ChoicePiece> {
-  // A BOS that the tokenizer has put before the text is not part of it.
+  // Decoding drops a BOS that the tokenizer has added.
   const text = (count: number): string => tokenizer.decode(prompt.slice(0, count));
   const piece: ChoicePiece = { text: text(prompt.length), tokens: [] };
   if (parameters.topLogprobs === null) return piece;
@@ -126,11 +126,11 @@ interface ChoiceJob {
 interface Choice {
   tokens: number;
   meanLogprob: number;
-  /** Emits what was held, as choice `index`. */
+  /** Emits the held events, as choice `index`. */
   release(index: number): void;
 }
 
-/** -> tokens generated */
+/** -> generated tokens */
 async function sampleChoices(job: ChoiceJob): Promise<number> {
   const { parameters } = job.request;
   const pick = parameters.bestOf > parameters.n;
@@ -146,7 +146,7 @@ async function sampleChoices(job: ChoiceJob): Promise<number> {
   return choices.reduce((sum, { tokens }) => sum + tokens, 0);
 }
 
-/** The best answers that a beam search finds, the best first. -> their tokens */
+/** Emits the best answers of a beam search, best first. -> their tokens */
 async function searchChoices(
   { model: { generator, tokenizer }, adapter, prompt, maxTokens, echo, request }: ChoiceJob,
   search: BeamOptions,
@@ -173,7 +173,7 @@ async function searchChoices(
   return chosen.reduce((sum, { tokens }) => sum + tokens, 0);
 }
 
-/** `hold`: nothing is emitted before the choice is complete; where all are candidates, nothing before `release`. */
+/** `hold`: emits nothing before the choice is complete; with best_of, nothing before `release`. */
 async function generateChoice(job: ChoiceJob, index: number, hold: boolean): Promise<Choice> {
   const { request, echo, calls } = job;
   const pick = request.parameters.bestOf > request.parameters.n;

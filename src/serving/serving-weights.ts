@@ -1,7 +1,7 @@
-// A copy on disk of the weights that a processor would convert or rearrange at every step: float32, matrices of linear layers [out, in].
-// Every program maps the same pages of it. It changes no number: bf16 and f16 are exact in float32.
-// Measured: a step of 160M parameters in bf16 on one core 136 ms converting, 55 ms with the copy; of GPT-2's 124M, which are stored
-// [in, out], for 8 rows on two cores 62 ms as they are and 38 ms with the copy, for 32 rows 98 and 74 ms.
+// A copy on disk of the weights that a CPU would convert or transpose at every step: float32, linear layers [out, in].
+// All programs map the same pages. Values are unchanged: bf16 and f16 are exact in float32.
+// Measured: a step of 160M bf16 parameters on one core takes 136 ms converting and 55 ms with the copy; of GPT-2's 124M, stored
+// [in, out], on two cores 62 ms without and 38 ms with the copy for 8 rows, 98 and 74 ms for 32.
 import { sizeOf, transpose } from '../engine/arrays.ts';
 import type { StoredTensor } from '../engine/program.ts';
 import { readTensor, type TensorToWrite } from '../formats/safetensors.ts';
@@ -9,13 +9,13 @@ import type { LinearLayer } from '../models/architecture.ts';
 import type { Model } from '../models/registry.ts';
 import { openCopy } from '../models/weight-copies.ts';
 
-/** Of smaller models an engine keeps copies of its own. */
+/** Below this, engines keep copies of their own. */
 const MIN_BYTES = 32 * 2 ** 20;
 
 const TURNED = '.turned';
 const isTurned = (name: string): boolean => name.endsWith(TURNED);
 
-/** Its products read codes. */
+/** Quantized: its matrix products read codes. */
 const isInFewBits = ({ quantized, scoring }: StoredTensor): boolean => Boolean(quantized ?? scoring);
 
 const isToTurn = ({ transposed }: LinearLayer, stored: StoredTensor): boolean =>
@@ -27,7 +27,7 @@ function toWrite(name: string, stored: StoredTensor): TensorToWrite {
   return { dtype: 'F32', shape: stored.shape.toReversed(), data };
 }
 
-/** Names in the copy -> what is copied. */
+/** Names in the copy -> source tensors. */
 function copiedFrom({ weights }: Model, turned: ReadonlySet<string>): Record<string, StoredTensor> {
   const copied = Object.entries(weights).filter(
     ([name, stored]) => turned.has(name) || (stored.dtype !== 'F32' && !isInFewBits(stored)),
@@ -37,7 +37,7 @@ function copiedFrom({ weights }: Model, turned: ReadonlySet<string>): Record<str
   );
 }
 
-/** The model with such weights in a copy below `directory`, made now if it is not there; the model itself where it has few. */
+/** The model with these weights from a copy below `directory`, created if missing; the model itself if it has few. */
 export async function copyForServing(model: Model, directory: string, minBytes = MIN_BYTES): Promise<Model> {
   const layers = model.linearLayers.filter(layer => isToTurn(layer, model.weights[layer.weight]!));
   const turned = new Set(layers.map(({ weight }) => weight));

@@ -1,5 +1,5 @@
-// The program that reads tokens against a key-value cache: prefill, decoding and scoring are this, with other lengths.
-// It samples nothing and holds nothing; the caches are inputs and what is to be added to them comes out.
+// The forward pass with a KV cache: prefill, decoding and scoring are this program with different lengths.
+// Stateless: the caches are inputs, the new keys and values outputs. Does not sample.
 import type { Tensor } from '@tensorflow/tfjs';
 import { softmaxAttention } from '../engine/ops.ts';
 import type { Program, TensorSpec, Tensors } from '../engine/program.ts';
@@ -11,42 +11,42 @@ import { offsetsWithin } from '../models/packed.ts';
 import type { GenerativeModel, Model } from '../models/registry.ts';
 import { cacheNames, sourceCacheNames } from './key-value-cache.ts';
 
-/** Adapters side by side: every row of a batch names its slot. Narrower ranks are padded with zeros. */
+/** Stacked adapters, of which every row selects one by slot. Lower ranks are padded with zeros. */
 export interface StackShape {
   readonly slots: number;
   readonly rank: number;
-  /** Names of the linear layers that at least one of them adapts, in the model's order. */
+  /** Names of the linear layers with at least one adapter, in the model's order. */
   readonly layers: readonly string[];
 }
 
-/** What a decoder's step sees of the sources. */
+/** An encoder-decoder's sources in a step. */
 export interface SourceShape {
-  /** Tokens of a row's source, padding included. */
+  /** Tokens of a row's source, including padding. */
   readonly length: number;
-  /** The sources are read in this step; otherwise their keys and values come in from the step that read them. */
+  /** Whether this step runs the encoder; otherwise the cross-attention keys and values are inputs. */
   readonly read: boolean;
 }
 
 export interface StepShape {
   readonly rows: number;
-  /** New tokens of a row; 1 when decoding. */
+  /** New tokens per row; 1 when decoding. */
   readonly length: number;
-  /** Cached tokens of a row; 0 for the first piece of a prompt. */
+  /** Cached tokens per row; 0 for the first piece of a prompt. */
   readonly cache: number;
   readonly stack: StackShape | null;
-  /** Of an encoder-decoder; null for others. */
+  /** Null unless the model is an encoder-decoder. */
   readonly source: SourceShape | null;
-  /** `last`: logits [rows, vocab] at `last`, and which is the largest of each row; `all`: [rows, length, vocab]. */
+  /** `last`: logits [rows, vocab] at input `last`, and their argmax; `all`: [rows, length, vocab]. */
   readonly logits: 'last' | 'all';
 }
 
-/** A score that softmax turns into exactly 0 beside any other. */
+/** Masked attention score, which softmax turns into exactly 0 unless all are masked. */
 export const HIDDEN = -1e9;
 
 const float32 = (...shape: number[]): TensorSpec => ({ shape, dtype: 'float32' });
 const int32 = (...shape: number[]): TensorSpec => ({ shape, dtype: 'int32' });
 
-/** Whatever the model's forward pass asks of its surroundings in a step. */
+/** Context of the model's forward pass in a step. */
 interface Step {
   readonly shape: StepShape;
   readonly linearLayers: ReadonlyMap<string, LinearLayer>;
@@ -54,7 +54,7 @@ interface Step {
   readonly weights: Tensors;
   /** Keys and values of the new tokens, by output name. */
   readonly produced: Tensors;
-  /** What bias functions made of this step's offsets. */
+  /** Cached attention biases for this step's offsets. */
   readonly biases: Map<Attention['bias'], Tensor>;
 }
 
@@ -63,8 +63,9 @@ interface Step {
  * the flat [rows * length]; `key.i`, `value.i` [rows, kvHeads, cache, headDim]; with adapters `slot` [rows] (-1 for
  * rows without), `a.layer` [slots, rank, in], `b.layer` [slots, rank, out] (alpha / rank included).
  * Outputs: `logits`, at `last` also `best` [rows], and `key.i`, `value.i` [rows, kvHeads, length, headDim] of the new tokens.
- * With sources: `sourceMask` [rows, sourceLength], 0 or HIDDEN; where they are read `sourceTokens` and `sourcePositions` [rows, sourceLength]
- * come in, and `sourceKey.i`, `sourceValue.i` [rows, kvHeads, sourceLength, headDim] go out; later these come in.
+ * With sources: `sourceMask` [rows, sourceLength], 0 or HIDDEN; if they are encoded in this step, inputs `sourceTokens` and
+ * `sourcePositions` [rows, sourceLength] and outputs `sourceKey.i`, `sourceValue.i` [rows, kvHeads, sourceLength, headDim], which are
+ * inputs of later steps.
  */
 export function stepProgram(model: GenerativeModel, shape: StepShape): Program {
   const linearLayers = new Map(model.linearLayers.map(layer => [layer.name, layer]));
@@ -218,19 +219,19 @@ function linear(step: Step, layer: LinearLayer, x: Tensor): Tensor {
 }
 
 /**
- * Up to so many needless products for each that counts cost less than copying every row's adapter: 1.1 ms instead of 4.5 for 32 new
+ * Up to this many wasted products per useful one cost less than gathering every row's adapter: 1.1 ms instead of 4.5 for 32 new
  * tokens, 8 adapters and 12 layers.
  */
 const MOST_NEEDLESS = 64;
 
-/** What each row's adapter adds to a projection: x [rows, length, in], a [slots, rank, in], b [slots, rank, out] -> [rows, length, out]. */
+/** LoRA's addition to a projection: x [rows, length, in], a [slots, rank, in], b [slots, rank, out] -> [rows, length, out]. */
 function adapterDelta(step: Step, x: Tensor, a: Tensor, b: Tensor): Tensor {
   const [slots] = a.shape as [number];
   const gathers = slots > 1 && slots * x.shape[1]! > MOST_NEEDLESS;
   return (gathers ? gatheredDelta : jointDelta)(step, x, a, b);
 }
 
-/** Of the products with all adapters, those that are not with the row's own become zero on the way. */
+/** Multiplies with all adapters and zeroes the products with those that are not the row's own. */
 function jointDelta({ inputs }: Step, x: Tensor, a: Tensor, b: Tensor): Tensor {
   const [rows, length] = x.shape as [number, number];
   const [slots, rank, inFeatures] = a.shape as [number, number, number];
@@ -251,7 +252,7 @@ function gatheredDelta({ inputs }: Step, x: Tensor, a: Tensor, b: Tensor): Tenso
   return tf.matMul(narrow, ofRows(b));
 }
 
-/** The step's mask, with what lies `window` or more positions back hidden too. A cache entry's position is its index. */
+/** The step's mask with sliding-window attention: also masks positions `window` or more back. A cache entry's position is its index. */
 function windowMask(step: Step, window: number | null): Tensor {
   const { length, cache } = step.shape;
   if (window === null || window >= cache + length) return step.inputs.mask!;
@@ -259,7 +260,7 @@ function windowMask(step: Step, window: number | null): Tensor {
   return tf.add(step.inputs.mask!, tf.mul(tf.cast(far, 'float32'), HIDDEN));
 }
 
-/** How far behind (-) or ahead (+) of the asking token every cached and new one lies: [rows, length, cache + length] int32. */
+/** Key position minus query position, over cached and new tokens: [rows, length, cache + length] int32. */
 function stepOffsets({ shape, inputs }: Step): Tensor {
   const { rows, length, cache } = shape;
   const asking = tf.reshape(inputs.positions!, [rows, length, 1]);
@@ -270,8 +271,8 @@ function stepOffsets({ shape, inputs }: Step): Tensor {
 }
 
 /**
- * -> [rows, heads, length, headDim]. Scores against the cache and against the new tokens are joined, not keys and values:
- * the cache, which is the larger part, is read where it lies and never copied.
+ * -> [rows, heads, length, headDim]. Concatenates the scores against cached and new tokens instead of keys and values, so that the
+ * cache, the larger part, is not copied.
  */
 function attend(step: Step, attention: Attention, mask: Tensor): Tensor {
   const { layer, query, key, value, scale, softcap: cap = null } = attention;

@@ -1,18 +1,18 @@
-// Finds stop strings in text that arrives in pieces. Text that could still become a stop string is held back. It knows no tokens.
+// Finds stop strings in streamed text; holds back text that could still become one. Independent of tokens.
 
 export interface StopScan {
-  /** Text that is certain to come before any stop string. */
+  /** Text that certainly precedes any stop string. */
   text: string;
   stopped: boolean;
 }
 
 export interface StopScanner {
   push(piece: string): StopScan;
-  /** What was held back, once no more text comes. */
+  /** Returns the held text at the end of the stream. */
   flush(): string;
 }
 
-/** Length of the longest end of `text` that is a beginning of one of `stops`. */
+/** Length of the longest suffix of `text` that is a proper prefix of one of `stops`. */
 function heldLength(text: string, stops: readonly string[]): number {
   let held = 0;
   for (const stop of stops)
@@ -21,7 +21,7 @@ function heldLength(text: string, stops: readonly string[]): number {
   return held;
 }
 
-/** Where the stop string begins that is complete first (the longest of those that end together), or -1. */
+/** Start of the stop string that is complete first (the longest of those that end together), or -1. */
 function firstStop(text: string, stops: readonly string[]): number {
   let begin = -1;
   let end = Infinity;

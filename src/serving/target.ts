@@ -1,4 +1,4 @@
-// The model that a request or a worker wants to ask, with everything that answering needs: its rows, found by name.
+// Looks up a model's files by name in the database, for requests and workers.
 import { createHash } from 'node:crypto';
 import type { Queryable } from '../store/database.ts';
 import { findModel, type ModelRow, readModel } from '../store/models.ts';
@@ -6,11 +6,11 @@ import type { TargetModel } from './client.ts';
 
 export interface Target {
   model: TargetModel;
-  /** Changes with the files that answer. */
+  /** Changes with the model's files. */
   fingerprint: string;
 }
 
-/** Null when the project has no model of that name. */
+/** Null if the project has no model with this name. */
 export async function readTarget(db: Queryable, projectId: string, id: string): Promise<Target | null> {
   const found = await findModel(db, projectId, id);
   if (!found) return null;

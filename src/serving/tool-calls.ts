@@ -1,9 +1,9 @@
-// Reads tool calls out of an answer while it is written: which text is words and which is a call, its name and its arguments.
-// It decides nothing about what may be written.
+// Streaming parser for tool calls: separates an answer into text and calls with names and arguments.
+// Does not constrain what is generated.
 import { createElementReader, overlap } from './call-elements.ts';
 import type { ToolForm } from './tool-forms.ts';
 
-/** A further part of a call. `name` comes once, with the first part. */
+/** A part of a call. `name` comes only with the first part. */
 export interface CallPart {
   index: number;
   name: string | null;
@@ -12,11 +12,11 @@ export interface CallPart {
 
 export interface CallReader {
   push(text: string): CallReading;
-  /** What was held back, once no more text comes. */
+  /** Returns the held text at the end of the stream. */
   end(): CallReading;
-  /** Calls that are complete. */
+  /** Number of complete calls. */
   readonly complete: number;
-  /** Calls that have begun. */
+  /** Number of calls that have begun. */
   readonly calls: number;
 }
 
@@ -25,27 +25,27 @@ export interface CallReading {
   parts: CallPart[];
 }
 
-/** Says that what follows is calls, where the model leaves its JSON without a mark. */
+/** Optional tag before a call, for models whose calls otherwise start with plain JSON. */
 const PYTHON_TAG = '<|python_tag|>';
 
-/** The parameters of the tools there are, by their names. */
+/** Parameter schemas by tool name. */
 export type ToolSchemas = ReadonlyMap<string, unknown>;
 
-/** What is being read. */
+/** Parser state. */
 interface State {
   readonly form: ToolForm;
   readonly tools: ToolSchemas;
-  /** Text that may still turn out to be words. */
+  /** Text that may still turn out not to be a call. */
   held: string;
   inCalls: boolean;
-  /** Words have been let go. */
+  /** Text has been emitted. */
   begun: boolean;
   calls: number;
   complete: number;
   object: ObjectReader | null;
 }
 
-/** What names none of the tools is words. */
+/** An object that names none of the tools is text. */
 export function createCallReader(form: ToolForm, tools: ToolSchemas): CallReader {
   const state: State = {
     form,
@@ -86,14 +86,14 @@ function say(state: State, reading: CallReading, length: number): void {
   state.held = state.held.slice(length);
 }
 
-/** Words up to where calls begin, as far as that is certain. */
+/** Emits text up to the first call, as far as that is certain. */
 function readWords(state: State, reading: CallReading): void {
   const { found, index } = findCalls(state.held, state.form, state.begun);
   say(state, reading, found ? state.held.slice(0, index).trimEnd().length : index);
   state.inCalls = found;
 }
 
-/** The object that is being read, or the one that begins in what is held. */
+/** The object being read, or the next one in the held text. */
 function nextObject(state: State): ObjectReader | null {
   const { form, held, tools } = state;
   const start = held.indexOf(startOf(form));
@@ -104,16 +104,16 @@ function nextObject(state: State): ObjectReader | null {
   return state.object;
 }
 
-/** What a call's reader begins at. */
+/** Text at which a call's reader starts. */
 const startOf = ({ elements }: ToolForm): string => elements?.call ?? '{';
 
-/** What has turned out to be no call is words, where no call came before it. */
+/** What turns out not to be a call is emitted as text, unless a call came before it. */
 function giveUp(state: State, reading: CallReading): void {
   if (state.calls === 0) say(state, reading, state.held.length);
   Object.assign(state, { held: '', object: null, inCalls: state.calls > 0 });
 }
 
-/** One object further; true when it has ended and another may follow. */
+/** Reads on in one object; true when it has ended and another may follow. */
 function readObject(state: State, reader: ObjectReader, reading: CallReading): boolean {
   const text = state.held.slice(state.held.indexOf(startOf(state.form)));
   const { name, fresh, length } = reader.read(text);
@@ -136,7 +136,7 @@ function readObject(state: State, reader: ObjectReader, reading: CallReading): b
   return true;
 }
 
-/** Where calls begin, or how much is certain to be words. */
+/** Index of the first call, or length of the certain text. */
 function findCalls(text: string, { trigger }: ToolForm, begun: boolean): { found: boolean; index: number } {
   if (trigger === null) {
     const start = text.trimStart();
@@ -148,7 +148,7 @@ function findCalls(text: string, { trigger }: ToolForm, begun: boolean): { found
   const index = text.indexOf(trigger);
   if (index >= 0) return { found: true, index };
   const certain = text.length - overlap(text, trigger);
-  // Space before a call is the form's, not the answer's.
+  // Whitespace before a call is part of the format, not of the answer.
   return { found: false, index: text.slice(0, certain).trimEnd().length };
 }
 
@@ -160,25 +160,25 @@ function nameBefore(text: string, { open, separator }: ToolForm): string {
 }
 
 export interface ObjectReader {
-  /** Whether the call has been told of. */
+  /** Whether the call has been reported. */
   told: boolean;
   readonly hasArguments: boolean;
-  /** `text`: the call so far, from its brace or first element. `fresh`: arguments that were not there before; `length`: of the whole object, once it ends. */
+  /** `text`: the call so far, from its brace or first element. `fresh`: new arguments; `length`: of the object, once complete. */
   read(text: string): { name: string | null; fresh: string; length: number | null };
 }
 
-/** Reads one object, character by character, and remembers where it is. */
+/** Reads one JSON object incrementally, character by character. */
 function createObjectReader({ keys }: ToolForm, givenName: string | null): ObjectReader {
   let position = 0;
   let depth = 0;
-  let quote = -1; // where the string begins that the position is in
+  let quote = -1; // start of the string that contains the position
   let escaped = false;
   let key: string | null = null;
   let awaitsKey = true;
   let name = givenName;
   let from = -1;
   let to = -1;
-  let given = -1; // up to where arguments have been given out
+  let given = -1; // end of the arguments returned so far
   let written: string | null = null; // arguments given as a string that holds JSON
 
   const endString = (value: string): void => {

@@ -1,26 +1,26 @@
-// How models write tool calls: a table of the forms of known families, told apart by what a model's chat template says.
-// It reads and writes nothing itself: tool-calls.ts reads, answer-grammar.ts writes.
+// Tool call formats of known model families, a table; recognized by the chat template.
+// tool-calls.ts parses calls, answer-grammar.ts constrains them.
 
-/** Call by call: `start call between call end`, where a call is `open {"name": ..., "arguments": {...}} close`. */
+/** Calls are `start call between call end`, a call is `open {"name": ..., "arguments": {...}} close`. */
 export interface ToolForm {
   readonly family: string;
-  /** What only templates of this family hold. */
+  /** Matches only templates of this family. */
   readonly template: RegExp;
-  /** Text that calls begin with, wherever it comes; null: an answer that begins with `{` is a call. */
+  /** Text that starts calls anywhere in an answer; null: an answer that starts with `{` is a call. */
   readonly trigger: string | null;
   readonly start: string;
   readonly open: string;
   readonly close: string;
   readonly between: string;
   readonly end: string;
-  /** Keys of the object of a call; null: the name stands before `separator` and the arguments. */
+  /** Keys of a call's object; null: the name precedes `separator` and the arguments. */
   readonly keys: { name: string; arguments: string } | null;
   readonly separator: string;
-  /** How arguments are written that are elements, one for each; null: they are an object. */
+  /** Format of arguments written as elements; null: they are a JSON object. */
   readonly elements: ArgumentElements | null;
-  /** A key before the name whose value is the number of the call. */
+  /** Key before the name, with the call's number. */
   readonly numberKey: string | null;
-  /** Templates of some families take ids of this length only. */
+  /** Id length that the template requires; null: any. */
   readonly idLength: number | null;
 }
 
@@ -48,7 +48,7 @@ const plain = {
   idLength: null,
 };
 
-/** The first whose template fits. */
+/** In order of precedence: the first match wins. */
 const forms: readonly ToolForm[] = [
   {
     ...plain,
@@ -146,7 +146,7 @@ const forms: readonly ToolForm[] = [
   {
     ...plain,
     family: 'hermes',
-    // `<function=` without `<parameter=` within it is a form that is not known.
+    // `<function=` without `<parameter=` is an unknown format.
     template: /<tool_call>(?![\s\S]*<function=)/,
     trigger: '<tool_call>',
     open: '<tool_call>\n',
@@ -164,13 +164,13 @@ const forms: readonly ToolForm[] = [
   },
 ];
 
-/** Null for a template that has no place for tools, or writes calls in a form that is not known. */
+/** Null if the template does not support tools or uses an unknown format. */
 export function findToolForm(templates: readonly string[]): ToolForm | null {
   const withTools = templates.filter(template => /\btools\b/.test(template));
   return forms.find(form => withTools.some(template => form.template.test(template))) ?? null;
 }
 
-/** Texts of a form that a tokenizer may have as tokens of their own. */
+/** Texts of the formats that a tokenizer may have as single tokens. */
 export const CONTROL_TEXTS: readonly string[] = [
   '<｜tool▁calls▁begin｜>',
   '<｜tool▁call▁begin｜>',
