@@ -26,7 +26,7 @@ export interface GenerationRequest {
   /** At least 1; capped at the context length. */
   maxTokens: number;
   sampling: Sampling;
-  /** Index of the choice within a request, part of the random stream's key. */
+  /** Index of the choice within a request, so that choices with the same seed differ. */
   choice: number;
   stopTokens: readonly number[];
   /** Constrained decoding; null: none. */

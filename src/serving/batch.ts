@@ -50,7 +50,7 @@ const LENGTH_BUCKETS = [16, 32, 64, 128, 256];
 const CACHE_BUCKETS = [128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768];
 /**
  * Maximum tokens of a prefill run over all rows. More rows save no time per row (Llama 160M, 64 tokens: 51 ms each for 8 rows, 54 ms
- * for 32) and delay the first tokens.
+ * for 32) and delay those already prefilled.
  */
 const MAX_FRESH_TOKENS = 512;
 /** Prefill tokens, in several runs, between two decoding steps. */

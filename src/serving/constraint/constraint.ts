@@ -1,23 +1,23 @@
-// Holds what is generated to a language: which tokens may come next, token by token. It samples nothing.
+// Constrained decoding: masks the logits of tokens that the grammar does not allow next. Does not sample.
 import { type Automaton, LanguageTooLarge } from './language.ts';
 import { allowedTokens, readToken, type TokenSet, type Vocabulary } from './vocabulary.ts';
 
-/** A language over the tokens of one model; shared by all that generate under it. */
+/** A grammar over the tokens of one model, shared by all requests that use it. */
 export interface TokenGrammar {
   readonly automaton: Automaton;
   allowed(state: number): TokenSet;
   textOf(token: number): Uint16Array;
 }
 
-/** What one choice has written so far. */
+/** Decoding state of one choice. */
 export interface Constraint {
-  /** Makes tokens that may not come now impossible, in place. */
+  /** Masks disallowed tokens with -Infinity, in place. */
   restrict(logits: Float32Array): void;
-  /** Takes the chosen token. True when nothing may follow it. */
+  /** Advances by the sampled token. Returns true if nothing may follow it. */
   accept(token: number): boolean;
 }
 
-/** Sets of tokens kept: of a vocabulary of 150,000 about 19 KB each. */
+/** Cached token sets: about 19 KB each for a vocabulary of 150,000. */
 const MAX_SETS = 1024;
 
 export function createTokenGrammar(vocabulary: Vocabulary, automaton: Automaton): TokenGrammar {
@@ -41,10 +41,10 @@ export function createTokenGrammar(vocabulary: Vocabulary, automaton: Automaton)
   };
 }
 
-/** Thrown where what is generated can no longer be held to its language; the message says why. */
+/** Thrown when the grammar can no longer be enforced; the message says why. */
 export class ConstraintFailure extends Error {}
 
-/** `stopTokens` end the text; they are possible where it may end. */
+/** `stopTokens` are allowed in final states. */
 export function createConstraint(grammar: TokenGrammar, stopTokens: readonly number[]): Constraint {
   const { automaton } = grammar;
   let state = automaton.start;
@@ -72,7 +72,7 @@ export function createConstraint(grammar: TokenGrammar, stopTokens: readonly num
   };
 }
 
-/** New states may be one too many. */
+/** Reading may create states, up to a limit. */
 function orFail<Result>(read: () => Result): Result {
   try {
     return read();

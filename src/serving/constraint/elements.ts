@@ -1,5 +1,5 @@
-// Arguments of a call as elements of their own (`<parameter=city>\nParis\n</parameter>`), by the schema of the object that they stand for.
-// Strings are written as they are, everything else as JSON.
+// Grammar of call arguments as elements (`<parameter=city>\nParis\n</parameter>`), by the schema of the equivalent object.
+// Strings are raw text, other values JSON.
 import type { ArgumentElements } from '../tool-forms.ts';
 import type { JsonLanguage } from './json.ts';
 import type { Expression } from './language.ts';
@@ -12,11 +12,11 @@ interface Writing {
   readonly elements: ArgumentElements;
   readonly root: Schema;
   readonly strict: boolean;
-  /** A text of the form. */
+  /** A fixed text of the format. */
   fixed(text: string): Expression;
 }
 
-/** Of strings, which have no quotes here: what would need another language than that of JSON. */
+/** Unsupported keywords: their languages are built for quoted JSON strings, and strings have no quotes here. */
 const UNWRITTEN = ['pattern', 'format'];
 const MAX_DEPTH = 20;
 
@@ -28,7 +28,7 @@ export function elementsLanguage(
   fixed: Writing['fixed'],
 ): Expression {
   const { language } = json;
-  schemaLanguage(json, schema, strict); // what it refuses is refused here, too
+  schemaLanguage(json, schema, strict); // for its errors: the same schemas are rejected
   const root = (schema ?? {}) as Schema;
   const writing: Writing = { json, elements, root, strict, fixed };
   const { properties = {}, required = [] } = root as { properties?: Schema; required?: readonly string[] };
@@ -77,14 +77,14 @@ function valueLanguage(writing: Writing, given: unknown, path: readonly string[]
   return schemaLanguage(json, { ...onlyOf(schema), $defs, definitions }, strict);
 }
 
-/** Without the keywords of strings, which a list of types may have brought along. */
+/** Without string keywords, which may stem from a list of types. */
 const onlyOf = ({ minLength: _, maxLength: __, pattern: ___, format: ____, ...schema }: Schema): Schema =>
   schema;
 
 const literal = ({ text }: JsonLanguage, value: unknown): Expression =>
   text(typeof value === 'string' ? value : JSON.stringify(value));
 
-/** Any text in which the element does not end. */
+/** Any text that does not contain the closing tag. */
 function textLanguage(
   { json, elements, strict }: Writing,
   schema: Schema,

@@ -1,4 +1,4 @@
-// The formats of strings that are held to: each a pattern. They say no more than what its standard allows, and some of it not.
+// Supported string formats as patterns. Each allows a subset of what its standard allows.
 
 const DAY = [
   '(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])',
@@ -6,14 +6,14 @@ const DAY = [
   '02-(?:0[1-9]|1[0-9]|2[0-8])',
 ].join('|');
 const LEAP_YEAR = '(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)';
-/** RFC 3339, with the days that each month has. */
+/** RFC 3339, with the days of each month. */
 const DATE = `(?:[0-9]{4}-(?:${DAY})|${LEAP_YEAR}-02-29)`;
 const TIME =
   '(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])';
 
 const BYTE = '(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])';
 const LABEL = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?';
-/** Without what would pass 253 characters: at most three labels. */
+/** At most three labels, which stay below the limit of 253 characters. */
 const HOST = `${LABEL}(?:\\.${LABEL}){0,2}`;
 const ATOM = '[a-zA-Z0-9_+-]{1,16}';
 const HEX = '[0-9a-fA-F]';
@@ -28,7 +28,7 @@ const IPV6 = [
   '::',
 ].join('|');
 
-/** ISO 8601, as RFC 3339's appendix writes it: units from the largest, none left out in between, or weeks. */
+/** ISO 8601 durations, as in RFC 3339's appendix: consecutive units from the largest, or weeks. */
 const TIME_UNITS = 'T(?:[0-9]{1,9}H(?:[0-9]{1,9}M(?:[0-9]{1,9}S)?)?|[0-9]{1,9}M(?:[0-9]{1,9}S)?|[0-9]{1,9}S)';
 const DATE_UNITS = '(?:[0-9]{1,9}Y(?:[0-9]{1,9}M(?:[0-9]{1,9}D)?)?|[0-9]{1,9}M(?:[0-9]{1,9}D)?|[0-9]{1,9}D)';
 

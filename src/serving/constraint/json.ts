@@ -1,6 +1,6 @@
-// JSON as languages: values, strings, numbers, objects, arrays. It knows no schema.
+// Languages for JSON: values, strings, numbers, objects, arrays. Independent of schemas.
 //
-// Between tokens there may be a space, or a new line with some indentation: how models write JSON, and never without end.
+// Whitespace between tokens is a space, or a newline with limited indentation: as models write JSON, but never unbounded.
 import type { Expression, Language, Ranges } from './language.ts';
 
 export interface Member {
@@ -16,33 +16,33 @@ export interface JsonLanguage {
   /** Any object. */
   readonly object: Expression;
   readonly string: Expression;
-  /** Any character of a string, as JSON spells it; each is one code point. */
+  /** Any character in a string, possibly escaped; each is one code point. */
   readonly character: Expression;
   readonly integer: Expression;
   readonly number: Expression;
   readonly digit: Expression;
-  /** Any character as it is. */
+  /** Any unescaped character. */
   readonly codePoint: Expression;
-  /** Characters of a string with one spelling each. Ranges of code points. */
+  /** String characters from ranges of code points, with one spelling each. */
   characters(ranges: Ranges): Expression;
   /** Plain bytes. */
   text(text: string): Expression;
   quoted(content: Expression): Expression;
-  /** A value as JSON.stringify writes it. */
+  /** A value, spelled as by JSON.stringify. */
   literal(value: unknown): Expression;
   array(item: Expression, min: number, max: number): Expression;
-  /** Members in this order; then others, if `others` is given, with names that none of these has. */
+  /** Members in this order, then, if `others` is given, members with other names. */
   members(members: readonly Member[], others: Expression | null): Expression;
 }
 
-/** More digits than a double holds would be read as another number. */
+/** A double represents all decimals of up to this many digits distinctly. */
 export const MAX_DIGITS = 15;
 const MAX_SPACES = 24;
 const MAX_TABS = 8;
 const SURROGATES: Ranges = [[0xd800, 0xdfff]];
 const MAX_CODE_POINT = 0x10ffff;
 
-/** Characters that have a spelling of two characters. */
+/** Two-character escapes. */
 const ESCAPES: Readonly<Record<string, string>> = {
   '"': '\\"',
   '\\': '\\\\',
@@ -135,7 +135,7 @@ function containerLanguage(language: Language, texts: TextLanguage): ContainerLa
     members(named, others) {
       const other = others && sequence(otherName(language, texts, named), colon, others);
       const more = other ? repeat(sequence(comma, other), 0, Number.POSITIVE_INFINITY) : empty;
-      // What may come after the members up to i, when none of them (or one at least) has been written.
+      // What may follow the members up to i if none (or at least one) of them is present.
       let [first, later] = [other ? either(sequence(other, more), empty) : empty, more];
       for (const { name, value, required } of [...named].reverse()) {
         const member = sequence(literal(name), colon, value);
@@ -147,7 +147,7 @@ function containerLanguage(language: Language, texts: TextLanguage): ContainerLa
   };
 }
 
-/** Names are spelled in one way only, so that none of those that are taken is written in another. */
+/** Names have a single spelling, so that a taken name cannot reappear in another one. */
 function otherName(language: Language, texts: TextLanguage, named: readonly Member[]): Expression {
   const { characters, quoted, literal } = texts;
   const name = quoted(language.repeat(characters([[0, MAX_CODE_POINT]]), 0, Number.POSITIVE_INFINITY));
@@ -155,7 +155,7 @@ function otherName(language: Language, texts: TextLanguage, named: readonly Memb
   return language.both(name, language.not(language.either(...named.map(each => literal(each.name)))));
 }
 
-/** The escapes that a character may also be written with; `\ud83d\ude00` only as a pair. */
+/** Alternative spellings of characters by escapes; surrogates only in pairs (`\ud83d\ude00`). */
 function freeEscapes(
   { symbols, sequence, either, repeat }: Language,
   text: (value: string) => Expression,
@@ -207,7 +207,7 @@ function freeEscapes(
   return either(short, whole, sequence(high, low));
 }
 
-/** What of `ranges` is not in `taken`. Both in any order. */
+/** `ranges` minus `taken`, both in any order. */
 export function without(ranges: Ranges, taken: Ranges): Ranges {
   let left = [...ranges];
   for (const [from, to] of taken)
@@ -224,7 +224,7 @@ export function without(ranges: Ranges, taken: Ranges): Ranges {
 
 const UTF8_ENDS = [0x7f, 0x7ff, 0xffff, MAX_CODE_POINT];
 
-/** Ranges of code points as sequences of ranges of bytes; no surrogates among them. */
+/** Ranges of code points (without surrogates) as sequences of byte ranges. */
 function utf8(ranges: Ranges): Ranges[] {
   return ranges.flatMap(range => {
     const pieces: Ranges[] = [];
@@ -240,7 +240,7 @@ function utf8(ranges: Ranges): Ranges[] {
 
 const encode = (code: number): number[] => [...Buffer.from(String.fromCodePoint(code), 'utf8')];
 
-/** From one encoded character to another of as many bytes. */
+/** Byte ranges from one encoded character to another of the same length. */
 function sameLength(low: readonly number[], high: readonly number[]): Ranges[] {
   const [a, b] = [low[0]!, high[0]!];
   if (low.length === 1) return [[[a, b]]];

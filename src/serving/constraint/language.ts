@@ -1,8 +1,8 @@
-// Languages as expressions, and the automaton of one: regular expressions with intersection, complement and recursion, read
-// by derivatives (Brzozowski, JACM 1964; Owens, Reppy, Turon, JFP 2009). It knows no JSON and no tokens.
+// Formal languages as expressions, and their automata: regular expressions with intersection, complement and recursion, matched
+// by derivatives (Brzozowski, JACM 1964; Owens, Reppy, Turon, JFP 2009). Independent of JSON and tokens.
 //
-// A symbol is a byte, or a number from 256 on that stands for one token as a whole. Expressions are interned: equal ones
-// are the same object, so that a derivative that comes again is a state that is known.
+// A symbol is a byte, or a number from 256 on that stands for a whole token. Expressions are interned: equal ones are the
+// same object, so that an equal derivative is the same state.
 
 export type Ranges = readonly (readonly [first: number, last: number])[];
 
@@ -25,32 +25,32 @@ export interface Language {
   either(...branches: readonly Expression[]): Expression;
   /** `max` may be Infinity. */
   repeat(body: Expression, min: number, max: number): Expression;
-  /** What both have in common; neither may hold a name. */
+  /** Intersection; neither may contain a `named` expression. */
   both(left: Expression, right: Expression): Expression;
-  /** Every text but these; no name may be in it. */
+  /** Complement; `body` must not contain a `named` expression. */
   not(body: Expression): Expression;
-  /** For recursion: `target` is asked when it is needed. It must not hold the empty text, nor begin with itself. */
+  /** For recursion: `target` is resolved lazily. It must be neither nullable nor left-recursive. */
   named(target: () => Expression): Expression;
-  /** The automaton that reads it. No symbols that were not made before may be made after. */
+  /** The automaton of `root`. Afterwards no new symbols may be created. */
   automaton(root: Expression): Automaton;
 }
 
-/** States are numbers; -1 is the one from which nothing is reached. */
+/** States are numbers; -1 is the dead state. */
 export interface Automaton {
   readonly start: number;
   step(state: number, symbol: number): number;
   /** Whether the text may end here. */
   isFinal(state: number): boolean;
-  /** Expressions so far; they grow with what is read. */
+  /** Number of expressions, which grows as states are reached. */
   readonly size: number;
 }
 
-/** Thrown when a language takes too much to be read. */
+/** Thrown when a language needs too many expressions. */
 export class LanguageTooLarge extends Error {}
 
 export const DEAD = -1;
 
-/** About 200 MB of expressions and transitions; what people write takes some thousands. */
+/** About 200 MB of expressions and transitions; typical schemas need a few thousand expressions. */
 const MAX_EXPRESSIONS = 300_000;
 
 export function createLanguage(): Language {
@@ -125,7 +125,7 @@ function unroll(expression: Expression): Expression[] {
   return [...parts, left];
 }
 
-/** Whether the empty text is in it. */
+/** Whether the language contains the empty string. */
 function isNullable(expression: Expression): boolean {
   switch (expression.kind) {
     case 'empty':
@@ -145,7 +145,7 @@ function isNullable(expression: Expression): boolean {
   }
 }
 
-/** What may follow after `symbol`. */
+/** Brzozowski derivative by `symbol`. */
 type Derive = (expression: Expression, symbol: number) => Expression;
 
 function deriver(language: Language): Derive {
@@ -205,7 +205,7 @@ function openAutomaton(language: Language, all: readonly Expression[], root: Exp
   };
 }
 
-/** Symbols that no expression tells apart share a class. Class 0 is of those that are in none. */
+/** Symbols that no expression distinguishes share a class. Class 0: symbols in no expression. */
 function symbolClasses(all: readonly Expression[]): { of: Uint16Array; samples: number[] } {
   const ranges = all.flatMap(expression => (expression.kind === 'symbols' ? expression.ranges : []));
   const end = Math.max(256, ...ranges.map(([, last]) => last + 1));
@@ -222,8 +222,8 @@ function symbolClasses(all: readonly Expression[]): { of: Uint16Array; samples: 
 }
 
 /**
- * Whether an expression has a text at all: so that no state is entered from which there is no way to an end. Names are
- * solved as a least fixed point; intersections and complements by looking for an end among their derivatives.
+ * Whether a language is non-empty, so that no state without a path to a final state is entered. Names are solved as a
+ * least fixed point, intersections and complements by searching their derivatives for a final state.
  */
 function completion(
   all: readonly Expression[],
@@ -239,7 +239,7 @@ function completion(
     const found = known.get(expression);
     if (found !== undefined) return found;
     const answer = decide(expression);
-    // What is not so before all names are settled may still become so.
+    // A negative result is not final before the fixed point is reached.
     if (answer || settled) known.set(expression, answer);
     return answer;
   };
@@ -274,7 +274,7 @@ function completion(
   return completes;
 }
 
-/** Depth first: the nearest end is not needed, any is enough. What is learnt of the expressions on the way is kept in `known`. */
+/** Depth first, since any final state will do, not the nearest. Results for expressions on the way are stored in `known`. */
 function findEnd(
   expression: Expression,
   known: Map<Expression, boolean>,

@@ -1,4 +1,4 @@
-// Numbers between bounds as languages of digits. It knows no schema.
+// Languages of numbers between bounds. Independent of schemas.
 import { type JsonLanguage, MAX_DIGITS } from './json.ts';
 import type { Expression } from './language.ts';
 
@@ -10,10 +10,10 @@ export interface Bounds {
 }
 
 const LARGEST = 10 ** MAX_DIGITS - 1;
-/** Digits before and after the point of a decimal that is bounded on one side only; together a double holds them exactly. */
+/** Integer digits of a decimal bounded on one side only; with those of its fraction, a double still holds it exactly. */
 const WHOLE_DIGITS = 9;
 
-/** Integers of the bounds; at most 15 digits. */
+/** Integers within the bounds, of at most 15 digits. */
 export function integersBetween(json: JsonLanguage, bounds: Bounds): Expression {
   const low = Math.max(
     -LARGEST,
@@ -47,7 +47,7 @@ function naturals(json: JsonLanguage, low: number, high: number): Expression {
   );
 }
 
-/** Of as many digits as both have. */
+/** Both bounds have the same number of digits. */
 function digitsBetween(json: JsonLanguage, low: string, high: string): Expression {
   const { language } = json;
   if (/^0*$/.test(low) && /^9*$/.test(high)) return language.repeat(json.digit, low.length, low.length);
@@ -85,11 +85,11 @@ export function decimalsBetween(json: JsonLanguage, bounds: Bounds): Expression 
 
 interface Bound {
   value: number;
-  /** The bound itself is left out. */
+  /** Exclusive. */
   open: boolean;
 }
 
-/** Decimals that are not negative, from `low` to `high`. */
+/** Non-negative decimals from `low` to `high`. */
 function from0(json: JsonLanguage, low: Bound, high: Bound): Expression {
   const { language } = json;
   if (low.value > high.value) return language.nothing;
@@ -118,7 +118,7 @@ function split(value: number): { whole: number; fraction: string } {
   return { whole: Number(whole), fraction };
 }
 
-/** What may stand after the point, any number of digits; `optional`: there may be no point. */
+/** Digits after the decimal point, any number of them; `optional`: the point may be omitted. */
 interface Fraction {
   digits: Expression;
   optional: boolean;
@@ -133,7 +133,7 @@ function fractionPart(
   return optional ? language.either(language.empty, point) : point;
 }
 
-/** Digits s with 0.s >= 0.`bound`, or > where it is `open`. `bound` ends in no zero. */
+/** Digits s with 0.s >= 0.`bound`, or > if `open`. `bound` has no trailing zero. */
 function fractionAbove(json: JsonLanguage, bound: string, open: boolean): Fraction {
   const { language, digit } = json;
   const any = language.repeat(digit, 0, Number.POSITIVE_INFINITY);
@@ -151,7 +151,7 @@ function fractionAbove(json: JsonLanguage, bound: string, open: boolean): Fracti
   return { digits: language.sequence(zeros, digits(json, 1, 9), any), optional: false };
 }
 
-/** Digits s with 0.s <= 0.`bound`, or < where it is `open`. */
+/** Digits s with 0.s <= 0.`bound`, or < if `open`. */
 function fractionBelow(json: JsonLanguage, bound: string, open: boolean): Fraction {
   const { language, digit } = json;
   if (bound !== '') {

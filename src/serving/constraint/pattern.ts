@@ -1,8 +1,8 @@
-// Regular expressions of JSON Schema's `pattern` as languages: those of ECMA-262 that describe regular languages. It matches nothing.
+// Compiles JSON Schema's `pattern` to a language: the regular subset of ECMA-262 regular expressions.
 import { type JsonLanguage, without } from './json.ts';
 import type { Expression, Ranges } from './language.ts';
 
-/** Thrown for what is not served, or is not a regular expression; the message ends a sentence about it. */
+/** Thrown for unsupported or invalid patterns; the message continues a sentence with the pattern as subject. */
 export class PatternError extends Error {}
 
 const EVERYTHING: Ranges = [[0, 0x10ffff]];
@@ -41,10 +41,10 @@ const CLASSES: Readonly<Record<string, Ranges>> = {
   S: complement(SPACE),
 };
 const CONTROLS: Readonly<Record<string, number>> = { t: 9, n: 10, v: 11, f: 12, r: 13, 0: 0 };
-/** A repetition of more would take too many states. */
+/** More repetitions would need too many states. */
 const MAX_REPEATS = 10_000;
 
-/** A pattern while it is read. */
+/** Parser position in a pattern. */
 interface Cursor {
   readonly json: JsonLanguage;
   /** Code points. */
@@ -52,7 +52,7 @@ interface Cursor {
   at: number;
 }
 
-/** Contents of JSON strings in which `pattern` is found; as everywhere in JSON Schema, it is anchored only where it says so. */
+/** Contents of JSON strings that `pattern` matches; as in JSON Schema, it is not implicitly anchored. */
 export function patternLanguage(json: JsonLanguage, pattern: string): Expression {
   try {
     new RegExp(pattern, 'u');
@@ -84,7 +84,7 @@ function alternatives(cursor: Cursor, outermost: boolean): Expression {
   return cursor.json.language.either(...branches);
 }
 
-/** `^` and `$` at the ends of the whole pattern's branches; what is not anchored may have anything around it. */
+/** A top-level branch with optional `^` and `$`; an unanchored side allows any text. */
 function anchoredBranch(cursor: Cursor): Expression {
   const { json } = cursor;
   const anything = json.language.repeat(json.characters(EVERYTHING), 0, Number.POSITIVE_INFINITY);
@@ -110,7 +110,7 @@ function quantified(cursor: Cursor): Expression {
   const [min, max] = quantifier(cursor);
   if (min > MAX_REPEATS || (max > MAX_REPEATS && max !== Number.POSITIVE_INFINITY))
     throw new PatternError(`repeats something more than ${MAX_REPEATS} times`);
-  take(cursor, '?'); // lazy or greedy: the same texts
+  take(cursor, '?'); // lazy or greedy: the same language
   return cursor.json.language.repeat(content, min, max);
 }
 
@@ -158,7 +158,7 @@ function escaped(cursor: Cursor): Ranges {
   return single(letter);
 }
 
-/** What follows an escape that names a character by its code. */
+/** What follows the letter of a character code escape. */
 const CODES: Readonly<Record<string, RegExp>> = {
   x: /^([0-9a-fA-F]{2})/,
   u: /^(?:\{([0-9a-fA-F]+)\}|([0-9a-fA-F]{4}))/,

@@ -1,12 +1,12 @@
-// JSON Schema -> the language of the values it allows, for the keywords below. A schema in strict form is held to in full:
-// what cannot be is refused, with its path. In loose form (OpenAI's `strict: false`) such keywords are passed over.
+// Compiles JSON Schema to the language of the values it allows, for the keywords below. A strict schema is enforced in full:
+// unsupported keywords are rejected, with their path. In loose mode (OpenAI's `strict: false`) they are ignored.
 import { formats } from './formats.ts';
 import type { JsonLanguage, Member } from './json.ts';
 import type { Expression } from './language.ts';
 import { type Bounds, decimalsBetween, integersBetween } from './numbers.ts';
 import { PatternError, patternLanguage } from './pattern.ts';
 
-/** Thrown for a schema that cannot be held to. `path`: of the keyword, such as `properties.size.multipleOf`. */
+/** Thrown for a schema that cannot be enforced. `path`: of the keyword, such as `properties.size.multipleOf`. */
 export class SchemaError extends Error {
   readonly path: string;
 
@@ -25,7 +25,7 @@ const MAX_LITERAL_CHARACTERS = 120_000;
 const MAX_COUNT = 10_000;
 const MAX_PATH = 200;
 
-/** Keywords that say nothing of what a value may be. */
+/** Keywords that do not constrain values. */
 const ANNOTATIONS = new Set([
   '$schema',
   '$id',
@@ -50,9 +50,9 @@ interface Compilation {
   readonly json: JsonLanguage;
   readonly root: unknown;
   readonly strict: boolean;
-  /** What has been refused or passed over: schemas by their pointers, so that recursion ends. */
+  /** Compiled schemas by pointer, so that recursion ends. */
   readonly references: Map<string, Expression>;
-  /** Pointers that are being followed and have written nothing yet. */
+  /** Pointers being followed without an object or array in between: a repetition is an infinite loop. */
   readonly following: Set<string>;
   budget: { schemas: number; characters: number };
 }
@@ -83,7 +83,7 @@ function compile(at: Compilation, schema: unknown, path: Path): Expression {
   return rule ? rule[2](at, schema, path) : compileTypes(at, schema, path);
 }
 
-/** In loose form, properties say more than the conditions beside them. */
+/** In loose mode, `properties` take precedence over combinators beside them. */
 const isLooseObject = ({ strict }: Compilation, schema: Schema): boolean => !strict && 'properties' in schema;
 
 function refuseOthers(at: Compilation, schema: Schema, allowed: readonly string[], path: Path): void {
@@ -102,7 +102,7 @@ const where = (schema: Schema, allowed: readonly string[]): string =>
 
 type Rule = (at: Compilation, schema: Schema, path: Path) => Expression;
 
-/** Keyword that decides what a schema is, what may stand beside it, and its language. The first that is there. */
+/** Keywords that determine a schema, those allowed beside them, and their rules. The first one present applies. */
 const shapes: readonly [keyword: string, beside: readonly string[], rule: Rule][] = [
   ['$ref', [], compileReference],
   ['const', ['type'], (at, schema, path) => literals(at, [schema.const].filter(fitsType(schema)), path)],
@@ -150,13 +150,13 @@ function compileBranches(at: Compilation, schema: Schema, path: Path, keyword: s
   return at.json.language.either(...branches.map((branch, i) => compile(at, branch, [...path, keyword, i])));
 }
 
-/** Of branches that overlap, one that fits alone cannot be told from one that does not. */
+/** Loose mode treats it as `anyOf`: that exactly one branch matches is not enforced. */
 function compileOneOf(at: Compilation, schema: Schema, path: Path): Expression {
   if (at.strict) throw new SchemaError(name([...path, 'oneOf']), "'oneOf' is not supported: use 'anyOf'");
   return compileBranches(at, schema, path, 'oneOf');
 }
 
-/** One schema alone is that schema: how some generators write a reference with a description. */
+/** A single schema is supported, since some generators write a reference with a description that way. */
 function compileAll(at: Compilation, schema: Schema, path: Path): Expression {
   const { allOf } = schema;
   if (Array.isArray(allOf) && allOf.length === 1) return compile(at, allOf[0], [...path, 'allOf', 0]);
@@ -187,7 +187,7 @@ function compileReference(at: Compilation, schema: Schema, path: Path): Expressi
   return at.references.get(pointer)!;
 }
 
-/** `#/$defs/node` in the root; undefined where there is nothing. */
+/** Resolves `#/$defs/node` in the root; undefined if there is nothing. */
 export function resolvePointer(root: unknown, pointer: string): unknown {
   if (!/^#($|\/)/.test(pointer)) return undefined;
   const steps = pointer.split('/').slice(1);
@@ -227,7 +227,7 @@ const types: Readonly<Record<string, TypeRule>> = {
   null: { keywords: [], compile: ({ json }) => json.text('null') },
 };
 
-/** The types that a schema names, or that its keywords speak of. */
+/** The types that a schema names or that its keywords imply. */
 function typesOf(schema: Schema): unknown[] {
   if (schema.type !== undefined) return [schema.type].flat();
   return Object.keys(types).filter(
@@ -242,7 +242,7 @@ const typeKeywords = (schema: Schema): string[] => [
 
 function compileTypes(at: Compilation, schema: Schema, path: Path): Expression {
   const named = typesOf(schema);
-  // Keywords without a type bind values of their type only; in strict form the type has to be said.
+  // Keywords without a type constrain values of their type only; strict mode requires `type`.
   if (schema.type === undefined && named.length > 0 && at.strict)
     throw new SchemaError(name([...path, 'type']), "'type' is missing");
   if (named.length === 0) return at.json.value;
@@ -279,7 +279,7 @@ function compileObject(at: Compilation, schema: Schema, path: Path): Expression 
       `'${unnamed[0]}' is required and is not among the properties`,
     );
   const other = compile(inside, others ?? true, [...path, 'additionalProperties']);
-  // Where the schema does not say, a named object gets no more members than it names: that is allowed too, and ends.
+  // Without `additionalProperties`, an object with properties gets no others: valid too, and bounded.
   const open = others === undefined ? members.length === 0 && unnamed.length === 0 : others !== false;
   for (const key of unnamed) members.push({ name: String(key), value: other, required: true });
   return at.json.members(members, open ? other : null);

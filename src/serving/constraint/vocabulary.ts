@@ -1,16 +1,16 @@
-// Which tokens may come next: the tokens of a vocabulary as texts, sorted, walked through an automaton together. It knows
-// no grammar and no logits.
+// Finds the tokens that may come next by walking the sorted vocabulary through an automaton. Independent of grammars and
+// logits.
 import { type Automaton, DEAD } from './language.ts';
 
 export interface Vocabulary {
   /** One more than the highest id. */
   readonly size: number;
-  /** Ids in the order of their texts; those without a text are not among them. */
+  /** Ids sorted by text, without those that have none. */
   readonly ids: Int32Array;
   /** Text i is symbols[starts[i] .. starts[i + 1]). */
   readonly symbols: Uint16Array;
   readonly starts: Int32Array;
-  /** How many symbols text i begins with that text i - 1 begins with too. */
+  /** Length of the common prefix of texts i and i - 1. */
   readonly shared: Int32Array;
 }
 
@@ -20,11 +20,11 @@ export interface VocabularySource {
   isSpecial(id: number): boolean;
 }
 
-/** A token that is one symbol (256 and up) whatever its bytes are. Other special tokens are never chosen. */
+/** Tokens treated as one symbol (256 and up) -> symbol. Other special tokens are never allowed. */
 export type Marks = ReadonlyMap<number, number>;
 
 export function createVocabulary(source: VocabularySource, marks: Marks): Vocabulary {
-  // As strings of a character for each symbol: they sort fast.
+  // As strings with a character per symbol, which sort fast.
   const texts: { id: number; text: string }[] = [];
   for (let id = 0; id < source.vocabSize; id++) {
     const text = symbolsOf(source, marks, id);
@@ -57,17 +57,17 @@ function alike(a: string, b: string): number {
   return length;
 }
 
-/** A bit for every token id. */
+/** Bit set of token ids. */
 export type TokenSet = Uint32Array;
 
-/** Tokens whose text the automaton can read from `state`. A symbol that texts share is read once. */
+/** Tokens whose text the automaton accepts from `state`. Common prefixes are read once. */
 export function allowedTokens(vocabulary: Vocabulary, automaton: Automaton, state: number): TokenSet {
   const { ids, symbols, starts, shared } = vocabulary;
   const set = new Uint32Array(Math.ceil(vocabulary.size / 32));
   const states = [state];
-  let reached = 0; // symbols of the present text that have been read; states[reached] is where they lead
+  let reached = 0; // symbols of the current text read so far; states[reached] is the state after them
   for (let i = 0; i < ids.length; i++) {
-    if (shared[i]! > reached) continue; // the text fails where the one before it failed
+    if (shared[i]! > reached) continue; // fails in the prefix shared with the previous text
     reached = shared[i]!;
     const start = starts[i]!;
     const length = starts[i + 1]! - start;
@@ -81,7 +81,7 @@ export function allowedTokens(vocabulary: Vocabulary, automaton: Automaton, stat
   return set;
 }
 
-/** Where a token leads. */
+/** The state after a token. */
 export function readToken(text: ArrayLike<number>, automaton: Automaton, state: number): number {
   let at = state;
   for (let i = 0; i < text.length && at !== DEAD; i++) at = automaton.step(at, text[i]!);
