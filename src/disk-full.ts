@@ -1,4 +1,4 @@
-// Whether an error says that a disk is full, or a quota of it, whatever it is wrapped in. It looks at no disk.
+// Recognizes errors of a full disk or an exhausted quota, also as a cause. Does not inspect disks.
 
 const CODES = ['ENOSPC', 'EDQUOT'];
 

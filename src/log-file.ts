@@ -1,8 +1,8 @@
-// A file that lines are added to. Lines that a full disk does not take are lost, which is said once; the file goes on when there is room.
+// An append-only log file. If the disk is full, lines are dropped, which is reported once, until there is room again.
 import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs';
 import { dirname } from 'node:path';
 
-/** Returns what adds a line. `say` is told when lines begin to be lost. */
+/** Returns a function that appends a line. `say` is called when lines start being dropped. */
 export function openLogFile(path: string, say: (line: string) => void): (line: string) => void {
   mkdirSync(dirname(path), { recursive: true });
   let isLosing = false;

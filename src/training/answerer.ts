@@ -1,5 +1,5 @@
-// A model that is asked several questions at once, with any adapter: what it says in tokens, in words and in calls. What the answers
-// are worth is the caller's.
+// Samples a model's answers to several prompts at once, with any adapter: tokens, text and tool calls. Grading is left to the
+// caller.
 import { join } from 'node:path';
 import type { Tool, ToolCall } from '../data/conversation.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
@@ -20,19 +20,19 @@ import { TrainingFailure } from './failure.ts';
 export interface Question {
   prompt: Int32Array;
   tools: readonly Tool[];
-  /** Unsigned 32 bit: the same one gives the same answer of the same model. */
+  /** Unsigned 32 bit; makes the answer of a model reproducible. */
   seed: number;
 }
 
 export interface Answer {
-  /** The end of the turn included, where the model has come to it. */
+  /** Includes the end-of-turn token if the model generated it. */
   tokens: number[];
   text: string;
   toolCalls: ToolCall[];
 }
 
 export interface Answerer {
-  /** At once, so that they share the steps of the model; null: the model as it is. Rejects with the signal's reason. */
+  /** Questions share a batch. `adapter` null: the model itself. Rejects with the signal's reason when aborted. */
   answer(
     questions: readonly Question[],
     adapter: LoadedAdapter | null,
@@ -50,7 +50,7 @@ export interface AnswererOptions {
   cacheDirectory: string;
 }
 
-/** Throws TrainingFailure for a form that answers cannot be held to. */
+/** Throws TrainingFailure for a form that cannot be enforced. */
 export async function openAnswerer(options: AnswererOptions): Promise<Answerer> {
   const { engine, tokenizer, answerLength } = options;
   const grammars = openAnswerGrammars(tokenizer);
@@ -70,10 +70,10 @@ export async function openAnswerer(options: AnswererOptions): Promise<Answerer> 
       prompt,
       adapter,
       maxTokens: answerLength,
-      // At 1 the answers are drawn from the very probabilities that are trained.
+      // Temperature 1 samples from the distribution that is trained.
       sampling: { ...GREEDY, temperature: 1, seed },
       choice: 0,
-      // Ended below, so that the token that ends the turn is learnt, too.
+      // `onToken` stops instead, so that the end-of-turn token is trained too.
       stopTokens: [],
       constraint: grammar && createConstraint(grammar, tokenizer.eosIds),
       topLogprobs: null,
@@ -101,7 +101,7 @@ function grammarFor(grammars: AnswerGrammars, form: AnswerForm | null): TokenGra
   }
 }
 
-/** Words and calls, as a chat completion would have them. */
+/** Text and tool calls, as in a chat completion. */
 function readAnswer(
   tokens: readonly number[],
   tools: readonly Tool[],

@@ -1,10 +1,10 @@
-// Evaluates what reinforcement has made against what it began with: both answer prompts of the validation file, and the job's grader says
-// what the answers are worth. It reads folders and gives numbers; it writes nothing.
+// Evaluates a model trained by reinforcement against its starting point: both answer prompts of the validation file, and the job's
+// grader scores the answers. Reads model folders and returns metrics; writes nothing.
 //
 // The report (`evaluation.json`):
 //   validation_examples  lines of the file; evaluated_examples  of them, evenly spread
-//   samples  answers to each; max_tokens  an answer's limit
-//   base, fine_tuned  each: reward_mean (over all answers), completion_length (mean, in tokens), unfinished (answers that the limit cut),
+//   samples  answers per prompt; max_tokens  limit of an answer
+//   base, fine_tuned  each: reward_mean (over all answers), completion_length (mean, in tokens), unfinished (answers cut at the limit),
 //     ungraded (answers that could not be graded: they count as 0)
 //   examples  a few: prompt (the last message), the first answer of each model and its reward
 import { type ExampleForm, truncateSequence } from '../data/example-form.ts';
@@ -19,7 +19,7 @@ import type { RolloutSettings, RunEvaluation } from './objectives/objective.ts';
 import type { GradedAnswer } from './protocol.ts';
 import { gradesOf, meanOf, questionsOf, SAMPLED_PROMPTS } from './rollouts.ts';
 
-/** The same as for methods whose answers have a reference. */
+/** As for methods whose answers have a reference. */
 const MAX_EXAMPLES = 100;
 const SHOWN_LENGTH = 2000;
 
@@ -27,7 +27,7 @@ interface Graded extends Answer {
   readonly grade: GradedAnswer;
 }
 
-/** Lines of the file, as they are asked. */
+/** The validation prompts and how to answer them. */
 interface Examination {
   readonly answerer: Answerer;
   readonly lines: readonly PromptLine[];
@@ -36,7 +36,7 @@ interface Examination {
   readonly samples: number;
 }
 
-/** Null for a file without lines. */
+/** Null for an empty file. */
 export async function evaluateRollouts(
   { answerLength, evalSamples: samples, form: answers }: RolloutSettings,
   form: ExampleForm,
@@ -78,7 +78,7 @@ export async function evaluateRollouts(
   }
 }
 
-/** The answers to one prompt after the other, from the seeds of every other validation of the run. */
+/** Graded answers, prompt by prompt, sampled with the same seeds as the run's other validations. */
 async function examine(
   { answerer, lines, tokensOf, places, samples }: Examination,
   adapter: LoadedAdapter | null,

@@ -1,5 +1,5 @@
-// A loop over chunks of the rows that have a target, so that the logits of a few rows exist at a time and rows without a target cost
-// nothing. What is computed of a chunk is the caller's.
+// Loops over chunks of the rows with a target, so that only a chunk's logits are in memory at a time and rows without a target cost
+// nothing. The caller defines the computation per chunk.
 import type { OnnxType, OnnxValue } from '../../formats/onnx.ts';
 import type { Lowering } from './lowering.ts';
 
@@ -13,10 +13,10 @@ export interface Chunk {
 }
 
 export interface Rows {
-  /** Indices of the rows that have a target [m] int64, and how many there are [1] int64. */
+  /** Indices of the rows with a target [m] int64, and their number [1] int64. */
   readonly places: string;
   readonly count: string;
-  /** Rows of a chunk and chunks, [1] int64: as few chunks as memory allows, all of one size. */
+  /** Rows per chunk and number of chunks, [1] int64: as few as memory allows, of equal size. */
   readonly chunk: string;
   readonly chunks: string;
   /** The rows themselves [chunks * chunk, width] and their targets [chunks * chunk], -1 where padded. */
@@ -26,7 +26,7 @@ export interface Rows {
   readonly dy: string | null;
 }
 
-/** ceil(a / b) of whole numbers from 0 on. */
+/** ceil(a / b) for non-negative integers. */
 function divideUp(to: Lowering, a: string, b: string): string {
   const one = to.int64([1]);
   return to.emit('Div', [to.emit('Sub', [to.emit('Add', [a, b]), one]), b]);
@@ -73,7 +73,7 @@ function sliceChunk(to: Lowering, rows: Rows, iteration: string): Chunk {
   };
 }
 
-/** A value that each chunk changes. */
+/** A loop-carried value. */
 export interface Carried {
   readonly type: OnnxType;
   readonly shape: readonly number[];
@@ -82,13 +82,13 @@ export interface Carried {
   readonly result: string;
 }
 
-/** float32 [chunk, width] of every chunk: [chunks, chunk, width]. */
+/** Stacks float32 [chunk, width] of every chunk to [chunks, chunk, width]. */
 export interface Collected {
   readonly width: number;
   readonly result: string;
 }
 
-/** Takes the names of the carried values before a chunk; returns those after it, then those of what is collected of it. */
+/** Loop body: names of the carried values before a chunk -> their names after it, then those of the collected values. */
 type Step = (body: Lowering, chunk: Chunk, before: readonly string[]) => readonly string[];
 
 export function overChunks(
@@ -120,7 +120,7 @@ export function overChunks(
   });
 }
 
-/** What was collected of the chunks, moved to the rows' places in an array of this shape; zeros elsewhere. */
+/** Scatters a collected value to the rows' places in an array of this shape; zeros elsewhere. */
 export function placeRows(
   to: Lowering,
   rows: Rows,
