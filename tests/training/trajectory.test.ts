@@ -46,15 +46,15 @@ const runs = [
 /** TensorFlow's rounding is about five times coarser; at step 19, of the smallest gradient, that makes 1.5e-4 (7.8e-5 on onnx). */
 const COARSER_NORM = 3e-4;
 /**
- * transformers computes Gemma's norms in float32 even where the model is float64, and capped scores make much of that. PyTorch's own
- * float32 runs are so far away from these numbers: gradient norms, final weights. Ours are nearer.
+ * Capped scores amplify rounding where adapters are trained at this rate: PyTorch's own run in float32 has gradient norms that are off by
+ * 6.5e-4 (gemma2) and 8.2e-4 (gemma3). Ours are nearer.
  */
-const OF_TORCH_IN_FLOAT32: Record<string, { norm: number; weights: number }> = {
-  gemma2: { norm: 4.1e-3, weights: 4.5e-4 },
-  gemma3: { norm: 5.1e-4, weights: 1e-4 },
+const AMPLIFIED: Record<string, { norm: number; weights: number }> = {
+  'lora gemma2': { norm: 6e-4, weights: 1.5e-4 },
+  'lora gemma3': { norm: 2e-4, weights: 1e-4 },
 };
-const toleranceOf = (model: string, engine: EngineName | Engine) =>
-  OF_TORCH_IN_FLOAT32[model] ?? { norm: engine === 'tensorflow' ? COARSER_NORM : 1e-4, weights: 1e-4 };
+const toleranceOf = (model: string, kind: string, engine: EngineName | Engine) =>
+  AMPLIFIED[`${kind} ${model}`] ?? { norm: engine === 'tensorflow' ? COARSER_NORM : 1e-4, weights: 1e-4 };
 
 describe.each(runs)('$kind training of $model by $on', { timeout: 120_000 }, ({ model, kind, engine }) => {
   it('takes the same twenty steps as torch.optim.AdamW, to 1e-4', async () => {
@@ -77,7 +77,7 @@ describe.each(runs)('$kind training of $model by $on', { timeout: 120_000 }, ({ 
       expect(
         Math.abs(result.gradientNorm / expected.gradient_norm - 1),
         `gradient norm ${index + 1}`,
-      ).toBeLessThan(toleranceOf(model, engine).norm);
+      ).toBeLessThan(toleranceOf(model, kind, engine).norm);
     }
     const { tensors } = await readHeader(join(golden(model), `trajectory-${kind}.safetensors`));
     const views = viewsOf(await trainer.readParameters(), trainer.trained.state);
@@ -86,7 +86,9 @@ describe.each(runs)('$kind training of $model by $on', { timeout: 120_000 }, ({ 
       const actual = views[ourName(name)]!;
       for (const { tensor, from, to } of blind)
         if (tensor === name) actual.set(expected.subarray(from, to), from);
-      expect(relativeDifference(actual, expected), name).toBeLessThan(toleranceOf(model, engine).weights);
+      expect(relativeDifference(actual, expected), name).toBeLessThan(
+        toleranceOf(model, kind, engine).weights,
+      );
     }
     await trainer.close();
   });
