@@ -1,8 +1,8 @@
 // Recognizes errors of a full disk or an exhausted quota, also as a cause. Does not inspect disks.
 
-const CODES = ['ENOSPC', 'EDQUOT'];
+export const DISK_FULL_CODES = ['ENOSPC', 'EDQUOT'];
 
 export function isDiskFull(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  return CODES.includes((error as NodeJS.ErrnoException).code ?? '') || isDiskFull(error.cause);
+  return DISK_FULL_CODES.includes((error as NodeJS.ErrnoException).code ?? '') || isDiskFull(error.cause);
 }

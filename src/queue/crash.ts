@@ -1,5 +1,5 @@
 // Messages for a trainer that crashed: the likely cause, and what to change.
-import { isDiskFull } from '../disk-full.ts';
+import { DISK_FULL_CODES, isDiskFull } from '../disk-full.ts';
 import type { TrainerEnd } from './trainer.ts';
 
 const OUT_OF_MEMORY = 'The training process was killed, most likely because the machine ran out of memory';
@@ -22,7 +22,7 @@ const signals: Partial<Record<NodeJS.Signals, string>> = {
 /** Does not quote the trainer's output, which may contain training data; that is only logged. */
 export function crashReason({ code, signal, output }: TrainerEnd): string {
   if (/JavaScript heap out of memory|bad_alloc|Failed to allocate memory/i.test(output)) return OUT_OF_MEMORY;
-  if (/ENOSPC|EDQUOT/.test(output)) return DISK_FULL;
+  if (DISK_FULL_CODES.some(code => output.includes(code))) return DISK_FULL;
   if (signal) return signals[signal] ?? `The training process was ended by ${signal}`;
   return `The training process ended unexpectedly with exit code ${code}`;
 }

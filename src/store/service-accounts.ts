@@ -24,30 +24,23 @@ export async function insertServiceAccount(
   return rows[0]!;
 }
 
-export async function findServiceAccount(
+async function readServiceAccount(
   db: Queryable,
-  projectId: string,
-  id: string,
+  { projectId, id, lock }: { projectId: string; id: string; lock: '' | 'for share' },
 ): Promise<ServiceAccount | null> {
   const { rows } = await db.query<ServiceAccount>(
-    `select ${columns} from service_accounts where id = $1 and project_id = $2 and deleted_at is null`,
+    `select ${columns} from service_accounts where id = $1 and project_id = $2 and deleted_at is null ${lock}`,
     [id, projectId],
   );
   return rows[0] ?? null;
 }
 
+export const findServiceAccount = (db: Queryable, projectId: string, id: string) =>
+  readServiceAccount(db, { projectId, id, lock: '' });
+
 /** Like `findServiceAccount`, and locks the row so that the account cannot be deleted before the transaction ends. */
-export async function holdServiceAccount(
-  tx: Queryable,
-  projectId: string,
-  id: string,
-): Promise<ServiceAccount | null> {
-  const { rows } = await tx.query<ServiceAccount>(
-    `select ${columns} from service_accounts where id = $1 and project_id = $2 and deleted_at is null for share`,
-    [id, projectId],
-  );
-  return rows[0] ?? null;
-}
+export const holdServiceAccount = (tx: Queryable, projectId: string, id: string) =>
+  readServiceAccount(tx, { projectId, id, lock: 'for share' });
 
 /** Oldest first. An unknown `after` gives an empty page. */
 export async function listServiceAccounts(
