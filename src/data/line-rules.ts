@@ -1,4 +1,5 @@
 // Validation rules for single lines of training files, as a table of line formats. Reads no files.
+import { isObject } from '../json-object.ts';
 import { LONGEST_LABEL } from './labels.ts';
 
 export type LineFormat =
@@ -374,10 +375,6 @@ function checkKeys(value: Json, known: readonly string[], path: string, where: s
     if (!known.includes(key))
       add(path === '' ? key : `${path}.${key}`, `${where} contains an extra ${quote(key)}.`);
   }
-}
-
-function isObject(value: unknown): value is Json {
-  return value !== null && typeof value === 'object' && !Array.isArray(value);
 }
 
 function isTooDeep(line: unknown): boolean {

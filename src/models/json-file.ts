@@ -1,5 +1,7 @@
 // Reads the JSON files of model and adapter folders.
+
 import { readFile } from 'node:fs/promises';
+import { isObject } from '../json-object.ts';
 import { ModelError } from './model-error.ts';
 
 /** The object in the file; null where there is no such file. Throws ModelError for anything but a JSON object. */
@@ -19,9 +21,6 @@ export async function readJsonList(file: string): Promise<Readonly<Record<string
   if (Array.isArray(value) && value.every(isObject)) return value;
   throw new ModelError(`${file} is not a list of JSON objects`);
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** Null where there is no such file. */
 export const readText = (file: string): Promise<string | null> =>

@@ -1,6 +1,8 @@
 // Parses and validates the input file of a batch. The requests are sent by run-batches.ts.
+
 import { readLines } from '../data/jsonl.ts';
 import { newId } from '../ids.ts';
+import { isObject } from '../json-object.ts';
 import type { BatchRequest } from '../store/batch-runs.ts';
 import type { BatchError } from '../store/batches.ts';
 
@@ -138,9 +140,6 @@ function isMissing(
     return { code: 'missing_required_parameter', message: `Missing required parameter: '${param}'.`, param };
   return { code: 'invalid_type', message: `Invalid type for '${param}'.`, param };
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 const unreadable = (message: string): Mistake => ({ code: 'invalid_json_line', message: `This ${message}.` });
 

@@ -1,9 +1,11 @@
 // Reads the items of an eval run's data source, in order: inline content, a file, stored completions or responses.
+
 import type pg from 'pg';
 import { BlobNotFound, type Blobs } from '../blobs/blobs.ts';
 import { readLines } from '../data/jsonl.ts';
 import type { SourceItem } from '../evaluation/eval-item.ts';
 import { compileItemSchema } from '../evaluation/item-schema.ts';
+import { isObject } from '../json-object.ts';
 import type { Logger } from '../log.ts';
 import { listCompletions, type StoredCompletion } from '../store/chat-completions.ts';
 import type { LeasedRun, RunSource } from '../store/eval-runs.ts';
@@ -75,9 +77,6 @@ async function openFile({ pool, blobs }: SourceDeps, id: string) {
 function gone(id: string): SourceFailure {
   return new SourceFailure('invalid_file', `The file ${id} is no longer there`);
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** `{"item": {...}, "sample": {...}}`; `sample` is optional. */
 function readLine(text: string, at: string): Omit<SourceItem, 'index'> {

@@ -1,4 +1,5 @@
 // The JSON types that a tool's schema allows for an argument. Does not validate values.
+import { isObject } from '../json-object.ts';
 import { resolvePointer } from './constraint/schema.ts';
 
 /** The names that `typeof` gives, plus `null` and `array`. */
@@ -23,17 +24,15 @@ function typesOf(given: unknown, root: unknown, depth: number): JsonType[] {
   if (typeof pointer === 'string') return within(resolvePointer(root, pointer));
   if (type !== undefined)
     return [type].flat().map(each => (each === 'integer' ? 'number' : (each as JsonType)));
-  if (constant !== undefined) return [typeOf(constant)];
-  if (Array.isArray(values)) return values.map(typeOf);
+  if (constant !== undefined) return [jsonTypeOf(constant)];
+  if (Array.isArray(values)) return values.map(jsonTypeOf);
   return [anyOf, oneOf, allOf].flat().filter(isObject).flatMap(within);
 }
 
-function typeOf(value: unknown): JsonType {
+/** Of a parsed value. */
+export function jsonTypeOf(value: unknown): JsonType {
   if (value === null) return 'null';
   return Array.isArray(value) ? 'array' : (typeof value as JsonType);
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  value !== null && typeof value === 'object' && !Array.isArray(value);
 
 const asSchema = (value: unknown): Record<string, unknown> => (isObject(value) ? value : {});

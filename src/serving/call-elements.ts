@@ -1,6 +1,7 @@
 // Streaming parser for calls with arguments as elements (`<parameter=city>\nParis\n</parameter>`): converts them to a JSON object by
 // the tool's schema. Strings are raw text, other values JSON or Python constants, as templates print them.
-import { argumentTypes, type JsonType } from './argument-types.ts';
+import { argumentTypes, type JsonType, jsonTypeOf } from './argument-types.ts';
+import { heldLength } from './stop.ts';
 import type { ObjectReader } from './tool-calls.ts';
 import type { ArgumentElements } from './tool-forms.ts';
 
@@ -68,7 +69,7 @@ export function createElementReader(
       return isText ? `${escaped(value)}"` : jsonOf(value, types);
     }
     if (!isText) return null;
-    const sure = text.length - Math.max(...[`\n${close}`, close].map(mark => overlap(text, mark)));
+    const sure = text.length - heldLength(text, [`\n${close}`, close]);
     if (sure <= position) return null;
     const piece = text.slice(position, sure);
     position = sure;
@@ -100,27 +101,17 @@ export function createElementReader(
 
 const escaped = (text: string): string => JSON.stringify(text).slice(1, -1);
 
-/** Length of the longest proper prefix of `mark` that `text` ends with. */
-export function overlap(text: string, mark: string): number {
-  for (let length = Math.min(mark.length - 1, text.length); length > 0; length--)
-    if (text.endsWith(mark.slice(0, length))) return length;
-  return 0;
-}
-
 /** As JSON. A value of none of the allowed types becomes a string even if the schema does not allow one, so that nothing is lost. */
 function jsonOf(text: string, types: ReadonlySet<JsonType>): string {
   const word = PYTHON_WORDS[text.trim()] ?? text.trim();
-  const type = jsonTypeOf(word);
+  const type = parsedType(word);
   return type !== null && type !== 'string' && types.has(type) ? word : JSON.stringify(text);
 }
 
 /** Null if it is not JSON. */
-function jsonTypeOf(text: string): JsonType | null {
+function parsedType(text: string): JsonType | null {
   try {
-    const value: unknown = JSON.parse(text);
-    if (value === null) return 'null';
-    if (Array.isArray(value)) return 'array';
-    return typeof value as JsonType;
+    return jsonTypeOf(JSON.parse(text));
   } catch {
     return null;
   }

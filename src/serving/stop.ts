@@ -13,7 +13,7 @@ export interface StopScanner {
 }
 
 /** Length of the longest suffix of `text` that is a proper prefix of one of `stops`. */
-function heldLength(text: string, stops: readonly string[]): number {
+export function heldLength(text: string, stops: readonly string[]): number {
   let held = 0;
   for (const stop of stops)
     for (let length = Math.min(stop.length - 1, text.length); length > held; length--)

@@ -1,6 +1,7 @@
 // Streaming parser for tool calls: separates an answer into text and calls with names and arguments.
 // Does not constrain what is generated.
-import { createElementReader, overlap } from './call-elements.ts';
+import { createElementReader } from './call-elements.ts';
+import { heldLength } from './stop.ts';
 import type { ToolForm } from './tool-forms.ts';
 
 /** A part of a call. `name` comes only with the first part. */
@@ -147,7 +148,7 @@ function findCalls(text: string, { trigger }: ToolForm, begun: boolean): { found
   }
   const index = text.indexOf(trigger);
   if (index >= 0) return { found: true, index };
-  const certain = text.length - overlap(text, trigger);
+  const certain = text.length - heldLength(text, [trigger]);
   // Whitespace before a call is part of the format, not of the answer.
   return { found: false, index: text.slice(0, certain).trimEnd().length };
 }
